@@ -1,0 +1,116 @@
+"""``curate scan``: options in, settings out, one call, a report, a gate.
+
+Knows flags and their help; leaves what they mean to ``curate.config`` and the work to ``curate.scan``, which is
+imported only when there is something to do: ``--help`` must not wait for torch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from curate.cli.options import db_option, format_option, write_reports
+from curate.config import ScanSettings, load_settings
+from curate.gate import Gate
+
+Command = Callable[..., Any]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order of reading."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+# No types and no defaults here: files and the environment must be able to tell "not given", and one place checks
+# values wherever they come from (curate.settings_types).
+data_options = _options(
+    click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on; their labels are checked as well."),
+    click.option("--input", metavar="NAME", help="The array that holds the input.  [x, images, features or data]"),
+    click.option("--label", metavar="NAME", help="The array that holds the labels.  [y, label or target]"),
+    click.option("--id", "id", metavar="NAME", help="The array that holds the rows' keys.  [made from the content]"),
+    click.option(
+        "--classes", metavar="A,B,...|FILE", help="The classes in the order of the model's outputs.  [sorted]"
+    ),
+    click.option(
+        "--name", metavar="NAME", help="The data set's name in reports and keys of findings.  [last part of its path]"
+    ),
+)
+
+model_options = _options(
+    click.option(
+        "--model",
+        metavar="FILE.py:NAME|PKG.MOD:NAME",
+        help="What makes the model. Without one, the inputs are features.",
+    ),
+    click.option(
+        "--model-arg", "model_args", metavar="NAME=VALUE", multiple=True, help="An argument for it; repeat for more."
+    ),
+    click.option("--weights", metavar="FILE", help="Trained weights: .safetensors .pt .pth .bin .ckpt."),
+    click.option("--trust-checkpoint", is_flag=True, default=None, help="Load a checkpoint that may run any code."),
+    click.option("--head", metavar="NAME", help="The last linear layer.  [found by itself]"),
+)
+
+number_options = _options(
+    click.option(
+        "--params", metavar="auto|head|all|REGEX", help="The parameters that evaluation influence is taken in.  [auto]"
+    ),
+    click.option("--solver", metavar="auto|exact|lissa", help="How the curvature is solved for.  [auto]"),
+    click.option("--damping", metavar="X", help="Added to the curvature, above 0.  [from its mean eigenvalue]"),
+    click.option(
+        "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
+    ),
+    click.option("--eval-rows", metavar="N", help="Evaluation rows of highest loss to solve for one by one.  [32]"),
+    click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
+    click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),
+    click.option("--batch-size", metavar="N|auto", help="Rows at a time.  [auto]"),
+    click.option("--no-cache", "cache", flag_value=False, default=None, help="Compute everything anew."),
+)
+
+gate_options = _options(
+    click.option(
+        "--fail-on",
+        metavar="RULE,...|SEVERITY",
+        help="Exit with 1 on findings of these rules, or this grave.  [no gate]",
+    ),
+    click.option("--exit-zero", is_flag=True, default=None, help="Exit with 0 whatever was found."),
+    click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."),
+)
+
+
+@click.command(short_help="Score every row of a data set, store and report what was found.")
+@click.argument("train", required=False, metavar="[TRAIN]")
+@data_options
+@model_options
+@number_options
+@gate_options
+@format_option
+@db_option
+@click.pass_context
+def scan(context: click.Context, config: str | None, **given: Any) -> None:
+    """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
+
+    TRAIN is a folder of class folders, an .npz file with the arrays x and y, or sklearn:NAME (digits, iris, wine,
+    breast_cancer). A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings
+    its own settings.
+
+    Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
+    pyproject.toml or of curate.toml.
+    """
+    settings = load_settings(given, config=config)
+    gate = Gate(settings.fail_on)
+    run_id = _run(settings)
+    outcome = write_report(settings, run_id, gate)
+    if not outcome and not settings.exit_zero:
+        context.exit(1)
+
+
+def _run(settings: ScanSettings) -> int:
+    from curate.scan import scan as run
+
+    return run(settings)

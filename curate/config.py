@@ -1,0 +1,124 @@
+"""Settings of a scan: command line, environment, files and defaults -> one frozen ``ScanSettings``.
+
+Knows the options, their types, where files of settings are found and what a file may ask for. Leaves the flags'
+spelling and help to ``curate.cli``, and what the settings mean to ``curate.scan``. Standard library only.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from curate.errors import UsageError
+from curate.settings_files import Layer, file_layers
+from curate.settings_types import OPTIONS, option_named
+
+_OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head"})
+_NOT_OF_THE_RUN = frozenset({"db", "format"})
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """Everything a scan was asked for; None means that ``curate.scan`` chooses. Paths are relative to the cwd."""
+
+    train: str
+    eval: str | None = None
+    input: str | None = None
+    label: str | None = None
+    id: str | None = None
+    classes: tuple[str, ...] | None = None
+    name: str | None = None
+    model: str | None = None
+    model_args: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    weights: tuple[str, ...] = ()
+    trust_checkpoint: bool = False
+    head: str | None = None
+    params: str = "auto"
+    solver: str = "auto"
+    damping: float | None = None
+    neighbours: int | None = None
+    eval_rows: int = 32
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int | None = None
+    db: str = ".curate/curate.db"
+    cache: bool = True
+    fail_on: tuple[str, ...] = ()
+    exit_zero: bool = False
+    format: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for the run's record; where the results were written to is no part of the run."""
+        plain: dict[str, Any] = {}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in _NOT_OF_THE_RUN:
+                continue
+            if isinstance(value, tuple):
+                value = list(value)
+            plain[setting.name] = dict(value) if isinstance(value, Mapping) else value
+        return plain
+
+
+def load_settings(
+    given: Mapping[str, Any],
+    *,
+    config: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> ScanSettings:
+    """Settings from ``given`` (the command line; None: not given), ``CURATE_<OPTION>``, files, defaults, in this order.
+
+    A place that names another model takes nothing about the model from weaker places. ``config`` is a file of
+    settings to read instead of pyproject.toml and curate.toml. Raises ``UsageError``.
+    """
+    cwd = cwd or Path.cwd()
+    layers = _asked(given, os.environ if environ is None else environ, cwd)
+    if config is None:
+        config = (os.environ if environ is None else environ).get("CURATE_CONFIG") or None
+    named = next((layer.values["train"] for layer in layers if "train" in layer.values), None)
+    overruled = frozenset(key for layer in layers for key in layer.values)
+    if "model" in overruled:
+        overruled |= _OF_THE_MODEL
+    files = file_layers(cwd, Path(config) if config is not None else None, named, overruled)
+    merged: dict[str, Any] = {}
+    for layer in reversed([*layers, *files]):
+        if "model" in layer.values:
+            merged = {key: value for key, value in merged.items() if key not in _OF_THE_MODEL}
+        merged.update(layer.values)
+    of_folder = next((layer for layer in files if layer.of_train), None)
+    if of_folder is not None:
+        # `scan DIR`: DIR names the folder of the settings, and they may name the data in it.
+        merged["train"] = of_folder.values.get("train", named)
+    if not merged.get("train"):
+        raise UsageError(
+            "No data set was named.",
+            "Give a folder of class folders, an .npz file or sklearn:digits: curate scan DATA.",
+        )
+    return ScanSettings(**merged)
+
+
+def setting(key: str, given: Any = None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Any:
+    """One setting for commands that only read (``db``, ``format`` ...), found as ``load_settings`` finds it."""
+    cwd = cwd or Path.cwd()
+    layers = [*_asked({key: given}, os.environ if environ is None else environ, cwd), *file_layers(cwd, None, None)]
+    default = next((f.default for f in fields(ScanSettings) if f.name == key), None)
+    return next((layer.values[key] for layer in layers if key in layer.values), default)
+
+
+def _asked(given: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> list[Layer]:
+    """The command line's and the environment's layers."""
+    line = Layer("the command line", cwd)
+    for key, value in given.items():
+        if value is not None and value != ():
+            line.put(OPTIONS[key], value, f"--{OPTIONS[key].flag}")
+    around = Layer("the environment", cwd)
+    for variable, text in environ.items():
+        if not variable.startswith("CURATE_") or not text:
+            continue
+        found = option_named(variable.removeprefix("CURATE_").lower())
+        if found is not None:  # other variables belong to other commands
+            around.put(found[0], found[0].opposite(text) if found[1] else text, variable)
+    return [line, around]

@@ -1,0 +1,86 @@
+"""What a curvature is to a solver: a symmetric positive semi-definite map on rows of parameters.
+
+Rows everywhere: ``operator @ rows`` maps ``[k p]`` to ``[k p]``. Knows no network and no solver.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Operator(ABC):
+    """A symmetric positive semi-definite map C on vectors of length ``p``."""
+
+    p: int
+    name: str
+    dtype: torch.dtype = torch.float32
+    device: torch.device = torch.device("cpu")
+
+    @abstractmethod
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """C applied to each row."""
+
+
+class Sampled(Operator):
+    """An operator that is a mean over n rows of data, and can be estimated from some of them."""
+
+    n: int
+
+    @abstractmethod
+    def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
+        """G with E[Gᵀ G / b] = C over the draw of the rows and of the generator; ``b`` rows for ``b`` indices."""
+
+    @abstractmethod
+    def on(self, indices: Tensor) -> Operator:
+        """The mean over these rows only, without sampling noise."""
+
+
+class Explicit(ABC):
+    """An operator whose whole factor F, C = Fᵀ F / m, can be written down where it is small."""
+
+    @property
+    @abstractmethod
+    def factor_rows(self) -> int:
+        """m, the rows of F."""
+
+    @abstractmethod
+    def whole_factor(self) -> Float[Tensor, "m p"]:
+        """F, scaled so that C = Fᵀ F / m."""
+
+
+class Damped(Operator):
+    """C + damping · I, which is what every solver solves with."""
+
+    def __init__(self, inner: Operator, damping: float) -> None:
+        self.inner, self.damping = inner, damping
+        self.p, self.name, self.dtype, self.device = inner.p, inner.name, inner.dtype, inner.device
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        return (self.inner @ rows).add_(rows, alpha=self.damping)
+
+
+class Dense(Sampled, Explicit):
+    """An explicit matrix ``(1/n) Fᵀ F`` from its factor ``[n p]``: the exact twin in the law tests."""
+
+    def __init__(self, factor: Float[Tensor, "n p"], name: str = "dense") -> None:
+        self._factor, self.name = factor, name
+        self.n, self.p = factor.shape
+        self.dtype, self.device = factor.dtype, factor.device
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        return (rows @ self._factor.T) @ self._factor / self.n
+
+    def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
+        return self._factor[indices]
+
+    @property
+    def factor_rows(self) -> int:
+        return self.n
+
+    def whole_factor(self) -> Float[Tensor, "m p"]:
+        return self._factor
+
+    def on(self, indices: Tensor) -> "Dense":
+        return Dense(self._factor[indices], self.name)

@@ -1,0 +1,96 @@
+"""One gradient a row from one ordinary backward pass, for layers whose gradient is a product of input and output gradient.
+
+Goodfellow 2015 (arXiv 1510.01799) for linear layers, the same on unfolded patches for convolutions; about ten times
+faster on a CPU than a vectorised per-row backward pass. Knows `nn.Linear` and `nn.Conv2d`; for any other layer
+`LayerGradients.of` answers None and the caller differentiates row by row.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _linear(layer: nn.Linear, x: Tensor, g: Tensor) -> Tensor:
+    x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+    return torch.bmm(g.transpose(1, 2), x)
+
+
+def _conv2d(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    return torch.bmm(g.flatten(2), patches.transpose(1, 2))
+
+
+def _sum_positions(layer: nn.Module, g: Tensor) -> Tensor:
+    return g.flatten(2).sum(2) if isinstance(layer, nn.Conv2d) else g.reshape(len(g), -1, g.shape[-1]).sum(1)
+
+
+def _known(layer: nn.Module) -> bool:
+    if type(layer) is nn.Linear:
+        return True
+    return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same"
+
+
+class LayerGradients:
+    """Callable: runs ``forward`` once, pulls ``weights [b C]`` back, returns the rows' gradients ``[b p]``."""
+
+    def __init__(self, slots: list[tuple[nn.Module, str]]) -> None:
+        self._slots = slots
+        self._layers = list(dict.fromkeys(layer for layer, _ in slots))
+
+    @classmethod
+    def of(cls, module: nn.Module, names: list[str]) -> "LayerGradients | None":
+        """None where a chosen parameter is tied, or sits in a layer whose per-row gradient is not known here."""
+        owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        for layer in module.modules():
+            for name, value in layer.named_parameters(recurse=False):
+                owners.setdefault(id(value), []).append((layer, name))
+        slots = []
+        for name in names:
+            found = owners[id(module.get_parameter(name))]
+            if len(found) != 1 or not _known(found[0][0]):
+                return None
+            slots.append(found[0])
+        return cls(slots)
+
+    def __call__(self, forward: Callable[[], Tensor], weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
+        seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in self._layers}
+
+        def remember(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
+            # A view, so that an in-place activation behind the layer cannot change what is differentiated.
+            output = output if output.requires_grad else output.requires_grad_()
+            seen[layer].append((args[0].detach(), output))
+            return output.view_as(output)
+
+        hooks = [layer.register_forward_hook(remember) for layer in self._layers]
+        try:
+            with torch.enable_grad():
+                logits = forward()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        uses = [(layer, x, output) for layer, pairs in seen.items() for x, output in pairs]
+        pulled = torch.autograd.grad(logits, [output for _, _, output in uses], weights, allow_unused=True)
+        sums: dict[tuple[nn.Module, str], Tensor] = {}
+        for (layer, x, _), g in zip(uses, pulled, strict=True):
+            for slot in self._slots:
+                if slot[0] is layer and g is not None:
+                    part = self._gradient(layer, slot[1], x, g)
+                    sums[slot] = sums[slot] + part if slot in sums else part
+        rows = len(weights)
+        return torch.cat(
+            [
+                sums[slot].flatten(1) if slot in sums else weights.new_zeros(rows, slot[0].get_parameter(slot[1]).numel())
+                for slot in self._slots
+            ],
+            dim=1,
+        )
+
+    @staticmethod
+    def _gradient(layer: nn.Module, name: str, x: Tensor, g: Tensor) -> Tensor:
+        if name == "bias":
+            return _sum_positions(layer, g)
+        return _conv2d(layer, x, g) if isinstance(layer, nn.Conv2d) else _linear(layer, x, g)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""Which rows broke which rule, with the sentence that says why.
+
+Knows rules and severities (`mislabeled`, `conflict`, `leak`, `unreadable`; `harmful` rows are ranked, not flagged);
+leaves thresholds on suspicion to `suspicion` and storage to `record`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.forward import Forward
+from curate.heads import Heads
+from curate.influence.stage import Influence
+from curate.prepare import Data
+from curate.suspicion import DETECTORS, FLAGGED, Judgement
+from curate.suspicion.detectors import agreement, loss, of_given
+from curate.suspicion.stage import VOTERS, Judged
+
+CERTAIN = 0.9
+"""Suspicion from which a wrong label is an error rather than a warning."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finding before it has an example id: ``row`` counts the rows of its data set."""
+
+    row: int
+    rule: str
+    severity: str
+    score: float | None
+    evidence: dict[str, object]
+    why: str
+
+
+def train_findings(data: Data, judged: Judged) -> Iterator[Found]:
+    """Findings on training rows."""
+    yield from _mislabeled(data, judged)
+    yield from _conflicts(data.train)
+
+
+def evaluation_findings(data: Data, judged: Judged) -> Iterator[Found]:
+    """Findings on the rows of a given evaluation set."""
+    assert judged.evaluation is not None
+    assert judged.evaluation_votes is not None
+    assert judged.evaluation_probe is not None
+    classes, given = data.train.source.classes, data.evaluation.labels.numpy()
+    for row in np.flatnonzero(judged.evaluation.suspicion > FLAGGED):
+        votes, probe = judged.evaluation_votes[row], judged.evaluation_probe[row]
+        evidence = {
+            "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
+            "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
+        }
+        why = _sentence(classes, int(given[row]), judged.evaluation, int(row), probe, votes, "the probe")
+        yield _judged_finding(judged.evaluation, int(row), evidence, why)
+    yield from _conflicts(data.evaluation)
+    yield from _leaks(data)
+
+
+def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
+    signals, classes = judged.signals, data.train.source.classes
+    flagged = np.flatnonzero(judged.train.suspicion > FLAGGED)
+    columns = {}
+    for name, detector in DETECTORS.items():
+        values = detector(signals)
+        if values is not None:
+            # Share of the rows that this detector finds less suspect: comparable between detectors.
+            place = np.empty(len(values))
+            place[np.argsort(values, kind="stable")] = np.arange(len(values)) / max(1, len(values) - 1)
+            columns[name] = (values, place)
+    for row in flagged.tolist():
+        spoke = {name: round(float(place[row]), 4) for name, (_, place) in columns.items()}
+        evidence: dict[str, object] = {
+            "detectors": {name: float(values[row]) for name, (values, _) in columns.items()},
+            "more_suspect_than": spoke,
+        }
+        why = _sentence(
+            classes, int(signals.given[row]), judged.train, row, signals.left_out[row], signals.votes[row],
+            "the probe without it",
+        )  # fmt: skip
+        yield _judged_finding(judged.train, row, evidence, why)
+
+
+def _judged_finding(judgement: Judgement, row: int, evidence: dict[str, object], why: str) -> Found:
+    suspicion = float(judgement.suspicion[row])
+    return Found(row, "mislabeled", "error" if suspicion >= CERTAIN else "warning", suspicion, evidence, why)
+
+
+def _sentence(
+    classes: list[str], given: int, judgement: Judgement, row: int, probe: np.ndarray, votes: np.ndarray, who: str
+) -> str:
+    suggested = int(judgement.suggested[row])
+    total = max(float(votes.sum()), 1e-12)
+    return (
+        f"{who} gives {classes[suggested]} {probe[suggested]:.2f} and {classes[given]} {probe[given]:.2f}; "
+        f"of the {VOTERS} nearest rows' votes {votes[suggested] / total:.0%} are for {classes[suggested]}, "
+        f"{votes[given] / total:.0%} for {classes[given]}"
+    )
+
+
+def _conflicts(rows: Forward) -> Iterator[Found]:
+    # The same measurement may have two outcomes; the same picture or text may not have two labels.
+    severity = "note" if rows.source.media == "features" else "error"
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, sha in enumerate(rows.sha256):
+        groups[sha].append(row)
+    labels, keys = rows.labels.tolist(), rows.keys
+    for members in groups.values():
+        if len({labels[row] for row in members}) < 2:
+            continue
+        for row in members:
+            others = [other for other in members if labels[other] != labels[row]]
+            named = ", ".join(f"{keys[other]} ({rows.source.classes[labels[other]]})" for other in others[:3])
+            yield Found(
+                row, "conflict", severity, None, {"same_content": [keys[other] for other in members if other != row]},
+                f"the same content stands under another label: {named}",
+            )  # fmt: skip
+
+
+def _leaks(data: Data) -> Iterator[Found]:
+    train: dict[str, list[str]] = defaultdict(list)
+    for sha, key in zip(data.train.sha256, data.train.keys, strict=True):
+        train[sha].append(key)
+    for row, sha in enumerate(data.evaluation.sha256):
+        if sha in train:
+            yield Found(
+                row, "leak", "error", None, {"train": train[sha]},
+                f"the same content is in the training set: {', '.join(train[sha][:3])}",
+            )  # fmt: skip
+
+
+def scores_of(
+    rows: Forward, judgement: Judgement, heads: Heads, judged: Judged, influence: Influence | None
+) -> dict[str, list[object]]:
+    """Columns of the table `scores`, one entry a row; ``influence`` for training rows only."""
+    given, classes = rows.labels.numpy(), rows.source.classes
+    order = np.lexsort((np.arange(len(given)), -judgement.suspicion))
+    rank = np.empty(len(given), dtype=int)
+    rank[order] = np.arange(1, len(given) + 1)
+    probabilities = heads.probabilities(rows)
+    votes = judged.signals.votes if influence is not None else judged.evaluation_votes
+    assert votes is not None
+    others = probabilities.copy()
+    others[np.arange(len(given)), given] = -np.inf
+    columns: dict[str, list[object]] = {
+        "suspicion": judgement.suspicion.tolist(),
+        "rank": rank.tolist(),
+        "loss": loss(probabilities, given).tolist(),
+        "margin": (of_given(probabilities, given) - others.max(1)).tolist(),
+        "neighbour_agreement": agreement(votes, given).tolist(),
+        "given_probability": judgement.given_probability.tolist(),
+        "suggested_label": [classes[label] for label in judgement.suggested.tolist()],
+        "suggested_probability": judgement.suggested_probability.tolist(),
+    }
+    if influence is not None:
+        columns["self_influence"] = heads.influence.scores.self_influence.tolist()
+        columns["harm"] = influence.harm.tolist()
+    return columns

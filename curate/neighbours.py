@@ -1,0 +1,74 @@
+"""The nearest training rows in feature space: candidates for influence (FastIF, Guo et al. 2020) and label agreement.
+
+Knows distances only; scikit-learn does the search. Cosine, that is Euclid on rows of length one, so that a bright
+picture is not far from a dark one.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from curate.progress import Progress
+
+ANCHORS = 50_000
+"""Beyond this many training rows, neighbours are looked for among a random sample of that size."""
+BLOCK = 2_000
+
+
+def unit_rows(features: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Rows scaled to length one; a row of zeros stays zero."""
+    rows: np.ndarray = (features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)).float().numpy()
+    return rows
+
+
+class Neighbours:
+    """An index over the training rows ``[n d]``; ``anchors`` are the rows that are looked among."""
+
+    def __init__(self, features: Float[Tensor, "n d"], seed: int) -> None:
+        self.n = len(features)
+        rows = np.arange(self.n)
+        if self.n > ANCHORS:
+            rows = np.sort(np.random.default_rng(seed).permutation(self.n)[:ANCHORS])
+        self.anchors = rows
+        self._index = NearestNeighbors(algorithm="brute").fit(unit_rows(features)[rows])
+
+    def nearest(
+        self, queries: Float[Tensor, "m d"], k: int, progress: Progress | None = None, title: str = "Neighbours"
+    ) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
+        """Training rows nearest to each query and their cosine similarity, nearest first; k is cut to what there is."""
+        k = min(k, len(self.anchors))
+        found, similarity = [], []
+        rows = unit_rows(queries)
+        with (progress or Progress.silent()).stage(title, len(rows)) as advance:
+            for start in range(0, len(rows), BLOCK):
+                distance, index = self._index.kneighbors(rows[start : start + BLOCK], k)
+                # Ties in distance come in any order: the lower row first, so that threads do not change the answer.
+                order = np.lexsort((index, np.round(distance, 6)), axis=1)
+                found.append(self.anchors[np.take_along_axis(index, order, 1)])
+                similarity.append(1 - np.take_along_axis(distance, order, 1) ** 2 / 2)
+                advance(len(index))
+        return np.concatenate(found), np.concatenate(similarity)
+
+
+def neighbour_votes(
+    found: Int[np.ndarray, "m k"],
+    similarity: Float[np.ndarray, "m k"],
+    labels: Int[np.ndarray, " n"],
+    excluded: Int[np.ndarray, "m"],
+    groups: Int[np.ndarray, " n"],
+    classes: int,
+    k: int,
+) -> Float[np.ndarray, "m C"]:
+    """Votes of the k nearest rows per class, each with weight cosine², a row's own group left out.
+
+    ``groups`` number the training rows by content; ``excluded`` is the group of each query (-1: none), so that
+    copies do not vouch for one another.
+    """
+    allowed = groups[found] != excluded[:, None]
+    allowed &= np.cumsum(allowed, axis=1) <= k
+    weight = np.where(allowed, np.clip(similarity, 0, None) ** 2, 0.0)
+    votes = np.zeros((len(found), classes))
+    rows = np.repeat(np.arange(len(found)), found.shape[1])
+    np.add.at(votes, (rows, labels[found].ravel()), weight.ravel())
+    return votes

@@ -1,0 +1,155 @@
+"""From settings to rows in memory: data sets and model opened, one forward pass over each.
+
+Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from curate.config import ScanSettings
+from curate.errors import NothingScanned, UnreadableRow, UsageError
+from curate.forward import Forward, ForwardCache, Transform, run_forward
+from curate.network import Network, inspect_network
+from curate.progress import Progress
+from curate.sources import Source, open_source
+from curate.sources.models import LoadedModel, load_model
+from curate.sources.transforms import make_transform
+from curate.versions import versions
+
+MOST_OWN_EVALUATION_ROWS = 1_000
+"""Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data sets and the model, opened; no row read yet."""
+
+    train: Source
+    evaluation: Source | None
+    model: LoadedModel | None
+    transform: Transform
+    device: torch.device
+    notes: tuple[str, ...]
+
+
+def load(settings: ScanSettings) -> Loaded:
+    train, evaluation = open_source(
+        settings.train, input=settings.input, label=settings.label, id=settings.id,
+        classes=settings.classes, name=settings.name,
+    )  # fmt: skip
+    if settings.eval is not None:
+        evaluation, _ = open_source(
+            settings.eval, input=settings.input, label=settings.label, id=settings.id,
+            classes=train.classes, evaluation=True,
+        )  # fmt: skip
+    if len(train.classes) < 2:
+        raise UsageError(
+            f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."
+        )
+    if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
+        option = "--weights" if settings.weights else f"--params {settings.params}"
+        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.model is None and settings.solver == "lissa":
+        raise UsageError("--solver lissa needs a model: features alone are solved exactly", "Name one with --model.")
+    model = None
+    if settings.model is not None:
+        weights = settings.weights[0] if settings.weights else None
+        model = load_model(
+            settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint
+        )
+    transform, notes = make_transform(model, train)
+    return Loaded(train, evaluation, model, transform, _device(settings.device), (*(model.notes if model else ()), *notes))
+
+
+def _device(asked: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
+    if not available.get(asked.split(":")[0], False):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"--device {asked}: there is no such device here", f"There is: {there}")
+    return torch.device(asked)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both data sets after the forward pass, rows in the order of their content, so that no result depends on theirs."""
+
+    train: Forward
+    evaluation: Forward
+    own_evaluation: bool
+    """No evaluation set was given: some training rows serve as one."""
+    network: Network | None
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        return len(self.train.source.classes)
+
+
+def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
+    network, cache = None, None
+    if loaded.model is not None:
+        network = inspect_network(
+            loaded.model.module.to(loaded.device), _sample(loaded), len(loaded.train.classes), settings.head
+        )
+        if settings.cache:
+            identity = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, str(loaded.device))
+            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*identity, sorted(versions().items()))))
+    sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
+    train, evaluation = (
+        None
+        if source is None
+        else run_forward(
+            source, network, loaded.transform, device=loaded.device, batch_size=settings.batch_size or 128,
+            cache=cache, progress=progress, title=title,
+        ).in_content_order()
+        for title, source in sources.items()
+    )  # fmt: skip
+    assert train is not None
+    notes = [*loaded.notes, *(network.notes if network else ())]
+    if network is None:
+        train, evaluation, scaled = _scaled(train, evaluation)
+        if scaled:
+            notes.append("the columns are on very different scales: each was standardised")
+    present = len(set(train.labels.tolist()))
+    if present < 2:
+        raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
+    if evaluation is not None:
+        return Data(train, evaluation, False, network, tuple(notes))
+    count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
+    return Data(train, train.first(count), True, network, tuple(notes))
+
+
+def _sample(loaded: Loaded) -> torch.Tensor:
+    """Two readable rows, to look at what the network returns."""
+    values: list[torch.Tensor] = []
+    for index in range(len(loaded.train)):
+        try:
+            value = loaded.transform(loaded.train.read(index).decode())
+        except UnreadableRow:
+            continue
+        if not values or value.shape == values[0].shape:
+            values.append(value)
+        if len(values) == 2:
+            break
+    if not values:
+        raise NothingScanned(f"{loaded.train.location}: no row could be read", "Nothing was scanned.")
+    return torch.stack(values).to(loaded.device)
+
+
+def _scaled(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None, bool]:
+    """Raw columns on very different scales are standardised: distances would see one column only."""
+    spread = train.features.std(0)
+    moving = spread[spread > 0]
+    if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
+        return train, evaluation, False
+    mean, scale = train.features.mean(0), spread.clamp_min(1e-12)
+    scale = torch.where(spread > 0, scale, torch.ones_like(scale))
+    return (
+        replace(train, features=(train.features - mean) / scale),
+        None if evaluation is None else replace(evaluation, features=(evaluation.features - mean) / scale),
+        True,
+    )

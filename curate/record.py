@@ -1,0 +1,240 @@
+"""Writing a run down: examples, scores, pairs, findings, receipts, and how the run ended.
+
+Knows how the stages' results become rows of the database; leaves SQL to `store`.
+"""
+
+import resource
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curate.config import ScanSettings
+from curate.findings import Found, evaluation_findings, scores_of, train_findings
+from curate.forward import Forward
+from curate.gate import Gate
+from curate.heads import Heads
+from curate.influence.stage import Influence
+from curate.prepare import Data, Loaded
+from curate.probe import PENALTY
+from curate.store import ExampleRecord, FindingRecord, ReceiptRecord, Store
+from curate.suspicion import FLAGGED
+from curate.suspicion.stage import VOTERS, Judged
+from curate.versions import git_commit, versions
+
+MEMORISED = 0.995
+"""Accuracy of the model's head on the given labels from which they count as memorised."""
+
+
+class Run:
+    """A run that has begun."""
+
+    def __init__(self, store: Store, dataset_id: int, run_id: int) -> None:
+        self.store, self.dataset_id, self.id = store, dataset_id, run_id
+
+    def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+        """Stores everything and closes the run."""
+        train, evaluation = data.train, data.evaluation
+        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+        has_model = data.network is not None
+        train_ids = self._rows(train, "train", seen=True)
+        self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
+        self._findings(train_ids, train_findings(data, judged))
+        if data.own_evaluation:
+            evaluation_ids = train_ids[: len(evaluation)]
+        else:
+            evaluation_ids = self._rows(evaluation, "eval", seen=False)
+            assert judged.evaluation is not None
+            self._scores(evaluation_ids, scores_of(evaluation, judged.evaluation, heads, judged, None))
+            self._findings(evaluation_ids, evaluation_findings(data, judged))
+        pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
+        self.store.add_influences(
+            self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
+        )
+        self.store.add_receipts(self.id, _receipts(data, heads, judged, influence))
+        sets = [train] if data.own_evaluation else [train, evaluation]
+        accuracy_head, accuracy_probe = heads.accuracies(train)
+        self.store.finish_run(
+            self.id,
+            counts={
+                "scored": sum(len(rows) for rows in sets),
+                "reused": sum(rows.reused for rows in sets),
+                "unreadable": sum(len(rows.unreadable) for rows in sets),
+                "blank": sum(rows.blank for rows in sets),
+                "classes": data.classes,
+                "features": train.features.shape[1],
+                "evaluation_rows": len(evaluation),
+                "eval_loss": influence.eval_loss,
+            },
+            accuracy_head=accuracy_head,
+            accuracy_probe=accuracy_probe,
+            seconds=seconds,
+            peak_memory=_peak_memory(),
+            notes=[*data.notes, *_notes(data, judged, influence, has_model, accuracy_head, accuracy_probe)],
+        )
+
+    def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
+        """Examples of the rows that were read, and with them the unreadable ones and their findings."""
+        source = rows.source
+
+        def record(index: int, sha256: str) -> ExampleRecord:
+            label = source.label_texts[index]
+            return ExampleRecord(
+                split, source.keys[index], source.positions[index], sha256, label, source.media_path(index), seen=seen
+            )
+
+        read = [record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True)]
+        broken = [record(index, "") for index, _ in rows.unreadable]
+        ids = self.store.add_examples(self.dataset_id, [*read, *broken])
+        self.store.add_findings(
+            self.id,
+            [
+                FindingRecord(example, "unreadable", "error", None, {"reason": reason}, f"it cannot be read: {reason}")
+                for example, (_, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
+            ],
+        )
+        return ids[: len(read)]
+
+    def _scores(self, ids: list[int], columns: dict[str, list[object]]) -> None:
+        names = list(columns)
+        values = zip(*columns.values(), strict=True)
+        self.store.add_scores(
+            self.id,
+            (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
+        )
+
+    def _findings(self, ids: list[int], found: Iterable[Found]) -> None:
+        self.store.add_findings(
+            self.id,
+            (FindingRecord(ids[f.row], f.rule, f.severity, f.score, f.evidence, f.why) for f in found),
+        )
+
+
+@contextmanager
+def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
+    """A run in the database, marked failed or interrupted where the block does not get to its end."""
+    source, model = loaded.train, loaded.model
+    with Store.open(Path(settings.db), create=True) as store:
+        dataset_id = store.dataset(source.name, source.location, source.kind)
+        run_id = store.begin_run(
+            dataset_id,
+            settings=settings.as_json(),
+            seed=settings.seed,
+            versions=versions(),
+            model=model.spec if model else None,
+            weights_sha256=model.weights_sha256 if model else None,
+            device=str(loaded.device),
+            git_commit=git_commit(),
+            gate=Gate(settings.fail_on).settings() if settings.fail_on else None,
+        )
+        try:
+            yield Run(store, dataset_id, run_id)
+        except BaseException as error:
+            store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+
+
+def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
+    head = heads.influence.head
+    probe = heads.probe_influence
+    yield ReceiptRecord(
+        quantity="suspicion",
+        solver="exact" if probe.head.exact else "class-block",
+        curvature="ggn",
+        parameters="probe",
+        damping=PENALTY,
+        detail={
+            "detectors": "leave-one-out probe, neighbour votes",
+            "voters": VOTERS,
+            "temperature": judged.temperature,
+            "temperature_from": judged.temperature_from,
+            "mean_leverage": probe.scores.mean_leverage,
+        },
+    )
+    yield ReceiptRecord(
+        quantity="self-influence",
+        solver="exact" if head.exact else "class-block",
+        curvature="ggn",
+        parameters=heads.name,
+        damping=float(head.curvature.penalty[0]),
+        detail={"mean_leverage": heads.influence.scores.mean_leverage},
+    )
+    deep = influence.deep
+    if deep is not None and influence.solver is not None:
+        low, high = deep.recall_interval
+        yield ReceiptRecord(
+            quantity="evaluation influence",
+            solver=influence.solver.name,
+            curvature="ggn",
+            parameters=influence.parameters,
+            damping_asked=deep.damping_asked,
+            damping=deep.solution.damping,
+            residual=float(deep.solution.residual.mean()),
+            score_error=deep.score_error,
+            steps=deep.solution.steps,
+            seconds=influence.seconds,
+            recall=deep.recall,
+            recall_low=low,
+            recall_high=high,
+            detail={
+                **deep.solution.detail,
+                "right_hand_sides": len(deep.solution.rows),
+                "largest_residual": float(deep.solution.residual.max()),
+                "candidates": deep.candidates,
+                "gradients_taken": deep.gradients_taken,
+            },
+        )
+    if influence.head_rows:
+        yield ReceiptRecord(
+            quantity="evaluation influence" if deep is None else "influence on the other rows",
+            solver="exact" if head.exact else "cg",
+            curvature="ggn",
+            parameters=heads.name,
+            damping=float(head.curvature.penalty[0]),
+            residual=influence.head_residual,
+            seconds=influence.seconds if deep is None else None,
+            detail={"evaluation_rows": influence.head_rows},
+        )
+
+
+def _notes(
+    data: Data, judged: Judged, influence: Influence, has_model: bool, head: float | None, probe: float
+) -> Iterator[str]:
+    if data.own_evaluation:
+        yield (
+            f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve as one; "
+            "they are as noisy as the rest" + (" and known to the network" if has_model else "")
+        )
+    if influence.deep is not None and influence.head_rows:
+        chosen = len(data.evaluation) - influence.head_rows - influence.left
+        yield (
+            f"harm and the {chosen:,} evaluation rows of highest loss are answered from {influence.parameters}; "
+            f"the other {influence.head_rows:,} evaluation rows from the head"
+        )
+    if influence.left:
+        yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
+    if head is not None and head >= MEMORISED:
+        yield (
+            f"the network has memorised its labels ({head:.1%} right on the given ones): suspicion rests on the probe and "
+            "the neighbours, its probabilities are too timid and its ranks are better than they"
+        )
+    deep = influence.deep
+    if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
+        yield (
+            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest that "
+            f"{deep.solution.steps:,} steps can solve; --solver exact or a larger --damping avoids this"
+        )
+    classes = data.train.source.classes
+    counts = data.train.labels.bincount(minlength=len(classes)).tolist()
+    few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
+    if few:
+        yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
+    share = float((judged.train.suspicion > FLAGGED).mean())
+    if share > 0.3:
+        yield f"{share:.0%} of the rows are flagged: is the order of --classes right, and the transform the trained one?"
+
+
+def _peak_memory() -> int:
+    """Bytes; the operating system counts them in kB, on a Mac in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,15 @@
+"""The shape of a report format: one class a format, found by name in ``curate.reports.REPORTS``."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from curate.reports.report import Report
+
+
+class Renderer(ABC):
+    """A format. ``render`` gives the whole text, its last line ended."""
+
+    coloured: ClassVar[bool] = False  # True: may be written to a terminal with ``write(report, console)``
+
+    @abstractmethod
+    def render(self, report: Report) -> str: ...

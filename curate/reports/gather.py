@@ -1,0 +1,213 @@
+"""From the database to a Report: all the SQL that reports need.
+
+Knows tables and views; leaves layout to the renderers.
+"""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from curate.errors import StoreError
+from curate.gate import Gate
+from curate.reports.report import (
+    ClassRow,
+    HarmfulRow,
+    HitRow,
+    MislabeledRow,
+    OtherFinding,
+    Receipt,
+    Report,
+    RunFacts,
+    Step,
+    Total,
+)
+from curate.store import Store
+
+HITS = 3  # evaluation rows told for each harmful row
+DEFAULT_DATABASE = Path(".curate/curate.db")
+
+
+def gather(store: Store, run_id: int, top: int) -> Report:
+    run, stored = read_run(store, run_id)
+    rows = {
+        row["split"]: row["n"]
+        for row in store.query(
+            "SELECT e.split, count(*) AS n FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+            "WHERE s.run_id = ? GROUP BY e.split ORDER BY e.split DESC",
+            [run_id],
+        )
+    }
+    mislabeled = _mislabeled(store, run_id, "train", top)
+    eval_loss = run.counts.get("eval_loss")
+    eval_loss = float(eval_loss) if isinstance(eval_loss, (int, float)) and eval_loss > 0 else None
+    harmful = _harmful(store, run_id, top, eval_loss)
+    by_class = _by_class(store, run_id)
+    (harmful_count,) = store.query(
+        "SELECT count(*) AS n FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train'",
+        [run_id],
+    )
+    return Report(
+        run=run,
+        rows=rows,
+        classes=sum(1 for row in by_class if row.label) or len(by_class),
+        accuracy_head=stored["accuracy_head"],
+        accuracy_probe=stored["accuracy_probe"],
+        eval_loss=eval_loss,
+        receipts=tuple(_receipts(store, run_id)),
+        notes=_notes(stored),
+        mislabeled=mislabeled,
+        eval_mislabeled=_mislabeled(store, run_id, "eval", top),
+        harmful=harmful,
+        harmful_count=harmful_count["n"],
+        others=_others(store, run_id, top),
+        by_class=by_class,
+        totals=_totals(store, run_id),
+        next=_next(store, run, [row.key for row in (*mislabeled[:1], *harmful[:1])]),
+        top=top,
+    )
+
+
+def read_run(store: Store, run_id: int) -> tuple[RunFacts, dict[str, Any]]:
+    """The facts of a run and the row they come from; StoreError where there is none."""
+    found = store.query(
+        "SELECT r.*, d.name AS dataset, d.location, d.kind FROM runs AS r "
+        "JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?",
+        [run_id],
+    )
+    if not found:
+        raise StoreError(f"{store.path} holds no run {run_id}", "see which there are with `curate runs`")
+    row = found[0]
+    gate = Gate.of_settings(json.loads(row["gate"])) if row["gate"] else Gate()
+    plain = ("id", "status", "started", "finished", "seconds", "peak_memory", "dataset", "location", "kind", "model",
+             "weights_sha256", "device", "seed", "git_commit")  # fmt: skip
+    facts = RunFacts(
+        **{name: row[name] for name in plain},
+        settings=json.loads(row["settings"]),
+        versions=json.loads(row["versions"]),
+        counts=json.loads(row["counts"]),
+        gate=gate,
+    )
+    return facts, row
+
+
+def _notes(stored: dict[str, Any]) -> tuple[str, ...]:
+    notes = tuple(str(note) for note in json.loads(stored["notes"]))
+    if stored["status"] != "finished":
+        notes = (f"This run is {stored['status']}: what stands here is not complete.", *notes)
+    return notes
+
+
+def _receipts(store: Store, run_id: int) -> list[Receipt]:
+    rows = store.query("SELECT * FROM receipts WHERE run_id = ? ORDER BY rowid", [run_id])
+    for row in rows:
+        del row["run_id"]
+        row["rank_stability"] = json.loads(row["rank_stability"]) if row["rank_stability"] else None
+        row["detail"] = json.loads(row["detail"])
+    return [Receipt(**row) for row in rows]
+
+
+def _mislabeled(store: Store, run_id: int, split: str, top: int) -> tuple[MislabeledRow, ...]:
+    rows = store.query(
+        "SELECT f.key, f.split, f.label AS given_label, s.suggested_label, s.suggested_probability, "
+        "ifnull(s.suspicion, f.score) AS suspicion, f.severity, f.state, f.why, f.evidence "
+        "FROM run_findings AS f LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND f.split = ? "
+        "ORDER BY suspicion DESC, s.rank, f.key LIMIT ?",
+        [run_id, split, top],
+    )
+    return tuple(MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows)
+
+
+def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
+    rows = store.query(
+        "SELECT e.id, e.key, e.label, s.harm FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train' ORDER BY s.harm DESC, e.key LIMIT ?",
+        [run_id, top],
+    )
+    return tuple(
+        HarmfulRow(
+            key=row["key"],
+            label=row["label"],
+            harm=row["harm"],
+            share=row["harm"] / eval_loss if eval_loss else None,
+            hits=hits(store, run_id, row["id"], harmful=True, limit=HITS),
+        )
+        for row in rows
+    )
+
+
+def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int) -> tuple[HitRow, ...]:
+    """The evaluation rows that a training row harms (or helps) most, among the pairs that were kept."""
+    sign, order = ("<", "ASC") if harmful else (">", "DESC")
+    rows = store.query(
+        "SELECT e.key, e.label, i.influence FROM influences AS i "
+        "JOIN named_examples AS e ON e.id = i.eval_example_id "
+        f"WHERE i.run_id = ? AND i.train_example_id = ? AND i.influence {sign} 0 "
+        f"ORDER BY i.influence {order} LIMIT ?",
+        [run_id, train_id, limit],
+    )
+    return tuple(HitRow(**row) for row in rows)
+
+
+def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
+    rows = store.query(
+        "SELECT rule, severity, state, key, split, label, why FROM run_findings "
+        "WHERE run_id = ? AND rule IN ('conflict', 'leak', 'unreadable') "
+        "ORDER BY instr('error warning note', severity), rule, key LIMIT ?",
+        [run_id, top],
+    )
+    return tuple(OtherFinding(**row) for row in rows)
+
+
+def _by_class(store: Store, run_id: int) -> tuple[ClassRow, ...]:
+    counts = store.query(
+        "SELECT e.label, count(*) AS n, count(f.rule) AS mislabeled FROM scores AS s "
+        "JOIN examples AS e ON e.id = s.example_id "
+        "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled' "
+        "WHERE s.run_id = ? AND e.split = 'train' AND e.label IS NOT NULL GROUP BY e.label ORDER BY e.label",
+        [run_id],
+    )
+    suggested: dict[str, str] = {}
+    for row in store.query(
+        "SELECT e.label, s.suggested_label, count(*) AS n FROM findings AS f "
+        "JOIN examples AS e ON e.id = f.example_id "
+        "JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND e.split = 'train' AND s.suggested_label IS NOT NULL "
+        "GROUP BY e.label, s.suggested_label ORDER BY n DESC, s.suggested_label",
+        [run_id],
+    ):
+        suggested.setdefault(row["label"], row["suggested_label"])
+    return tuple(
+        ClassRow(row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], suggested.get(row["label"]))
+        for row in counts
+    )
+
+
+def _totals(store: Store, run_id: int) -> tuple[Total, ...]:
+    rows = store.query(
+        "SELECT rule, severity, split, state, count(*) AS count FROM run_findings WHERE run_id = ? "
+        "GROUP BY rule, severity, split, state "
+        "ORDER BY instr('error warning note', severity), rule, split DESC, state",
+        [run_id],
+    )
+    return tuple(Total(**row) for row in rows)
+
+
+def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
+    database = "" if store.path == DEFAULT_DATABASE else f" --db {shlex.quote(str(store.path))}"
+    chosen = f" --run {run.id}{database}"
+    # A key that cannot be typed (control characters) must not be offered for pasting either.
+    typable = [key for key in keys if key.isprintable()]
+    steps = [
+        Step(f"curate show{' --' if key.startswith('-') else ''} {shlex.quote(key)}{chosen}", "one row: scores, "
+             "evidence, the rows that help and harm it")
+        for key in typable[:1]
+    ]  # fmt: skip
+    return (
+        *steps,
+        Step(f"curate report --top 100{chosen}", "the longer list"),
+        Step(f"curate report -f json:report.json{chosen}", "the same for a program"),
+        Step(f"curate runs{database}", "all runs in this database"),
+    )

@@ -1,0 +1,180 @@
+"""Report: everything that a renderer needs about one stored run, as plain frozen data.
+
+Knows what a report says; ``gather.py`` knows how to find it in the database, and the renderers how it looks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from curate.gate import Gate, Outcome
+
+if TYPE_CHECKING:
+    from curate.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What was run, on what, and for how long."""
+
+    id: int
+    status: str
+    started: str  # ISO 8601, UTC
+    finished: str | None
+    seconds: float | None
+    peak_memory: int | None  # bytes
+    dataset: str
+    location: str
+    kind: str
+    model: str | None
+    weights_sha256: str | None
+    device: str | None
+    seed: int
+    git_commit: str | None
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    counts: Mapping[str, Any]
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How one quantity was solved; None where it was not measured or does not apply."""
+
+    quantity: str
+    solver: str
+    curvature: str | None
+    parameters: str | None
+    damping_asked: float | None
+    damping: float | None
+    residual: float | None
+    score_error: float | None
+    steps: int | None
+    seconds: float | None
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    rank_stability: Mapping[str, Any] | None
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MislabeledRow:
+    """A row whose label is probably wrong; ``suspicion`` is that probability."""
+
+    key: str
+    split: str
+    given_label: str | None
+    suggested_label: str | None
+    suggested_probability: float | None
+    suspicion: float | None
+    severity: str
+    state: str
+    why: str
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """An evaluation row and the influence (nats) of a training row on it."""
+
+    key: str
+    label: str | None
+    influence: float
+
+
+@dataclass(frozen=True, slots=True)
+class HarmfulRow:
+    """A training row whose leaving out is predicted to lower the mean evaluation loss by ``harm`` nats."""
+
+    key: str
+    label: str | None
+    harm: float
+    share: float | None  # of the mean evaluation loss
+    hits: tuple[HitRow, ...]  # hit hardest first; only pairs that the run kept
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFinding:
+    """A conflict, a leak, an unreadable row."""
+
+    rule: str
+    severity: str
+    state: str
+    key: str
+    split: str
+    label: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class of the training rows, by the given labels."""
+
+    label: str
+    rows: int
+    mislabeled: int
+    share: float
+    suggested_label: str | None  # the label most often suggested for its mislabeled rows
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many findings have this rule, severity, split and state."""
+
+    rule: str
+    severity: str
+    split: str
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command to go on with, and what it is for."""
+
+    command: str
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run, as told to people and programs. Lists hold the first ``top`` rows; ``totals`` count all."""
+
+    run: RunFacts
+    rows: Mapping[str, int]  # scored rows by split
+    classes: int
+    accuracy_head: float | None
+    accuracy_probe: float | None
+    eval_loss: float | None  # mean, nats
+    receipts: tuple[Receipt, ...]
+    notes: tuple[str, ...]
+    mislabeled: tuple[MislabeledRow, ...]  # training rows
+    eval_mislabeled: tuple[MislabeledRow, ...]  # rows of a given evaluation set
+    harmful: tuple[HarmfulRow, ...]
+    harmful_count: int  # training rows with harm > 0
+    others: tuple[OtherFinding, ...]
+    by_class: tuple[ClassRow, ...]
+    totals: tuple[Total, ...]
+    next: tuple[Step, ...]
+    top: int
+
+    @classmethod
+    def of_run(cls, store: "Store", run_id: int, top: int = 20) -> "Report":
+        """The report of a stored run; StoreError where there is no such run."""
+        from curate.reports.gather import gather
+
+        return gather(store, run_id, top)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the gate that was stored with the run says."""
+        return self.run.gate.evaluate(self)
+
+    def count(self, rule: str | None = None, split: str | None = None, severity: str | None = None) -> int:
+        """How many findings there are, of a rule, a split or a severity where one is named."""
+        return sum(
+            total.count
+            for total in self.totals
+            if rule in (None, total.rule) and split in (None, total.split) and severity in (None, total.severity)
+        )

@@ -1,0 +1,233 @@
+"""The report for people: in colour on a terminal, and as plain text of one width. Both share one layout.
+
+Knows the order in which a person needs the facts; leaves widths and colours to ``layout.py``.
+"""
+
+import io
+
+from rich.console import Console
+from rich.text import Text
+
+from curate.reports.base import Renderer
+from curate.reports.layout import FANCY, SEVERITY_STYLES, TEXT_WIDTH, Column, Page, cell
+from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
+
+MOST_CLASSES = 30
+
+
+class TextReport(Renderer):
+    def render(self, report: Report) -> str:
+        page = Page.plain()
+        write_report(page, report)
+        return page.written
+
+
+class RichReport(Renderer):
+    coloured = True
+
+    def render(self, report: Report) -> str:
+        """For a file: the terminal's signs, without its colours."""
+        file = io.StringIO()
+        console = Console(file=file, width=TEXT_WIDTH, color_system=None, legacy_windows=False, _environ={})
+        write_report(Page(console, FANCY), report)
+        return file.getvalue()
+
+    def write(self, report: Report, console: Console) -> None:
+        write_report(Page(console), report)
+
+
+def write_report(page: Page, report: Report) -> None:
+    _scanned(page, report)
+    _solved(page, report)
+    if report.notes:
+        page.heading("Notes")
+        for note in report.notes:
+            page.paragraph(Text.assemble(("! ", "yellow"), clean(note)), follow=2)
+    _mislabeled(page, report)
+    _harmful(page, report)
+    _others(page, report)
+    _by_class(page, report)
+    page.heading("Next")
+    start = max((len(step.command) for step in report.next), default=0) + 2
+    for step in report.next:
+        together = len(step.remark) + start + 2 <= page.width
+        gap = " " * (start - len(step.command))
+        page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
+    page.line()
+    outcome = report.outcome
+    set_gate = bool(report.run.gate.fail_on)
+    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
+    page.paragraph(Text(outcome.sentence, style))
+
+
+def _scanned(page: Page, report: Report) -> None:
+    run, dot = report.run, page.signs.dot
+    page.line(Text.assemble(("curate", "bold cyan"), f" {dot} ", (clean(run.dataset), "bold"), f" {dot} run {run.id}",
+                            (f" {dot} {moment(run.started)}", "dim")))  # fmt: skip
+    page.rule()
+    rows = f"{plural(report.rows.get('train', 0), 'training row')} in {plural(report.classes, 'class', 'classes')}"
+    if report.rows.get("eval"):
+        rows += f" and {plural(report.rows['eval'], 'evaluation row')}"
+    accuracies = [
+        f"{name} {percent(accuracy)}"
+        for name, accuracy in (("model's head", report.accuracy_head), ("probe", report.accuracy_probe))
+        if accuracy is not None
+    ]
+    model = [clean(run.model) if run.model else "none: the inputs are features, the probe alone is used"]
+    if run.weights_sha256:
+        model.append(f"weights {run.weights_sha256[:12]}")
+    work = [run.device or "", f"seed {run.seed}"]
+    if run.seconds is not None:
+        work.append(duration(run.seconds))
+    if run.peak_memory is not None:
+        work.append(memory(run.peak_memory))
+    facts = [("scanned", f"{rows}, from {clean(run.location)}")]
+    facts += [("accuracy", f"{', '.join(accuracies)}, on the given labels")] if accuracies else []
+    facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of the evaluation rows")] if report.eval_loss else []
+    facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
+    page.facts(facts)
+
+
+def _solved(page: Page, report: Report) -> None:
+    if report.receipts:
+        page.heading("How it was solved")
+        page.facts((clean(receipt.quantity), receipt_sentence(receipt)) for receipt in report.receipts)
+
+
+def receipt_sentence(receipt: Receipt) -> str:
+    """One receipt in words; what was not measured is left out."""
+    how = clean(receipt.solver) + (f" on {clean(receipt.curvature)}" if receipt.curvature else "")
+    parts = [how + (f", parameters: {clean(receipt.parameters)}" if receipt.parameters else "")]
+    if receipt.damping is not None:
+        asked = receipt.damping_asked
+        raised = asked is not None and brief(asked) != brief(receipt.damping)
+        parts.append(f"damping {brief(receipt.damping)}" + (f" (asked {brief(asked)})" if raised else ""))
+    if receipt.residual is not None:
+        parts.append(f"residual {receipt.residual:.2g}")
+    if receipt.score_error is not None:
+        parts.append(f"score error {receipt.score_error:.2g}")
+    if receipt.recall is not None:
+        interval = ""
+        if receipt.recall_low is not None and receipt.recall_high is not None:
+            interval = f" (95 %: {receipt.recall_low:.2f} to {receipt.recall_high:.2f})"
+        parts.append(f"recall of the prefilter {receipt.recall:.2f}{interval}")
+    if receipt.steps is not None:
+        parts.append(plural(receipt.steps, "step"))
+    if receipt.seconds is not None:
+        parts.append(duration(receipt.seconds))
+    return "; ".join(parts)
+
+
+def _mislabeled(page: Page, report: Report) -> None:
+    total = report.count("mislabeled", "train")
+    rows = report.rows.get("train", 0)
+    remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    page.heading("Likely mislabeled", remark)
+    _mislabeled_table(page, report.mislabeled)
+    total = report.count("mislabeled", "eval")
+    if total:
+        remark = f"{total:,} of {plural(report.rows.get('eval', 0), 'evaluation row')}"
+        page.heading(
+            "Likely mislabeled in the evaluation set",
+            f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
+        )
+        _mislabeled_table(page, report.eval_mislabeled)
+
+
+def _grades(report: Report, split: str) -> str:
+    counts = {severity: report.count("mislabeled", split, severity) for severity in SEVERITY_STYLES}
+    told = ", ".join(plural(count, severity) for severity, count in counts.items() if count)
+    return f": {told}" if told else ""
+
+
+def _first(shown: tuple[object, ...], total: int) -> str:
+    return f"; the first {len(shown):,}" if 0 < len(shown) < total else ""
+
+
+def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
+    if not rows:
+        page.paragraph("none", indent=2, style="dim")
+        return
+    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True),
+               Column(f"given {page.signs.arrow} suggested", shrinks=True), Column("its probability", right=True)]  # fmt: skip
+    cells = []
+    for number, row in enumerate(rows, 1):
+        style = SEVERITY_STYLES.get(row.severity, "")
+        suspicion = "    -" if row.suspicion is None else f"{row.suspicion:5.3f}"
+        given = "(none)" if row.given_label is None else clean(row.given_label)
+        suggested = "-" if row.suggested_label is None else clean(row.suggested_label)
+        probability = "" if row.suggested_probability is None else percent(row.suggested_probability, 0)
+        cells.append([
+            Text(str(number), "dim"),
+            Text.assemble((suspicion, style), " ", page.bar(row.suspicion, style)),
+            cell(row.key),
+            Text(f"{given} {page.signs.arrow} {suggested}", "bold"),
+            Text(probability),
+        ])  # fmt: skip
+    page.table(columns, cells, [row.why for row in rows])
+
+
+def _harmful(page: Page, report: Report) -> None:
+    if not report.harmful:
+        return
+    of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
+    page.heading(
+        "Harmful rows",
+        f"left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training rows "
+        f"have harm above 0{_first(report.harmful, report.harmful_count)}",
+    )
+    columns = [Column("", right=True), Column("of the loss", right=True), Column("harm, nats", right=True),
+               Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
+    cells = [
+        [Text(str(number), "dim"), Text(_share(row.share), "yellow"), Text(brief(row.harm)), cell(row.key),
+         cell("(none)" if row.label is None else row.label)]
+        for number, row in enumerate(report.harmful, 1)
+    ]  # fmt: skip
+    details = [
+        "hits hardest: " + ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
+        if row.hits
+        else ""
+        for row in report.harmful
+    ]
+    page.table(columns, cells, details)
+
+
+def _share(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return percent(share, 2) if share < 0.1 else percent(share)
+
+
+def _others(page: Page, report: Report) -> None:
+    total = sum(report.count(rule) for rule in ("conflict", "leak", "unreadable"))
+    if not total:
+        return
+    page.heading("Other findings", f"{total:,}{_first(report.others, total)}")
+    columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
+    cells = [
+        [Text(row.severity, SEVERITY_STYLES.get(row.severity, "")), Text(row.rule), cell(row.key),
+         cell("" if row.label is None else row.label)]
+        for row in report.others
+    ]  # fmt: skip
+    page.table(columns, cells, [row.why for row in report.others])
+
+
+def _by_class(page: Page, report: Report) -> None:
+    shown: list[ClassRow] = list(report.by_class)
+    if not shown:
+        return
+    page.heading("Class by class", "training rows by their given label")
+    if len(shown) > MOST_CLASSES:
+        shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
+    columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
+               Column("share", right=True), Column(""), Column("most often suggested", shrinks=True)]  # fmt: skip
+    cells = [
+        [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
+         page.bar(row.share, "yellow"), cell(row.suggested_label or "")]
+        for row in shown
+    ]  # fmt: skip
+    page.table(columns, cells)
+    left = len(report.by_class) - len(shown)
+    if left:
+        page.paragraph(f"and {plural(left, 'class', 'classes')} more with fewer (all of them: -f json)", style="dim")

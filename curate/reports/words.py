@@ -1,0 +1,96 @@
+"""Numbers and foreign text as people read them, safely.
+
+Knows how to say a number, and how to keep a key, a label or a text from steering the terminal; leaves layout to
+``layout.py``.
+"""
+
+import unicodedata
+from datetime import datetime
+
+from rich.cells import cell_len
+
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# Control, format (direction overrides hide the true order of a name), surrogates, line and paragraph separators.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # needed to write Persian, Hindi and emoji; they steer nothing
+
+
+def clean(text: object) -> str:
+    """Text of the user's made harmless: what could steer a terminal is shown as an escape."""
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(_clean(sign) for sign in plain)
+
+
+def _clean(sign: str) -> str:
+    if sign in _JOINERS or unicodedata.category(sign) not in _UNSAFE:
+        return sign
+    if sign in _ESCAPES:
+        return _ESCAPES[sign]
+    code = ord(sign)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+def shorten(text: str, width: int, dots: str = "...") -> str:
+    """At most ``width`` cells, the middle left out: both the folder and the end of a file name tell rows apart."""
+    if cell_len(text) <= width:
+        return text
+    room = max(width - cell_len(dots), 0)
+    if room == 0:
+        return dots[: max(width, 0)]
+    tail = _fit(text[::-1], room - room // 3)[::-1]
+    return _fit(text, room // 3) + dots + tail
+
+
+def _fit(text: str, width: int) -> str:
+    used, kept = 0, []
+    for sign in text:
+        used += cell_len(sign)
+        if used > width:
+            break
+        kept.append(sign)
+    return "".join(kept)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def brief(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}"
+
+
+def signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3g}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def memory(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def moment(time: str | None) -> str:
+    """2025-01-31 12:34 UTC, from ISO 8601."""
+    if not time:
+        return "-"
+    try:
+        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return clean(time)

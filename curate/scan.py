@@ -1,0 +1,34 @@
+"""The run, start to end: one screen that tells the whole story.
+
+Knows the order of the stages; leaves every number to the stage that makes it and the writing to `record`.
+"""
+
+import time
+
+from curate.config import ScanSettings
+from curate.heads import fit_heads
+from curate.influence.stage import evaluation_influence
+from curate.neighbours import Neighbours
+from curate.prepare import load, read
+from curate.progress import Progress
+from curate.record import begin_run
+from curate.suspicion.stage import judge_rows
+
+
+def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
+    """Scan, store, and return the id of the finished run in ``settings.db``.
+
+    Raises `CurateError` with the exit status that the failure deserves; a run that was begun is then marked failed,
+    or interrupted. Nothing is stored of a row before all stages are through: a run is whole, or is none.
+    """
+    progress = progress or Progress()
+    started = time.monotonic()
+    loaded = load(settings)
+    with begin_run(settings, loaded) as run:
+        data = read(settings, loaded, progress)
+        heads = fit_heads(data)
+        neighbours = Neighbours(data.train.features, settings.seed)
+        judged = judge_rows(data, heads, neighbours, progress)
+        influence = evaluation_influence(settings, data, heads, neighbours, progress)
+        run.finish(data, heads, judged, influence, time.monotonic() - started)
+    return run.id

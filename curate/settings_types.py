@@ -1,0 +1,194 @@
+"""The options' names and types: one table, used for the command line, the environment and files alike.
+
+Knows how a value is read from TOML or from text and what is wrong with it; leaves where it came from to
+``curate.config`` and ``curate.settings_files``.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class WrongValue(ValueError):
+    """The text says what was expected: "a whole number, at least 1"."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """``key`` in ``ScanSettings``, ``flag`` on the command line, ``read`` from TOML or text to the setting's value.
+
+    ``place`` says what a relative value is relative to its file as: "data", "code", "path", "classes" or "format".
+    """
+
+    key: str
+    flag: str
+    read: Callable[[Any], Any]
+    place: str | None = None
+    typed: bool = False  # a number or a boolean where the form has such (TOML)
+
+    def opposite(self, value: Any) -> bool:
+        """The value for ``no-<flag>``."""
+        return not self.read(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise WrongValue("a text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise WrongValue("true or false")
+
+
+def _whole(least: int, *words: str) -> Callable[[Any], int | None]:
+    def read(value: Any) -> int | None:
+        if isinstance(value, str) and value in words:
+            return None
+        expected = f"a whole number, at least {least}" + "".join(f", or '{word}'" for word in words)
+        if isinstance(value, bool | float):
+            raise WrongValue(expected)
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise WrongValue(expected) from None
+        if number < least:
+            raise WrongValue(expected)
+        return number
+
+    return read
+
+
+def _positive(value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise WrongValue("a number above 0")
+    return number
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise WrongValue(f"one of {', '.join(words)}")
+        return str(value)
+
+    return read
+
+
+def _device(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise WrongValue("auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _params(value: Any) -> str:
+    try:
+        re.compile(_text(value))
+    except re.error as error:
+        raise WrongValue(f"auto, head, all or a regular expression ({error})") from None
+    return str(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list, or a text with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise WrongValue("a list of texts")
+    found = tuple(part.strip() for part in parts if part.strip())
+    if not found:
+        raise WrongValue("a list of texts")
+    return found
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    """A list, or one text as it is: a path may hold a comma."""
+    return _texts([value] if isinstance(value, str) else value)
+
+
+def _weights(value: Any) -> tuple[str, ...]:
+    found = _list(value)
+    if len(found) > 1:
+        raise WrongValue("one file (several checkpoints are not read yet)")
+    return found
+
+
+def _classes(value: Any) -> tuple[str, ...] | str:
+    """A list, names with commas between, or the name of a file: read where it is known what it is relative to."""
+    return value if isinstance(value, str) and value.strip() and "," not in value else _texts(value)
+
+
+def _model_args(value: Any) -> dict[str, Any]:
+    expected = "NAME=VALUE, or a table of names and values"
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise WrongValue(expected)
+    found: dict[str, Any] = {}
+    for part in value:
+        name, sign, text = part.partition("=") if isinstance(part, str) else ("", "", "")
+        if not sign or not name.strip().isidentifier():
+            raise WrongValue(expected)
+        found[name.strip()] = text.strip()  # the model loader reads literals
+    return found
+
+
+def _option(
+    flag: str, read: Callable[[Any], Any], place: str | None = None, *, key: str | None = None, typed: bool = False
+) -> Option:
+    return Option(key or flag.replace("-", "_"), flag, read, place, typed)
+
+
+OPTIONS: dict[str, Option] = {
+    option.key: option
+    for option in (
+        _option("train", _text, "data"),
+        _option("eval", _text, "data"),
+        _option("input", _text),
+        _option("label", _text),
+        _option("id", _text),
+        _option("classes", _classes, "classes"),
+        _option("name", _text),
+        _option("model", _text, "code"),
+        _option("model-arg", _model_args, key="model_args"),
+        _option("weights", _weights, "path"),
+        _option("trust-checkpoint", _flag, typed=True),
+        _option("head", _text),
+        _option("params", _params),
+        _option("solver", _one_of("auto", "exact", "lissa")),
+        _option("damping", _positive, typed=True),
+        _option("neighbours", _whole(1), typed=True),
+        _option("eval-rows", _whole(0), typed=True),
+        _option("seed", _whole(0), typed=True),
+        _option("device", _device),
+        _option("batch-size", _whole(1, "auto"), typed=True),
+        _option("db", _text, "path"),
+        _option("cache", _flag, typed=True),
+        _option("fail-on", _texts),
+        _option("exit-zero", _flag, typed=True),
+        _option("format", _list, "format"),
+    )
+}
+
+
+def option_named(name: str) -> tuple[Option, bool] | None:
+    """The option of a key with - or _, and whether it is asked the other way round (``no-cache``)."""
+    flag = name.replace("_", "-")
+    by_flag = {option.flag: option for option in OPTIONS.values()} | {"model-args": OPTIONS["model_args"]}
+    if flag in by_flag:
+        return by_flag[flag], False
+    turned = by_flag.get(flag.removeprefix("no-"))
+    return (turned, True) if turned is not None and turned.read is _flag else None

@@ -1,0 +1,82 @@
+"""Data sets and models by spec: one file a kind.
+
+``open_source`` reads the kind off the spec and opens the data; ``curate.sources.models.load_model`` (torch, so
+not imported here) loads a model; ``curate.sources.transforms`` makes tensors of rows. What is done with them is
+left to ``curate.scan``.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from curate.errors import DataError, UsageError
+from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
+from curate.sources.base import DataOptions, Item, Source
+from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
+from curate.specs import did_you_mean, near_path, split_kind
+
+__all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_source"]
+
+Opener = Callable[[str, DataOptions], tuple[Source, Source | None]]
+
+SOURCES: dict[str, type[Source]] = {
+    "images": ImageFolder,
+    "arrays": ArraySource,
+    "sklearn": SklearnSource,
+}
+
+_OPENERS: dict[str, Opener] = {
+    "images": open_images,
+    "arrays": open_arrays,
+    "sklearn": open_sklearn,
+}
+
+
+def open_source(
+    spec: str,
+    *,
+    input: str | None = None,
+    label: str | None = None,
+    id: str | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    evaluation: bool = False,
+) -> tuple[Source, Source | None]:
+    """Open ``[kind:]location``: (training set, evaluation set where the location holds one).
+
+    ``classes`` names the classes in the order of the model's outputs; give ``train.classes`` (and
+    ``evaluation=True``) to open an evaluation set of its own. Raises ``DataError``, ``NothingScanned``, ``UsageError``.
+    """
+    kind, location = _kind(spec)
+    order = tuple(classes) if classes is not None else None
+    if order is not None and len(set(order)) < len(order):
+        twice = next(text for text in order if order.count(text) > 1)
+        raise UsageError(f"--classes names '{twice}' twice.", "Each output of the model has one class.")
+    options = DataOptions(input=input, label=label, id=id, classes=order, name=name, evaluation=evaluation)
+    return _OPENERS[kind](location, options)
+
+
+def _kind(spec: str) -> tuple[str, str]:
+    kinds = ", ".join(SOURCES)
+    if not spec.strip():
+        raise UsageError("The data's location is empty.", "Give a folder of class folders, or an .npz file.")
+    kind, location = split_kind(spec)
+    path = Path(spec)
+    if kind is not None and kind in SOURCES:
+        if not location:
+            raise UsageError(f"'{spec}' names no location.", f"Give {kind}:LOCATION.")
+        return kind, location
+    if kind is not None and not path.exists():
+        raise UsageError(
+            f"'{kind}' in '{spec}' is no kind of data that this version reads.",
+            f"The kinds are {kinds}. {did_you_mean(kind, SOURCES)}".rstrip(),
+        )
+    if path.is_dir():
+        return "images", spec
+    if path.suffix.lower() == ".npz":
+        return "arrays", spec
+    if not path.exists():
+        raise DataError(f"There is no {spec}.", near_path(path))
+    raise DataError(
+        f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
+        f"The kinds are {kinds}: a folder of class folders, an .npz file, or sklearn:digits.",
+    )

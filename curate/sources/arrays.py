@@ -1,0 +1,242 @@
+"""Rows in memory: an ``.npz`` file (``arrays:``) and scikit-learn's small data sets (``sklearn:``).
+
+Knows arrays: which one is the input, their shapes, content hashes and what may not stand in them.
+Leaves labels to ``labels`` and tensors to ``transforms``.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from curate.errors import DataError, NothingScanned, UsageError
+from curate.sources import labels
+from curate.sources.base import DataOptions, Item, Source
+from curate.sources.images import LFS_REASON, is_lfs_pointer
+from curate.specs import did_you_mean, near_path
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+INPUT_NAMES = ("x", "X", "images", "features", "data")
+LABEL_NAMES = ("y", "label", "labels", "target", "targets")
+SKLEARN_SETS = ("breast_cancer", "digits", "iris", "wine")
+
+
+class ArraySource(Source):
+    """Rows of one numeric array ``rows`` [n, ...]."""
+
+    kind: ClassVar[str] = "arrays"
+
+    def __init__(
+        self,
+        rows: "Array",
+        texts: list[str | None],
+        *,
+        location: str,
+        name: str,
+        where: str,
+        options: DataOptions,
+        ids: list[str] | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        self.location, self.name = location, name
+        self.media, self._rows = _media(rows, where)
+        self._hashes = row_hashes(self._rows)
+        encoded = labels.encode(
+            texts, where, classes, evaluation=options.evaluation, names=ids or [str(row) for row in range(len(texts))]
+        )
+        self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
+        self.keys = ids if ids is not None else labels.content_keys(self._hashes, self.label_texts)
+        self.positions = list(range(len(texts)))
+
+    def read(self, index: int) -> Item:
+        return Item(self._hashes[index], partial(self._decode, index))
+
+    def _decode(self, index: int) -> "Array":
+        row: Array = self._rows[index]
+        # uint8 [C, H, W] -> [H, W, C]: the one order that `media = "image"` promises
+        return row.transpose(1, 2, 0) if self.media == "image" and _channels_first(row.shape) else row
+
+
+class SklearnSource(ArraySource):
+    kind: ClassVar[str] = "sklearn"
+
+
+def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """An ``.npz`` file with an input and a label array of equal length."""
+    with Archive(location) as archive:
+        x_name = archive.choose(options.input, INPUT_NAMES, "--input")
+        y_name = archive.choose(options.label, LABEL_NAMES, "--label")
+        id_name = archive.choose(options.id, (), "--id") if options.id is not None else None
+        rows, given = archive.take(x_name), archive.take(y_name)
+        id_array = archive.take(id_name) if id_name is not None else None
+    if rows.ndim == 0 or len(rows) == 0:
+        raise NothingScanned(f"{location}: '{x_name}' holds no row, so nothing was scanned.")
+    texts = labels.label_texts(given, f"{location}: '{y_name}'")
+    ids = labels.given_keys(id_array, f"{location}: '{id_name}'") if id_array is not None else None
+    for other, length in ((y_name, len(texts)), (id_name, len(ids) if ids is not None else len(rows))):
+        if length != len(rows):
+            raise DataError(
+                f"{location}: '{x_name}' has {len(rows)} rows and '{other}' has {length}.",
+                "Each row needs one of each: name the arrays with --input, --label and --id.",
+            )
+    name = options.name or Path(location).name
+    source = ArraySource(
+        rows, texts, location=location, name=name, where=location, options=options, ids=ids,
+        classes=options.classes,
+    )  # fmt: skip
+    return source, None
+
+
+def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """One of scikit-learn's built-in classification sets, by the name in its ``load_*`` function."""
+    for value, option in ((options.input, "--input"), (options.label, "--label"), (options.id, "--id")):
+        if value is not None:
+            raise UsageError(f"{option} has no meaning for sklearn:{location}.", f"Leave out {option}.")
+    name = location.removeprefix("load_")
+    if name in ("diabetes", "linnerud"):
+        raise DataError(f"sklearn:{name} is a regression set.", labels.SCOPE)
+    if name not in SKLEARN_SETS:
+        raise DataError(
+            f"There is no sklearn:{location}.",
+            did_you_mean(name, SKLEARN_SETS) or f"The sets are {', '.join(SKLEARN_SETS)}.",
+        )
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{name}")()
+    names = [str(text) for text in bunch.target_names]
+    texts: list[str | None] = [names[number] for number in bunch.target]
+    # scikit-learn's own order (malignant before benign), not the alphabet's
+    classes = options.classes if options.classes is not None else tuple(names)
+    source = SklearnSource(
+        bunch.data, texts, location=f"sklearn:{name}", name=options.name or name, where=f"sklearn:{name}",
+        options=options, classes=classes,
+    )  # fmt: skip
+    return source, None
+
+
+def row_hashes(rows: "Array") -> list[str]:
+    """sha256 of each row: dtype, shape and little-endian C-order bytes, so that machines agree."""
+    import numpy as np
+
+    dtype = rows.dtype.newbyteorder("<")
+    head = f"{dtype.str}{rows.shape[1:]}".encode()
+    return [hashlib.sha256(head + np.ascontiguousarray(row, dtype).tobytes()).hexdigest() for row in rows]
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3, 4)
+
+
+def _media(rows: "Array", where: str) -> tuple[str, "Array"]:
+    import numpy as np
+
+    if rows.dtype.kind in "SU":
+        raise DataError(
+            f"{where}: the input is text ({rows.dtype}); this version reads numbers and pictures.",
+            "Give features of the text, such as the embeddings of a language model.",
+        )
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"{where}: the input has the type {rows.dtype}, which is no number.")
+    if rows.ndim == 1:
+        rows = rows[:, None]
+    if 0 in rows.shape[1:]:
+        raise DataError(f"{where}: the rows of the input are empty (shape {rows.shape}).")
+    if rows.dtype.kind == "f":
+        bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"{where}: {int(bad.sum())} of {len(rows)} rows hold NaN or infinite numbers, the first is row "
+                f"{int(bad.argmax())}.",
+                "Fill them in or leave these rows out.",
+            )
+    if rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and _picture(rows.shape[1:]))):
+        return "image", rows
+    return ("features" if rows.ndim == 2 else "array"), rows
+
+
+def _picture(shape: tuple[int, ...]) -> bool:
+    return shape[2] in (1, 3, 4) or _channels_first(shape)
+
+
+class Archive:
+    """An ``.npz`` file: the names in it, and one array at a time. Pickled (object) arrays are never loaded."""
+
+    def __init__(self, location: str) -> None:
+        import numpy as np
+
+        path = Path(location)
+        if not path.exists():
+            raise DataError(f"There is no {location}.", near_path(path))
+        if path.is_dir():
+            raise DataError(f"{location} is a folder; `arrays:` reads an .npz file.")
+        self.location = location
+        self._file = path.open("rb")  # numpy leaves a file open that it cannot read
+        try:
+            if is_lfs_pointer(self._file.read(64)):
+                raise DataError(f"{location} is {LFS_REASON}.")
+            self._file.seek(0)
+            archive = np.load(self._file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(
+                    f"{location} holds one array without a name.", "Save it as .npz with the arrays x and y."
+                )
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            self._file.close()
+            raise self._broken(error) from error
+        except DataError:
+            self._file.close()
+            raise
+        self._archive = archive
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+        self._file.close()
+
+    def choose(self, asked: str | None, usual: tuple[str, ...], option: str) -> str:
+        """The array that ``option`` asks for, else the one with a usual name."""
+        there = list(self._archive.files)
+        listed = f"The file holds {', '.join(there) or 'no array'}."
+        if asked is not None:
+            if asked in there:
+                return asked
+            raise DataError(
+                f"{self.location}: there is no array '{asked}' ({option}).",
+                f"{listed} {did_you_mean(asked, there)}".rstrip(),
+            )
+        found = [name for name in usual if name in there]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise DataError(f"{self.location}: {' and '.join(found)} could each be meant.", f"Say which with {option}.")
+        raise DataError(
+            f"{self.location}: no array is called {', '.join(usual[:-1])} or {usual[-1]}.",
+            f"{listed} Name the one to read with {option}.",
+        )
+
+    def take(self, name: str) -> "Array":
+        try:
+            array: Array = self._archive[name]
+        except ValueError as error:
+            if "pickle" not in str(error).lower():
+                raise self._broken(error) from error
+            raise DataError(
+                f"{self.location}: '{name}' is an object array; it could run code on loading and is refused.",
+                "Save it with a type of its own: numbers, or strings by y.astype(str).",
+            ) from error
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._broken(error) from error
+        return array
+
+    def _broken(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self.location} is no .npz file, or was cut short ({error}).", "Save it again with numpy.savez."
+        )

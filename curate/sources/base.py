@@ -1,0 +1,65 @@
+"""The shape of a data source: keys, labels and rows, in a fixed order.
+
+Knows what every kind of data has in common; leaves reading to one file a kind, and tensors to ``transforms``.
+Nothing here needs torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row as read, not yet decoded.
+
+    ``content_sha256`` is over the file's bytes for images, over dtype, shape and little-endian C-order bytes for
+    arrays. ``decode`` gives a PIL image (RGB, EXIF rotation applied) or a numpy array, or raises ``UnreadableRow``.
+    """
+
+    content_sha256: str
+    decode: Callable[[], Any]
+
+
+class Source(ABC):
+    """A data set, opened: everything but the contents of its rows is known.
+
+    ``media`` says what a decoded row is: ``"image"`` (PIL image, or HxW / HxWxC uint8 array), ``"features"``
+    (1-d numeric row), ``"array"`` (a numeric row of two or more dimensions that is no image: for a model only).
+    ``classes`` stands in the order of the model's outputs when it was given, else sorted.
+    ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions.
+    """
+
+    kind: ClassVar[str]
+    media: str
+    name: str
+    location: str
+    classes: list[str]
+    keys: list[str]
+    labels: list[int]
+    label_texts: list[str | None]
+    positions: list[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @abstractmethod
+    def read(self, index: int) -> Item:
+        """Row ``index`` (0-based, in this source's order); raises ``UnreadableRow``."""
+
+    def media_path(self, index: int) -> str | None:
+        """The path of the row's file as found (relative to where the location is relative to), None for arrays."""
+        return None
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a person may say about a data set beside where it is; a kind that has no use for one refuses it."""
+
+    input: str | None = None
+    label: str | None = None
+    id: str | None = None
+    classes: tuple[str, ...] | None = None
+    name: str | None = None
+    evaluation: bool = False  # an evaluation set may hold one class only

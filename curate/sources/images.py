@@ -1,0 +1,190 @@
+"""A folder of class folders (``images:``): one file a row, the folder's name is the label.
+
+Knows the layout (class folders, train/ and val|valid|test/ above them), file names and pixels.
+Leaves tensors to ``transforms``; rows that cannot be read are named here and judged in ``curate.scan``.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
+from curate.sources import labels
+from curate.sources.base import DataOptions, Item, Source
+from curate.specs import near_path
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+EVALUATION_FOLDERS = ("val", "valid", "test")
+LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull`"
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Do these first bytes belong to a Git LFS pointer file?"""
+    return head.startswith(b"version https://git-lfs")
+
+
+class ImageFolder(Source):
+    """Rows sorted by POSIX path; keys are paths relative to ``root``, which may lie above the class folders.
+
+    Classes are sorted as text, as ``torchvision.datasets.ImageFolder`` does: the order most models were trained in.
+    """
+
+    kind: ClassVar[str] = "images"
+    media = "image"
+
+    def __init__(self, folder: Path, root: Path, location: str, options: DataOptions) -> None:
+        self.location = location
+        self.name = options.name or _folder_name(root)
+        found = sorted(
+            (_text(path.relative_to(root).as_posix()), _text(class_folder.name), path)
+            for class_folder in _folders(folder)
+            for path in _images(class_folder)
+        )
+        if not found:
+            raise _nothing(folder)
+        self.keys = [key for key, _, _ in found]
+        self._paths = [path for _, _, path in found]
+        texts = [label for _, label, _ in found]
+        classes = options.classes if options.classes is not None else sorted(set(texts))
+        encoded = labels.encode(texts, folder.as_posix(), classes, evaluation=options.evaluation, names=self.keys)
+        self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
+        self.positions = list(range(len(found)))
+
+    def read(self, index: int) -> Item:
+        try:
+            content = self._paths[index].read_bytes()
+        except OSError as error:
+            raise UnreadableRow(f"cannot be opened: {error.strerror or error}") from error
+        if not content:
+            raise UnreadableRow("the file is empty")
+        if is_lfs_pointer(content[:64]):
+            raise UnreadableRow(LFS_REASON)
+        return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content))
+
+    def media_path(self, index: int) -> str | None:
+        return _text(self._paths[index].as_posix())
+
+
+def open_images(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """The training set, and the evaluation set where the folder holds train/ and val|valid|test/."""
+    for value, option in ((options.input, "--input"), (options.label, "--label"), (options.id, "--id")):
+        if value is not None:
+            raise UsageError(
+                f"{option} names an array, but {location} is a folder of class folders.",
+                f"Leave out {option}: the pictures are the input, the folders the labels, the paths the keys.",
+            )
+    root = Path(location)
+    if not root.exists():
+        raise DataError(f"There is no {location}.", near_path(root))
+    if not root.is_dir():
+        raise DataError(
+            f"{location} is a file; `images:` reads a folder with one folder for each class.",
+            "Give the folder, or an .npz file with arrays.",
+        )
+    train, held_out = _splits(root)
+    if train is None:
+        return ImageFolder(root, root, location, options), None
+    training = ImageFolder(train, root, location, options)
+    if held_out is None:
+        return training, None
+    asked = DataOptions(classes=tuple(training.classes), name=training.name, evaluation=True)
+    return training, ImageFolder(held_out, root, location, asked)
+
+
+def _splits(root: Path) -> tuple[Path | None, Path | None]:
+    """train/ and the first of val, valid, test that holds class folders; (None, None) where these are classes.
+
+    A data set may have classes called "train" and "test": splits hold class folders, classes hold pictures.
+    """
+    train = root / "train"
+    if not train.is_dir() or not _holds_classes(train):
+        return None, None
+    held_out = [root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()]
+    if not held_out and any(_holds_images(other) for other in _folders(root) if other.name != "train"):
+        return None, None
+    return train, next((folder for folder in held_out if _holds_classes(folder)), None)
+
+
+def _holds_classes(folder: Path) -> bool:
+    return not _has_own_images(folder) and any(_holds_images(child) for child in _folders(folder))
+
+
+def _has_own_images(folder: Path) -> bool:
+    return any(_is_image(child) for child in folder.iterdir())
+
+
+def _holds_images(folder: Path) -> bool:
+    return next(_images(folder), None) is not None
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()  # a link may lead back up
+    for here, inner, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            if _is_image(path := Path(here, name)):
+                yield path
+
+
+def _nothing(folder: Path) -> Exception:
+    where = folder.as_posix()
+    if _has_own_images(folder):
+        return DataError(
+            f"{where} holds pictures, but no class folders, so there are no labels.",
+            f"Put each picture into a folder named after its class: {where}/CLASS/picture.png.",
+        )
+    suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+    return NothingScanned(
+        f"{where}: no picture was found, so nothing was scanned.",
+        f"Expected {where}/CLASS/picture with one of these endings: {suffixes}.",
+    )
+
+
+def _folder_name(root: Path) -> str:
+    return _text(root.name if root.name not in ("", "..") else root.resolve().name) or "data"
+
+
+def _text(name: str) -> str:
+    # A file name need not be UTF-8; a key in the database must be.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def decode_image(content: bytes) -> "Image.Image":
+    """Bytes of a picture file -> RGB, upright (EXIF); the first frame of several. Raises ``UnreadableRow``."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large pictures and odd EXIF are no reason to stop
+            with Image.open(BytesIO(content)) as picture:
+                upright: Any = ImageOps.exif_transpose(picture)
+                if upright.mode.startswith("I;16"):
+                    # convert() would clip sixteen bits to white
+                    upright = upright.convert("I").point(lambda value: value / 256).convert("L")
+                rgb: Image.Image = upright.convert("RGB")
+                return rgb
+    except UnidentifiedImageError as error:
+        raise UnreadableRow("not a picture in a format that can be read") from error
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
+        raise UnreadableRow(f"the picture cannot be decoded: {error}") from error

@@ -1,0 +1,52 @@
+"""How a spec is taken apart: ``kind:location`` for data, ``file.py:name`` or ``pkg.mod:name`` for Python code.
+
+Knows the grammar only, and only the standard library: what a kind means is left to ``curate.sources``,
+what a file may name to ``curate.config``.
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+# Two signs at least: `C:\data` is a drive, not a kind.
+_KIND = re.compile(r"^([A-Za-z][A-Za-z0-9_+.-]+):(.*)$", re.DOTALL)
+
+
+def split_kind(spec: str) -> tuple[str | None, str]:
+    """``"arrays:x.npz"`` -> ``("arrays", "x.npz")``; ``"data/x"`` and ``"C:\\data"`` -> ``(None, as given)``."""
+    found = _KIND.match(spec)
+    if found is None or "/" in found[1] or "\\" in found[1]:
+        return None, spec
+    return found[1], found[2]
+
+
+def split_code(spec: str) -> tuple[str, str | None]:
+    """``"a/b.py:make"`` -> ``("a/b.py", "make")``; no name after the last colon -> ``(spec, None)``."""
+    if spec.endswith(".py"):
+        return spec, None
+    where, colon, name = spec.rpartition(":")
+    return (where, name) if colon and where and name else (spec.rstrip(":"), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"Did you mean ...?"`` or an empty string."""
+    close = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(close)}?" if close else ""
+
+
+def near_path(path: Path) -> str:
+    """A hint for a path that is not there: near names in the deepest folder that is, else that folder."""
+    here, missing = path, path.name
+    while not here.exists() and here != here.parent:
+        missing, here = here.name, here.parent
+    try:
+        names = sorted(child.name for child in here.iterdir() if not child.name.startswith("."))
+    except OSError:
+        return ""
+    close = get_close_matches(missing, names, n=3, cutoff=0.6)
+    if close:
+        return "Did you mean " + " or ".join((here / name).as_posix() for name in close) + "?"
+    if here == Path():
+        return f"The current folder holds no '{missing}'."
+    return f"The folder {here.as_posix()} is there, but holds no '{missing}'."

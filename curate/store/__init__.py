@@ -1,0 +1,10 @@
+"""The curate database: one SQLite file that holds every run, and the verdicts of people.
+
+Knows its schema and how to write and read it; leaves what the numbers mean to those who compute and render them.
+"""
+
+from curate.store.fingerprint import finding_fingerprint, row_fingerprint
+from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.store import Store
+
+__all__ = ["ExampleRecord", "FindingRecord", "ReceiptRecord", "Store", "finding_fingerprint", "row_fingerprint"]

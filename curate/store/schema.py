@@ -1,0 +1,68 @@
+"""The schema as a list of migrations: append a function, never edit one.
+
+Knows which migrations this version has and how to tell a curate database from another file. sqlite-utils applies
+them; it is imported only when one is pending, because it brings numpy along and reading must start at once.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from curate.errors import StoreError
+from curate.store.tables import GUARDS, SEARCH, TABLES
+from curate.store.views import VIEWS
+
+if TYPE_CHECKING:
+    from sqlite_utils.db import Database
+
+MIGRATION_SET = "curate"
+OLDEST_SQLITE = (3, 37)  # STRICT tables
+
+
+def m001_tables(db: "Database") -> None:
+    for statement in (*TABLES, *SEARCH, *GUARDS):
+        db.execute(statement)
+
+
+def m002_views(db: "Database") -> None:
+    for statement in VIEWS:
+        db.execute(statement)
+
+
+MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views]
+
+
+def is_current(connection: sqlite3.Connection, path: str) -> bool:
+    """True where nothing is pending, False where migrations are; StoreError for a newer or a foreign database."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+    applied: set[str] = set()
+    if "_sqlite_migrations" in tables:
+        query = "SELECT name FROM _sqlite_migrations WHERE migration_set = ?"
+        applied = {name for (name,) in connection.execute(query, [MIGRATION_SET])}
+    if tables and not applied:
+        raise StoreError(f"{path} is an SQLite database, but not one of curate's", "name another file with --db")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = {migration.__name__ for migration in MIGRATIONS}
+    if applied - known or version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer version of curate",
+            "upgrade with `pip install --upgrade curate-data`, or name another file with --db",
+        )
+    return applied == known
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is pending, in one transaction: two scans that start together must not both create the tables."""
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(MIGRATION_SET)
+    for migration in MIGRATIONS:
+        migrations(name=migration.__name__)(migration)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise

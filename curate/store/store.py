@@ -1,0 +1,307 @@
+"""Store: how a run is written to, and found again in, a curate database.
+
+Knows transactions and the contract of the tables (``tables.py``); leaves the meaning of numbers to its callers.
+Every write is one transaction, so a scan that dies leaves a run marked `running` and nothing half-written.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from curate.errors import StoreError
+from curate.store.fingerprint import finding_fingerprint, row_fingerprint
+from curate.store.opening import connect, explain
+from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.values import integer, json_text, number, text
+
+SCORE_NUMBERS = (
+    "suspicion", "loss", "margin", "self_influence", "harm", "neighbour_agreement", "given_probability",
+    "suggested_probability",
+)  # fmt: skip
+SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label")
+RECEIPT_COLUMNS = tuple(field.name for field in fields(ReceiptRecord))
+RECEIPT_INTEGERS = ("steps",)
+RECEIPT_TEXTS = ("quantity", "solver", "curvature", "parameters")
+RECEIPT_JSON = ("rank_stability", "detail")
+
+
+class Store:
+    """An open curate database; a context manager that closes it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.connection = connection
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path, create: bool = False) -> "Store":
+        """Open the database, bringing an older one up to this version; ``create`` makes it and its folder."""
+        return cls(connect(Path(path), create), Path(path))
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction: all of it or nothing."""
+        with explain(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self.connection.rollback()
+                raise
+
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
+        """The rows of a reading query, as dicts."""
+        with explain(self.path):
+            cursor = self.connection.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    # What is scanned
+
+    def dataset(self, name: str, location: str, kind: str) -> int:
+        """The id of the data set of this name; where it lies now and its kind are brought up to date."""
+        with self.transaction() as connection:
+            (dataset_id,) = connection.execute(
+                "INSERT INTO datasets (name, location, kind) VALUES (?, ?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET location = excluded.location, kind = excluded.kind RETURNING id",
+                [text(name), text(location), kind],
+            ).fetchone()
+        return int(dataset_id)
+
+    def set_labels(self, dataset_id: int, labels: Iterable[tuple[str, int | None]]) -> None:
+        """Classes of the data set and their place in the model's outputs; classes not named keep no place."""
+        rows = [(dataset_id, text(name), integer(index, "index")) for name, index in labels]
+        with self.transaction() as connection:
+            connection.execute('UPDATE labels SET "index" = NULL WHERE dataset_id = ?', [dataset_id])
+            connection.executemany(
+                'INSERT INTO labels (dataset_id, name, "index") VALUES (?, ?, ?) '
+                'ON CONFLICT (dataset_id, name) DO UPDATE SET "index" = excluded."index"',
+                rows,
+            )
+
+    def add_examples(self, dataset_id: int, examples: Iterable[ExampleRecord]) -> list[int]:
+        """Ids of the rows, in their order. A version seen before keeps its id; what may change is refreshed."""
+        ids: list[int] = []
+        with self.transaction() as connection:
+            dataset = self._dataset_name(dataset_id)
+            label_ids = dict(connection.execute("SELECT name, id FROM labels WHERE dataset_id = ?", [dataset_id]))
+            for example in examples:
+                key, label = text(example.key) or "", text(example.label)
+                if label is not None and label not in label_ids:
+                    (label_ids[label],) = connection.execute(
+                        "INSERT INTO labels (dataset_id, name) VALUES (?, ?) RETURNING id", [dataset_id, label]
+                    ).fetchone()
+                row = connection.execute(
+                    _ADD_EXAMPLE,
+                    (
+                        dataset_id, example.split, key, integer(example.position, "position"), example.content_sha256,
+                        None if label is None else label_ids[label], label, text(example.media_path),
+                        text(example.text), example.thumbnail, None if example.seen is None else bool(example.seen),
+                        row_fingerprint(dataset, key, example.content_sha256, label),
+                    ),
+                ).fetchone()  # fmt: skip
+                ids.append(row[0])
+        return ids
+
+    # A run and its results
+
+    def begin_run(
+        self,
+        dataset_id: int,
+        *,
+        settings: Mapping[str, Any],
+        seed: int,
+        versions: Mapping[str, str],
+        model: str | None = None,
+        weights_sha256: str | None = None,
+        device: str | None = None,
+        git_commit: str | None = None,
+        gate: Mapping[str, Any] | None = None,
+    ) -> int:
+        """The id of a new run, of status `running`."""
+        with self.transaction() as connection:
+            (run_id,) = connection.execute(
+                "INSERT INTO runs (dataset_id, status, settings, seed, versions, model, weights_sha256, device, "
+                "git_commit, gate, started) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                [
+                    dataset_id, text(json_text(settings, "settings")), integer(seed, "seed"),
+                    json_text(versions, "versions"), text(model), weights_sha256, device, git_commit,
+                    None if gate is None else json_text(gate, "gate"), _now(),
+                ],
+            ).fetchone()  # fmt: skip
+        return int(run_id)
+
+    def add_scores(self, run_id: int, scores: Iterable[Mapping[str, Any]]) -> None:
+        """Scores of rows: ``example_id`` and any of the score columns; what is missing is stored as NULL."""
+        with self.transaction() as connection:
+            connection.executemany(_ADD_SCORES, (_score_row(run_id, score) for score in scores))
+
+    def add_influences(self, run_id: int, influences: Iterable[tuple[int, int, float, int]]) -> None:
+        """Pairs (evaluation row, training row, influence in nats, rank): +1.. helpful, -1.. harmful."""
+        rows = (
+            (run_id, integer(e, "eval_id"), integer(t, "train_id"), number(i, "influence"), integer(r, "rank"))
+            for e, t, i, r in influences
+        )
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO influences (run_id, eval_example_id, train_example_id, influence, rank) "
+                "VALUES (?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def add_findings(self, run_id: int, findings: Iterable[FindingRecord]) -> None:
+        with self.transaction() as connection:
+            for finding in findings:
+                facts = connection.execute(
+                    "SELECT d.name, e.key, e.content_sha256, e.label FROM examples AS e "
+                    "JOIN datasets AS d ON d.id = e.dataset_id WHERE e.id = ?",
+                    [integer(finding.example_id, "example_id")],
+                ).fetchone()
+                if facts is None:
+                    raise ValueError(f"finding on an example that is not stored: {finding.example_id}")
+                connection.execute(
+                    "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        run_id, integer(finding.example_id, "example_id"), finding.rule, finding.severity,
+                        number(finding.score, "score"), text(json_text(finding.evidence, "evidence")),
+                        text(finding.why), finding_fingerprint(*facts, finding.rule),
+                    ],
+                )  # fmt: skip
+
+    def add_receipts(self, run_id: int, receipts: Iterable[ReceiptRecord]) -> None:
+        with self.transaction() as connection:
+            connection.executemany(_ADD_RECEIPT, (_receipt_row(run_id, receipt) for receipt in receipts))
+
+    def finish_run(
+        self,
+        run_id: int,
+        status: str = "finished",
+        *,
+        counts: Mapping[str, Any],
+        accuracy_head: float | None = None,
+        accuracy_probe: float | None = None,
+        seconds: float | None = None,
+        peak_memory: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Close the run: from here on it is never changed. ``peak_memory`` is in bytes, accuracies 0 to 1."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET status = ?, counts = ?, accuracy_head = ?, accuracy_probe = ?, seconds = ?, "
+                "peak_memory = ?, notes = ?, finished = ? WHERE id = ?",
+                [
+                    status, json_text(counts, "counts"), number(accuracy_head, "accuracy_head"),
+                    number(accuracy_probe, "accuracy_probe"), number(seconds, "seconds"),
+                    integer(peak_memory, "peak_memory"), text(json_text(list(notes), "notes")), _now(), run_id,
+                ],
+            )  # fmt: skip
+
+    def mark_run(self, run_id: int, status: str) -> None:
+        """Mark a run as `failed`, `interrupted` or `running` again; a finished one refuses."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", [status, _now(), run_id])
+
+    # Finding a run again
+
+    def latest_run(self, dataset: str | None = None) -> int:
+        """The newest finished run of the data set, which may stay unnamed where the database holds only one."""
+        names = [row["name"] for row in self.query("SELECT name FROM datasets ORDER BY name")]
+        if dataset is None and len(names) > 1:
+            raise StoreError(f"{self.path} holds several data sets: {_list(names)}", "say which with --dataset NAME")
+        if dataset is not None and dataset not in names:
+            raise StoreError(
+                f"{self.path} holds no data set called {dataset}", f"it holds: {_list(names)}" if names else _SCAN_FIRST
+            )
+        runs = self.query(
+            "SELECT r.id, r.status FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id "
+            "WHERE d.name = ifnull(?, d.name) ORDER BY r.id DESC",
+            [dataset],
+        )
+        for run in runs:
+            if run["status"] == "finished":
+                return int(run["id"])
+        where = f"{self.path} holds no finished run" + (f" of {dataset}" if dataset else "")
+        if runs:
+            raise StoreError(f"{where}; its newest, run {runs[0]['id']}, is {runs[0]['status']}", _SCAN_FIRST)
+        raise StoreError(where, _SCAN_FIRST)
+
+    def _dataset_name(self, dataset_id: int) -> str:
+        row = self.connection.execute("SELECT name FROM datasets WHERE id = ?", [dataset_id]).fetchone()
+        if row is None:
+            raise ValueError(f"no data set has the id {dataset_id}")
+        return str(row[0])
+
+
+_SCAN_FIRST = "make one with `curate scan`"
+
+_ADD_EXAMPLE = """
+    INSERT INTO examples (dataset_id, split, key, position, content_sha256, label_id, label, media_path, text,
+        thumbnail, seen, fingerprint)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (dataset_id, split, key, content_sha256, ifnull(label, 0)) DO UPDATE SET
+        position = excluded.position, label_id = excluded.label_id, media_path = excluded.media_path,
+        thumbnail = excluded.thumbnail, seen = excluded.seen
+    RETURNING id
+"""
+
+_ADD_SCORES = (
+    f"INSERT INTO scores (run_id, example_id, {', '.join(SCORE_COLUMNS)}) "
+    f"VALUES (?, ?{', ?' * len(SCORE_COLUMNS)})"
+)
+
+_ADD_RECEIPT = (
+    f"INSERT INTO receipts (run_id, {', '.join(RECEIPT_COLUMNS)}) VALUES (?{', ?' * len(RECEIPT_COLUMNS)})"
+)
+
+
+def _score_row(run_id: int, score: Mapping[str, Any]) -> tuple[Any, ...]:
+    unknown = set(score) - {"example_id", *SCORE_COLUMNS}
+    if unknown:
+        raise ValueError(f"no such score column: {_list(sorted(unknown))}")
+    return (
+        run_id,
+        integer(score["example_id"], "example_id"),
+        *(number(score.get(column), column) for column in SCORE_NUMBERS),
+        integer(score.get("rank"), "rank"),
+        text(score.get("suggested_label")),
+    )
+
+
+def _receipt_row(run_id: int, receipt: ReceiptRecord) -> tuple[Any, ...]:
+    row: list[Any] = [run_id]
+    for column in RECEIPT_COLUMNS:
+        value = getattr(receipt, column)
+        if column in RECEIPT_TEXTS:
+            row.append(text(value))
+        elif column in RECEIPT_JSON:
+            row.append(None if value is None else text(json_text(value, column)))
+        elif column in RECEIPT_INTEGERS:
+            row.append(integer(value, column))
+        else:
+            row.append(number(value, column))
+    return tuple(row)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

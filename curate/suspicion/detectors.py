@@ -1,0 +1,67 @@
+"""The signals behind suspicion, one function each: higher means more suspect.
+
+Knows what each detector reads of a row; leaves how they are weighed to `noise_model`. `DETECTORS` names them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What is known of n training rows. Probabilities ``[n C]``; None where there is no such head."""
+
+    given: Int[np.ndarray, " n"]
+    head: Float[np.ndarray, "n C"] | None
+    """The model's own head, which has seen the row."""
+    head_self_influence: Float[np.ndarray, " n"] | None
+    left_out: Float[np.ndarray, "n C"]
+    """The probe refitted without the row and its copies."""
+    probe_self_influence: Float[np.ndarray, " n"]
+    votes: Float[np.ndarray, "n C"]
+    """Votes of the nearest rows, the row's copies left out."""
+
+
+def of_given(table: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Each row's entry at its given label."""
+    result: np.ndarray = table[np.arange(len(given)), given]
+    return result
+
+
+def margin(probabilities: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Probability of the given label minus the largest other one, -1 to 1."""
+    others = probabilities.copy()
+    others[np.arange(len(given)), given] = -np.inf
+    result: np.ndarray = of_given(probabilities, given) - others.max(1)
+    return result
+
+
+def loss(probabilities: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Cross-entropy of the given label, nats."""
+    result: np.ndarray = -np.log(np.maximum(of_given(probabilities, given), EPSILON))
+    return result
+
+
+def agreement(votes: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Share of the votes for the given label, 0 to 1; one half where nobody votes."""
+    total = votes.sum(1)
+    result: np.ndarray = np.where(total > 0, of_given(votes, given) / np.maximum(total, EPSILON), 0.5)
+    return result
+
+
+Detector = Callable[[Signals], Float[np.ndarray, " n"] | None]
+
+DETECTORS: dict[str, Detector] = {
+    "loss": lambda s: None if s.head is None else loss(s.head, s.given),
+    "margin": lambda s: None if s.head is None else -margin(s.head, s.given),
+    "self_influence": lambda s: s.head_self_influence,
+    "probe_self_influence": lambda s: s.probe_self_influence,
+    "leave_one_out_loss": lambda s: loss(s.left_out, s.given),
+    "leave_one_out_margin": lambda s: -margin(s.left_out, s.given),
+    "neighbours": lambda s: 1 - agreement(s.votes, s.given),
+}

@@ -1,0 +1,48 @@
+"""From out-of-sample class probabilities to the probability that a given label is wrong.
+
+q(y | row) are probabilities that never saw the row's own label; T[true, given] is how labels get changed. EM finds T
+(Dawid & Skene 1979, with one annotator and the classifier as the prior) and the posterior of each row's true class:
+    posterior(y | row, given) ∝ q(y | row) T[y, given]
+A Dirichlet prior that scales with the classes keeps T near the identity where the data say little.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+PRIOR_RIGHT = 9.0
+"""Pseudo-rows of a class that keep their label; one pseudo-row in all is spread over the other classes."""
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """``transition[true, given]``, rows sum to one; ``prior`` of the true classes relative to that in q."""
+
+    transition: Float[np.ndarray, "C C"]
+
+    def posterior(self, q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
+        """Probability of each true class, ``[n C]``."""
+        joint = q * self.transition[:, given].T
+        result: np.ndarray = joint / joint.sum(1, keepdims=True)
+        return result
+
+
+def fit_noise_model(
+    q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"], steps: int = 200, tolerance: float = 1e-5
+) -> NoiseModel:
+    """EM from the prior's mean; deterministic, and independent of the order of the rows up to rounding."""
+    classes = q.shape[1]
+    prior = np.full((classes, classes), 1 / max(1, classes - 1))
+    np.fill_diagonal(prior, PRIOR_RIGHT)
+    model = NoiseModel(prior / prior.sum(1, keepdims=True))
+    one_hot = np.zeros((len(given), classes))
+    one_hot[np.arange(len(given)), given] = 1.0
+    for _ in range(steps):
+        counts = prior + model.posterior(q, given).T @ one_hot
+        better = counts / counts.sum(1, keepdims=True)
+        change = np.abs(better - model.transition).max()
+        model = NoiseModel(better)
+        if change < tolerance:
+            break
+    return model
