@@ -41,7 +41,8 @@ class Layer:
             slip = from_file and option.typed and isinstance(value, str) and value != "auto"
             read = option.read(None if slip else value)
         except WrongValue as error:
-            shown = f"'{value}'" if isinstance(value, str) else str(value)
+            parts = value if isinstance(value, list | tuple) else [value]
+            shown = ", ".join(f"'{part}'" if isinstance(part, str) else str(part) for part in parts)
             raise UsageError(f"{called} is {shown}.", f"Give {error}.") from None
         if from_file and option.place is not None:
             if isinstance(read, str):

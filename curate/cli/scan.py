@@ -5,15 +5,40 @@ imported only when there is something to do: ``--help`` must not wait for torch.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
-from curate.cli.options import db_option, format_option, write_reports
-from curate.config import ScanSettings, load_settings
+from curate.cli.options import db_option, format_option, parse_formats, write_reports
+from curate.config import load_settings
 from curate.gate import Gate
 
 Command = Callable[..., Any]
+
+
+class Sections(click.Command):
+    """A command whose help shows its options under headings; what no heading names stands under the last."""
+
+    headings: ClassVar[dict[str, tuple[str, ...]]] = {
+        "Data": ("eval", "input", "label", "id", "classes", "name"),
+        "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
+        "Numbers": (
+            "params", "solver", "damping", "neighbours", "eval_rows", "seed", "device", "batch_size", "cache",
+        ),
+        "Gate, settings and output": (),
+    }  # fmt: skip
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        section = {name: heading for heading, names in self.headings.items() for name in names}
+        last = list(self.headings)[-1]
+        for heading in self.headings:
+            records = [
+                record
+                for option in self.get_params(ctx)
+                if section.get(option.name or "", last) == heading and (record := option.get_help_record(ctx))
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -51,7 +76,7 @@ model_options = _options(
     click.option(
         "--model-arg", "model_args", metavar="NAME=VALUE", multiple=True, help="An argument for it; repeat for more."
     ),
-    click.option("--weights", metavar="FILE", help="Trained weights: .safetensors .pt .pth .bin .ckpt."),
+    click.option("--weights", metavar="FILE", multiple=True, help="Trained weights: .safetensors .pt .pth .bin .ckpt."),
     click.option("--trust-checkpoint", is_flag=True, default=None, help="Load a checkpoint that may run any code."),
     click.option("--head", metavar="NAME", help="The last linear layer.  [found by itself]"),
 )
@@ -83,7 +108,7 @@ gate_options = _options(
 )
 
 
-@click.command(short_help="Score every row of a data set, store and report what was found.")
+@click.command(cls=Sections)
 @click.argument("train", required=False, metavar="[TRAIN]")
 @data_options
 @model_options
@@ -92,7 +117,7 @@ gate_options = _options(
 @format_option
 @db_option
 @click.pass_context
-def scan(context: click.Context, config: str | None, **given: Any) -> None:
+def scan(context: click.Context, /, config: str | None, formats: tuple[str, ...], **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
     TRAIN is a folder of class folders, an .npz file with the arrays x and y, or sklearn:NAME (digits, iris, wine,
@@ -102,15 +127,20 @@ def scan(context: click.Context, config: str | None, **given: Any) -> None:
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.
     """
-    settings = load_settings(given, config=config)
+    settings = load_settings({**given, "format": formats}, config=config)
+    # A slip in the gate or the formats is told before the work, wherever it was written.
     gate = Gate(settings.fail_on)
-    run_id = _run(settings)
-    outcome = write_report(settings, run_id, gate)
-    if not outcome and not settings.exit_zero:
+    parse_formats(settings.format)
+
+    from curate.scan import scan as run  # torch
+
+    run_id = run(settings)
+
+    from curate.reports import Report
+    from curate.store import Store
+
+    with Store.open(settings.db) as store:
+        report = Report.of_run(store, run_id)
+    write_reports(report, settings.format)
+    if not gate.evaluate(report).passed and not settings.exit_zero:
         context.exit(1)
-
-
-def _run(settings: ScanSettings) -> int:
-    from curate.scan import scan as run
-
-    return run(settings)

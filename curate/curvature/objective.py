@@ -6,13 +6,16 @@ Everything is a matrix of rows: directions and gradients are ``[k p]``, p being 
 """
 
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.curvature.row_gradients import LayerGradients
 from curate.errors import UsageError
@@ -35,6 +38,18 @@ def choose_parameters(module: nn.Module, which: str) -> list[str]:
     if not chosen:
         raise UsageError(f"--params {which}: no parameter has such a name", f"The model has: {', '.join(names)}")
     return chosen
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """The fused attention kernels have no forward mode and no rule for vmap; the plain one has both."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class Objective:
@@ -60,13 +75,17 @@ class Objective:
         return {name: part.view_as(value) for (name, value), part in zip(self._values.items(), parts, strict=True)}
 
     def logits(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        return self._logits_of(functional_call(self.module, parameters, (x,)))
+        with _plain_attention():
+            return self._logits_of(functional_call(self.module, parameters, (x,)))
 
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:
         """J u of each direction u: how the logits of the rows move (forward mode, nothing is stored)."""
 
         # One direction at a time: on a CPU a vectorised map over directions is slower (grouped convolutions).
-        return torch.stack([self._tangent(x, direction) for direction in directions])
+        with warnings.catch_warnings():
+            # torch's own forward-mode rules still use torch.jit.script, and warn of it once.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+            return torch.stack([self._tangent(x, direction) for direction in directions])
 
     def _tangent(self, x: Tensor, direction: Float[Tensor, " p"]) -> Float[Tensor, "b C"]:
         moved: Tensor = jvp(lambda values: self.logits(values, x), (self._values,), (self.unflatten(direction),))[1]

@@ -60,10 +60,10 @@ class LayerGradients:
         seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in self._layers}
 
         def remember(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
-            # A view, so that an in-place activation behind the layer cannot change what is differentiated.
+            # A copy goes on, so that an in-place activation behind the layer cannot change what is differentiated.
             output = output if output.requires_grad else output.requires_grad_()
             seen[layer].append((args[0].detach(), output))
-            return output.view_as(output)
+            return output.clone()
 
         hooks = [layer.register_forward_hook(remember) for layer in self._layers]
         try:

@@ -64,7 +64,7 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         others=_others(store, run_id, top),
         by_class=by_class,
         totals=_totals(store, run_id),
-        next=_next(store, run, [row.key for row in (*mislabeled[:1], *harmful[:1])]),
+        next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         top=top,
     )
 
@@ -195,9 +195,17 @@ def _totals(store: Store, run_id: int) -> tuple[Total, ...]:
     return tuple(Total(**row) for row in rows)
 
 
+def _is_current(store: Store, run: RunFacts) -> bool:
+    """True where a command that names no run finds this one."""
+    try:
+        return store.latest_run() == run.id
+    except StoreError:
+        return False
+
+
 def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     database = "" if store.path == DEFAULT_DATABASE else f" --db {shlex.quote(str(store.path))}"
-    chosen = f" --run {run.id}{database}"
+    chosen = database if _is_current(store, run) else f" --run {run.id}{database}"
     # A key that cannot be typed (control characters) must not be offered for pasting either.
     typable = [key for key in keys if key.isprintable()]
     steps = [

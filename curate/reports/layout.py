@@ -54,11 +54,10 @@ class Page:
         self.signs = signs or (PLAIN if console.options.ascii_only else FANCY)
 
     @classmethod
-    def plain(cls) -> "Page":
-        """A page that is read as text: ASCII layout, no colour, one width."""
-        return cls(
-            Console(file=io.StringIO(), width=TEXT_WIDTH, color_system=None, legacy_windows=False, _environ={}), PLAIN
-        )
+    def plain(cls, signs: Signs = PLAIN) -> "Page":
+        """A page for a file: no colour, one width, and an ASCII layout unless other signs are given."""
+        console = Console(file=io.StringIO(), width=TEXT_WIDTH, color_system=None, legacy_windows=False, _environ={})
+        return cls(console, signs)
 
     @property
     def written(self) -> str:
@@ -94,7 +93,10 @@ class Page:
         facts = list(facts)
         start = max((len(name) for name, _ in facts), default=0) + GAP
         for name, value in facts:
-            self.paragraph(Text.assemble((f"{name:{start}}", "dim"), value), follow=start)
+            parts = Text(value).wrap(self.console, max(self.width - start, 20))
+            for number, part in enumerate(parts):
+                part.rstrip()
+                self.line(Text(f"{name if number == 0 else '':{start}}", "dim") + part)
 
     def table(
         self,

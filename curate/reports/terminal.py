@@ -3,17 +3,16 @@
 Knows the order in which a person needs the facts; leaves widths and colours to ``layout.py``.
 """
 
-import io
-
 from rich.console import Console
 from rich.text import Text
 
 from curate.reports.base import Renderer
-from curate.reports.layout import FANCY, SEVERITY_STYLES, TEXT_WIDTH, Column, Page, cell
+from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
 
 MOST_CLASSES = 30
+NARROW = 80  # below, bars and the suggested label's probability are left out
 
 
 class TextReport(Renderer):
@@ -28,10 +27,9 @@ class RichReport(Renderer):
 
     def render(self, report: Report) -> str:
         """For a file: the terminal's signs, without its colours."""
-        file = io.StringIO()
-        console = Console(file=file, width=TEXT_WIDTH, color_system=None, legacy_windows=False, _environ={})
-        write_report(Page(console, FANCY), report)
-        return file.getvalue()
+        page = Page.plain(FANCY)
+        write_report(page, report)
+        return page.written
 
     def write(self, report: Report, console: Console) -> None:
         write_report(Page(console), report)
@@ -149,22 +147,25 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
     if not rows:
         page.paragraph("none", indent=2, style="dim")
         return
-    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True),
-               Column(f"given {page.signs.arrow} suggested", shrinks=True), Column("its probability", right=True)]  # fmt: skip
+    narrow = page.width < NARROW
+    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True), Column("given", shrinks=True),
+               Column(f"{page.signs.arrow} suggested", shrinks=True), Column("probability", right=True)]  # fmt: skip
     cells = []
     for number, row in enumerate(rows, 1):
         style = SEVERITY_STYLES.get(row.severity, "")
         suspicion = "    -" if row.suspicion is None else f"{row.suspicion:5.3f}"
-        given = "(none)" if row.given_label is None else clean(row.given_label)
-        suggested = "-" if row.suggested_label is None else clean(row.suggested_label)
-        probability = "" if row.suggested_probability is None else percent(row.suggested_probability, 0)
+        suggested = "-" if row.suggested_label is None else row.suggested_label
+        bar = Text() if narrow else Text(" ") + page.bar(row.suspicion, style)
         cells.append([
             Text(str(number), "dim"),
-            Text.assemble((suspicion, style), " ", page.bar(row.suspicion, style)),
+            Text(suspicion, style) + bar,
             cell(row.key),
-            Text(f"{given} {page.signs.arrow} {suggested}", "bold"),
-            Text(probability),
+            cell("(none)" if row.given_label is None else row.given_label),
+            Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
+            Text("" if row.suggested_probability is None else percent(row.suggested_probability, 0)),
         ])  # fmt: skip
+    if narrow:
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
     page.table(columns, cells, [row.why for row in rows])
 
 
@@ -200,10 +201,11 @@ def _share(share: float | None) -> str:
 
 
 def _others(page: Page, report: Report) -> None:
-    total = sum(report.count(rule) for rule in ("conflict", "leak", "unreadable"))
-    if not total:
+    counts = {rule: report.count(rule) for rule in ("conflict", "leak", "unreadable")}
+    if not any(counts.values()):
         return
-    page.heading("Other findings", f"{total:,}{_first(report.others, total)}")
+    told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
+    page.heading("Other findings", told + _first(report.others, sum(counts.values())))
     columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
     cells = [
         [Text(row.severity, SEVERITY_STYLES.get(row.severity, "")), Text(row.rule), cell(row.key),

@@ -175,13 +175,14 @@ class Store:
                 ).fetchone()
                 if facts is None:
                     raise ValueError(f"finding on an example that is not stored: {finding.example_id}")
+                dataset, key, content, label = facts
                 connection.execute(
                     "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     [
                         run_id, integer(finding.example_id, "example_id"), finding.rule, finding.severity,
                         number(finding.score, "score"), text(json_text(finding.evidence, "evidence")),
-                        text(finding.why), finding_fingerprint(*facts, finding.rule),
+                        text(finding.why), finding_fingerprint(dataset, key, content, label, finding.rule),
                     ],
                 )  # fmt: skip
 
@@ -262,13 +263,10 @@ _ADD_EXAMPLE = """
 """
 
 _ADD_SCORES = (
-    f"INSERT INTO scores (run_id, example_id, {', '.join(SCORE_COLUMNS)}) "
-    f"VALUES (?, ?{', ?' * len(SCORE_COLUMNS)})"
+    f"INSERT INTO scores (run_id, example_id, {', '.join(SCORE_COLUMNS)}) VALUES (?, ?{', ?' * len(SCORE_COLUMNS)})"
 )
 
-_ADD_RECEIPT = (
-    f"INSERT INTO receipts (run_id, {', '.join(RECEIPT_COLUMNS)}) VALUES (?{', ?' * len(RECEIPT_COLUMNS)})"
-)
+_ADD_RECEIPT = f"INSERT INTO receipts (run_id, {', '.join(RECEIPT_COLUMNS)}) VALUES (?{', ?' * len(RECEIPT_COLUMNS)})"
 
 
 def _score_row(run_id: int, score: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,0 +1,100 @@
+"""The command line: ``curate`` and its commands by name.
+
+Knows how a command is found, how an error becomes a message and an exit status. A command's module is imported when
+that command runs, so that ``curate --help`` and the reading commands never wait for torch.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from curate import __version__
+from curate.errors import CurateError
+
+BUG_STATUS = 3
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # 128 + SIGPIPE: never 1, which says "findings"
+
+# Name -> (where it is, what it does): the sentence stands here so that --help imports no command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "scan": ("curate.cli.scan:scan", "Score a data set, store the run, report it, and gate."),
+    "report": ("curate.cli.read:report", "Show a stored run again, in any format."),
+    "show": ("curate.cli.read:show", "One row: scores, findings, helpful and harmful rows."),
+    "runs": ("curate.cli.read:runs", "The runs in the database."),
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they run, and whose errors are told in one or two lines."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's end
+            return result
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:
+            error.show()
+            context.exit(2)  # some of click's own would end with 1, which says "findings"
+        except BrokenPipeError:
+            _silence_stdout()
+            context.exit(BROKEN_PIPE)
+        except KeyboardInterrupt:
+            _say("curate: interrupted")
+            context.exit(INTERRUPTED)
+        except CurateError as error:
+            if context.params.get("debug"):
+                traceback.print_exc()
+            _say(f"curate: error: {error.message}", error.hint)
+            context.exit(error.exit_status)
+        except Exception as error:
+            if context.params.get("debug"):
+                traceback.print_exc()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _say(
+                f"curate: this is a bug in curate, not in your data: {reason}",
+                "please report it where you got curate, with the output of `curate --debug ...`",
+            )
+            context.exit(BUG_STATUS)
+
+
+def _say(*lines: str) -> None:
+    from curate.reports.words import clean
+
+    for line in "\n".join(lines).splitlines():
+        if line:
+            click.echo(clean(line), err=True)
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining about the closed pipe once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--db", metavar="FILE", help="The database (default: .curate/curate.db); also after the command.")
+@click.option("--debug", is_flag=True, envvar="CURATE_DEBUG", help="Show the traceback of an error.")
+@click.version_option(__version__, "--version", prog_name="curate", message="%(prog)s %(version)s")
+def main(db: str | None, debug: bool) -> None:
+    """Find the training rows that are mislabeled or that harm, from one trained checkpoint."""

@@ -1,0 +1,183 @@
+"""Options and output that commands share: ``--db``, ``-f FORMAT[:FILE]``, and the writing of reports.
+
+Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.config`` where settings come from.
+"""
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from curate.config import setting
+from curate.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from curate.reports import Report
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+FORMATS = ("rich", "text", "json")  # checked against REPORTS by a test: the names alone cost no import
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A format and the file it goes to; None: stdout."""
+
+    format: str
+    file: str | None
+
+
+def parse_formats(formats: Iterable[str], known: Collection[str] = FORMATS) -> list[Output]:
+    """``FORMAT[:FILE]`` each; only the first colon parts, so that a drive letter stays with its file."""
+    outputs: list[Output] = []
+    for text in formats:
+        name, colon, file = text.partition(":")
+        if name not in known:
+            raise UsageError(f"-f {text}: no format is called '{name}'", f"formats: {', '.join(known)}")
+        if colon and not file:
+            raise UsageError(f"-f {text}: no file after the colon", f"give -f {name}, or -f {name}:FILE")
+        if file and file != "-" and Path(file).is_dir():
+            raise UsageError(f"-f {text}: {file} is a folder", "name a file in it")
+        outputs.append(Output(name, file if file and file != "-" else None))
+    if sum(1 for output in outputs if output.file is None) > 1:
+        raise UsageError("two formats cannot both go to stdout", "send one to a file: -f FORMAT:FILE")
+    files = [os.path.abspath(output.file) for output in outputs if output.file is not None]
+    for output in outputs:
+        if output.file is not None and files.count(os.path.abspath(output.file)) > 1:
+            raise UsageError(f"two formats cannot both go to {output.file}", "give each its own file")
+    return outputs
+
+
+def _db(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """After the command, else before it, else None: environment, files and the default are the settings' affair."""
+    if value is None:
+        value = context.find_root().params.get("db")
+    return value
+
+
+def _format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_formats(value)  # a slip is told before the work, not after it
+    return value
+
+
+def db_option(function: Function) -> Function:
+    """``--db FILE`` as ``db``: None where neither place on the command line names one."""
+    option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
+    return option(function)
+
+
+def format_option(function: Function) -> Function:
+    """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
+    option = click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
+        help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
+    return option(function)
+
+
+def run_options(function: Function) -> Function:
+    """``--run ID`` and ``--dataset NAME``: which stored run a reading command takes."""
+    run = click.option(
+        "--run", "run_id", metavar="ID", type=click.IntRange(min=1), envvar="CURATE_RUN",
+        help="The run (default: the newest finished one).",
+    )  # fmt: skip
+    dataset = click.option(
+        "--dataset", metavar="NAME", envvar="CURATE_DATASET",
+        help="The data set, where the database holds several.",
+    )  # fmt: skip
+    return run(dataset(function))
+
+
+def database(db: str | None) -> str:
+    """The database that a reading command takes, given what the command line says."""
+    return str(setting("db", db))
+
+
+def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """The formats that a reading command writes, given what the command line says."""
+    found = tuple(setting("format", formats or None) or ())
+    parse_formats(found)
+    return found
+
+
+def write_reports(report: "Report", formats: Iterable[str]) -> None:
+    """Write the report in each format asked for; the terminal report too where nothing else goes to stdout."""
+    from curate.reports import REPORTS, RichReport
+
+    def to_file(name: str) -> str:
+        return REPORTS[name]().render(report)
+
+    def to_stdout(name: str) -> None:
+        if name == "rich":
+            RichReport().write(report, terminal())
+        else:
+            put(to_file(name))
+
+    write_outputs(parse_formats(formats, tuple(REPORTS)), to_file, to_stdout)
+
+
+def write_outputs(outputs: list[Output], to_file: Callable[[str], str], to_stdout: Callable[[str], None]) -> None:
+    """Files first: who reads the terminal may act on them at once."""
+    for output in outputs:
+        if output.file is not None:
+            write_file(output.file, to_file(output.format))
+    spoken = [output.format for output in outputs if output.file is None]
+    for name in spoken or [default_format()]:
+        to_stdout(name)
+
+
+def default_format() -> str:
+    forced = bool(os.environ.get("FORCE_COLOR"))
+    return "rich" if forced or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb") else "text"
+
+
+def terminal() -> "Console":
+    """stdout for rich, which honours NO_COLOR, FORCE_COLOR, TERM=dumb and COLUMNS by itself."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        console.width = 100  # no terminal has a width to ask for
+    return console
+
+
+def put(text: str) -> None:
+    """Text to stdout; what its encoding cannot show becomes an escape, where an error would lose the report."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)
+
+
+def write_file(name: str, text: str) -> None:
+    """Write the whole file or leave what was there; a pipe or a device is written to as it is."""
+    path = Path(name)
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            path.write_bytes(data)
+            return
+        path = path.resolve()  # a link stays a link, its target is replaced
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"cannot write {name}: {error.strerror or error}", "name another file after -f") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

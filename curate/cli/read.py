@@ -1,0 +1,104 @@
+"""The commands that read a stored run: ``report``, ``show``, ``runs``. They never import torch.
+
+Knows options; leaves finding to ``curate.store``, telling to ``curate.reports``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from curate.cli.options import (
+    asked_formats,
+    database,
+    db_option,
+    format_option,
+    parse_formats,
+    put,
+    run_options,
+    terminal,
+    write_outputs,
+    write_reports,
+)
+from curate.errors import UsageError
+from curate.reports import Report
+from curate.reports.gather import read_run
+from curate.reports.json import SCHEMA_VERSION, dump
+from curate.reports.layout import FANCY, Page
+from curate.reports.row import RowReport
+from curate.reports.row_terminal import write_row
+from curate.reports.runs import run_lines, write_runs
+from curate.store import Store
+
+
+def chosen_run(store: Store, run_id: int | None, dataset: str | None) -> int:
+    """The run that was asked for, or the newest finished one of the data set."""
+    if run_id is None:
+        return store.latest_run(dataset)
+    run, _ = read_run(store, run_id)
+    if dataset is not None and dataset != run.dataset:
+        raise UsageError(f"run {run_id} is of {run.dataset}, not of {dataset}", "leave out --dataset, or --run")
+    return run_id
+
+
+@click.command()
+@db_option
+@run_options
+@format_option
+@click.option("--top", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, envvar="CURATE_TOP",
+              help="Rows in each list.")  # fmt: skip
+def report(db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], top: int) -> None:
+    """Show a stored run again, in any format; the newest finished one where none is named."""
+    asked = asked_formats(format)
+    with Store.open(database(db)) as store:
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top)
+    write_reports(told, asked)
+
+
+@click.command()
+@click.argument("key")
+@db_option
+@run_options
+@format_option
+def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
+    """Show one row: scores, findings, and the rows that help and harm.
+
+    KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
+    """
+    asked = asked_formats(format)
+    with Store.open(database(db)) as store:
+        row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
+    told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
+    told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "run"}
+    _write(asked, lambda page: write_row(page, row), told)
+
+
+@click.command()
+@db_option
+@click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
+@format_option
+def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
+    """List the runs in the database, newest first."""
+    asked = asked_formats(format)
+    with Store.open(database(db)) as store:
+        lines = run_lines(store, dataset)
+    _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+
+
+def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
+    """What is no report of a run knows the three formats of the terminal and of programs."""
+
+    def to_file(name: str) -> str:
+        if name == "json":
+            return dump(plain)
+        page = Page.plain() if name == "text" else Page.plain(FANCY)
+        draw(page)
+        return page.written
+
+    def to_stdout(name: str) -> None:
+        if name == "rich":
+            draw(Page(terminal()))
+        else:
+            put(to_file(name))
+
+    write_outputs(parse_formats(formats), to_file, to_stdout)

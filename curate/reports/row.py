@@ -1,0 +1,230 @@
+"""One row of a run: its scores, what was found on it, and the rows that help and harm it.
+
+Knows how a row is found by key, by `eval:KEY` or by a path as the shell completes it; leaves layout to
+``row_terminal.py``.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from curate.errors import UsageError
+from curate.reports.gather import HITS, hits, read_run
+from curate.reports.report import HitRow, RunFacts
+from curate.reports.words import clean
+from curate.store import Store
+
+STRONGEST = 2 * HITS - 1
+CLOSE_MATCHES = 3
+MOST_KEYS = 200_000  # difflib over more keys takes longer than a person waits
+RANKED = ("suspicion", "loss", "self_influence", "harm")  # rank 1 is the highest
+SCORES = (*RANKED, "margin", "neighbour_agreement", "given_probability", "suggested_probability")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score of the row; ``rank`` among the ``of`` rows of its split that have this score, 1 the highest."""
+
+    name: str
+    value: float
+    rank: int | None
+    of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinding:
+    rule: str
+    severity: str
+    state: str
+    why: str
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowReport:
+    """What is known of one row. For a training row ``helps`` and ``harms`` are evaluation rows, else the reverse."""
+
+    run: RunFacts
+    key: str
+    split: str
+    position: int
+    label: str | None
+    suggested_label: str | None
+    suggested_probability: float | None
+    seen: bool | None
+    media_path: str | None
+    text: str | None
+    content_sha256: str
+    fingerprint: str
+    scores: tuple[Score, ...]
+    findings: tuple[RowFinding, ...]
+    verdict: str | None
+    helps: tuple[HitRow, ...]  # training row: evaluation rows it helps most
+    harms: tuple[HitRow, ...]
+    helped_by: tuple[HitRow, ...]  # evaluation row: training rows that help it most
+    harmed_by: tuple[HitRow, ...]
+
+    @classmethod
+    def of_key(cls, store: Store, run_id: int, key: str) -> "RowReport":
+        """The row of this key; UsageError, with close matches, where the run has none or several."""
+        run, _ = read_run(store, run_id)
+        example_id = find(store, run, key)
+        (example,) = store.query("SELECT * FROM named_examples WHERE id = ?", [example_id])
+        found = store.query("SELECT * FROM scores WHERE run_id = ? AND example_id = ?", [run_id, example_id])
+        scored = found[0] if found else {}
+        verdicts = store.query(
+            "SELECT verdict FROM reviews WHERE fingerprint = ? ORDER BY id DESC LIMIT 1", [example["fingerprint"]]
+        )
+        return cls(
+            run=run,
+            key=example["key"],
+            split=example["split"],
+            position=example["position"],
+            label=example["label"],
+            suggested_label=scored.get("suggested_label"),
+            suggested_probability=scored.get("suggested_probability"),
+            seen=None if example["seen"] is None else bool(example["seen"]),
+            media_path=example["media_path"],
+            text=example["text"],
+            content_sha256=example["content_sha256"],
+            fingerprint=example["fingerprint"],
+            scores=tuple(_scores(store, run_id, example["split"], scored)),
+            findings=tuple(_findings(store, run_id, example_id)),
+            verdict=verdicts[0]["verdict"] if verdicts else None,
+            helps=hits(store, run_id, example_id, harmful=False, limit=STRONGEST),
+            harms=hits(store, run_id, example_id, harmful=True, limit=STRONGEST),
+            helped_by=_hit_by(store, run_id, example_id, harmful=False),
+            harmed_by=_hit_by(store, run_id, example_id, harmful=True),
+        )
+
+
+def _scores(store: Store, run_id: int, split: str, scored: dict[str, Any]) -> list[Score]:
+    scores = []
+    for name in SCORES:
+        value = scored.get(name)
+        if value is None:
+            continue
+        rank = of = None
+        if name in RANKED:
+            (counted,) = store.query(
+                f"SELECT count(*) FILTER (WHERE s.{name} > :value) + 1 AS rank, count(s.{name}) AS n "
+                "FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+                "WHERE s.run_id = :run AND e.split = :split",
+                {"value": value, "run": run_id, "split": split},
+            )
+            rank, of = counted["rank"], counted["n"]
+        scores.append(Score(name, value, rank, of))
+    return scores
+
+
+def _findings(store: Store, run_id: int, example_id: int) -> list[RowFinding]:
+    rows = store.query(
+        "SELECT rule, severity, state, why, evidence FROM run_findings WHERE run_id = ? AND example_id = ? "
+        "ORDER BY instr('error warning note', severity), rule",
+        [run_id, example_id],
+    )
+    return [RowFinding(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
+
+
+def _hit_by(store: Store, run_id: int, eval_id: int, *, harmful: bool) -> tuple[HitRow, ...]:
+    sign, order = ("<", "ASC") if harmful else (">", "DESC")
+    rows = store.query(
+        "SELECT e.key, e.label, i.influence FROM influences AS i "
+        "JOIN named_examples AS e ON e.id = i.train_example_id "
+        f"WHERE i.run_id = ? AND i.eval_example_id = ? AND i.influence {sign} 0 "
+        f"ORDER BY i.influence {order} LIMIT ?",
+        [run_id, eval_id, STRONGEST],
+    )
+    return tuple(HitRow(**row) for row in rows)
+
+
+_OF_RUN = (
+    "(EXISTS (SELECT 1 FROM scores AS s WHERE s.run_id = :run AND s.example_id = e.id) "
+    "OR EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id))"
+)
+
+
+def find(store: Store, run: RunFacts, key: str) -> int:
+    """The id of the row that a person means. A key wins over a path, a training row over an evaluation row."""
+    found = _by_keys(store, run, [key])
+    plain = key.removeprefix("eval:")
+    if plain != key:
+        found = [row for row in _by_keys(store, run, [plain]) if row["split"] == "eval"] or found
+    if not found:
+        found = _by_path(store, run, key)
+    if not found:
+        found = _by_end(store, run, key)
+    # One key may have several versions of content or label in a run only where the splits differ.
+    if len(found) > 1 and len({row["plain_key"] for row in found}) == 1:
+        found = [row for row in found if row["split"] == "train"] or found[:1]
+    if len(found) == 1:
+        return int(found[0]["id"])
+    if found:
+        shown = ", ".join(clean(row["key"]) for row in found[:CLOSE_MATCHES])
+        raise UsageError(
+            f"{clean(key)} stands for {len(found)} rows of run {run.id}", f"give the whole key: {shown} ..."
+        )
+    raise UsageError(f"run {run.id} of {clean(run.dataset)} has no row {clean(key)}", _close(store, run, key))
+
+
+def _by_keys(store: Store, run: RunFacts, keys: list[str]) -> list[dict[str, Any]]:
+    return store.query(
+        f"SELECT e.id, e.key, e.plain_key, e.split, e.media_path FROM named_examples AS e "
+        f"WHERE e.plain_key IN (SELECT value FROM json_each(:keys)) AND e.dataset = :dataset AND {_OF_RUN} "
+        "ORDER BY length(e.plain_key) DESC, e.split DESC",
+        {"run": run.id, "dataset": run.dataset, "keys": json.dumps(keys)},
+    )
+
+
+def _by_path(store: Store, run: RunFacts, path: str) -> list[dict[str, Any]]:
+    """A key is the path from the data root: some end of a path that the shell completed."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    if not ends:
+        return []
+    found = _by_keys(store, run, ends)
+    same = [row for row in found if row["media_path"] and _same_path(row["media_path"], path)]
+    return same or [row for row in found if row["plain_key"] == found[0]["plain_key"]]
+
+
+def _same_path(stored: str, given: str) -> bool:
+    # `resolve` where only one of them goes through a link; a file that is gone still compares by name.
+    return Path(stored).resolve() == Path(given).resolve()
+
+
+def _by_end(store: Store, run: RunFacts, end: str) -> list[dict[str, Any]]:
+    """Keys that end in what was given: a bare file name is enough where it stands for one row."""
+    return store.query(
+        f"SELECT e.id, e.key, e.plain_key, e.split, e.media_path FROM named_examples AS e "
+        f"WHERE substr(e.plain_key, -length(:end)) = :end AND e.dataset = :dataset AND {_OF_RUN} "
+        "ORDER BY e.key",
+        {"run": run.id, "dataset": run.dataset, "end": "/" + end.strip("/")},
+    )
+
+
+def _close(store: Store, run: RunFacts, key: str) -> str:
+    rows = store.query(
+        f"SELECT e.key FROM named_examples AS e WHERE e.dataset = :dataset AND {_OF_RUN} ORDER BY e.key LIMIT :most",
+        {"run": run.id, "dataset": run.dataset, "most": MOST_KEYS},
+    )
+    keys = [row["key"] for row in rows]
+    close = _closest(key, keys)
+    if close:
+        return f"close to it: {', '.join(clean(match) for match in close)}"
+    return f"keys look like {clean(keys[0])}" if keys else "this run holds no row"
+
+
+def _closest(key: str, keys: list[str]) -> list[str]:
+    near = difflib.SequenceMatcher(b=key)
+    length = len(key)
+    likely = []
+    for other in keys:
+        near.set_seq1(other)
+        if abs(len(other) - length) <= max(length, 8) and near.real_quick_ratio() > 0.6 and near.quick_ratio() > 0.6:
+            likely.append(other)
+            if len(likely) >= 2000:
+                break
+    return difflib.get_close_matches(key, likely, CLOSE_MATCHES, 0.6)

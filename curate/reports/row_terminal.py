@@ -1,0 +1,110 @@
+"""One row, for people: the plain version of ``curate show``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.text import Text
+
+from curate.reports.json import plain
+from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
+from curate.reports.report import HitRow
+from curate.reports.row import RowReport
+from curate.reports.words import brief, clean, percent, signed
+
+LONGEST_TEXT = 500
+NAMES = {
+    "suspicion": ("suspicion", "probability that the given label is wrong"),
+    "loss": ("loss", "nats"),
+    "self_influence": ("self-influence", "nats; how much the model needs this row"),
+    "harm": ("harm", "nats; above 0: the evaluation loss falls without it"),
+    "margin": ("margin", "probability of the given label less the next best one's"),
+    "neighbour_agreement": ("neighbour agreement", "share of the nearest rows' votes for the given label"),
+    "given_probability": ("given label", "its probability, from probe and neighbours without the row"),
+    "suggested_probability": ("suggested label", "its probability, given the noise in the labels"),
+}
+
+
+def write_row(page: Page, row: RowReport) -> None:
+    dot = page.signs.dot
+    title = Text.assemble((clean(row.key), "bold cyan"), f" {dot} {row.split} {dot} {clean(row.run.dataset)} {dot} ",
+                          f"run {row.run.id}")  # fmt: skip
+    page.line(title)
+    page.rule()
+    facts = [("given label", "(none)" if row.label is None else clean(row.label))]
+    if row.suggested_label is not None:
+        sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
+        facts.append(("suggested", clean(row.suggested_label) + sure))
+    facts.append(("verdict", row.verdict or "none yet"))
+    if row.media_path:
+        facts.append(("file", clean(row.media_path)))
+    if row.text:
+        more = page.signs.dots if len(row.text) > LONGEST_TEXT else ""
+        facts.append(("text", clean(row.text[:LONGEST_TEXT]) + more))
+    facts.append(("position", f"{row.position:,} in the source, from 0"))
+    if row.seen is not None:
+        facts.append(("in training", "yes" if row.seen else "no"))
+    facts.append(("fingerprint", row.fingerprint))
+    page.facts(facts)
+    _scores(page, row)
+    page.heading("Findings", "" if row.findings else "none")
+    for finding in row.findings:
+        style = SEVERITY_STYLES.get(finding.severity, "")
+        page.paragraph(
+            Text.assemble((finding.rule, f"bold {style}"), f" {dot} {finding.severity} {dot} {finding.state}")
+        )
+        page.paragraph(Text(clean(finding.why)), indent=2)
+        for name, value in flat(finding.evidence):
+            page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
+    if row.split == "eval":
+        # The rows of a set without an evaluation set of its own play both parts, below.
+        _hits(page, "Training rows that help it most", row.helped_by)
+        _hits(page, "Training rows that harm it most", row.harmed_by)
+        return
+    _hits(page, "Evaluation rows it helps most", row.helps)
+    _hits(page, "Evaluation rows it harms most", row.harms)
+    if row.helped_by or row.harmed_by:
+        _hits(page, "As an evaluation row, helped most by", row.helped_by)
+        _hits(page, "As an evaluation row, harmed most by", row.harmed_by)
+
+
+def _scores(page: Page, row: RowReport) -> None:
+    page.heading("Scores", "" if row.scores else "none")
+    if not row.scores:
+        return
+    columns = [Column("score"), Column("value", right=True), Column("rank", right=True), Column("", shrinks=True)]
+    cells = []
+    for score in row.scores:
+        name, meaning = NAMES[score.name]
+        rank = "" if score.rank is None else f"{score.rank:,} of {score.of:,}"
+        cells.append([Text(name), Text(brief(score.value), "bold"), Text(rank), Text(meaning, "dim")])
+    page.table(columns, cells)
+
+
+def _hits(page: Page, title: str, hits: tuple[HitRow, ...]) -> None:
+    page.heading(title, "influence, in nats" if hits else "no such pair was kept in this run")
+    if hits:
+        columns = [Column("influence", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
+        page.table(
+            columns,
+            [[Text(signed(hit.influence)), cell(hit.key), cell("(none)" if hit.label is None else hit.label)]
+             for hit in hits],
+        )  # fmt: skip
+
+
+def flat(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Evidence as names and values, one line a name."""
+    found: list[tuple[str, str]] = []
+    for name, value in evidence.items():
+        whole = str(name).replace("_", " ")
+        if isinstance(value, Mapping):
+            found.append((whole, ", ".join(f"{part} {text}" for part, text in flat(value))))
+        elif isinstance(value, (list, tuple)):
+            found.append((whole, ", ".join(_value(item) for item in value)))
+        else:
+            found.append((whole, _value(value)))
+    return found
+
+
+def _value(value: Any) -> str:
+    value = plain(value)
+    return brief(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,55 @@
+"""The runs of a database as one table.
+
+Knows what tells runs apart at a glance; ``report.py`` tells one of them in full.
+"""
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from curate.reports.layout import Column, Page, cell
+from curate.reports.words import duration, moment
+from curate.store import Store
+
+STATUS_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    id: int
+    dataset: str
+    status: str
+    started: str
+    rows: int  # scored
+    findings: int
+    seconds: float | None
+    model: str | None
+
+
+def run_lines(store: Store, dataset: str | None = None) -> list[RunLine]:
+    """Newest first."""
+    rows = store.query(
+        "SELECT r.id, d.name AS dataset, r.status, r.started, "
+        "(SELECT count(*) FROM scores WHERE run_id = r.id) AS rows, "
+        "(SELECT count(*) FROM findings WHERE run_id = r.id) AS findings, r.seconds, r.model "
+        "FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id "
+        "WHERE d.name = ifnull(?, d.name) ORDER BY r.id DESC",
+        [dataset],
+    )
+    return [RunLine(**row) for row in rows]
+
+
+def write_runs(page: Page, lines: list[RunLine]) -> None:
+    if not lines:
+        page.line("no runs yet: make one with `curate scan`")
+        return
+    columns = [Column("run", right=True), Column("data set", shrinks=True), Column("status"), Column("started"),
+               Column("rows", right=True), Column("findings", right=True), Column("took", right=True),
+               Column("model", shrinks=True)]  # fmt: skip
+    cells = [
+        [Text(str(line.id), "bold"), cell(line.dataset), Text(line.status, STATUS_STYLES.get(line.status, "")),
+         Text(moment(line.started)), Text(f"{line.rows:,}"), Text(f"{line.findings:,}"),
+         Text("-" if line.seconds is None else duration(line.seconds)), cell(line.model or "-")]
+        for line in lines
+    ]  # fmt: skip
+    page.table(columns, cells)
