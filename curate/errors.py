@@ -60,5 +60,5 @@ class NothingScanned(CurateError):
     exit_status = 5
 
 
-class UnreadableRow(Exception):  # noqa: N818 - not an error of the scan: it becomes an `unreadable` finding
+class UnreadableRow(Exception):
     """One row that cannot be read; the text is the reason, shown in the finding."""

@@ -48,7 +48,7 @@ def evaluation_findings(data: Data, judged: Judged) -> Iterator[Found]:
     classes, given = data.train.source.classes, data.evaluation.labels.numpy()
     for row in np.flatnonzero(judged.evaluation.suspicion > FLAGGED):
         votes, probe = judged.evaluation_votes[row], judged.evaluation_probe[row]
-        evidence = {
+        evidence: dict[str, object] = {
             "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
             "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
         }

@@ -91,5 +91,5 @@ def _head_influence(
 ) -> HeadInfluence:
     rests = head.curvature.probabilities - F.one_hot(labels, logits.shape[1]).to(logits)
     sums = torch.zeros(int(group.max()) + 1, logits.shape[1], dtype=logits.dtype).index_add_(0, group, rests)
-    scores: HeadScores = head.scores(logits, labels, sizes, sums[group])
+    scores = head.scores(logits, labels, sizes, sums[group])
     return HeadInfluence(head, labels, scores)

@@ -55,7 +55,7 @@ def neighbour_votes(
     found: Int[np.ndarray, "m k"],
     similarity: Float[np.ndarray, "m k"],
     labels: Int[np.ndarray, " n"],
-    excluded: Int[np.ndarray, "m"],
+    excluded: Int[np.ndarray, " m"],
     groups: Int[np.ndarray, " n"],
     classes: int,
     k: int,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curate.errors import ModelError
+from curate.errors import ModelError, NumericalError
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
             "curate reads single-label classifiers.",
         )
     if not bool(torch.isfinite(output).all()):
-        raise ModelError("the model's outputs are not finite on the first rows", "Are these the weights you trained?")
+        raise NumericalError(
+            "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
+        )
     notes: list[str] = []
     logits_of = _reader(output, notes)
     fitting = [(name, layer, out) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
@@ -78,15 +80,18 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
         fitting = [call for call in fitting if call[0] == head_name]
         if not fitting:
             names = ", ".join(name for name, _, _ in calls) or "none"
-            raise ModelError(f"--head {head_name}: no linear layer of that name gives one row each", f"There are: {names}")
+            raise ModelError(
+                f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
+            )
     if not fitting:
-        raise ModelError("the model has no linear layer that gives one row of outputs each", "Name its head with --head.")
+        raise ModelError("the model has no linear layer that gives a row of outputs each", "Name its head with --head.")
     name, layer, out = fitting[-1]
     same = out.shape == output.shape and torch.allclose(out.softmax(1), logits_of(raw).softmax(1), atol=1e-4)
     own = output.shape[1] == classes and same
     if output.shape[1] != classes:
         notes.append(
-            f"the model has {output.shape[1]} outputs for {classes} classes: it serves as a feature extractor for the probe"
+            f"the model has {output.shape[1]} outputs for {classes} classes: it serves as a feature extractor "
+            "for the probe"
         )
     elif not same:
         notes.append(f"the outputs are not those of {name}: it serves as a feature extractor for the probe")

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from curate.config import ScanSettings
-from curate.errors import NothingScanned, UnreadableRow, UsageError
+from curate.curvature.objective import choose_parameters
+from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.forward import Forward, ForwardCache, Transform, run_forward
 from curate.network import Network, inspect_network
 from curate.progress import Progress
@@ -60,7 +61,8 @@ def load(settings: ScanSettings) -> Loaded:
             settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint
         )
     transform, notes = make_transform(model, train)
-    return Loaded(train, evaluation, model, transform, _device(settings.device), (*(model.notes if model else ()), *notes))
+    said = (*(model.notes if model else ()), *notes)
+    return Loaded(train, evaluation, model, transform, _device(settings.device), said)
 
 
 def _device(asked: str) -> torch.device:
@@ -75,7 +77,7 @@ def _device(asked: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Data:
-    """Both data sets after the forward pass, rows in the order of their content, so that no result depends on theirs."""
+    """Both data sets after the forward pass, rows in the order of their content: no result depends on theirs."""
 
     train: Forward
     evaluation: Forward
@@ -95,6 +97,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         network = inspect_network(
             loaded.model.module.to(loaded.device), _sample(loaded), len(loaded.train.classes), settings.head
         )
+        _refuse_parameters(settings, network)
         if settings.cache:
             identity = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, str(loaded.device))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*identity, sorted(versions().items()))))
@@ -121,6 +124,18 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         return Data(train, evaluation, False, network, tuple(notes))
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
     return Data(train, train.first(count), True, network, tuple(notes))
+
+
+def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
+    """What cannot be differentiated is told before the rows are read."""
+    through = settings.params not in ("auto", "head") or settings.solver == "lissa"
+    if through and not network.own_classes:
+        raise ModelError(
+            "influence through the network needs a model whose outputs are the classes; this one has features only",
+            "Use --params head --solver exact: the probe on its features answers.",
+        )
+    if settings.params not in ("auto", "head", "all"):
+        choose_parameters(network.module, settings.params)
 
 
 def _sample(loaded: Loaded) -> torch.Tensor:

@@ -202,8 +202,8 @@ def _notes(
 ) -> Iterator[str]:
     if data.own_evaluation:
         yield (
-            f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve as one; "
-            "they are as noisy as the rest" + (" and known to the network" if has_model else "")
+            f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "
+            "as one; they are as noisy as the rest" + (" and known to the network" if has_model else "")
         )
     if influence.deep is not None and influence.head_rows:
         chosen = len(data.evaluation) - influence.head_rows - influence.left
@@ -215,14 +215,14 @@ def _notes(
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
     if head is not None and head >= MEMORISED:
         yield (
-            f"the network has memorised its labels ({head:.1%} right on the given ones): suspicion rests on the probe and "
-            "the neighbours, its probabilities are too timid and its ranks are better than they"
+            f"the network has memorised its labels ({head:.1%} right on the given ones): suspicion rests on the probe "
+            "and the neighbours, its probabilities are too timid and its ranks are better than they"
         )
     deep = influence.deep
     if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
         yield (
-            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest that "
-            f"{deep.solution.steps:,} steps can solve; --solver exact or a larger --damping avoids this"
+            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
+            f"that {deep.solution.steps:,} steps can solve; --solver exact or a larger --damping avoids this"
         )
     classes = data.train.source.classes
     counts = data.train.labels.bincount(minlength=len(classes)).tolist()
@@ -231,7 +231,7 @@ def _notes(
         yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
     share = float((judged.train.suspicion > FLAGGED).mean())
     if share > 0.3:
-        yield f"{share:.0%} of the rows are flagged: is the order of --classes right, and the transform the trained one?"
+        yield f"{share:.0%} of the rows are flagged: are --classes in the right order, the transform as trained?"
 
 
 def _peak_memory() -> int:

@@ -117,7 +117,7 @@ gate_options = _options(
 @format_option
 @db_option
 @click.pass_context
-def scan(context: click.Context, /, config: str | None, formats: tuple[str, ...], **given: Any) -> None:
+def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
     TRAIN is a folder of class folders, an .npz file with the arrays x and y, or sklearn:NAME (digits, iris, wine,
@@ -127,7 +127,7 @@ def scan(context: click.Context, /, config: str | None, formats: tuple[str, ...]
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.
     """
-    settings = load_settings({**given, "format": formats}, config=config)
+    settings = load_settings(given, config=config)
     # A slip in the gate or the formats is told before the work, wherever it was written.
     gate = Gate(settings.fail_on)
     parse_formats(settings.format)

@@ -1,0 +1,1 @@
+"""Curvatures of the mean training loss: a network's Gauss-Newton operator, and the head in closed form."""

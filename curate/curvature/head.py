@@ -110,7 +110,7 @@ class HeadCurvature(Operator):
             blocks += torch.diag(unpenalised)[None, None] / self.classes
             whole = blocks.permute(0, 2, 1, 3).reshape(self.p, self.p)
             return FactorisedHead(self, torch.linalg.cholesky(whole), None)
-        except torch.linalg.LinAlgError as error:
+        except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "the head's curvature cannot be factorised: features are degenerate", "Try a larger --damping."
             ) from error

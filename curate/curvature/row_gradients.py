@@ -1,8 +1,8 @@
-"""One gradient a row from one ordinary backward pass, for layers whose gradient is a product of input and output gradient.
+"""One gradient a row from one ordinary backward pass, for layers where it is a product of two known things.
 
-Goodfellow 2015 (arXiv 1510.01799) for linear layers, the same on unfolded patches for convolutions; about ten times
-faster on a CPU than a vectorised per-row backward pass. Knows `nn.Linear` and `nn.Conv2d`; for any other layer
-`LayerGradients.of` answers None and the caller differentiates row by row.
+The input and the output gradient: Goodfellow 2015 (arXiv 1510.01799) for linear layers, the same on unfolded patches
+for convolutions; about ten times faster on a CPU than a vectorised per-row backward pass. Knows `nn.Linear` and
+`nn.Conv2d`; for any other layer `LayerGradients.of` answers None and the caller differentiates row by row.
 """
 
 from collections.abc import Callable
@@ -83,7 +83,9 @@ class LayerGradients:
         rows = len(weights)
         return torch.cat(
             [
-                sums[slot].flatten(1) if slot in sums else weights.new_zeros(rows, slot[0].get_parameter(slot[1]).numel())
+                sums[slot].flatten(1)
+                if slot in sums
+                else weights.new_zeros(rows, slot[0].get_parameter(slot[1]).numel())
                 for slot in self._slots
             ],
             dim=1,

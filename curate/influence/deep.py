@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.curvature.gauss_newton import GaussNewton
+from curate.curvature.gauss_newton import CHUNK_FLOATS, GaussNewton
 from curate.curvature.objective import Objective
 from curate.forward import Forward
 from curate.influence.head import SameContent
@@ -85,10 +85,10 @@ def deep_influence(
     train_residuals = residuals(train.logits, train.labels).to(device)
     operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
     asked = default_damping(operator, seed) if damping is None else damping
-    rights = _right_hand_sides(objective, evaluation, chosen, device, progress)
-    with progress.stage(f"Solving with {solver.name}", len(rights)) as advance:
-        solution = solver.prepare(operator, asked).solve(rights)
-        advance(len(rights))
+    rights = right_hand_sides(objective, evaluation, chosen, device, progress)
+    prepared = solver.prepare(operator, asked)
+    with progress.stage(f"Solving with {solver.name}", prepared.planned_steps) as advance:
+        solution = prepared.solve(rights, advance)
 
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
     along = torch.cat([solution.rows[:1], solution.rows[1:][exact]])
@@ -97,18 +97,18 @@ def deep_influence(
     union, inverse = np.unique(candidates, return_inverse=True)
     inverse = inverse.reshape(candidates.shape)
     solved = solution.rows[1:] if solution.earlier is None else torch.cat([solution.rows[1:], solution.earlier[1:]])
-    products = torch.cat(
-        [
-            objective.row_gradients(train.inputs.batch(part), train_residuals[part]) @ solved.T
-            for part in _with_progress(torch.from_numpy(union).to(device), objective.p, progress)
-        ]
-    ).cpu()
+    parts = []
+    with progress.stage("Candidates' gradients", len(union)) as advance:
+        for part in torch.from_numpy(union).to(device).split(max(1, CHUNK_FLOATS // objective.p)):
+            parts.append(objective.row_gradients(train.inputs.batch(part), train_residuals[part]) @ solved.T)
+            advance(len(part))
+    products = torch.cat(parts).cpu()
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
     mean = _mean_gradient(objective, train, train_residuals)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]
     picked = torch.zeros(scores.shape, dtype=torch.bool)
-    picked[torch.from_numpy(inverse).T, torch.arange(len(chosen)).expand(inverse.shape[1], -1)] = True
+    picked[torch.from_numpy(inverse), torch.arange(len(chosen))[:, None]] = True
     error = None
     if solution.earlier is not None:
         gap = torch.where(picked, scores - centred[:, len(chosen) :], 0.0).norm(dim=0)
@@ -120,7 +120,9 @@ def deep_influence(
     strongest.add(same.hidden(torch.where(picked, scores, torch.nan), rows, chosen), rows)
     hits, trials = 0, 0
     for column, position in enumerate(exact.tolist(), start=1):
-        values = same.hidden(influence[:, column : column + 1], torch.arange(len(train)), chosen[position : position + 1])
+        values = same.hidden(
+            influence[:, column : column + 1], torch.arange(len(train)), chosen[position : position + 1]
+        )
         top = values[:, 0].abs().nan_to_num(-1).argsort(descending=True, stable=True)[:TOP]
         hits += int(np.isin(top.numpy(), candidates[position]).sum())
         trials += len(top)
@@ -137,7 +139,7 @@ def deep_influence(
     )
 
 
-def _right_hand_sides(
+def right_hand_sides(
     objective: Objective, evaluation: Forward, chosen: Tensor, device: torch.device, progress: Progress
 ) -> Float[Tensor, "k p"]:
     """The mean evaluation gradient first, then those of the chosen rows."""
@@ -148,8 +150,10 @@ def _right_hand_sides(
         for part in torch.arange(len(evaluation), device=device).split(512):
             mean += objective.cotangents(evaluation.inputs.batch(part), rests[part][None])
             advance(len(part))
-    size = max(1, 2**25 // objective.p)
-    own = [objective.row_gradients(evaluation.inputs.batch(part), rests[part]) for part in chosen.to(device).split(size)]
+    size = max(1, CHUNK_FLOATS // objective.p)
+    own = [
+        objective.row_gradients(evaluation.inputs.batch(part), rests[part]) for part in chosen.to(device).split(size)
+    ]
     return torch.cat([mean / len(evaluation), *own])
 
 
@@ -172,10 +176,3 @@ def _mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float
     for part in torch.arange(len(train), device=rests.device).split(512):
         total += objective.cotangents(train.inputs.batch(part), rests[part][None])
     return total[0] / len(train)
-
-
-def _with_progress(rows: Tensor, p: int, progress: Progress) -> list[Tensor]:
-    """Chunks of the candidates whose gradients fit 128 MiB."""
-    with progress.stage("Candidates' gradients", len(rows)) as advance:
-        advance(len(rows))
-    return list(rows.split(max(1, 2**25 // p)))

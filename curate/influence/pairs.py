@@ -1,4 +1,4 @@
-"""The strongest training rows of each evaluation row: what is kept of an n x T matrix of influence that is never held."""
+"""The strongest training rows of each evaluation row: what is kept of a matrix of influence that is never held."""
 
 from dataclasses import dataclass
 

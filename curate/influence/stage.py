@@ -1,4 +1,4 @@
-"""The stage of a scan that answers evaluation influence: deep for the rows that ask for it, at the head for the rest."""
+"""The stage of a scan that answers evaluation influence: deep for some rows, at the head for the rest."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from curate.config import ScanSettings
 from curate.curvature.objective import Objective, choose_parameters
-from curate.errors import ModelError, NumericalError
+from curate.errors import NumericalError
 from curate.heads import Heads, with_ones
 from curate.influence.deep import DeepInfluence, deep_influence, residuals
 from curate.influence.head import SameContent
@@ -78,7 +78,16 @@ def evaluation_influence(
     k = settings.neighbours or max(50, len(data.train) // 20)
     candidates, _ = neighbours.nearest(data.evaluation.features[chosen], k, progress, "Candidates")
     deep = deep_influence(
-        objective, data.train, data.evaluation, chosen, candidates, solver, settings.damping, settings.seed, same, progress
+        objective,
+        data.train,
+        data.evaluation,
+        chosen,
+        candidates,
+        solver,
+        settings.damping,
+        settings.seed,
+        same,
+        progress,
     )
     others = torch.ones(len(labels), dtype=torch.bool)
     others[chosen] = False
@@ -97,11 +106,6 @@ def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | Non
     """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
-        if asked not in ("auto", "head") or settings.solver == "lissa":
-            raise ModelError(
-                "influence through the network needs a model whose outputs are the classes; this one has features only",
-                "Use --params head --solver exact: the probe on its features answers.",
-            )
         return None, "probe"
     if asked == "head" and settings.solver != "lissa":
         return None, "head"

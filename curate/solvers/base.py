@@ -5,6 +5,7 @@ Every solution carries the residual that was measured, never one that was assume
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.operator import Operator
+
+
+def unwatched(steps: int) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,13 @@ class Solution:
 class Prepared(ABC):
     """A solver that knows its operator and damping."""
 
+    @property
+    def planned_steps(self) -> int:
+        """How often ``solve`` will call ``advance`` if all goes well."""
+        return 1
+
     @abstractmethod
-    def solve(self, rows: Float[Tensor, "k p"]) -> Solution:
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         """(C + λ I)⁻¹ of each row. Raises `NumericalError` rather than return a number that is not finite."""
 
 
@@ -54,4 +64,5 @@ def relative_residual(
 ) -> Float[Tensor, " k"]:
     """|v - (C + λ I) u| / |v|, 0 for a right-hand side of zeros."""
     gap = rows - (operator @ solved) - damping * solved
-    return gap.norm(dim=1) / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+    relative: Tensor = gap.norm(dim=1) / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+    return relative

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from curate.curvature.operator import Damped, Operator
 from curate.errors import NumericalError
-from curate.solvers.base import Prepared, Solution, Solver, relative_residual
+from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PreparedCG(Prepared):
     operator: Operator
     damping: float
 
-    def solve(self, rows: Float[Tensor, "k p"]) -> Solution:
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         operator = Damped(self.operator, self.damping)
         precondition = self.solver.preconditioner or torch.clone
         tiny = torch.finfo(rows.dtype).tiny
@@ -44,6 +44,7 @@ class PreparedCG(Prepared):
         done = 0
         while done < self.solver.steps and bool((r.norm(dim=1) > target).any()):
             done += 1
+            advance(1)
             product = operator @ d
             # A row that has converged has r = 0 up to rounding: its step is set to 0 instead of 0/0.
             curvature = (d * product).sum(1)

@@ -5,6 +5,7 @@ With all rows and classes of a network it is the truth for every other solver; w
 preconditioner for conjugate gradients.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from curate.curvature.operator import Explicit, Operator
 from curate.errors import UsageError
-from curate.solvers.base import Prepared, Solution, Solver, relative_residual
+from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
 MOST_FACTOR_ROWS = 10_000
 """Rows times classes up to which the Gram matrix (800 MB) and its factorisation (a minute) are cheap."""
@@ -73,6 +74,6 @@ class PreparedExact(Prepared):
     damping: float
     inverse: WoodburyInverse
 
-    def solve(self, rows: Float[Tensor, "k p"]) -> Solution:
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         solved = self.inverse(rows)
         return Solution(solved, relative_residual(self.operator, self.damping, rows, solved), 1, self.damping)

@@ -7,6 +7,7 @@ can be solved: a smaller one is raised to it, and the solution says so.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from curate.curvature.operator import Operator, Sampled
 from curate.errors import NumericalError
-from curate.solvers.base import Prepared, Solution, Solver, relative_residual
+from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
 PROBES = 8
 """Batches on which the largest eigenvalue is measured before the first step."""
@@ -98,10 +99,10 @@ class PreparedLiSSA(Prepared):
     top: float
     generator: torch.Generator
 
-    def solve(self, rows: Float[Tensor, "k p"]) -> Solution:
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         eta = 1 / (self.top + self.damping)
         for _ in range(8):
-            solution = self._run(rows, eta)
+            solution = self._run(rows, eta, advance)
             if solution is not None:
                 return solution
             eta /= 2  # the norm grew tenfold: the batches have a larger eigenvalue than the probes
@@ -110,9 +111,9 @@ class PreparedLiSSA(Prepared):
             "Try --solver exact, --params head, or a larger --damping.",
         )
 
-    def _run(self, rows: Float[Tensor, "k p"], eta: float) -> Solution | None:
+    def _run(self, rows: Float[Tensor, "k p"], eta: float, advance: Callable[[int], None]) -> Solution | None:
         """One recursion; None where it diverges."""
-        depth = max(4, 4 * math.ceil(self.solver.f / (eta * self.damping) / 4))
+        depth = self._depth(eta)
         epochs = _Epochs(self.operator.n, self.batch, self.generator)
         u, early, late = torch.zeros_like(rows), torch.zeros_like(rows), torch.zeros_like(rows)
         bound = 10 * rows.norm(dim=1) / self.damping
@@ -124,6 +125,7 @@ class PreparedLiSSA(Prepared):
                 late += u
             elif step >= depth // 4:
                 early += u
+            advance(1)
             # Whatever C is, |u| is at most |v| / λ: ten times that is divergence, as is a NaN.
             if step % 10 == 9 and not bool((u.norm(dim=1) <= bound).all()):
                 return None
@@ -141,6 +143,14 @@ class PreparedLiSSA(Prepared):
             detail={"batch": self.batch, "largest_eigenvalue": self.top, "step": eta, "asked": self.asked},
         )
 
+    def _depth(self, eta: float) -> int:
+        """Steps J with η λ J = f, in fours so that the averages split evenly."""
+        return max(4, 4 * math.ceil(self.solver.f / (eta * self.damping) / 4))
+
+    @property
+    def planned_steps(self) -> int:
+        return self._depth(1 / (self.top + self.damping))
+
     def residual(self, rows: Float[Tensor, "k p"], solved: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
         """The residual on all rows where they are few, else an estimate that batch noise does not inflate.
 
@@ -154,4 +164,5 @@ class PreparedLiSSA(Prepared):
             for part in order[: 2 * self.solver.check_rows].split(self.solver.check_rows)
         ]
         squared = (gaps[0] * gaps[1]).sum(1).clamp_min(0)
-        return squared.sqrt() / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+        relative: Tensor = squared.sqrt() / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+        return relative

@@ -89,5 +89,3 @@ def fit_suspicion(
     q = sharpened(q, temperature)
     model = fit_noise_model(q, given)
     return model, judge(model, q, given)
-
-

@@ -68,14 +68,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarni
 
 
 @pytest.fixture(params=NETWORKS)
-def problem(request: pytest.FixtureRequest) -> tuple[Objective, torch.Tensor, torch.Tensor]:
+def problem(request: pytest.FixtureRequest) -> tuple[Objective, torch.Tensor]:
     torch.manual_seed(0)
     module = NETWORKS[request.param]().double().eval()
     for buffer in module.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
-    x, y = torch.randn(N, 6, dtype=torch.float64), torch.randint(0, C, (N,))
-    return Objective(module, choose_parameters(module, "all"), lambda output: output), x, y
+    x = torch.randn(N, 6, dtype=torch.float64)
+    return Objective(module, choose_parameters(module, "all"), lambda output: output), x
 
 
 def dense_jacobian(objective: Objective, x: torch.Tensor) -> torch.Tensor:
@@ -84,8 +84,8 @@ def dense_jacobian(objective: Objective, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([part.flatten(2) for part in parts.values()], dim=2)
 
 
-def test_tangents_cotangents_and_row_gradients(problem: tuple[Objective, torch.Tensor, torch.Tensor]) -> None:
-    objective, x, y = problem
+def test_tangents_cotangents_and_row_gradients(problem: tuple[Objective, torch.Tensor]) -> None:
+    objective, x = problem
     jacobian = dense_jacobian(objective, x)
     directions, weights = torch.randn(2, objective.p).double(), torch.randn(N, C).double()
     torch.testing.assert_close(objective.tangents(x, directions), torch.einsum("ncp,kp->knc", jacobian, directions))
@@ -104,8 +104,8 @@ def test_layer_formulas_are_used_where_they_hold() -> None:
     assert not used["batch norm"]
 
 
-def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor, torch.Tensor]) -> None:
-    objective, x, y = problem
+def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor]) -> None:
+    objective, x = problem
     p = objective.logits(objective._values, x).softmax(1).detach()
     s = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     jacobian = dense_jacobian(objective, x)
@@ -133,8 +133,8 @@ def test_gauss_newton_of_softmax_regression_is_the_hessian() -> None:
     torch.testing.assert_close(head.factorise().solve(head @ rows), rows)
 
 
-def test_the_users_module_is_left_as_it_was(problem: tuple[Objective, torch.Tensor, torch.Tensor]) -> None:
-    objective, x, y = problem
+def test_the_users_module_is_left_as_it_was(problem: tuple[Objective, torch.Tensor]) -> None:
+    objective, x = problem
     before = {name: value.clone() for name, value in objective.module.state_dict().items()}
     objective.row_gradients(x, torch.randn(N, C).double())
     assert all(torch.equal(value, before[name]) for name, value in objective.module.state_dict().items())

@@ -107,7 +107,9 @@ def test_lissa_does_not_diverge_where_the_probe_underrates_the_spectrum(rows: to
 def test_the_answer_does_not_depend_on_how_the_data_are_batched(rows: torch.Tensor) -> None:
     """dattri's faults: adding up per-batch inverses changes the scale with the batch size (its pull request 241)."""
     operator = curvature(n=2000)
-    small, large = (LiSSA(batch=batch, f=6.7, steps=3000).prepare(operator, 0.05).solve(rows).rows for batch in (128, 1000))
+    small, large = (
+        LiSSA(batch=batch, f=6.7, steps=3000).prepare(operator, 0.05).solve(rows).rows for batch in (128, 1000)
+    )
     assert relative(small, large) < 0.05
 
 
