@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from curate.config import ScanSettings
+from curate.errors import NumericalError
 from curate.findings import Found, evaluation_findings, scores_of, train_findings
 from curate.forward import Forward
 from curate.gate import Gate
@@ -34,6 +37,7 @@ class Run:
 
     def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
         """Stores everything and closes the run."""
+        refuse_not_finite(heads, judged, influence)
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
@@ -132,6 +136,23 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
         except BaseException as error:
             store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
+
+
+def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> None:
+    """Raises `NumericalError`: no report may rest on numbers that are none."""
+    quantities = {
+        "self-influence": heads.influence.scores.self_influence,
+        "suspicion": torch.from_numpy(judged.train.suspicion),
+        "harm": influence.harm,
+        "influence": influence.pairs.influence,
+    }
+    for name, values in quantities.items():
+        broken = int((~torch.isfinite(values)).sum())
+        if broken:
+            raise NumericalError(
+                f"{name} is not finite on {broken:,} rows",
+                "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
+            )
 
 
 def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
