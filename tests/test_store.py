@@ -133,8 +133,10 @@ def test_a_missing_label_is_no_empty_one():
     assert row_fingerprint("a", "b", "c", None) != row_fingerprint("a", "b", "c", "")
 
 
-def test_fingerprint_is_pinned():
-    assert row_fingerprint("pets", "cat/é.png", "00", "cat") == "0f35e9e3b9f0b1a1" or True
+def test_fingerprints_are_the_digest_that_other_tools_can_compute():
+    """printf '%s' '["pets","cat/\\u00e9.png","00","cat"]' | sha256sum | cut -c1-32"""
+    assert row_fingerprint("pets", "cat/é.png", "00", "cat") == "2dc12acb7f06b379b35b4f8ad1c00352"
+    assert finding_fingerprint("pets", "cat/é.png", "00", "cat", "mislabeled") == "66e82e2b623f5ad6fea45a229f036fd5"
 
 
 def test_file_names_that_are_no_text_are_stored_as_visible_escapes(store: Store):

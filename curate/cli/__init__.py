@@ -92,7 +92,7 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("curate", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--db", metavar="FILE", help="The database (default: .curate/curate.db); also after the command.")
 @click.option("--debug", is_flag=True, envvar="CURATE_DEBUG", help="Show the traceback of an error.")
 @click.version_option(__version__, "--version", prog_name="curate", message="%(prog)s %(version)s")

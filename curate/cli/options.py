@@ -3,6 +3,7 @@
 Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.config`` where settings come from.
 """
 
+import io
 import os
 import stat
 import sys
@@ -142,6 +143,8 @@ def terminal() -> "Console":
     """stdout for rich, which honours NO_COLOR, FORCE_COLOR, TERM=dumb and COLUMNS by itself."""
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a sign that cannot be shown must not end the report
     console = Console(highlight=False, markup=False, emoji=False)
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
         console.width = 100  # no terminal has a width to ask for

@@ -5,7 +5,7 @@ Positive semi-definite whatever the weights are, so that CG and Neumann series a
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ CHUNK_FLOATS = 2**25
 """How many floats a chunk of row gradients may take: 128 MiB."""
 
 
+@runtime_checkable
 class Inputs(Protocol):
     """The training rows as the network reads them."""
 

@@ -53,14 +53,15 @@ def sharpened(q: Float[np.ndarray, "n C"], temperature: float) -> Float[np.ndarr
 
 
 def fit_temperature(q: Float[np.ndarray, "m C"], given: Int[np.ndarray, " m"]) -> float:
-    """The exponent under which unseen rows' labels are most likely, a share of them being noise.
+    """The exponent under which the labels of rows are most likely, a share of them being noise.
 
-    Training rows would make q too timid: the network has fitted their features to their labels.
+    The rows' features must not have been fitted to their labels, or q comes out too timid: evaluation rows, or
+    training rows whose features no network learnt from them.
     """
     best, best_likelihood = DEFAULT_TEMPERATURE, -np.inf
     for temperature in np.arange(0.6, 4.01, 0.1):
         right = of_given(sharpened(q, float(temperature)), given)
-        for noise in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2):
+        for noise in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
             likelihood = np.log((1 - noise) * right + noise / q.shape[1] + EPSILON).mean()
             if likelihood > best_likelihood + 1e-9:
                 best, best_likelihood = float(temperature), likelihood

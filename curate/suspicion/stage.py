@@ -60,6 +60,8 @@ def judge_rows(data: Data, heads: Heads, neighbours: Neighbours, progress: Progr
         votes=votes,
     )
     temperature, source = DEFAULT_TEMPERATURE, "default"
+    if own is None and len(given) >= FEW_EVALUATION_ROWS:
+        temperature, source = fit_temperature(q, given), f"{len(given):,} training rows, features not fitted to them"
     if data.own_evaluation:
         noise, judged = fit_suspicion(q, given, temperature)
         return Judged(signals, judged, None, None, None, noise, temperature, source)
@@ -71,7 +73,7 @@ def judge_rows(data: Data, heads: Heads, neighbours: Neighbours, progress: Progr
     nobody = np.full(len(near), -1)
     their_votes = neighbour_votes(near, closeness, given, nobody, groups, data.classes, VOTERS)
     unseen = out_of_sample(probe, their_votes, counts)
-    if len(theirs) >= FEW_EVALUATION_ROWS:
+    if own is not None and len(theirs) >= FEW_EVALUATION_ROWS:
         temperature, source = fit_temperature(unseen, theirs), f"{len(theirs):,} evaluation rows"
     noise, judged = fit_suspicion(q, given, temperature)
     their_word = judge(noise, sharpened(unseen, temperature), theirs)

@@ -1,0 +1,226 @@
+"""Influence through the network and at large heads against exact twins, and whose gradients are taken."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+import curate.curvature.head
+from curate.curvature.head import HeadCurvature
+from curate.curvature.objective import Objective, choose_parameters
+from curate.curvature.operator import Operator
+from curate.forward import Forward
+from curate.influence.deep import deep_influence, residuals, wilson_interval
+from curate.influence.head import HeadInfluence, SameContent
+from curate.influence.pairs import StrongestPairs
+from curate.neighbours import Neighbours, neighbour_votes
+from curate.probe import fit_probe, probe_inputs
+from curate.progress import Progress
+from curate.solvers.base import Prepared, Solver
+from curate.solvers.dual import Exact
+
+N, T, K = 150, 12, 30
+
+
+class Inputs:
+    device = torch.device("cpu")
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.x[indices]
+
+
+def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) -> Forward:
+    """A forward pass over tensors in memory."""
+    source = SimpleNamespace(labels=labels.tolist())
+    sha256 = [f"{name}{row}" for row in range(len(x))]
+    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), Inputs(x), [], 0, 0)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[nn.Module, Forward, Forward]:
+    digits = load_digits(n_class=4)
+    x, y = torch.tensor(digits.data[: N + T] / 16).float(), torch.tensor(digits.target[: N + T])
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 4))
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.02, weight_decay=1e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        F.cross_entropy(module(x[:N]), y[:N]).backward()
+        optimiser.step()
+    return module, rows(x[:N], y[:N], module, "t"), rows(x[N:], y[N:], module, "e")
+
+
+def test_only_the_candidates_gradients_are_taken(
+    world: tuple[nn.Module, Forward, Forward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, train, evaluation = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    chosen = torch.tensor([1, 4, 7])
+    candidates = np.stack([np.random.default_rng(row).permutation(N)[:K] for row in range(3)])
+    taken: list[torch.Tensor] = []
+    solved = Exact()
+    plain = Objective.row_gradients
+
+    def counted(self: Objective, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        taken.append(x)
+        return plain(self, x, weights)
+
+    class OnlyTheSolve(Solver):
+        """The exact solve, its own row gradients not counted."""
+
+        name = "exact"
+
+        def prepare(self, operator: Operator, damping: float) -> Prepared:
+            monkeypatch.setattr(Objective, "row_gradients", plain)
+            prepared = solved.prepare(operator, damping)
+            monkeypatch.setattr(Objective, "row_gradients", counted)
+            return prepared
+
+    monkeypatch.setattr(Objective, "row_gradients", counted)
+    result = deep_influence(
+        objective, train, evaluation, chosen, candidates, OnlyTheSolve(), 0.01, 0,
+        SameContent(train.sha256, evaluation.sha256), Progress.silent(),
+    )  # fmt: skip
+    union = np.unique(candidates)
+    # The damping was given, so row gradients are those of the chosen evaluation rows and of the candidates: no more.
+    assert sum(len(x) for x in taken) == len(chosen) + len(union)
+    assert result.gradients_taken == len(union)
+    for evaluation_row, train_row in zip(result.pairs.evaluation.tolist(), result.pairs.train.tolist(), strict=True):
+        assert train_row in candidates[chosen.tolist().index(evaluation_row)]
+
+
+def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forward]) -> None:
+    module, train, evaluation = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    everyone = np.tile(np.arange(N), (T, 1))
+    result = deep_influence(
+        objective, train, evaluation, torch.arange(T), everyone, Exact(), 0.05, 0,
+        SameContent(train.sha256, evaluation.sha256), Progress.silent(),
+    )  # fmt: skip
+    assert train.logits is not None
+    assert evaluation.logits is not None
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
+    theirs = objective.row_gradients(evaluation.inputs.x, residuals(evaluation.logits, evaluation.labels)).double()  # type: ignore[attr-defined]
+    probabilities = train.logits.softmax(1)
+    factor = torch.cat(
+        [
+            objective.row_gradients(
+                train.inputs.x,  # type: ignore[attr-defined]
+                probabilities.sqrt()[:, c : c + 1] * (F.one_hot(torch.tensor(c), 4) - probabilities),
+            )
+            for c in range(4)
+        ]
+    ).double()
+    curvature = factor.T @ factor / N + 0.05 * torch.eye(objective.p)
+    dense = theirs @ torch.linalg.solve(curvature, (gradients - gradients.mean(0)).T) / N  # [T n]
+    torch.testing.assert_close(result.harm.double(), -dense.mean(0), rtol=1e-3, atol=1e-6)
+    for row, column, value, rank in zip(*(part.tolist() for part in result.pairs.columns()), strict=True):
+        assert value == pytest.approx(float(dense[row, column]), rel=1e-2, abs=1e-6)
+        ordered = dense[row].argsort(descending=rank > 0)
+        assert float(dense[row, ordered[abs(rank) - 1]]) == pytest.approx(value, rel=1e-2, abs=1e-6)
+    assert result.recall == 1.0
+
+
+def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load_digits()
+    features, labels = torch.tensor(digits.data[:600]).float(), torch.tensor(digits.target[:600])
+    head, x = fit_probe(features, labels, 10)
+    exact = head.curvature(x).factorise()
+    exact_scores = exact.scores(head.logits(x), labels)
+    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", 100)
+    blocks = head.curvature(x).factorise()
+    assert not blocks.exact
+    block_scores = blocks.scores(head.logits(x), labels)
+    assert spearmanr(exact_scores.self_influence, block_scores.self_influence)[0] > 0.95
+    # Evaluation influence is still solved, by CG with the blocks as preconditioner. (The solutions differ along the
+    # biases' common direction, which no influence sees.)
+    rests = residuals(head.logits(x[:5]), labels[:5])
+    large, small = HeadInfluence(blocks, labels, exact_scores), HeadInfluence(exact, labels, exact_scores)
+    by_cg, residual, steps = large.solve(large.gradients(x[:5], rests))
+    assert steps > 1
+    assert residual <= 1e-3
+    true = small.on(small.solve(small.gradients(x[:5], rests))[0])
+    assert float((large.on(by_cg) - true).norm() / true.norm()) < 0.01
+
+
+def test_equal_content_is_left_out_together() -> None:
+    """The leave-one-out logits of a row with copies are those of a row whose whole group is gone."""
+    digits = load_digits(n_class=3)
+    features, labels = torch.tensor(digits.data[:120]).float(), torch.tensor(digits.target[:120])
+    features, labels = torch.cat([features, features[:1].repeat(3, 1)]), torch.cat([labels, labels[:1].repeat(3)])
+    labels[[0, 120, 121, 122]] = (labels[0] + 1) % 3
+    head, x = fit_probe(features, labels, 3)
+    logits = head.logits(x)
+    rests = residuals(logits, labels)
+    sizes = torch.ones(len(labels), dtype=torch.long)
+    sums = rests.clone()
+    group = torch.tensor([0, 120, 121, 122])
+    sizes[group], sums[group] = 4, rests[group].sum(0)
+    grouped = head.curvature(x).factorise().scores(logits, labels, sizes, sums)
+    alone = head.curvature(x).factorise().scores(logits, labels)
+    rest = torch.ones(len(labels), dtype=torch.bool)
+    rest[group] = False
+    refit, _ = fit_probe(features[rest], labels[rest], 3)
+    true = refit.logits(probe_inputs(features[:1]).double()).softmax(1)[0, labels[0]]
+    by_group = grouped.leave_one_out[0].softmax(0)[labels[0]]
+    by_row = alone.leave_one_out[0].softmax(0)[labels[0]]
+    assert abs(by_group - true) < 0.2 * abs(by_row - true)
+
+
+def test_strongest_pairs_do_not_depend_on_the_blocks() -> None:
+    values = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
+    whole, parts = StrongestPairs(torch.arange(7), 5), StrongestPairs(torch.arange(7), 5)
+    whole.add(values, torch.arange(200))
+    for rows in torch.randperm(200, generator=torch.Generator().manual_seed(1)).split(13):
+        parts.add(values[rows], rows)
+    for left, right in zip(whole.pairs().columns(), parts.pairs().columns(), strict=True):
+        assert torch.equal(left, right)
+    best = whole.pairs()
+    first = (best.evaluation == 3) & (best.rank == 1)
+    assert float(best.influence[first]) == float(values[:, 3].max())
+
+
+def test_neighbours_are_the_brute_force_ones_and_copies_do_not_vote() -> None:
+    features = torch.randn(80, 5, generator=torch.Generator().manual_seed(2))
+    features[1] = features[0] * 2  # the same direction: cosine does not tell them apart
+    found, similarity = Neighbours(features, 0).nearest(features, 6)
+    unit = features / features.norm(dim=1, keepdim=True)
+    true = (unit @ unit.T).topk(6, dim=1)
+    np.testing.assert_allclose(similarity, true.values.numpy(), atol=1e-5)
+    assert set(found[5]) == set(true.indices[5].tolist())
+    labels, groups = np.arange(80) % 2, np.arange(80)
+    groups[1] = 0
+    votes = neighbour_votes(found, similarity, labels, groups, groups, 2, 3)
+    others = [row for row in found[0] if row not in (0, 1)][:3]
+    assert votes[0].sum() == pytest.approx(sum(similarity[0][list(found[0]).index(row)] ** 2 for row in others))
+
+
+def test_wilson_interval() -> None:
+    low, high = wilson_interval(8, 10)
+    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)  # Brown, Cai & DasGupta 2001
+    assert wilson_interval(0, 10)[0] == 0.0
+    assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
+
+
+def test_curvature_of_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curate.curvature.head, "MOST_CURVATURE_ROWS", 900)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1800, 4, generator=generator).double()
+    p = torch.randn(1800, 3, generator=generator).double().softmax(1)
+    penalty = torch.full((4,), 0.1).double()
+    sampled = HeadCurvature(x, p, penalty).factorise()
+    rows = torch.randn(2, 12, generator=generator).double()
+    monkeypatch.setattr(curate.curvature.head, "MOST_CURVATURE_ROWS", 10_000)
+    whole = HeadCurvature(x, p, penalty).factorise()
+    assert float((sampled.solve(rows) - whole.solve(rows)).norm() / whole.solve(rows).norm()) < 0.1

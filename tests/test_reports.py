@@ -1,0 +1,299 @@
+"""Reports: what they say of a stored run, that they fit their width, and that nobody's text steers the terminal."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from stored import HOSTILE, begin, fill, finish
+
+from curate.errors import StoreError, UsageError
+from curate.gate import RULES, SEVERITIES, Gate
+from curate.reports import REPORTS, Report, RichReport
+from curate.reports.words import brief, clean, duration, memory, percent, shorten
+from curate.store import FindingRecord, Store
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    run = fill(tmp_path / "curate.db", gate={"fail_on": ["error"]})
+    with Store.open(tmp_path / "curate.db") as store:
+        return Report.of_run(store, run)
+
+
+def on_terminal(report: Report, width: int) -> str:
+    file = io.StringIO()
+    RichReport().write(report, Console(file=file, width=width, force_terminal=True, color_system="standard"))
+    return file.getvalue()
+
+
+# What it says
+
+
+def test_facts_of_the_run(report: Report):
+    assert (report.run.dataset, report.run.model, report.run.seed) == ("pets", "model.py:net", 3)
+    assert report.rows == {"train": 10, "eval": 3}
+    assert report.classes == 3
+    assert report.eval_loss == 0.5
+    assert report.notes == ("harm is from all parameters",)
+    assert report.receipts[0].recall_high == 0.97
+
+
+def test_training_and_evaluation_findings_stand_apart(report: Report):
+    assert [row.key for row in report.mislabeled] == ["cat/00.png", HOSTILE]
+    assert [row.key for row in report.eval_mislabeled] == ["cat/01.png"]
+    assert [row.rule for row in report.others] == ["conflict"]
+    first = report.mislabeled[0]
+    assert (first.given_label, first.suggested_label, first.suspicion) == ("cat", "dog", 0.95)
+    assert first.evidence == {"detectors": {"loss": 3.0}}
+
+
+def test_harmful_rows_are_those_of_highest_harm_above_zero(report: Report):
+    assert [row.harm for row in report.harmful] == pytest.approx([0.01, 0.007, 0.004, 0.001])
+    assert report.harmful_count == 4
+    first = report.harmful[0]
+    assert first.share == pytest.approx(0.02)
+    # Hit hardest first; the row it helps is not among them.
+    assert [(hit.key, hit.influence) for hit in first.hits] == [("eval:cat/02.png", -0.4), ("eval:cat/00.png", -0.3)]
+    assert report.harmful[1].hits == ()
+
+
+def test_classes_are_counted_by_given_label(report: Report):
+    found = {row.label: (row.rows, row.mislabeled, row.suggested_label) for row in report.by_class}
+    assert found == {"cat": (5, 1, "dog"), "dog": (4, 1, "cat"), "[bold]hen[/bold]": (1, 0, None)}
+
+
+def test_totals_count_everything_and_lists_only_the_first(tmp_path: Path):
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        report = Report.of_run(store, run, top=1)
+    assert len(report.mislabeled) == len(report.harmful) == 1
+    assert report.count("mislabeled") == 3
+    assert report.count("mislabeled", "train", "error") == 1
+    assert "2 of 10 training rows: 1 error, 1 warning; the first 1" in REPORTS["text"]().render(report)
+
+
+def test_unknown_run_names_the_command_that_lists_them(tmp_path: Path):
+    fill(tmp_path / "curate.db")
+    with (
+        Store.open(tmp_path / "curate.db") as store,
+        pytest.raises(StoreError, match="holds no run 7") as caught,
+    ):
+        Report.of_run(store, 7)
+    assert "curate runs" in caught.value.hint
+
+
+def test_run_that_did_not_finish_says_so(tmp_path: Path):
+    fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        run = begin(store, 1)
+        store.mark_run(run, "interrupted")
+        text = REPORTS["text"]().render(Report.of_run(store, run))
+    assert "! This run is interrupted: what stands here is not complete." in text
+    assert "no evaluation" not in text
+
+
+def test_older_run_is_named_in_the_next_commands(tmp_path: Path):
+    path = tmp_path / "curate.db"
+    run = fill(path)
+    with Store.open(path) as store:
+        assert all("--run" not in step.command for step in Report.of_run(store, run).next)
+    fill(path)
+    with Store.open(path) as store:
+        assert any(f"--run {run}" in step.command for step in Report.of_run(store, run).next)
+
+
+# How it looks
+
+
+def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
+    text = REPORTS["text"]().render(report)
+    assert text.isascii()
+    body = [line for line in text.splitlines() if not line.startswith("  curate ")]  # commands are never broken
+    assert max(map(len, body)) <= 100
+    assert not any(line != line.rstrip() for line in text.splitlines())
+    for words in (
+        "10 training rows in 3 classes and 3 evaluation rows", "model's head 90.0 %, probe 80.0 %", "model.py:net",
+        "lissa on ggn", "damping 0.004 (asked 0.0001)", "residual 0.021", "score error 0.03",
+        "recall of the prefilter 0.93 (95 %: 0.88 to 0.97)", "0.950 ##########", "-> dog", "its neighbours are dogs",
+        "2.00 %", "hits hardest: eval:cat/02.png (-0.4 nats)", "same pixels as dog/01.png",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_last_line_is_the_gates_sentence(report: Report):
+    for name in ("text", "rich"):
+        assert REPORTS[name]().render(report).rstrip().splitlines()[-1] == report.outcome.sentence
+    assert report.outcome.sentence == "failed: 1 mislabeled, 1 conflict (--fail-on error)"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def test_rich_report_fits_the_terminal(report: Report, width: int):
+    lines = COLOUR.sub("", on_terminal(report, width)).splitlines()
+    body = [line for line in lines if not line.startswith("  curate ")]
+    assert max(map(cell_len, body)) <= width
+    assert any("→ dog" in line for line in body)
+
+
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_hostile_text_is_shown_and_does_nothing(report: Report, width: int):
+    written = on_terminal(report, width)
+    plain = COLOUR.sub("", written)
+    assert "\x1b" not in plain
+    assert "\x07" not in written
+    if width >= 100:  # below, the label is shortened
+        assert "[bold]hen[/bold]" in plain
+    assert r"why \x1b[31mred\x07" in plain
+    if width == 200:
+        assert clean(HOSTILE) == r"dog/\x1b[31m[bold]x[/bold]\n.png"
+        assert clean(HOSTILE) in plain
+
+
+def test_keys_that_cannot_be_typed_are_not_offered_for_pasting(tmp_path: Path):
+    with Store.open(tmp_path / "curate.db", create=True) as store:
+        dataset = store.dataset("x", "x", "images")
+        from curate.store import ExampleRecord
+
+        (example,) = store.add_examples(dataset, [ExampleRecord("train", "a\x1b[2J\n; rm", 0, "0", "cat")])
+        run = begin(store, dataset)
+        store.add_scores(run, [{"example_id": example, "suspicion": 0.9, "harm": 1.0}])
+        store.add_findings(run, [FindingRecord(example, "mislabeled", "error", 0.9)])
+        finish(store, run, counts={})
+        report = Report.of_run(store, run)
+    assert not any("show" in step.command for step in report.next)
+
+
+def test_json_is_stable_and_finite(report: Report):
+    text = REPORTS["json"]().render(report)
+    told = json.loads(text)
+    assert next(iter(told)) == "schema_version"
+    assert told["schema_version"] == 1
+    assert told["passed"] is False
+    assert told["run"]["gate"] == {"fail_on": ["error"]}
+    assert told["mislabeled"][1]["key"] == HOSTILE  # programs get the key itself
+    assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4}
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert REPORTS["json"]().render(report) == text
+
+
+def test_database_without_numbers_makes_a_report(tmp_path: Path):
+    with Store.open(tmp_path / "curate.db", create=True) as store:
+        run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
+        finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
+        report = Report.of_run(store, run)
+    for renderer in REPORTS.values():
+        assert renderer().render(report)
+
+
+@pytest.mark.parametrize("rows", [1, 31])
+def test_many_classes_are_cut_and_counted(tmp_path: Path, rows: int):
+    from curate.store import ExampleRecord
+
+    with Store.open(tmp_path / "curate.db", create=True) as store:
+        dataset = store.dataset("x", "x", "images")
+        ids = store.add_examples(
+            dataset, [ExampleRecord("train", f"{i}", i, f"{i}", f"class{i:02d}") for i in range(rows)]
+        )
+        run = begin(store, dataset)
+        store.add_scores(run, [{"example_id": example} for example in ids])
+        finish(store, run)
+        text = REPORTS["text"]().render(Report.of_run(store, run))
+    assert ("and 1 class more" in text) == (rows == 31)
+
+
+# Words
+
+
+@given(st.text(), st.integers(1, 40))
+def test_shortened_text_fits_and_keeps_both_ends(text: str, width: int):
+    text = clean(text)
+    short = shorten(text, width)
+    assert cell_len(short) <= max(width, 0)
+    if cell_len(text) <= width:
+        assert short == text
+
+
+def test_shortening_leaves_out_the_middle():
+    assert shorten("train/cat/0001.png", 12) == "tra...01.png"
+
+
+@given(st.text())
+def test_clean_text_holds_nothing_that_steers(text: str):
+    shown = clean(text)
+    assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in shown)
+    assert not any(sign in shown for sign in "\u202e\u2066\u2028\ufeff")
+
+
+def test_numbers_as_people_read_them():
+    assert (percent(0.125), percent(None), brief(0.000123456), brief(None)) == ("12.5 %", "-", "0.000123", "-")
+    assert (duration(12.34), duration(125), duration(7260)) == ("12.3 s", "2 min 5 s", "2 h 1 min")
+    assert (memory(512_000_000), memory(2_500_000_000)) == ("512 MB", "2.5 GB")
+
+
+# The gate
+
+
+def test_no_gate_passes_and_says_so(report: Report):
+    outcome = Gate().evaluate(report)
+    assert outcome.passed
+    assert outcome.sentence.startswith("passed: no gate is set")
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "passed"),
+    [
+        (("mislabeled",), False),
+        (("conflict",), False),
+        (("leak",), True),
+        (("unreadable", "leak"), True),
+        (("error",), False),
+        (("warning",), False),
+        (("note",), False),
+    ],
+)
+def test_gate_takes_rules_and_severities(report: Report, fail_on: tuple[str, ...], passed: bool):
+    outcome = Gate(fail_on).evaluate(report)
+    assert outcome.passed == passed
+    assert outcome.sentence.startswith("passed: " if passed else "failed: ")
+    assert ",".join(fail_on) in outcome.sentence
+
+
+def test_severity_stands_for_itself_and_all_above(report: Report):
+    assert "1 mislabeled, 1 conflict" in Gate(("error",)).evaluate(report).sentence
+    assert "3 mislabeled, 1 conflict" in Gate(("warning",)).evaluate(report).sentence
+
+
+def test_unknown_word_lists_what_is_allowed():
+    with pytest.raises(UsageError, match="--fail-on fatal: no such rule or severity") as caught:
+        Gate(("error", "fatal"))
+    for word in (*RULES, *SEVERITIES):
+        assert word in caught.value.hint
+    assert caught.value.exit_status == 2
+
+
+def test_gate_on_harm_says_that_none_is_judged(report: Report):
+    outcome = Gate(("harmful",)).evaluate(report)
+    assert outcome.passed
+    assert "ranked, not judged" in outcome.sentence
+
+
+def test_reviewed_findings_do_not_fail(tmp_path: Path):
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'keep')")
+        report = Report.of_run(store, run)
+    assert Gate(("error",)).evaluate(report).passed
+
+
+def test_gate_is_stored_and_read_again():
+    gate = Gate(("error", "leak"))
+    assert Gate.of_settings(gate.settings()) == gate
+    assert Gate.of_settings(None) == Gate()
