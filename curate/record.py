@@ -36,8 +36,12 @@ class Run:
         self.store, self.dataset_id, self.id = store, dataset_id, run_id
 
     def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
-        """Stores everything and closes the run."""
+        """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
+        with self.store.transaction():
+            self._write(data, heads, judged, influence, seconds)
+
+    def _write(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None

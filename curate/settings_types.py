@@ -171,7 +171,7 @@ OPTIONS: dict[str, Option] = {
         _option("solver", _one_of("auto", "exact", "lissa")),
         _option("damping", _positive, typed=True),
         _option("neighbours", _whole(1), typed=True),
-        _option("eval-rows", _whole(0), typed=True),
+        _option("eval-rows", _whole(1), typed=True),
         _option("seed", _whole(0), typed=True),
         _option("device", _device),
         _option("batch-size", _whole(1, "auto"), typed=True),

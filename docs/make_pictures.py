@@ -60,6 +60,7 @@ def draw(report: Report, file: Path) -> None:
     svg = console.export_svg(
         title=f"curate scan {SCANNED}", theme=DIMMED_MONOKAI, code_format=template, unique_id="curate-scan"
     )
+    svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)  # some readers drop the spaces that begin a text
     svg = svg.replace("Fira Code, monospace", FONTS).replace("font-family: arial", "font-family: Arial, sans-serif")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")

@@ -52,18 +52,19 @@ def fill(path: Path, name: str = "pets", gate: dict[str, object] | None = None) 
             run,
             [
                 {
-                    "example_id": example, "suspicion": 0.95 - 0.1 * place, "rank": place + 1, "loss": 3.0 - 0.2 * place,
-                    "self_influence": 0.1, "harm": 0.01 - 0.003 * place, "suggested_label": CLASSES[(place + 1) % 2],
-                    "suggested_probability": 0.9 - 0.05 * place,
+                    "example_id": example, "suspicion": 0.95 - 0.1 * place, "rank": place + 1,
+                    "loss": 3.0 - 0.2 * place, "self_influence": 0.1, "harm": 0.01 - 0.003 * place,
+                    "suggested_label": CLASSES[(place + 1) % 2], "suggested_probability": 0.9 - 0.05 * place,
                 }
                 for place, example in enumerate(train)
             ],
         )  # fmt: skip
         store.add_scores(run, [{"example_id": example, "suspicion": 0.2, "rank": 1} for example in evaluation])
+        spoke = {"detectors": {"loss": 3.0}}
         store.add_findings(
             run,
             [
-                FindingRecord(train[0], "mislabeled", "error", 0.95, {"detectors": {"loss": 3.0}}, "its neighbours are dogs"),
+                FindingRecord(train[0], "mislabeled", "error", 0.95, spoke, "its neighbours are dogs"),
                 FindingRecord(train[3], "mislabeled", "warning", 0.65, {}, "why \x1b[31mred\x07"),
                 FindingRecord(train[0], "conflict", "error", None, {}, "same pixels as dog/01.png"),
                 FindingRecord(evaluation[1], "mislabeled", "warning", 0.7, {}, "an evaluation row"),

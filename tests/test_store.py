@@ -25,7 +25,8 @@ TABLES = {
     "runs": "id dataset_id status settings seed versions model weights_sha256 device git_commit counts accuracy_head "
     "accuracy_probe seconds peak_memory gate started finished notes",
     "labels": "id dataset_id name index",
-    "examples": "id dataset_id split key position content_sha256 label_id label media_path text thumbnail seen fingerprint",
+    "examples": "id dataset_id split key position content_sha256 label_id label media_path text thumbnail seen "
+    "fingerprint",
     "scores": "run_id example_id suspicion rank loss margin self_influence harm neighbour_agreement given_probability "
     "suggested_label suggested_probability",
     "influences": "run_id eval_example_id train_example_id influence rank",

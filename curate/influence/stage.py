@@ -1,5 +1,6 @@
 """The stage of a scan that answers evaluation influence: deep for some rows, at the head for the rest."""
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -109,7 +110,8 @@ def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | Non
         return None, "probe"
     if asked == "head" and settings.solver != "lissa":
         return None, "head"
-    pattern = {"auto": "all", "head": rf"^{network.head_name.replace('.', '[.]')}[.](weight|bias)$"}.get(asked, asked)
+    within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
+    pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)
     names = choose_parameters(network.module, pattern)
     objective = Objective(network.module, names, network.logits_of)
     if asked == "auto" and objective.p > MOST_DEEP_PARAMETERS:

@@ -20,6 +20,7 @@ from curate.reports.report import (
     Report,
     RunFacts,
     Step,
+    SuspectRow,
     Total,
 )
 from curate.store import Store
@@ -59,6 +60,7 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         notes=_notes(stored),
         mislabeled=mislabeled,
         eval_mislabeled=_mislabeled(store, run_id, "eval", top),
+        suspects=_suspects(store, run_id, top - len(mislabeled)),
         harmful=harmful,
         harmful_count=harmful_count["n"],
         others=_others(store, run_id, top),
@@ -118,6 +120,18 @@ def _mislabeled(store: Store, run_id: int, split: str, top: int) -> tuple[Mislab
         [run_id, split, top],
     )
     return tuple(MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows)
+
+
+def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
+    rows = store.query(
+        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion FROM scores AS s "
+        "JOIN named_examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ? AND e.split = 'train' AND s.suspicion IS NOT NULL AND NOT EXISTS (SELECT 1 FROM findings "
+        "AS f WHERE f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled') "
+        "ORDER BY s.rank LIMIT ?",
+        [run_id, max(0, count)],
+    )
+    return tuple(SuspectRow(**row) for row in rows)
 
 
 def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:

@@ -75,6 +75,17 @@ class MislabeledRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspectRow:
+    """A row that is no finding, among the most suspect of those."""
+
+    key: str
+    rank: int
+    given_label: str | None
+    suggested_label: str | None
+    suspicion: float
+
+
+@dataclass(frozen=True, slots=True)
 class HitRow:
     """An evaluation row and the influence (nats) of a training row on it."""
 
@@ -151,6 +162,7 @@ class Report:
     notes: tuple[str, ...]
     mislabeled: tuple[MislabeledRow, ...]  # training rows
     eval_mislabeled: tuple[MislabeledRow, ...]  # rows of a given evaluation set
+    suspects: tuple[SuspectRow, ...]  # most suspect training rows below the cut, where the list above is short
     harmful: tuple[HarmfulRow, ...]
     harmful_count: int  # training rows with harm > 0
     others: tuple[OtherFinding, ...]

@@ -41,7 +41,7 @@ def write_report(page: Page, report: Report) -> None:
     if report.notes:
         page.heading("Notes")
         for note in report.notes:
-            page.paragraph(Text.assemble(("! ", "yellow"), clean(note)), follow=2)
+            page.paragraph(Text.assemble(("- ", "dim"), clean(note)), follow=2)
     _mislabeled(page, report)
     _harmful(page, report)
     _others(page, report)
@@ -123,6 +123,7 @@ def _mislabeled(page: Page, report: Report) -> None:
     remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
     page.heading("Likely mislabeled", remark)
     _mislabeled_table(page, report.mislabeled)
+    _suspects(page, report)
     total = report.count("mislabeled", "eval")
     if total:
         remark = f"{total:,} of {plural(report.rows.get('eval', 0), 'evaluation row')}"
@@ -131,6 +132,22 @@ def _mislabeled(page: Page, report: Report) -> None:
             f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
         )
         _mislabeled_table(page, report.eval_mislabeled)
+
+
+def _suspects(page: Page, report: Report) -> None:
+    """Below the cut the order still says where to look next."""
+    if not report.suspects:
+        return
+    page.heading("Next in line", "the most suspect rows that are not flagged")
+    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True), Column("given", shrinks=True),
+               Column(f"{page.signs.arrow} suggested", shrinks=True)]  # fmt: skip
+    cells = [
+        [Text(str(row.rank), "dim"), Text(f"{row.suspicion:5.3f}"), cell(row.key),
+         cell("(none)" if row.given_label is None else row.given_label),
+         Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label or "-"))]
+        for row in report.suspects
+    ]  # fmt: skip
+    page.table(columns, cells)
 
 
 def _grades(report: Report, split: str) -> str:

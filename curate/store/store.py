@@ -55,7 +55,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction: all of it or nothing."""
+        """One write transaction, all of it or nothing; inside another one it is a part of that."""
+        if self.connection.in_transaction:
+            yield self.connection
+            return
         with explain(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:

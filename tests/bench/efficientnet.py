@@ -16,11 +16,11 @@ import torch  # isort: skip
 
 transform = v2.Compose(
     [
-        v2.Resize(160),
-        v2.CenterCrop(160),
+        v2.Resize(128),
+        v2.CenterCrop(128),
         v2.PILToTensor(),
         v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        v2.Normalize(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5]),
     ]
 )
 
