@@ -40,8 +40,10 @@ def write_report(page: Page, report: Report) -> None:
     _solved(page, report)
     if report.notes:
         page.heading("Notes")
-        for note in report.notes:
-            page.paragraph(Text.assemble(("- ", "dim"), clean(note)), follow=2)
+        broken = report.run.status != "finished"  # its first note says so
+        for number, note in enumerate(report.notes):
+            sign = ("! ", "yellow") if broken and number == 0 else ("- ", "dim")
+            page.paragraph(Text.assemble(sign, clean(note)), follow=2)
     _mislabeled(page, report)
     _harmful(page, report)
     _others(page, report)
