@@ -36,7 +36,9 @@ class Sections(click.Command):
             records = [
                 record
                 for option in self.get_params(ctx)
-                if section.get(option.name or "", last) == heading and (record := option.get_help_record(ctx))
+                if isinstance(option, click.Option)
+                and section.get(option.name or "", last) == heading
+                and (record := option.get_help_record(ctx))
             ]
             with formatter.section(heading):
                 formatter.write_dl(records)

@@ -90,4 +90,4 @@ class GaussNewton(Sampled, Explicit):
         parts, size = [], max(1, CHUNK_FLOATS // self.p)
         for rows, weights in zip(self._rows[indices].split(size), half_curvature(p, signs).split(size), strict=True):
             parts.append(self.objective.row_gradients(self.inputs.batch(rows), weights))
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
