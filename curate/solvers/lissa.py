@@ -56,7 +56,7 @@ class LiSSA(Solver):
     def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
         """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
         # A quarter of few rows is enough: without replacement their noise cancels within four steps.
-        batch = self.batch or max(64, min(256, operator.n // 4))
+        batch = self.batch or max(128, min(256, operator.n // 4))
         for attempt in range(2):
             tops, traces = [], []
             for _ in range(PROBES):
