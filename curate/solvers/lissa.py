@@ -22,6 +22,12 @@ PROBES = 8
 """Batches on which the largest eigenvalue is measured before the first step."""
 
 
+TIGHT = 6.7
+"""Depth that leaves 1 % in flat directions: more is not worth its steps."""
+FEWEST_STEPS = 200
+"""Steps below which the average of the last half still holds the noise of its batches."""
+
+
 def flat_bias(f: float) -> float:
     """Share of the answer that averaging the last half of the recursion leaves unsolved in flat directions."""
     return (math.exp(-f / 2) - math.exp(-f)) / (f / 2)
@@ -132,7 +138,9 @@ class PreparedLiSSA(Prepared):
                 return None
         late /= depth - depth // 2
         early /= depth // 2 - depth // 4
-        bias = flat_bias(self.solver.f) / (flat_bias(self.solver.f / 2) - flat_bias(self.solver.f))
+        f = eta * self.damping * depth
+        gained = flat_bias(f / 2) - flat_bias(f)
+        bias = flat_bias(f) / gained if gained > 0 else 0.0
         return Solution(
             rows=late,
             residual=self.residual(rows, late),
@@ -145,8 +153,13 @@ class PreparedLiSSA(Prepared):
         )
 
     def _depth(self, eta: float) -> int:
-        """Steps J with η λ J = f, in fours so that the averages split evenly."""
-        return max(4, 4 * math.ceil(self.solver.f / (eta * self.damping) / 4))
+        """Steps J with η λ J = f or more, in fours so that the averages split evenly.
+
+        A large damping leaves steps in the budget: they go into `TIGHT`, and into enough of them to average noise out.
+        """
+        least = self.solver.f / (eta * self.damping)
+        wanted = min(max(TIGHT / (eta * self.damping), FEWEST_STEPS), self.solver.steps)
+        return max(4, 4 * math.ceil(max(least, wanted) / 4))
 
     @property
     def planned_steps(self) -> int:
