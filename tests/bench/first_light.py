@@ -73,6 +73,16 @@ def spearman(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
     return float(np.mean(values)), float(np.min(values))
 
 
+def largest_eigenvalue(operator: GaussNewton, steps: int = 20) -> float:
+    """By power iteration on all rows."""
+    row = torch.randn(1, operator.p, generator=torch.Generator().manual_seed(5))
+    size = 0.0
+    for _ in range(steps):
+        product = operator @ (row / row.norm())
+        row, size = product, float(product.norm())
+    return size
+
+
 class Counted(GaussNewton):
     """Tells how far a long solve is."""
 
@@ -98,6 +108,8 @@ def truth(folder: Path, tolerance: float, steps: int) -> None:
     losses = torch.nn.functional.cross_entropy(evaluation.logits.double(), evaluation.labels, reduction="none")
     chosen = torch.argsort(losses, descending=True, stable=True)[: settings.eval_rows].sort().values
     operator = Counted(objective, train.inputs, train.logits.softmax(1))
+    plain_operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
+    print(f"largest eigenvalue of the curvature: {largest_eigenvalue(plain_operator):.2f}", flush=True)
     asked = default_damping(operator, settings.seed)
     rights = right_hand_sides(objective, evaluation, chosen, torch.device("cpu"), quiet)
     lissa = LiSSA(seed=settings.seed).prepare(operator, asked).solve(rights)
