@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensor_rows import TensorRows
 from torch import nn
 from torch.func import hessian, jacrev
 from torch.nn import functional as F
@@ -53,17 +54,6 @@ NETWORKS = {
 }
 
 
-class Rows:
-    def __init__(self, x: torch.Tensor) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.x[indices]
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")  # torch's own, in hessian()
 
 
@@ -110,7 +100,7 @@ def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor])
     s = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     jacobian = dense_jacobian(objective, x)
     dense = torch.einsum("ncp,nce,neq->pq", jacobian, s, jacobian) / N
-    operator = GaussNewton(objective, Rows(x), p)
+    operator = GaussNewton(objective, TensorRows(x), p)
     rows = torch.randn(3, objective.p).double()
     torch.testing.assert_close(operator @ rows, rows @ dense)
     factor = operator.whole_factor()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
+from tensor_rows import TensorRows
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,24 +28,11 @@ from curate.solvers.dual import Exact
 N, T, K = 150, 12, 30
 
 
-class Inputs:
-    device = torch.device("cpu")
-
-    def __init__(self, x: torch.Tensor) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.x[indices]
-
-
 def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) -> Forward:
     """A forward pass over tensors in memory."""
     source = SimpleNamespace(labels=labels.tolist())
     sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), Inputs(x), [], 0, 0)  # type: ignore[arg-type]
+    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
