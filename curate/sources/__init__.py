@@ -75,7 +75,7 @@ def _kind(spec: str) -> tuple[str, str]:
     if path.suffix.lower() == ".npz":
         return "arrays", spec
     if not path.exists():
-        raise DataError(f"There is no {spec}.", near_path(path))
+        raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
         f"The kinds are {kinds}: a folder of class folders, an .npz file, or sklearn:digits.",

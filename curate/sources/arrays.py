@@ -172,7 +172,7 @@ class Archive:
 
         path = Path(location)
         if not path.exists():
-            raise DataError(f"There is no {location}.", near_path(path))
+            raise DataError(f"There is no file or folder {location}.", near_path(path))
         if path.is_dir():
             raise DataError(f"{location} is a folder; `arrays:` reads an .npz file.")
         self.location = location

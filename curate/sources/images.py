@@ -83,7 +83,7 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
             )
     root = Path(location)
     if not root.exists():
-        raise DataError(f"There is no {location}.", near_path(root))
+        raise DataError(f"There is no file or folder {location}.", near_path(root))
     if not root.is_dir():
         raise DataError(
             f"{location} is a file; `images:` reads a folder with one folder for each class.",
