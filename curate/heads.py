@@ -51,7 +51,8 @@ class Heads:
         return own, float(right.double().mean())
 
 
-def fit_heads(data: Data) -> Heads:
+def fit_heads(data: Data, damping: float | None = None) -> Heads:
+    """``damping`` is for the model's own head (None: a tenth of the mean eigenvalue); the probe has its penalty."""
     train = data.train
     labels = train.labels
     sizes, group = content_groups(train)
@@ -63,7 +64,7 @@ def fit_heads(data: Data) -> Heads:
     assert train.logits is not None
     own_x = with_ones(train.features, data.network.head)
     probabilities = train.logits.softmax(1).to(own_x)
-    damping = _head_damping(own_x, probabilities)
+    damping = _head_damping(own_x, probabilities) if damping is None else damping
     own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), damping, dtype=own_x.dtype))
     return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group))
 

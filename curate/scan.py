@@ -26,7 +26,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
     loaded = load(settings)
     with begin_run(settings, loaded) as run:
         data = read(settings, loaded, progress)
-        heads = fit_heads(data)
+        heads = fit_heads(data, settings.damping)
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress)
         influence = evaluation_influence(settings, data, heads, neighbours, progress)

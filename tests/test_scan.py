@@ -149,6 +149,15 @@ def test_lissa_and_exact_agree_at_the_same_damping(digits: Path, tmp_path: Path)
     assert asked[0][2] < 0.05
 
 
+def test_the_damping_asked_for_is_used_at_the_head(digits: Path, tmp_path: Path) -> None:
+    result = curate_scan(digits / "train.npz", *with_model(digits), "--params", "head", "--damping", 0.5)
+    assert result.exit_code == 0, result.output
+    used = table(
+        tmp_path / ".curate" / "curate.db", "SELECT damping FROM receipts WHERE quantity = 'evaluation influence'"
+    )
+    assert used == [(0.5,)]
+
+
 def test_without_a_model_and_without_an_evaluation_set(tmp_path: Path) -> None:
     result = curate_scan(FIXTURES / "digits.npz", "--id", "id")
     assert result.exit_code == 0, result.output
