@@ -28,6 +28,9 @@ class ScanSettings:
     input: str | None = None
     label: str | None = None
     id: str | None = None
+    split: str | None = None
+    header: bool = True
+    limit: int | None = None
     classes: tuple[str, ...] | None = None
     name: str | None = None
     model: str | None = None

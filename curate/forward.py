@@ -179,7 +179,7 @@ def run_forward(
     title: str,
 ) -> Forward:
     """Raises `NothingScanned` where no row is left, `DataError` where over 5 % cannot be read."""
-    wanted = [i for i in range(len(source)) if source.labels[i] >= 0]
+    wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
     # Decoded rows are remembered by their place among the rows that have a label; the unreadable leave gaps.
     inputs = Inputs(source, transform, wanted, device)
     kept: list[int] = []
@@ -207,7 +207,7 @@ def run_forward(
                     found.append((position, item.content_sha256))
                 except UnreadableRow as error:
                     unreadable.append((index, str(error)))
-            computed = _batches(fresh, network, device, batch_size, source)
+            computed = _batches(fresh, network, device, batch_size, source, wanted)
             if cache is not None and network is not None and computed:
                 by_position = dict(found)
                 new = [position for position, _ in fresh]
@@ -238,7 +238,12 @@ def run_forward(
 
 
 def _batches(
-    rows: list[tuple[int, Tensor]], network: Network | None, device: torch.device, batch_size: int, source: Source
+    rows: list[tuple[int, Tensor]],
+    network: Network | None,
+    device: torch.device,
+    batch_size: int,
+    source: Source,
+    wanted: list[int],
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Features and logits of decoded rows, by position; without a network the row is its own feature."""
     if network is None:
@@ -256,9 +261,8 @@ def _batches(
         broken = ~(torch.isfinite(feature).all(1) & torch.isfinite(logit).all(1))
         if bool(broken.any()):
             position = part[int(broken.nonzero()[0])][0]
-            row = [i for i in range(len(source)) if source.labels[i] >= 0][position]
             raise NumericalError(
-                f"the model's output is not finite on {int(broken.sum())} rows, first on {source.keys[row]}",
+                f"the model's output is not finite on {int(broken.sum())} rows, first on {source.keys[wanted[position]]}",
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
         for k, (position, _) in enumerate(part):

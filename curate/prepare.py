@@ -37,12 +37,12 @@ class Loaded:
 
 def load(settings: ScanSettings) -> Loaded:
     train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id,
-        classes=settings.classes, name=settings.name,
+        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
+        header=settings.header, classes=settings.classes, name=settings.name,
     )  # fmt: skip
     if settings.eval is not None:
         evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id,
+            settings.eval, input=settings.input, label=settings.label, id=settings.id, header=settings.header,
             classes=train.classes, evaluation=True,
         )  # fmt: skip
     if len(train.classes) < 2:

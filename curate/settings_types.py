@@ -42,6 +42,11 @@ def _text(value: Any) -> str:
     return value
 
 
+def _column(value: Any) -> str:
+    """A name, or a number where columns have none."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -157,9 +162,12 @@ OPTIONS: dict[str, Option] = {
     for option in (
         _option("train", _text, "data"),
         _option("eval", _text, "data"),
-        _option("input", _text),
-        _option("label", _text),
-        _option("id", _text),
+        _option("input", _column),
+        _option("label", _column),
+        _option("id", _column),
+        _option("split", _column),
+        _option("header", _flag, typed=True),
+        _option("limit", _whole(1), typed=True),
         _option("classes", _classes, "classes"),
         _option("name", _text),
         _option("model", _text, "code"),

@@ -37,6 +37,8 @@ def open_source(
     input: str | None = None,
     label: str | None = None,
     id: str | None = None,
+    split: str | None = None,
+    header: bool = True,
     classes: Sequence[str] | None = None,
     name: str | None = None,
     evaluation: bool = False,
@@ -51,7 +53,9 @@ def open_source(
     if order is not None and len(set(order)) < len(order):
         twice = next(text for text in order if order.count(text) > 1)
         raise UsageError(f"--classes names '{twice}' twice.", "Each output of the model has one class.")
-    options = DataOptions(input=input, label=label, id=id, classes=order, name=name, evaluation=evaluation)
+    options = DataOptions(
+        input=input, label=label, id=id, split=split, header=header, classes=order, name=name, evaluation=evaluation
+    )
     return _OPENERS[kind](location, options)
 
 

@@ -5,8 +5,9 @@ Nothing here needs torch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -15,7 +16,8 @@ class Item:
     """One row as read, not yet decoded.
 
     ``content_sha256`` is over the file's bytes for images, over dtype, shape and little-endian C-order bytes for
-    arrays. ``decode`` gives a PIL image (RGB, EXIF rotation applied) or a numpy array, or raises ``UnreadableRow``.
+    arrays, the UTF-8 bytes for texts, names and values of the input columns for records. ``decode`` gives what the
+    source's ``media`` promises, or raises ``UnreadableRow``.
     """
 
     content_sha256: str
@@ -25,10 +27,13 @@ class Item:
 class Source(ABC):
     """A data set, opened: everything but the contents of its rows is known.
 
-    ``media`` says what a decoded row is: ``"image"`` (PIL image, or HxW / HxWxC uint8 array), ``"features"``
-    (1-d numeric row), ``"array"`` (a numeric row of two or more dimensions that is no image: for a model only).
+    ``media`` says what a decoded row is: ``"image"`` (PIL image in RGB, upright; or HxW / HxWxC uint8 array),
+    ``"features"`` (1-d numeric row), ``"array"`` (a numeric row of two or more dimensions that is no image: for a model
+    only), ``"text"`` (a str), ``"record"`` (a dict of column and value: number, text or None).
     ``classes`` stands in the order of the model's outputs when it was given, else sorted.
-    ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions.
+    ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions. ``malformed`` says why the
+    rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
+    ``notes`` are sentences for the report: what was found or chosen.
     """
 
     kind: ClassVar[str]
@@ -40,6 +45,8 @@ class Source(ABC):
     labels: list[int]
     label_texts: list[str | None]
     positions: list[int]
+    malformed: Mapping[int, str] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -60,6 +67,8 @@ class DataOptions:
     input: str | None = None
     label: str | None = None
     id: str | None = None
+    split: str | None = None
+    header: bool = True
     classes: tuple[str, ...] | None = None
     name: str | None = None
     evaluation: bool = False  # an evaluation set may hold one class only
