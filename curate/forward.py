@@ -262,7 +262,8 @@ def _batches(
         if bool(broken.any()):
             position = part[int(broken.nonzero()[0])][0]
             raise NumericalError(
-                f"the model's output is not finite on {int(broken.sum())} rows, first on {source.keys[wanted[position]]}",
+                f"the model's output is not finite on {int(broken.sum())} rows, "
+                f"first on {source.keys[wanted[position]]}",
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
         for k, (position, _) in enumerate(part):
