@@ -101,7 +101,7 @@ def _sentence(
 
 def _conflicts(rows: Forward) -> Iterator[Found]:
     # The same measurement may have two outcomes; the same picture or text may not have two labels.
-    severity = "note" if rows.source.media == "features" else "error"
+    severity = "note" if rows.source.media in ("features", "record") else "error"
     groups: dict[str, list[int]] = defaultdict(list)
     for row, sha in enumerate(rows.sha256):
         groups[sha].append(row)

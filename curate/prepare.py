@@ -15,6 +15,7 @@ from curate.forward import Forward, ForwardCache, Transform, run_forward
 from curate.network import Network, inspect_network
 from curate.progress import Progress
 from curate.sources import Source, open_source
+from curate.sources.encoding import encode_sources
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
 from curate.versions import versions
@@ -42,8 +43,8 @@ def load(settings: ScanSettings) -> Loaded:
     )  # fmt: skip
     if settings.eval is not None:
         evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, header=settings.header,
-            classes=train.classes, evaluation=True,
+            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
+            header=settings.header, classes=train.classes, like=train, evaluation=True,
         )  # fmt: skip
     if len(train.classes) < 2:
         raise UsageError(
@@ -60,8 +61,10 @@ def load(settings: ScanSettings) -> Loaded:
         model = load_model(
             settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint
         )
+    else:
+        train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
-    said = (*(model.notes if model else ()), *notes)
+    said = (*train.notes, *(model.notes if model else ()), *notes)
     return Loaded(train, evaluation, model, transform, _device(settings.device), said)
 
 

@@ -21,7 +21,7 @@ class Sections(click.Command):
     """A command whose help shows its options under headings; what no heading names stands under the last."""
 
     headings: ClassVar[dict[str, tuple[str, ...]]] = {
-        "Data": ("eval", "input", "label", "id", "classes", "name"),
+        "Data": ("eval", "input", "label", "id", "split", "header", "limit", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
             "params", "solver", "damping", "neighbours", "eval_rows", "seed", "device", "batch_size", "cache",
@@ -59,9 +59,18 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 # values wherever they come from (curate.settings_types).
 data_options = _options(
     click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on; their labels are checked as well."),
-    click.option("--input", metavar="NAME", help="The array that holds the input.  [x, images, features or data]"),
-    click.option("--label", metavar="NAME", help="The array that holds the labels.  [y, label or target]"),
-    click.option("--id", "id", metavar="NAME", help="The array that holds the rows' keys.  [made from the content]"),
+    click.option("--input", metavar="NAME,...", help="The array or columns that hold the input.  [found by itself]"),
+    click.option("--label", metavar="NAME", help="The array or column of the labels.  [label, y, target or class]"),
+    click.option("--id", "id", metavar="NAME", help="The array or column of the rows' keys.  [made from the content]"),
+    click.option("--split", metavar="COLUMN", help="The array or column that says train, val or test."),
+    click.option(
+        "--no-header",
+        "header",
+        flag_value=False,
+        default=None,
+        help="The first line of a csv file is a row; columns are numbered from 0.",
+    ),
+    click.option("--limit", metavar="N", help="A sample of N rows, stratified, by content.  [all rows]"),
     click.option(
         "--classes", metavar="A,B,...|FILE", help="The classes in the order of the model's outputs.  [sorted]"
     ),

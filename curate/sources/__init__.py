@@ -12,6 +12,8 @@ from curate.errors import DataError, UsageError
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
+from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
+from curate.sources.tables import TableSource, open_table
 from curate.specs import did_you_mean, near_path, split_kind
 
 __all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_source"]
@@ -21,12 +23,14 @@ Opener = Callable[[str, DataOptions], tuple[Source, Source | None]]
 SOURCES: dict[str, type[Source]] = {
     "images": ImageFolder,
     "arrays": ArraySource,
+    "table": TableSource,
     "sklearn": SklearnSource,
 }
 
 _OPENERS: dict[str, Opener] = {
     "images": open_images,
     "arrays": open_arrays,
+    "table": open_table,
     "sklearn": open_sklearn,
 }
 
@@ -42,6 +46,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     name: str | None = None,
     evaluation: bool = False,
+    like: Source | None = None,
 ) -> tuple[Source, Source | None]:
     """Open ``[kind:]location``: (training set, evaluation set where the location holds one).
 
@@ -54,7 +59,15 @@ def open_source(
         twice = next(text for text in order if order.count(text) > 1)
         raise UsageError(f"--classes names '{twice}' twice.", "Each output of the model has one class.")
     options = DataOptions(
-        input=input, label=label, id=id, split=split, header=header, classes=order, name=name, evaluation=evaluation
+        input=input,
+        label=label,
+        id=id,
+        split=split,
+        header=header,
+        classes=order,
+        name=name,
+        evaluation=evaluation,
+        like=like,
     )
     return _OPENERS[kind](location, options)
 
@@ -78,9 +91,11 @@ def _kind(spec: str) -> tuple[str, str]:
         return "images", spec
     if path.suffix.lower() == ".npz":
         return "arrays", spec
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return "table", spec
     if not path.exists():
         raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
-        f"The kinds are {kinds}: a folder of class folders, an .npz file, or sklearn:digits.",
+        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl or .npz file, sklearn:digits.",
     )

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 INPUT_NAMES = ("x", "X", "images", "features", "data")
-LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 SKLEARN_SETS = ("breast_cancer", "digits", "iris", "wine")
 
 
@@ -71,7 +70,7 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
     """An ``.npz`` file with an input and a label array of equal length."""
     with Archive(location) as archive:
         x_name = archive.choose(options.input, INPUT_NAMES, "--input")
-        y_name = archive.choose(options.label, LABEL_NAMES, "--label")
+        y_name = archive.choose(options.label, labels.LABEL_NAMES, "--label")
         id_name = archive.choose(options.id, (), "--id") if options.id is not None else None
         rows, given = archive.take(x_name), archive.take(y_name)
         id_array = archive.take(id_name) if id_name is not None else None

@@ -72,3 +72,4 @@ class DataOptions:
     classes: tuple[str, ...] | None = None
     name: str | None = None
     evaluation: bool = False  # an evaluation set may hold one class only
+    like: Source | None = None  # the training set: its columns are read alike

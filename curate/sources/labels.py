@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+LABEL_NAMES = ("y", "label", "labels", "target", "targets")
+"""Arrays and columns that hold the labels where nobody says which."""
 SCOPE = "curate works on single-label classification: one class for each row."
 
 
@@ -60,6 +62,24 @@ def label_texts(raw: "Array", where: str) -> list[str | None]:
     raise DataError(f"{where} has the type {raw.dtype}, which is no label.", "Give whole numbers or strings.")
 
 
+def number_texts(texts: Sequence[str | None], where: str, positions: Sequence[int]) -> list[str | None]:
+    """Texts of a file: 1.0 is read as 1, as a table writes whole numbers beside a blank.
+
+    Raises ``DataError`` where all are numbers and some are not whole.
+    """
+    texts = [None if text is None or text.strip().lower() in ("", "nan") else text.strip() for text in texts]
+    try:
+        values = [None if text is None else float(text) for text in texts]
+    except ValueError:
+        return texts
+    for text, value, row in zip(texts, values, positions, strict=True):
+        if value is not None and not value.is_integer():
+            raise DataError(
+                f"{where} holds numbers that are not whole ({text} in row {row}): this looks like regression.", SCOPE
+            )
+    return [text if text is None or "." not in text else text.split(".")[0] for text in texts]
+
+
 def _not_single(raw: "Array", where: str) -> DataError:
     shape = " x ".join(map(str, raw.shape)) or "a single value"
     if raw.ndim == 2 and raw.dtype.kind in "biuf" and raw.shape[0]:
@@ -99,11 +119,32 @@ def encode(
             f"{where}: every row has the label '{next(iter(present))}'; one class alone cannot be checked.",
             "Give rows of two classes or more.",
         )
-    if len(present) == len(labelled) >= 20 and classes is None:
+    if len(labelled) >= 20 and 2 * len(present) > len(labelled) and classes is None:
         raise DataError(
-            f"{where}: each of the {len(labelled)} rows has a label of its own: these are no classes.", SCOPE
+            f"{where}: {len(present):,} different labels on {len(labelled):,} rows: these are no classes.",
+            f"{SCOPE} Name the column or array with the labels by --label.",
+        )
+    several = _several(labelled, present)
+    if several is not None and classes is None:
+        raise DataError(
+            f"{where}: the label '{several}' is made of labels that others have: this looks like several labels a row "
+            "(multi-label).",
+            SCOPE,
         )
     return Labels(order, [-1 if text is None else index[text] for text in texts], list(texts))
+
+
+def _several(labelled: Sequence[str], present: set[str | None]) -> str | None:
+    """A label such as ``cat|dog`` where ``cat`` and ``dog`` are labels too, if over 1 % of the rows have such."""
+    for sign in "|;,":
+        joined = {
+            text
+            for text in present
+            if text is not None and sign in text and {part.strip() for part in text.split(sign)} <= present
+        }
+        if joined and sum(text in joined for text in labelled) > 0.01 * len(labelled):
+            return min(joined)
+    return None
 
 
 def sort_classes(texts: Iterable[str]) -> list[str]:
@@ -128,22 +169,33 @@ def content_keys(hashes: Sequence[str], texts: Sequence[str | None]) -> list[str
 
     Not in the order of their positions: a shuffled data set keeps its keys.
     """
+    return numbered(
+        [sha[:16] for sha in hashes], [f"{sha}{text or ''}" for sha, text in zip(hashes, texts, strict=True)]
+    )
+
+
+def numbered(names: Sequence[str], order: Sequence[str | None]) -> list[str]:
+    """Names made unique: equal ones get ``-2``, ``-3`` in the given order, not in that of their positions."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for row, sha in enumerate(hashes):
-        groups[sha[:16]].append(row)
-    keys = [""] * len(hashes)
-    for short, rows in groups.items():
-        ordered = sorted(rows, key=lambda row: (hashes[row], texts[row] or "", row))
-        for number, row in enumerate(ordered, start=1):
-            keys[row] = short if number == 1 else f"{short}-{number}"
+    for row, name in enumerate(names):
+        groups[name].append(row)
+    keys = [""] * len(names)
+    for name, rows in groups.items():
+        for number, row in enumerate(sorted(rows, key=lambda row: (order[row] or "", row)), start=1):
+            keys[row] = name if number == 1 else f"{name}-{number}"
     return keys
 
 
 def given_keys(ids: "Array", where: str) -> list[str]:
     """An id array as keys; raises ``DataError`` for blank and repeated ones."""
-    keys = [text.strip() if text else "" for text in label_texts(ids, where)]
+    return unique_keys(label_texts(ids, where), where, range(len(ids)))
+
+
+def unique_keys(texts: Sequence[str | None], where: str, positions: Sequence[int]) -> list[str]:
+    """Texts as keys; ``positions`` names the rows in messages. Raises ``DataError`` for blank and repeated ones."""
+    keys = [text.strip() if text else "" for text in texts]
     first: dict[str, int] = {}
-    for row, key in enumerate(keys):
+    for row, key in zip(positions, keys, strict=True):
         if not key:
             raise DataError(f"{where} is blank in row {row}.", "Every row needs an id of its own.")
         if key in first:

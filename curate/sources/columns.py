@@ -1,0 +1,187 @@
+"""What the columns of a table hold: numbers, categories, text, names of picture files, vectors.
+
+Knows how a cell becomes a number, in English and in continental spelling, and which cells say "missing". Leaves which
+columns are wanted to ``tables`` and the encoding for a classifier to ``encoding``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from curate.sources.images import SUFFIXES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow
+
+    Array = npt.NDArray[Any]
+
+Kind = Literal["number", "category", "text", "image", "vector", "other"]
+
+MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "-", "#n/a", "<na>")
+ODD_CELLS = 0.05
+"""Share of cells that are no numbers up to which a column still counts as numbers; those cells are then missing."""
+WORDS_OF_A_TEXT = 2.5
+"""Mean number of words from which a column of mostly different cells is free text, not a category."""
+LOOKED_AT = 1000
+"""Cells looked at to tell what a column holds."""
+
+_GROUPED_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$|^[+-]?\d+(,\d+)?$"  # 1.234,5
+_GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"  # 1,234.5
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that is part of the input. ``comma`` says that the file writes decimal commas."""
+
+    name: str
+    kind: Kind
+    comma: bool = False
+
+
+def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Column, list[str]]:
+    """What the column holds, and notes on what had to be decided."""
+    import pyarrow
+    from pyarrow import types
+
+    kind = cells.type
+    if types.is_dictionary(kind):
+        return classify(name, cells.cast(kind.value_type), comma)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_temporal(kind):
+        return Column(name, "number"), []
+    if types.is_boolean(kind):
+        return Column(name, "category"), []
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_type
+        return Column(name, "vector" if types.is_integer(inner) or types.is_floating(inner) else "other"), []
+    if types.is_struct(kind) and "bytes" in {part.name for part in kind}:
+        return Column(name, "image"), []
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return Column(name, "image"), []
+    if not (types.is_string(kind) or types.is_large_string(kind)) or isinstance(kind, pyarrow.BaseExtensionType):
+        return Column(name, "other"), []
+    given = [text for text in cells.slice(0, LOOKED_AT).to_pylist() if not is_missing(text)]
+    if not given:  # look further: the first rows may be blank
+        given = [text for text in cells.to_pylist() if not is_missing(text)][:LOOKED_AT]
+    if not given:
+        return Column(name, "number"), []
+    if sum(PurePosixPath(text.strip()).suffix.lower() in SUFFIXES for text in given) >= 0.9 * len(given):
+        return Column(name, "image"), []
+    values = numbers(cells, comma)
+    odd = odd_cells(cells, values)
+    if len(odd) <= ODD_CELLS * len(values):
+        notes = [f"{name}: {len(odd):,} cells are no numbers and count as missing ('{odd[0]}')"] if odd else []
+        return Column(name, "number", comma), notes
+    if dates(cells) is not None:
+        return Column(name, "number"), []
+    words = sum(len(text.split()) for text in given) / len(given)
+    different = len(set(given)) / len(given)
+    is_text = words >= WORDS_OF_A_TEXT and different >= 0.5
+    return Column(name, "text" if is_text else "category"), []
+
+
+def has_decimal_commas(columns: Iterable["pyarrow.ChunkedArray"]) -> bool:
+    """Whether some column of texts is all numbers if 1.234,5 is one, and holds a comma."""
+    import numpy as np
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    for cells in columns:
+        if (
+            types.is_string(cells.type)
+            and compute.any(compute.match_substring_regex(cells, r"^\s*[+-]?[\d.]*,\d+\s*$")).as_py()
+        ):
+            values = numbers(cells, comma=True)
+            given = sum(not is_missing(text) for text in cells.to_pylist())
+            if np.count_nonzero(~np.isnan(values)) >= (1 - ODD_CELLS) * given:
+                return True
+    return False
+
+
+def is_missing(text: str | None) -> bool:
+    return text is None or text.strip().lower() in MISSING
+
+
+def odd_cells(cells: "pyarrow.ChunkedArray", values: "Array") -> list[str]:
+    """Cells that are neither a number nor missing."""
+    import numpy as np
+
+    return [text for row in np.flatnonzero(np.isnan(values)).tolist() if not is_missing(text := cells[row].as_py())]
+
+
+def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
+    """float64, NaN where a cell is missing or no number; dates as days since 1970."""
+    import numpy as np
+    import pyarrow
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    if types.is_temporal(cells.type):
+        cells = compute.divide(cells.cast(pyarrow.timestamp("ms")).cast(pyarrow.int64()), 86_400_000.0)
+    if not (types.is_string(cells.type) or types.is_large_string(cells.type)):
+        return np.asarray(cells.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    texts = compute.utf8_trim_whitespace(cells.cast(pyarrow.string()))
+    if comma:
+        grouped = compute.match_substring_regex(texts, _GROUPED_POINT)
+        plain = compute.replace_substring(compute.replace_substring(texts, ".", ""), ",", ".")
+        texts = compute.if_else(grouped, plain, texts)
+    else:
+        grouped = compute.match_substring_regex(texts, _GROUPED_COMMA)
+        texts = compute.if_else(grouped, compute.replace_substring(texts, ",", ""), texts)
+    missing = compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING))
+    texts = compute.if_else(missing, None, texts)
+    try:
+        values = texts.cast(pyarrow.float64())
+    except pyarrow.ArrowInvalid:  # some cell is none: one by one
+        found = [_number(text) for text in texts.to_pylist()]
+        if all(np.isnan(found)) and (days := dates(cells)) is not None:
+            return days
+        return np.array(found, dtype=np.float64)
+    result = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    result[~np.isfinite(result)] = np.nan
+    return result
+
+
+def _number(text: str | None) -> float:
+    try:
+        value = float(text) if text is not None else float("nan")
+    except ValueError:
+        return float("nan")
+    return value if abs(value) != float("inf") else float("nan")
+
+
+def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
+    """Days since 1970 where every cell that is given is a date: 2024-01-31, with a time or not, or 31.1.2024."""
+    import numpy as np
+    import pyarrow
+    import pyarrow.compute as compute
+
+    texts = compute.utf8_trim_whitespace(cells.cast(pyarrow.string()))
+    texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING)), None, texts)
+    if texts.null_count == len(texts):
+        return None
+    for iso in (True, False):
+        try:
+            if iso:
+                moments = texts.cast(pyarrow.timestamp("ms"))
+            else:
+                moments = compute.strptime(texts, format="%d.%m.%Y", unit="ms")
+        except pyarrow.ArrowInvalid:
+            continue
+        milliseconds = moments.cast(pyarrow.int64()).cast(pyarrow.float64())
+        return np.asarray(compute.divide(milliseconds, 86_400_000.0).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return None
+
+
+def texts_of(cells: "pyarrow.ChunkedArray") -> list[str | None]:
+    """Cells as people read them; None where one is missing or blank."""
+    from pyarrow import types
+
+    if types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if types.is_boolean(cells.type):
+        return [None if value is None else str(value) for value in cells.to_pylist()]
+    if types.is_floating(cells.type):
+        return [None if v is None or v != v else f"{v:g}" for v in cells.to_pylist()]
+    return [None if value is None or not str(value).strip() else str(value) for value in cells.to_pylist()]

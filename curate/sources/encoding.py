@@ -1,0 +1,160 @@
+"""Records and texts as features, where no model reads them: scikit-learn's encoders, fitted on the training rows.
+
+Numbers: missing ones filled with the median beside a column that says so, standardised. Categories: one column each,
+rare ones together. Texts: TF-IDF, projected to ``COMPONENTS`` dimensions (latent semantic analysis). Knows the
+encoders; leaves columns to ``tables``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.errors import DataError
+from curate.sources.base import Item, Source
+from curate.sources.columns import Column, numbers, texts_of
+from curate.sources.tables import TableSource
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+COMPONENTS = 256
+"""Dimensions of an encoded text."""
+MOST_CATEGORIES = 100
+"""Categories of a column that get a column each; rarer ones share one."""
+FARTHEST = 8.0
+"""Standard deviations at which an encoded number is cut off: one wild cell must not rule a row's length."""
+
+
+class EncodedSource(Source):
+    """A source whose rows are encoded: ``read`` gives features, everything else is the source's own."""
+
+    def __init__(self, source: Source, rows: "Array", notes: list[str]) -> None:
+        self._source, self._encoded = source, rows
+        self.kind, self.media, self.name, self.location = source.kind, source.media, source.name, source.location  # type: ignore[misc]
+        self.classes, self.keys, self.labels = source.classes, source.keys, source.labels
+        self.label_texts, self.positions, self.malformed = source.label_texts, source.positions, source.malformed
+        self.notes = [*source.notes, *notes]
+
+    def read(self, index: int) -> Item:
+        item = self._source.read(index)
+        return Item(item.content_sha256, lambda: self._encoded[index])
+
+    def media_path(self, index: int) -> str | None:
+        return self._source.media_path(index)
+
+
+def encode_sources(train: Source, evaluation: Source | None, seed: int) -> tuple[Source, Source | None]:
+    """Both sources with features for rows, where they hold records or texts; unchanged where not.
+
+    Memory: float32 ``[n d]`` for each. Raises ``DataError`` where a text column holds no word twice.
+    """
+    if train.media not in ("text", "record"):
+        return train, evaluation
+    encoder = Encoder(train, seed)
+    encoded = EncodedSource(train, encoder.rows(train), [encoder.note])
+    return encoded, None if evaluation is None else EncodedSource(evaluation, encoder.rows(evaluation), [])
+
+
+class Encoder:
+    """Fitted on the training set; ``rows(source)`` encodes any source with the same columns, ``[n d]`` float32."""
+
+    def __init__(self, train: Source, seed: int) -> None:
+        self.columns = train.inputs if isinstance(train, TableSource) else (Column("text", "text"),)
+        by_kind = {kind: [c for c in self.columns if c.kind == kind] for kind in ("number", "category", "text")}
+        self._numbers, self._categories, self._texts = by_kind.values()
+        self._fitted = {kind: self._fit(kind, train, seed) for kind, columns in by_kind.items() if columns}
+        said = {
+            "number": "numbers standardised, missing ones filled with the median",
+            "category": "categories as one column each",
+            "text": f"texts by TF-IDF and {COMPONENTS} components at most",
+        }
+        self.note = "encoded with scikit-learn: " + "; ".join(said[kind] for kind in self._fitted)
+
+    def rows(self, source: Source) -> "Array":
+        parts = []
+        for kind, fitted in self._fitted.items():
+            if kind == "number":
+                scaled = fitted.transform(self._number_cells(source))
+                parts.append(np.clip(scaled, -FARTHEST, FARTHEST))
+            elif kind == "category":
+                parts.append(fitted.transform(self._category_cells(source)))
+            else:
+                parts += [one.transform(texts) for one, texts in zip(fitted, self._text_cells(source), strict=True)]
+        others = sum(part.shape[1] for part, kind in zip(parts, self._fitted, strict=False) if kind != "text")
+        if others and self._texts:
+            # A text's row has length one; beside standardised columns it would not be heard.
+            parts = [*parts[: -len(self._texts)], *(part * others**0.5 for part in parts[-len(self._texts) :])]
+        encoded = np.concatenate(parts, axis=1).astype(np.float32)
+        blank = np.zeros((len(source) - len(encoded), encoded.shape[1]), np.float32)
+        return np.concatenate([encoded, blank])  # malformed rows stand at the end; nobody reads them
+
+    def _fit(self, kind: str, train: Source, seed: int) -> Any:
+        from sklearn.impute import SimpleImputer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+        if kind == "number":
+            cells = self._number_cells(train)
+            imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+            return make_pipeline(imputer, StandardScaler()).fit(cells)
+        if kind == "category":
+            rare = max(1, min(10, len(train) // 200))
+            return OneHotEncoder(
+                handle_unknown="infrequent_if_exist", min_frequency=rare, max_categories=MOST_CATEGORIES,
+                sparse_output=False,
+            ).fit(self._category_cells(train))  # fmt: skip
+        return [
+            _fit_text(texts, seed, column.name)
+            for texts, column in zip(self._text_cells(train), self._texts, strict=True)
+        ]
+
+    def _number_cells(self, source: Source) -> "Array":
+        assert isinstance(source, TableSource)
+        return np.stack([numbers(source.cells(column), column.comma) for column in self._numbers], axis=1)
+
+    def _category_cells(self, source: Source) -> "Array":
+        assert isinstance(source, TableSource)
+        cells = [
+            ["missing" if text is None else text for text in texts_of(source.cells(column))]
+            for column in self._categories
+        ]
+        return np.array(cells, dtype=object).T
+
+    def _text_cells(self, source: Source) -> list[list[str]]:
+        if isinstance(source, TableSource):
+            return [[text or "" for text in texts_of(source.cells(column))] for column in self._texts]
+        return [[str(source.read(index).decode()) for index in range(len(source))]]
+
+
+def _fit_text(texts: list[str], seed: int, name: str) -> Any:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
+
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(texts) > 100 else 1, max_features=100_000,
+        strip_accents="unicode", dtype=np.float64,
+    )  # fmt: skip
+    try:
+        counts = vectorizer.fit_transform(texts)
+    except ValueError as error:
+        raise DataError(
+            f"The texts of '{name}' hold no words to learn from.", "Name another column with --input."
+        ) from error
+    if counts.shape[1] <= COMPONENTS:
+        return make_pipeline(vectorizer, _Dense())
+    components = min(COMPONENTS, counts.shape[0] - 1, counts.shape[1] - 1)
+    svd = TruncatedSVD(components, n_iter=7, random_state=seed).fit(counts)
+    return make_pipeline(vectorizer, svd, Normalizer())
+
+
+class _Dense:
+    def fit(self, rows: Any, y: Any = None) -> "_Dense":
+        return self
+
+    def transform(self, rows: Any) -> "Array":
+        dense: Array = rows.toarray()
+        return dense

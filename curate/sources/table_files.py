@@ -1,0 +1,227 @@
+"""Files of tables: .csv (and .tsv), .parquet, .jsonl -> columns by name, and the rows that are malformed.
+
+Knows encodings, delimiters, headers and what a broken line looks like. Cells of a csv file stay texts here: what they
+mean is read in ``columns``.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import DataError, NothingScanned
+from curate.sources.images import LFS_REASON, is_lfs_pointer
+from curate.specs import near_path
+
+if TYPE_CHECKING:
+    import pyarrow
+
+DELIMITERS = (",", ";", "\t", "|")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
+SHOWN = 60
+"""Signs of a broken line that are shown."""
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A row that cannot be taken apart: its 0-based place among the rows of the file, its text, and why."""
+
+    position: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Columns by name, in the file's order, all of one length; ``positions`` are the rows' places in the file."""
+
+    columns: dict[str, "pyarrow.ChunkedArray"]
+    positions: list[int]
+    malformed: list[Malformed] = field(default_factory=list)
+    decimal_comma: bool = False
+    """The delimiter leaves the comma free for decimals, as spreadsheets write them in much of Europe."""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_table(location: str, *, header: bool) -> RawTable:
+    """Raises ``DataError`` for a file that is no table, ``NothingScanned`` for one without rows."""
+    path = Path(location)
+    if not path.exists():
+        raise DataError(f"There is no file or folder {location}.", near_path(path))
+    if path.is_dir():
+        raise DataError(f"{location} is a folder; `table:` reads one file: {', '.join(SUFFIXES)}.")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if is_lfs_pointer(head):
+        raise DataError(f"{location} is {LFS_REASON}.")
+    if not head:
+        raise NothingScanned(f"{location} is empty, so nothing was scanned.")
+    readers: dict[str, Callable[[Path, str, bool], RawTable]] = {
+        ".parquet": _parquet, ".pq": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl,
+    }  # fmt: skip
+    table = readers.get(path.suffix.lower(), _csv)(path, location, header)
+    if not table.positions and not table.malformed:
+        raise NothingScanned(f"{location} holds no row, so nothing was scanned.")
+    return table
+
+
+def _parquet(path: Path, location: str, header: bool) -> RawTable:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{location} is no Parquet file, or was cut short ({str(error).splitlines()[0]}).", "Copy or save it again."
+        ) from error
+    names = [str(name) for name in table.column_names]
+    _refuse_twice(names, location)
+    return RawTable(dict(zip(names, table.columns, strict=True)), list(range(table.num_rows)))
+
+
+def _jsonl(path: Path, location: str, header: bool) -> RawTable:
+    rows: list[dict[str, Any]] = []
+    positions: list[int] = []
+    malformed: list[Malformed] = []
+    text, notes = decode_text(path.read_bytes())
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    for position, (number, line) in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            malformed.append(Malformed(position, line, f"line {number} is no JSON: {error}"))
+            continue
+        if not isinstance(row, dict):
+            malformed.append(Malformed(position, line, f"line {number} is a {type(row).__name__}, not an object"))
+            continue
+        rows.append(row)
+        positions.append(position)
+    if lines and not rows:
+        raise DataError(
+            f"{location}: no line is a JSON object; {malformed[0].reason}.",
+            'One object a line: {"text": "...", "label": "..."}.',
+        )
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return RawTable({name: _json_column([row.get(name) for row in rows]) for name in names}, positions, malformed,
+                    notes=notes)  # fmt: skip
+
+
+def _json_column(values: list[Any]) -> "pyarrow.ChunkedArray":
+    import pyarrow
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and float in kinds:
+        values = [None if value is None else float(value) for value in values]
+    elif len(kinds) > 1:
+        values = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    try:
+        return pyarrow.chunked_array([pyarrow.array(values)])
+    except (pyarrow.ArrowException, OverflowError):  # objects of several shapes
+        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+        return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
+
+
+def _csv(path: Path, location: str, header: bool) -> RawTable:
+    import pyarrow
+    from pyarrow import csv as reader
+
+    text, notes = decode_text(path.read_bytes())
+    delimiter = find_delimiter(text)
+    first = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    names = [cell.strip() for cell in first] if header else [str(number) for number in range(len(first))]
+    if header:
+        names = _named(names, location)
+    malformed: list[Malformed] = []
+
+    def broken(row: Any) -> str:
+        shown = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
+        found = f"{row.actual_columns} cell{'' if row.actual_columns == 1 else 's'}"
+        malformed.append(
+            Malformed(
+                row.number - 1 - header,
+                row.text,
+                f"row {row.number} has {found} where {row.expected_columns} were expected: {shown}",
+            )
+        )
+        return "skip"
+
+    content = text.encode()
+    try:
+        table = reader.read_csv(
+            pyarrow.BufferReader(content),
+            # one block, one thread: only so are the rows numbered, and may a cell hold any number of lines
+            reader.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=max(len(content), 2**16)),
+            reader.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=broken),
+            reader.ConvertOptions(
+                column_types={f"f{number}": pyarrow.string() for number in range(len(first))}, strings_can_be_null=False
+            ),
+        )
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{location} cannot be read as a table: {str(error).splitlines()[0]}.") from error
+    columns = {name: column.slice(int(header)) for name, column in zip(names, table.columns, strict=True)}
+    bad = {row.position for row in malformed}
+    total = table.num_rows - int(header) + len(malformed)
+    positions = [position for position in range(total) if position not in bad]
+    return RawTable(columns, positions, malformed, decimal_comma=delimiter != ",", notes=notes)
+
+
+def _named(names: list[str], location: str) -> list[str]:
+    """Column names of a first line that is one; pandas and R leave the index column without a name."""
+    if any(_is_number(name) for name in names):
+        number = next(name for name in names if _is_number(name))
+        raise DataError(
+            f"{location}: the first line holds the number {number}, so it looks like a row, not like column names.",
+            "Give --no-header, and number the columns from 0: --label 4, or -1 for the last.",
+        )
+    names = [name or f"unnamed {place}" for place, name in enumerate(names)]
+    _refuse_twice(names, location)
+    return names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_twice(names: list[str], location: str) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{location}: two columns are called '{twice}'.", "Give each column a name of its own.")
+
+
+def decode_text(content: bytes) -> tuple[str, list[str]]:
+    """Bytes as text, and a note where the encoding had to be guessed: UTF-8, UTF-16 by its mark, else Windows-1252."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace"), []
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace"), ["the file is not in UTF-8: read as Windows-1252"]
+
+
+def find_delimiter(text: str) -> str:
+    """The sign that parts the first fifty records into equal columns most often; a comma where none does.
+
+    Where two do it alike, the comma is the one that belongs into numbers.
+    """
+    start = text[: 2**18]
+
+    def quality(delimiter: str) -> tuple[float, bool, int]:
+        try:
+            records = islice(csv.reader(io.StringIO(start), delimiter=delimiter), 50)
+            widths = [len(row) for row in records if row]
+        except csv.Error:  # a field longer than the module allows
+            widths = []
+        common, count = Counter(widths).most_common(1)[0] if widths else (1, 0)
+        return (count / len(widths), delimiter != ",", common) if common > 1 else (0.0, False, 0)
+
+    return max(DELIMITERS, key=quality)

@@ -1,0 +1,379 @@
+"""Tables (``table:``): csv, parquet, jsonl -> rows of columns, of one text, of one picture file or of one vector.
+
+Knows which columns are the label, the id, the split and the input, and makes keys and content hashes of rows.
+Leaves files to ``table_files``, cells to ``columns``, numbers for a classifier to ``encoding``.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from curate.errors import DataError, UnreadableRow
+from curate.sources import labels
+from curate.sources.base import DataOptions, Item, Source
+from curate.sources.columns import Column, classify, has_decimal_commas, numbers, texts_of
+from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
+from curate.sources.splits import split_rows
+from curate.sources.table_files import RawTable, read_table
+from curate.specs import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow
+
+    Array = npt.NDArray[Any]
+
+LABEL_NAMES = (*labels.LABEL_NAMES, "class", "category")
+MEDIA = {"text": "text", "image": "image", "vector": "features"}
+"""What a row is where one column of this kind is the whole input; columns of numbers and categories make a record."""
+
+
+class TableSource(Source):
+    """Rows of a table. ``inputs`` are its input columns, ``cells(column)`` what stands in them."""
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        table: RawTable,
+        rows: Sequence[int],
+        *,
+        location: str,
+        options: DataOptions,
+        inputs: tuple[Column, ...],
+        label: str,
+        classes: tuple[str, ...] | None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.location, self.name = location, options.name or Path(location).name
+        self.inputs, self._table, self._rows = inputs, table, list(rows)
+        self._malformed = table.malformed if not options.evaluation or options.split is None else []
+        self._folder = Path(location).parent if self.kind == "table" else Path()
+        self.media = MEDIA.get(inputs[0].kind, "record") if len(inputs) == 1 else "record"
+        where = f"{location}: '{label}'"
+        positions = [table.positions[row] for row in self._rows]
+        given = _labels(table.columns[label].take(self._rows), where, positions)
+        ids = self._ids(options, positions)
+        names = ids or [str(position) for position in positions]
+        encoded = labels.encode(given, where, classes, evaluation=options.evaluation, names=names)
+        extra = len(self._malformed)
+        self.classes = encoded.classes
+        self.labels = encoded.indices + [-1] * extra
+        self.label_texts = encoded.texts + [None] * extra
+        self.positions = positions + [row.position for row in self._malformed]
+        self._cells = {column.name: table.columns[column.name].take(self._rows) for column in inputs}
+        self._values = {column.name: self._typed(column) for column in inputs if self.media == "record"}
+        broken = [hashlib.sha256(row.text.encode()).hexdigest() for row in self._malformed]
+        self.keys = [*(ids or self._content_keys()), *labels.content_keys(broken, [None] * extra)]
+        self.malformed = {len(rows) + number: row.reason for number, row in enumerate(self._malformed)}
+        self.notes = list(notes)
+
+    def cells(self, column: Column) -> "pyarrow.ChunkedArray":
+        """The column as it stands in the file, readable rows only. Raises ``DataError`` where there is none."""
+        try:
+            return self._table.columns[column.name].take(self._rows)
+        except KeyError:
+            raise DataError(
+                f"{self.location} has no column '{column.name}', which the training set has.",
+                f"It holds {_listed(list(self._table.columns))}.",
+            ) from None
+
+    def read(self, index: int) -> Item:
+        if index in self.malformed:
+            raise UnreadableRow(self.malformed[index])
+        if self.media == "record":
+            return Item(self._hash(index), partial(self._record, index))
+        value = self._cells[self.inputs[0].name][index].as_py()
+        if self.media == "text":
+            if value is None or not value.strip():
+                raise UnreadableRow("the text is blank")
+            return Item(hashlib.sha256(value.encode()).hexdigest(), lambda: value)
+        if self.media == "image":
+            content = self._picture(value)
+            return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content))
+        return _vector(value)
+
+    def media_path(self, index: int) -> str | None:
+        if self.media != "image" or index in self.malformed:
+            return None
+        value = self._cells[self.inputs[0].name][index].as_py()
+        return self._path(value).as_posix() if isinstance(value, str) else None
+
+    def _typed(self, column: Column) -> list[Any]:
+        """Values of a record's column: a float, a text, or None."""
+        cells = self._cells[column.name]
+        if column.kind == "number":
+            return [None if math.isnan(value) else value for value in numbers(cells, column.comma).tolist()]
+        return texts_of(cells)
+
+    def _record(self, index: int) -> dict[str, Any]:
+        return {name: values[index] for name, values in self._values.items()}
+
+    def _hash(self, index: int) -> str:
+        # Sorted by name: a table whose columns were put in another order holds the same rows.
+        record = json.dumps(self._record(index), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _picture(self, value: Any) -> bytes:
+        if isinstance(value, dict):  # as the library `datasets` stores pictures
+            value = value.get("bytes") or value.get("path")
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise UnreadableRow("no file is named")
+        if isinstance(value, bytes):
+            return value
+        path = self._path(value)
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise UnreadableRow(f"{value} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        if not content:
+            raise UnreadableRow("the file is empty")
+        if is_lfs_pointer(content[:64]):
+            raise UnreadableRow(LFS_REASON)
+        return content
+
+    def _path(self, value: str) -> Path:
+        return self._folder / _posix(value)
+
+    def _ids(self, options: DataOptions, positions: list[int]) -> list[str] | None:
+        if options.id is None:
+            return None
+        where = f"{self.location}: '{options.id}'"
+        return labels.unique_keys(texts_of(self._table.columns[options.id].take(self._rows)), where, positions)
+
+    def _content_keys(self) -> list[str]:
+        texts = self.label_texts[: len(self._rows)]
+        if self.media == "image" and self._is_path():
+            return labels.numbered(self._paths(), texts)
+        hashes = []
+        for index in range(len(self._rows)):
+            try:
+                hashes.append(self.read(index).content_sha256)
+            except UnreadableRow:
+                hashes.append(hashlib.sha256(b"").hexdigest())
+        return labels.content_keys(hashes, texts)
+
+    def _is_path(self) -> bool:
+        from pyarrow import types
+
+        kind = self._cells[self.inputs[0].name].type
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+
+    def _paths(self) -> list[str]:
+        """Names of the files, relative to the table's folder, or to what all of them lie in."""
+        cells = self._cells[self.inputs[0].name].to_pylist()
+        paths = [_posix(cell) if cell and cell.strip() else "" for cell in cells]
+        absolute = [path for path in paths if Path(path).is_absolute()]
+        if not absolute:
+            return [path or "no file" for path in paths]
+        folder = self._folder.resolve()
+        inside = all(Path(path).is_relative_to(folder) for path in absolute)
+        base = folder if inside else Path(os.path.commonpath([Path(path).parent for path in absolute]))
+        return [
+            Path(os.path.relpath(path, base)).as_posix() if Path(path).is_absolute() else path or "no file"
+            for path in paths
+        ]
+
+
+def open_table(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """The training set, and the evaluation set where ``--split`` names a column that holds one."""
+    return table_sources(TableSource, read_table(location, header=options.header), location, options)
+
+
+def table_sources(
+    made: type[TableSource],
+    table: RawTable,
+    location: str,
+    options: DataOptions,
+    classes: tuple[str, ...] | None = None,
+) -> tuple[TableSource, TableSource | None]:
+    """Sources of a table that is in memory. ``classes`` is its own order of the classes, where it has one."""
+    options, label = _chosen(table, location, options)
+    like = options.like
+    if isinstance(like, TableSource):
+        inputs, notes = like.inputs, list[str]()
+        for column in inputs:
+            _column(table, column.name, location, "which the training set has")
+    else:
+        inputs, notes = _inputs(table, label, location, options)
+    notes = [*table.notes, *notes]
+    order = options.classes if options.classes is not None else classes
+
+    def source(rows: Sequence[int], asked: DataOptions, order: tuple[str, ...] | None, said: list[str]) -> TableSource:
+        return made(
+            table, rows, location=location, options=asked, inputs=inputs, label=label, classes=order, notes=said
+        )
+
+    every = range(len(table.positions))
+    if options.split is None or options.evaluation:
+        return source(every, options, order, notes), None
+    where = f"{location}: '{options.split}'"
+    train, held_out, said = split_rows(texts_of(table.columns[options.split]), where)
+    training = source(train, options, order, [*notes, *said])
+    if held_out is None:
+        return training, None
+    asked = DataOptions(id=options.id, split=options.split, name=training.name, evaluation=True)
+    return training, source(held_out, asked, tuple(training.classes), [])
+
+
+def _chosen(table: RawTable, location: str, options: DataOptions) -> tuple[DataOptions, str]:
+    """The options with the names of columns as the table spells them, and the column of the labels."""
+    names = {
+        option: _column(table, asked, location, f"--{option}")
+        for option in ("label", "id", "split")
+        if (asked := getattr(options, option)) is not None
+    }
+    if options.evaluation and options.split is not None and "split" not in names:
+        names["split"] = options.split
+    label = names.get("label") or _usual_label(table, location, options)
+    return replace(options, label=label, id=names.get("id"), split=names.get("split")), label
+
+
+def _column(table: RawTable, asked: str, location: str, who: str) -> str:
+    there = list(table.columns)
+    if asked in there:
+        return asked
+    if asked.lstrip("-").isdigit() and -len(there) <= int(asked) < len(there):
+        return there[int(asked)]
+    raise DataError(
+        f"{location} has no column '{asked}' ({who}).",
+        f"It holds {_listed(there)}. {did_you_mean(asked, there)}".rstrip(),
+    )
+
+
+def _usual_label(table: RawTable, location: str, options: DataOptions) -> str:
+    there = list(table.columns)
+    if not options.header and there and all(name.isdigit() for name in there):
+        raise DataError(
+            f"{location} has {len(there)} columns without names; nobody said which one is the label.",
+            "Number it from 0, or from the end: --label -1 is the last.",
+        )
+    found = [name for name in there if name.lower() in LABEL_NAMES]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{location}: {' and '.join(found)} could each be the label.", "Say which with --label.")
+    raise DataError(
+        f"{location}: no column is called {', '.join(LABEL_NAMES[:-1])} or {LABEL_NAMES[-1]}.",
+        f"It holds {_listed(there)}. Name the one with the labels: --label {there[-1] if there else 'NAME'}.",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" ... ({len(names)})" if len(names) > 12 else "")
+
+
+def _inputs(table: RawTable, label: str, location: str, options: DataOptions) -> tuple[tuple[Column, ...], list[str]]:
+    """The columns that are the input: those asked for, else the one with pictures, else all that are left."""
+    asked = None
+    if options.input is not None:
+        whole = options.input in table.columns
+        parts = [options.input] if whole else [part.strip() for part in options.input.split(",")]
+        asked = [_column(table, part, location, "--input") for part in parts if part]
+    taken = {label, options.id, options.split}
+    names = asked if asked is not None else [name for name in table.columns if name not in taken]
+    if not names:
+        raise DataError(f"{location} has no column beside the label.", "Name the input with --input.")
+    comma = table.decimal_comma and has_decimal_commas(table.columns[name] for name in names)
+    notes = ["numbers are written with decimal commas"] if comma else []
+    found: list[Column] = []
+    for name in names:
+        column, said = classify(name, table.columns[name], comma)
+        found.append(column)
+        notes += said
+    if asked is not None and len(found) == 1 and found[0].kind == "category":
+        notes.append(f"{names[0]} is read as a category: few different cells, or single words")
+    pictures = [column for column in found if column.kind == "image"]
+    vectors = [column for column in found if column.kind == "vector"]
+    for special, what in ((pictures, "name pictures"), (vectors, "hold vectors")):
+        if len(special) > 1:
+            listed = " and ".join(column.name for column in special)
+            raise DataError(f"{location}: {listed} each {what}.", "Say which one is the input with --input.")
+        if special:
+            others = [column.name for column in found if column is not special[0]]
+            if others and asked is not None:
+                raise DataError(
+                    f"{location}: {special[0].name} can only be the input alone.", f"Give --input {special[0].name}."
+                )
+            left = [f"the input is {special[0].name}; columns not used: {_listed(others)}"] if others else []
+            return (special[0],), [*(note for note in notes if note.startswith(special[0].name)), *left]
+    odd = [column.name for column in found if column.kind == "other"]
+    if odd:
+        notes.append(f"columns that are neither numbers nor texts were left out: {_listed(odd)}")
+        found = [column for column in found if column.kind != "other"]
+    rows = len(table.positions)
+    whole_numbers = _ids_among(found, table, rows)
+    if whole_numbers and asked is None and len(found) > len(whole_numbers):
+        notes.append(
+            f"{_listed(whole_numbers)} left out: another value in each row, as an id has (--id makes it the key)"
+        )
+        found = [column for column in found if column.name not in whole_numbers]
+    if not found:
+        raise DataError(f"{location} has no column that can be an input.", "Name one with --input.")
+    parts = [
+        f"{called} {_listed([column.name for column in found if column.kind == kind])}"
+        for kind, called in (("number", "numbers in"), ("category", "categories in"), ("text", "free text in"))
+        if any(column.kind == kind for column in found)
+    ]
+    return tuple(found), [f"input: {'; '.join(parts)}", *notes]
+
+
+def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
+    """Columns called like an id, or without a name, whose cells are all different: an index, no measurement."""
+    if rows < 2:
+        return []
+    ids = []
+    for column in found:
+        name = column.name.lower()
+        if name in ("id", "index", "key", "uuid", "row", "idx") or name.endswith(("_id", " id")) or "unnamed" in name:
+            cells = table.columns[column.name]
+            if len(cells.unique()) == rows:
+                ids.append(column.name)
+    return ids
+
+
+def _posix(path: str) -> str:
+    path = path.strip()
+    return PureWindowsPath(path).as_posix() if "\\" in path and "/" not in path else path
+
+
+def _vector(values: Any) -> Item:
+    import numpy as np
+
+    from curate.sources.arrays import row_hashes
+
+    row = np.array(values if values is not None else [], dtype=np.float32)
+    if row.size == 0 or not np.isfinite(row).all():
+        raise UnreadableRow("the vector is empty" if row.size == 0 else "the vector holds NaN or infinite numbers")
+    return Item(row_hashes(row[None])[0], lambda: row)
+
+
+def _labels(cells: "pyarrow.ChunkedArray", where: str, positions: Sequence[int]) -> list[str | None]:
+    """Label texts of a column; one clear message for what is no single label."""
+    from pyarrow import types
+
+    if types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    kind = cells.type
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_type
+        if types.is_struct(inner):
+            raise DataError(f"{where} holds lists of objects: this looks like object detection.", labels.SCOPE)
+        soft = types.is_floating(inner)
+        what = "soft labels" if soft else "several labels a row (multi-label)"
+        raise DataError(f"{where} holds lists: this looks like {what}.", labels.SCOPE)
+    if types.is_struct(kind):
+        boxes = {part.name.lower() for part in kind} & {"bbox", "bboxes", "boxes", "box"}
+        what = "object detection" if boxes else "soft labels"
+        raise DataError(f"{where} holds objects: this looks like {what}.", labels.SCOPE)
+    if types.is_integer(kind) or types.is_boolean(kind):
+        return [None if value is None else str(value) for value in cells.to_pylist()]
+    if types.is_string(kind) or types.is_large_string(kind):
+        return labels.number_texts(cells.to_pylist(), where, positions)
+    return labels.label_texts(cells.to_numpy(), where)
