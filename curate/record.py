@@ -88,7 +88,14 @@ class Run:
         def record(index: int, sha256: str) -> ExampleRecord:
             label = source.label_texts[index]
             return ExampleRecord(
-                split, source.keys[index], source.positions[index], sha256, label, source.media_path(index), seen=seen
+                split,
+                source.keys[index],
+                source.positions[index],
+                sha256,
+                label,
+                source.media_path(index),
+                source.text(index),
+                seen=seen,
             )
 
         read = [record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True)]

@@ -22,7 +22,7 @@ _NOT_FROM_STRANGERS = {
     "db": "says where to write",
     "format": "says where to write",
 }
-_PATH_KINDS = frozenset({"images", "arrays"})
+_PATH_KINDS = frozenset({"images", "arrays", "table"})
 
 
 @dataclass
@@ -58,7 +58,8 @@ class Layer:
             kind, location = split_kind(value)
             if kind is None:
                 return self._path(location)
-            return f"{kind}:{self._path(location)}" if kind in _PATH_KINDS else value
+            placed = kind in _PATH_KINDS or (kind == "hf" and (self.base / location).exists())
+            return f"{kind}:{self._path(location)}" if placed else value
         if option.place == "code":
             where, name = split_code(value)
             return self._path(where) + (f":{name}" if name else "") if where.endswith(".py") else value

@@ -113,8 +113,9 @@ def _receipts(store: Store, run_id: int) -> list[Receipt]:
 def _mislabeled(store: Store, run_id: int, split: str, top: int) -> tuple[MislabeledRow, ...]:
     rows = store.query(
         "SELECT f.key, f.split, f.label AS given_label, s.suggested_label, s.suggested_probability, "
-        "ifnull(s.suspicion, f.score) AS suspicion, f.severity, f.state, f.why, f.evidence "
-        "FROM run_findings AS f LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
+        "ifnull(s.suspicion, f.score) AS suspicion, f.severity, f.state, f.why, f.evidence, x.text "
+        "FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
+        "LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
         "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND f.split = ? "
         "ORDER BY suspicion DESC, s.rank, f.key LIMIT ?",
         [run_id, split, top],
@@ -124,7 +125,7 @@ def _mislabeled(store: Store, run_id: int, split: str, top: int) -> tuple[Mislab
 
 def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
     rows = store.query(
-        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion FROM scores AS s "
+        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion, e.text FROM scores AS s "
         "JOIN named_examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ? AND e.split = 'train' AND s.suspicion IS NOT NULL AND NOT EXISTS (SELECT 1 FROM findings "
         "AS f WHERE f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled') "
@@ -136,7 +137,7 @@ def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
 
 def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
     rows = store.query(
-        "SELECT e.id, e.key, e.label, s.harm FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
+        "SELECT e.id, e.key, e.label, e.text, s.harm FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train' ORDER BY s.harm DESC, e.key LIMIT ?",
         [run_id, top],
     )
@@ -147,6 +148,7 @@ def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tu
             harm=row["harm"],
             share=row["harm"] / eval_loss if eval_loss else None,
             hits=hits(store, run_id, row["id"], harmful=True, limit=HITS),
+            text=row["text"],
         )
         for row in rows
     )
@@ -156,7 +158,7 @@ def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int)
     """The evaluation rows that a training row harms (or helps) most, among the pairs that were kept."""
     sign, order = ("<", "ASC") if harmful else (">", "DESC")
     rows = store.query(
-        "SELECT e.key, e.label, i.influence FROM influences AS i "
+        "SELECT e.key, e.label, i.influence, e.text FROM influences AS i "
         "JOIN named_examples AS e ON e.id = i.eval_example_id "
         f"WHERE i.run_id = ? AND i.train_example_id = ? AND i.influence {sign} 0 "
         f"ORDER BY i.influence {order} LIMIT ?",
@@ -167,9 +169,10 @@ def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int)
 
 def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
     rows = store.query(
-        "SELECT rule, severity, state, key, split, label, why FROM run_findings "
-        "WHERE run_id = ? AND rule IN ('conflict', 'leak', 'unreadable') "
-        "ORDER BY instr('error warning note', severity), rule, key LIMIT ?",
+        "SELECT f.rule, f.severity, f.state, f.key, f.split, f.label, f.why, x.text FROM run_findings AS f "
+        "JOIN examples AS x ON x.id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule IN ('conflict', 'leak', 'unreadable') "
+        "ORDER BY instr('error warning note', f.severity), f.rule, f.key LIMIT ?",
         [run_id, top],
     )
     return tuple(OtherFinding(**row) for row in rows)

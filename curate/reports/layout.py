@@ -102,10 +102,10 @@ class Page:
         self,
         columns: Sequence[Column],
         rows: Sequence[Sequence[Text]],
-        details: Sequence[str] = (),
+        details: Sequence[Sequence[str]] = (),
         indent: int = 0,
     ) -> None:
-        """One line a row, cells shortened to fit, and under it its detail where there is one."""
+        """One line a row, cells shortened to fit, and under it its details where there are some."""
         natural = [
             max([len(column.heading), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
         ]
@@ -114,8 +114,9 @@ class Page:
         self._row(columns, widths, headings, indent)
         for number, row in enumerate(rows):
             self._row(columns, widths, row, indent)
-            if details and details[number]:
-                self.paragraph(Text(clean(details[number]), "dim"), indent=indent + widths[0] + GAP)
+            for detail in details[number] if details else ():
+                if detail:
+                    self.paragraph(Text(clean(detail), "dim"), indent=indent + widths[0] + GAP)
 
     def _fitted(self, columns: Sequence[Column], natural: list[int], room: int) -> list[int]:
         widths = list(natural)

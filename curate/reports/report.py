@@ -72,6 +72,7 @@ class MislabeledRow:
     state: str
     why: str
     evidence: Mapping[str, Any]
+    text: str | None = None  # the row itself, where it is a text or a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class SuspectRow:
     given_label: str | None
     suggested_label: str | None
     suspicion: float
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class HitRow:
     key: str
     label: str | None
     influence: float
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class HarmfulRow:
     harm: float
     share: float | None  # of the mean evaluation loss
     hits: tuple[HitRow, ...]  # hit hardest first; only pairs that the run kept
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class OtherFinding:
     split: str
     label: str | None
     why: str
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

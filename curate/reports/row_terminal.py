@@ -9,7 +9,7 @@ from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import HitRow
 from curate.reports.row import RowReport
-from curate.reports.words import brief, clean, percent, signed
+from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500
 NAMES = {
@@ -88,6 +88,7 @@ def _hits(page: Page, title: str, hits: tuple[HitRow, ...]) -> None:
             columns,
             [[Text(signed(hit.influence)), cell(hit.key), cell("(none)" if hit.label is None else hit.label)]
              for hit in hits],
+            [[quoted(hit.text)] for hit in hits],
         )  # fmt: skip
 
 

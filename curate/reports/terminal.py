@@ -9,7 +9,7 @@ from rich.text import Text
 from curate.reports.base import Renderer
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
-from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
+from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
 
 MOST_CLASSES = 30
 NARROW = 80  # below, bars and the suggested label's probability are left out
@@ -149,7 +149,7 @@ def _suspects(page: Page, report: Report) -> None:
          Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label or "-"))]
         for row in report.suspects
     ]  # fmt: skip
-    page.table(columns, cells)
+    page.table(columns, cells, [[quoted(row.text)] for row in report.suspects])
 
 
 def _grades(report: Report, split: str) -> str:
@@ -185,7 +185,7 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
         ])  # fmt: skip
     if narrow:
         columns, cells = columns[:-1], [row[:-1] for row in cells]
-    page.table(columns, cells, [row.why for row in rows])
+    page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
 
 
 def _harmful(page: Page, report: Report) -> None:
@@ -205,9 +205,12 @@ def _harmful(page: Page, report: Report) -> None:
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
     details = [
-        "hits hardest: " + ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
-        if row.hits
-        else ""
+        [
+            quoted(row.text),
+            "hits hardest: " + ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
+            if row.hits
+            else "",
+        ]
         for row in report.harmful
     ]
     page.table(columns, cells, details)
@@ -231,7 +234,7 @@ def _others(page: Page, report: Report) -> None:
          cell("" if row.label is None else row.label)]
         for row in report.others
     ]  # fmt: skip
-    page.table(columns, cells, [row.why for row in report.others])
+    page.table(columns, cells, [[quoted(row.text), row.why] for row in report.others])
 
 
 def _by_class(page: Page, report: Report) -> None:

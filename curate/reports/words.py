@@ -9,6 +9,7 @@ from datetime import datetime
 
 from rich.cells import cell_len
 
+LONGEST_TEXT = 180
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Control, format (direction overrides hide the true order of a name), surrogates, line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -51,6 +52,11 @@ def _fit(text: str, width: int) -> str:
             break
         kept.append(sign)
     return "".join(kept)
+
+
+def quoted(text: str | None) -> str:
+    """The row's own text, shortened: a key made of its content tells a reader nothing."""
+    return "" if not text else f'"{shorten(" ".join(text.split()), LONGEST_TEXT)}"'
 
 
 def plural(count: int, one: str, many: str = "") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from curate.errors import DataError, UsageError
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.hf import HfSource, open_hf
 from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 from curate.sources.tables import TableSource, open_table
@@ -24,6 +25,7 @@ SOURCES: dict[str, type[Source]] = {
     "images": ImageFolder,
     "arrays": ArraySource,
     "table": TableSource,
+    "hf": HfSource,
     "sklearn": SklearnSource,
 }
 
@@ -31,6 +33,7 @@ _OPENERS: dict[str, Opener] = {
     "images": open_images,
     "arrays": open_arrays,
     "table": open_table,
+    "hf": open_hf,
     "sklearn": open_sklearn,
 }
 

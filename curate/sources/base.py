@@ -59,6 +59,10 @@ class Source(ABC):
         """The path of the row's file as found (relative to where the location is relative to), None for arrays."""
         return None
 
+    def text(self, index: int) -> str | None:
+        """The row as people read it, where it is a text or a record; None for pictures and plain numbers."""
+        return None
+
 
 @dataclass(frozen=True)
 class DataOptions:

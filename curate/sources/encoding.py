@@ -44,6 +44,9 @@ class EncodedSource(Source):
     def media_path(self, index: int) -> str | None:
         return self._source.media_path(index)
 
+    def text(self, index: int) -> str | None:
+        return self._source.text(index)
+
 
 def encode_sources(train: Source, evaluation: Source | None, seed: int) -> tuple[Source, Source | None]:
     """Both sources with features for rows, where they hold records or texts; unchanged where not.

@@ -8,10 +8,11 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, UnreadableRow
@@ -105,6 +106,14 @@ class TableSource(Source):
         value = self._cells[self.inputs[0].name][index].as_py()
         return self._path(value).as_posix() if isinstance(value, str) else None
 
+    def text(self, index: int) -> str | None:
+        if index in self.malformed or self.media not in ("text", "record"):
+            return None
+        if self.media == "text":
+            return self._cells[self.inputs[0].name][index].as_py()  # type: ignore[no-any-return]
+        told = ((name, f"{v:g}" if isinstance(v, float) else v) for name, v in self._record(index).items())
+        return ", ".join(f"{name} {'-' if value is None else value}" for name, value in told)
+
     def _typed(self, column: Column) -> list[Any]:
         """Values of a record's column: a float, a text, or None."""
         cells = self._cells[column.name]
@@ -191,9 +200,9 @@ def table_sources(
     table: RawTable,
     location: str,
     options: DataOptions,
-    classes: tuple[str, ...] | None = None,
+    orders: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> tuple[TableSource, TableSource | None]:
-    """Sources of a table that is in memory. ``classes`` is its own order of the classes, where it has one."""
+    """Sources of a table that is in memory. ``orders`` are the classes of columns that have an order of their own."""
     options, label = _chosen(table, location, options)
     like = options.like
     if isinstance(like, TableSource):
@@ -203,7 +212,7 @@ def table_sources(
     else:
         inputs, notes = _inputs(table, label, location, options)
     notes = [*table.notes, *notes]
-    order = options.classes if options.classes is not None else classes
+    order = options.classes if options.classes is not None else orders.get(label)
 
     def source(rows: Sequence[int], asked: DataOptions, order: tuple[str, ...] | None, said: list[str]) -> TableSource:
         return made(

@@ -1,0 +1,92 @@
+"""Data sets of the library ``datasets`` (``hf:``): folders that ``save_to_disk`` wrote, or names in its local cache.
+
+Knows splits and class names as that library keeps them; what it holds is a table, read by ``tables``. Nothing is
+downloaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from curate.errors import DataError
+from curate.sources.base import DataOptions, Source
+from curate.sources.splits import EVALUATION, TRAIN
+from curate.sources.table_files import RawTable
+from curate.sources.tables import TableSource, table_sources
+
+
+class HfSource(TableSource):
+    kind: ClassVar[str] = "hf"
+
+
+def open_hf(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """The training set, and the evaluation set where the data set has splits."""
+    loaded = _load(location)
+    if not isinstance(loaded, Mapping):
+        return _sources(loaded, location, options)
+    splits = {str(name).lower(): part for name, part in loaded.items()}
+    held_out = next((splits[name] for name in EVALUATION if name in splits), None)
+    train = next((splits[name] for name in splits if name in TRAIN), None)
+    if options.evaluation:
+        chosen = held_out or train or next(iter(splits.values()))
+        return _sources(chosen, location, options)
+    if train is None:
+        raise DataError(
+            f"hf:{location} has no split called train; it has {', '.join(splits)}.",
+            "Save the split that trains as a folder of its own, or name it 'train'.",
+        )
+    training, _ = _sources(train, location, options)
+    if held_out is None:
+        return training, None
+    asked = replace(
+        options, classes=tuple(training.classes), name=training.name, evaluation=True, like=training, split=None
+    )
+    return training, _sources(held_out, location, asked)[0]
+
+
+def _sources(part: Any, location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    table, orders = _table(part)
+    return table_sources(HfSource, table, location, options, orders)
+
+
+def _load(location: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"hf:{location} needs the library datasets, which is not installed.", "pip install 'curate-data[hf]'"
+        ) from error
+    if not Path(location).exists():
+        raise DataError(
+            f"hf:{location}: there is no such folder, and curate downloads nothing.",
+            f"Fetch it first: python -c \"from datasets import load_dataset as l; l('{location}').save_to_disk('data')\", "
+            "then hf:data.",
+        )
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_from_disk(location)
+    except (FileNotFoundError, OSError, ValueError, KeyError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"hf:{location} is no data set that `save_to_disk` wrote, or it is damaged ({first}).",
+            "Save it again; a folder of class folders or a table needs no hf: before it.",
+        ) from error
+
+
+def _table(part: Any) -> tuple[RawTable, dict[str, tuple[str, ...]]]:
+    """The columns, class numbers replaced by names, and the order of the names."""
+    import pyarrow
+    from datasets import ClassLabel
+
+    # A selection or a shuffle lies over the file as a list of rows: only then are they copied.
+    arrow = part.data.table if part._indices is None else part.with_format("arrow")[:]
+    columns = {str(name): arrow.column(name) for name in arrow.column_names}
+    orders: dict[str, tuple[str, ...]] = {}
+    for name, feature in part.features.items():
+        if isinstance(feature, ClassLabel):
+            names = feature.names
+            texts = [None if number is None or number < 0 else names[number] for number in columns[name].to_pylist()]
+            columns[name] = pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
+            orders[name] = tuple(names)
+    return RawTable(columns, list(range(part.num_rows))), orders
