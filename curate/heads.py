@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from curate.curvature.head import FactorisedHead, HeadCurvature
+from curate.diagnosis import doubtful_inputs
 from curate.forward import Forward
 from curate.influence.head import HeadInfluence
 from curate.prepare import Data
@@ -46,7 +47,7 @@ class Heads:
         """Share of the given labels that the model's head (None where there is none) and the probe predict."""
         right = self.probe.logits(self.probe_influence.head.curvature.x).argmax(1) == train.labels
         own = None
-        if self.own_influence is not None and train.logits is not None:
+        if train.logits is not None and train.logits.shape[1] == len(train.source.classes):
             own = float((train.logits.argmax(1) == train.labels).double().mean())
         return own, float(right.double().mean())
 
@@ -67,6 +68,13 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     damping = _head_damping(own_x, probabilities) if damping is None else damping
     own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), damping, dtype=own_x.dtype))
     return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group))
+
+
+def doubts(data: Data, heads: Heads) -> str | None:
+    """A warning where the model's head is far below the probe on its own features."""
+    if data.network is None or heads.own_influence is None:
+        return None
+    return doubtful_inputs(data.network, data.train, heads.probe_influence.scores.leave_one_out)
 
 
 def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:

@@ -10,12 +10,14 @@ import torch
 
 from curate.config import ScanSettings
 from curate.curvature.objective import choose_parameters
+from curate.diagnosis import ClassOrder, other_order
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.forward import Forward, ForwardCache, Transform, run_forward
 from curate.network import Network, inspect_network
 from curate.progress import Progress
 from curate.sources import Source, open_source
 from curate.sources.encoding import encode_sources
+from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
 from curate.versions import versions
@@ -36,7 +38,7 @@ class Loaded:
     notes: tuple[str, ...]
 
 
-def load(settings: ScanSettings) -> Loaded:
+def load(settings: ScanSettings, progress: Progress) -> Loaded:
     train, evaluation = open_source(
         settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
         header=settings.header, classes=settings.classes, name=settings.name,
@@ -50,6 +52,10 @@ def load(settings: ScanSettings) -> Loaded:
         raise UsageError(
             f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."
         )
+    limits: list[str] = []
+    if settings.limit is not None:
+        train = _limited(train, settings.limit, "training", progress, limits)
+        evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
         option = "--weights" if settings.weights else f"--params {settings.params}"
         raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
@@ -64,8 +70,20 @@ def load(settings: ScanSettings) -> Loaded:
     else:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
-    said = (*train.notes, *(model.notes if model else ()), *notes)
+    said = (*limits, *train.notes, *(model.notes if model else ()), *notes)
     return Loaded(train, evaluation, model, transform, _device(settings.device), said)
+
+
+def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:
+    labelled = sum(label >= 0 for label in source.labels)
+    if labelled <= limit:
+        return source
+    with progress.stage(f"Choosing {which} rows", labelled) as advance:
+        sample = limited(source, limit, advance)
+    notes.append(
+        f"--limit: {limit:,} of {labelled:,} {which} rows, by class and content; the others were not looked at"
+    )
+    return sample
 
 
 def _device(asked: str) -> torch.device:
@@ -88,10 +106,16 @@ class Data:
     """No evaluation set was given: some training rows serve as one."""
     network: Network | None
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What makes the results doubtful; the report says it first."""
 
     @property
     def classes(self) -> int:
         return len(self.train.source.classes)
+
+    def warned(self, warning: str | None) -> "Data":
+        """The same data with one warning more."""
+        return self if warning is None else replace(self, warnings=(*self.warnings, warning))
 
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
@@ -116,7 +140,16 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     )  # fmt: skip
     assert train is not None
     notes = [*loaded.notes, *(network.notes if network else ())]
-    if network is None:
+    warnings: list[str] = []
+    if network is not None and network.own_classes:
+        assert train.logits is not None
+        order = other_order(train.logits, train.labels, loaded.train.classes)
+        if order is not None:
+            _refuse_order(settings, order)
+            # Each output stands for a wrong class: its features still serve.
+            network = replace(network, own_classes=False)
+            warnings.append(f"{order}. Without it the probe on the model's features answers")
+    if network is None and train.source.media == "features":  # encoders have scaled the others
         train, evaluation, scaled = _scaled(train, evaluation)
         if scaled:
             notes.append("the columns are on very different scales: each was standardised")
@@ -124,9 +157,9 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
     if evaluation is not None:
-        return Data(train, evaluation, False, network, tuple(notes))
+        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings))
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
-    return Data(train, train.first(count), True, network, tuple(notes))
+    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings))
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
@@ -139,6 +172,13 @@ def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
         )
     if settings.params not in ("auto", "head", "all"):
         choose_parameters(network.module, settings.params)
+
+
+def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
+    if settings.params not in ("auto", "head") or settings.solver == "lissa":
+        raise ModelError(
+            f"{order}.", "Influence through the network would rest on wrong classes: give the option, or --params head."
+        )
 
 
 def _sample(loaded: Loaded) -> torch.Tensor:

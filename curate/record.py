@@ -20,7 +20,7 @@ from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
-from curate.store import ExampleRecord, FindingRecord, ReceiptRecord, Store
+from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store
 from curate.suspicion import FLAGGED
 from curate.suspicion.stage import VOTERS, Judged
 from curate.versions import git_commit, versions
@@ -78,7 +78,11 @@ class Run:
             accuracy_probe=accuracy_probe,
             seconds=seconds,
             peak_memory=_peak_memory(),
-            notes=[*data.notes, *_notes(data, judged, influence, has_model, accuracy_head, accuracy_probe)],
+            notes=[
+                *(f"{WARNING}{said}" for said in data.warnings),
+                *data.notes,
+                *_notes(data, judged, influence, has_model, accuracy_head, accuracy_probe),
+            ],
         )
 
     def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
@@ -263,7 +267,7 @@ def _notes(
         yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
     share = float((judged.train.suspicion > FLAGGED).mean())
     if share > 0.3:
-        yield f"{share:.0%} of the rows are flagged: are --classes in the right order, the transform as trained?"
+        yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
 
 
 def _peak_memory() -> int:

@@ -6,7 +6,7 @@ Knows the order of the stages; leaves every number to the stage that makes it an
 import time
 
 from curate.config import ScanSettings
-from curate.heads import fit_heads
+from curate.heads import doubts, fit_heads
 from curate.influence.stage import evaluation_influence
 from curate.neighbours import Neighbours
 from curate.prepare import load, read
@@ -23,10 +23,11 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
     """
     progress = progress or Progress()
     started = time.monotonic()
-    loaded = load(settings)
+    loaded = load(settings, progress)
     with begin_run(settings, loaded) as run:
         data = read(settings, loaded, progress)
         heads = fit_heads(data, settings.damping)
+        data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress)
         influence = evaluation_influence(settings, data, heads, neighbours, progress)

@@ -23,7 +23,7 @@ from curate.reports.report import (
     SuspectRow,
     Total,
 )
-from curate.store import Store
+from curate.store import WARNING, Store
 
 HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
@@ -44,6 +44,7 @@ def gather(store: Store, run_id: int, top: int) -> Report:
     eval_loss = float(eval_loss) if isinstance(eval_loss, (int, float)) and eval_loss > 0 else None
     harmful = _harmful(store, run_id, top, eval_loss)
     by_class = _by_class(store, run_id)
+    notes = _notes(stored)
     (harmful_count,) = store.query(
         "SELECT count(*) AS n FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train'",
@@ -57,7 +58,8 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         accuracy_probe=stored["accuracy_probe"],
         eval_loss=eval_loss,
         receipts=tuple(_receipts(store, run_id)),
-        notes=_notes(stored),
+        notes=tuple(note for note in notes if not note.startswith(WARNING)),
+        warnings=tuple(note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)),
         mislabeled=mislabeled,
         eval_mislabeled=_mislabeled(store, run_id, "eval", top),
         suspects=_suspects(store, run_id, top - len(mislabeled)),

@@ -164,6 +164,7 @@ class Report:
     accuracy_probe: float | None
     eval_loss: float | None  # mean, nats
     receipts: tuple[Receipt, ...]
+    warnings: tuple[str, ...]  # what makes the whole run doubtful
     notes: tuple[str, ...]
     mislabeled: tuple[MislabeledRow, ...]  # training rows
     eval_mislabeled: tuple[MislabeledRow, ...]  # rows of a given evaluation set

@@ -87,6 +87,8 @@ def _scanned(page: Page, report: Report) -> None:
     facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of the evaluation rows")] if report.eval_loss else []
     facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
     page.facts(facts)
+    for warning in report.warnings:
+        page.paragraph(Text.assemble(("! warning: ", "bold yellow"), clean(warning)), follow=2)
 
 
 def _solved(page: Page, report: Report) -> None:

@@ -7,6 +7,8 @@ Leaves labels to ``labels`` and tensors to ``transforms``.
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +17,7 @@ from curate.errors import DataError, NothingScanned, UsageError
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import LFS_REASON, is_lfs_pointer
+from curate.sources.splits import split_rows
 from curate.specs import did_you_mean, near_path
 
 if TYPE_CHECKING:
@@ -42,16 +45,18 @@ class ArraySource(Source):
         options: DataOptions,
         ids: list[str] | None = None,
         classes: tuple[str, ...] | None = None,
+        positions: list[int] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        self.location, self.name = location, name
+        self.location, self.name, self.notes = location, name, notes
+        self.positions = list(range(len(texts))) if positions is None else positions
         self.media, self._rows = _media(rows, where)
         self._hashes = row_hashes(self._rows)
         encoded = labels.encode(
-            texts, where, classes, evaluation=options.evaluation, names=ids or [str(row) for row in range(len(texts))]
+            texts, where, classes, evaluation=options.evaluation, names=ids or [str(row) for row in self.positions]
         )
         self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
         self.keys = ids if ids is not None else labels.content_keys(self._hashes, self.label_texts)
-        self.positions = list(range(len(texts)))
 
     def read(self, index: int) -> Item:
         return Item(self._hashes[index], partial(self._decode, index))
@@ -74,27 +79,44 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
         id_name = archive.choose(options.id, (), "--id") if options.id is not None else None
         rows, given = archive.take(x_name), archive.take(y_name)
         id_array = archive.take(id_name) if id_name is not None else None
+        split_name = archive.choose(options.split, (), "--split") if options.split and not options.evaluation else None
+        split_array = archive.take(split_name) if split_name is not None else None
     if rows.ndim == 0 or len(rows) == 0:
         raise NothingScanned(f"{location}: '{x_name}' holds no row, so nothing was scanned.")
     texts = labels.label_texts(given, f"{location}: '{y_name}'")
     ids = labels.given_keys(id_array, f"{location}: '{id_name}'") if id_array is not None else None
-    for other, length in ((y_name, len(texts)), (id_name, len(ids) if ids is not None else len(rows))):
-        if length != len(rows):
+    words = labels.label_texts(split_array, f"{location}: '{split_name}'") if split_array is not None else None
+    for other, found in ((y_name, texts), (id_name, ids), (split_name, words)):
+        if found is not None and (length := len(found)) != len(rows):
             raise DataError(
                 f"{location}: '{x_name}' has {len(rows)} rows and '{other}' has {length}.",
-                "Each row needs one of each: name the arrays with --input, --label and --id.",
+                "Each row needs one of each: name the arrays with --input, --label, --id and --split.",
             )
     name = options.name or Path(location).name
-    source = ArraySource(
-        rows, texts, location=location, name=name, where=location, options=options, ids=ids,
-        classes=options.classes,
-    )  # fmt: skip
-    return source, None
+
+    def source(
+        chosen: list[int] | None, asked: DataOptions, classes: tuple[str, ...] | None, said: list[str]
+    ) -> Source:
+        return ArraySource(
+            rows if chosen is None else rows[chosen],
+            texts if chosen is None else [texts[row] for row in chosen],
+            location=location, name=name, where=location, options=asked, classes=classes, positions=chosen, notes=said,
+            ids=ids if ids is None or chosen is None else [ids[row] for row in chosen],
+        )  # fmt: skip
+
+    if words is None:
+        return source(None, options, options.classes, []), None
+    train, held_out, said = split_rows(words, f"{location}: '{split_name}'")
+    training = source(train, options, options.classes, said)
+    if held_out is None:
+        return training, None
+    return training, source(held_out, replace(options, evaluation=True), tuple(training.classes), [])
 
 
 def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """One of scikit-learn's built-in classification sets, by the name in its ``load_*`` function."""
-    for value, option in ((options.input, "--input"), (options.label, "--label"), (options.id, "--id")):
+    named = {"--input": options.input, "--label": options.label, "--id": options.id, "--split": options.split}
+    for option, value in named.items():
         if value is not None:
             raise UsageError(f"{option} has no meaning for sklearn:{location}.", f"Leave out {option}.")
     name = location.removeprefix("load_")

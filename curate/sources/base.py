@@ -8,7 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from curate.sources.columns import Column
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Source(ABC):
     ``classes`` stands in the order of the model's outputs when it was given, else sorted.
     ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions. ``malformed`` says why the
     rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
-    ``notes`` are sentences for the report: what was found or chosen.
+    ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a table.
     """
 
     kind: ClassVar[str]
@@ -47,6 +52,7 @@ class Source(ABC):
     positions: list[int]
     malformed: Mapping[int, str] = MappingProxyType({})
     notes: Sequence[str] = ()
+    inputs: "tuple[Column, ...]" = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -58,6 +64,10 @@ class Source(ABC):
     def media_path(self, index: int) -> str | None:
         """The path of the row's file as found (relative to where the location is relative to), None for arrays."""
         return None
+
+    def cells(self, column: "Column") -> "pyarrow.ChunkedArray":
+        """A column of a source of records, as it stands in the file: its readable rows, which come first."""
+        raise NotImplementedError
 
     def text(self, index: int) -> str | None:
         """The row as people read it, where it is a text or a record; None for pictures and plain numbers."""

@@ -12,7 +12,6 @@ import numpy as np
 from curate.errors import DataError
 from curate.sources.base import Item, Source
 from curate.sources.columns import Column, numbers, texts_of
-from curate.sources.tables import TableSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,7 +63,7 @@ class Encoder:
     """Fitted on the training set; ``rows(source)`` encodes any source with the same columns, ``[n d]`` float32."""
 
     def __init__(self, train: Source, seed: int) -> None:
-        self.columns = train.inputs if isinstance(train, TableSource) else (Column("text", "text"),)
+        self.columns = train.inputs or (Column("text", "text"),)
         by_kind = {kind: [c for c in self.columns if c.kind == kind] for kind in ("number", "category", "text")}
         self._numbers, self._categories, self._texts = by_kind.values()
         self._fitted = {kind: self._fit(kind, train, seed) for kind, columns in by_kind.items() if columns}
@@ -114,11 +113,9 @@ class Encoder:
         ]
 
     def _number_cells(self, source: Source) -> "Array":
-        assert isinstance(source, TableSource)
         return np.stack([numbers(source.cells(column), column.comma) for column in self._numbers], axis=1)
 
     def _category_cells(self, source: Source) -> "Array":
-        assert isinstance(source, TableSource)
         cells = [
             ["missing" if text is None else text for text in texts_of(source.cells(column))]
             for column in self._categories
@@ -126,7 +123,7 @@ class Encoder:
         return np.array(cells, dtype=object).T
 
     def _text_cells(self, source: Source) -> list[list[str]]:
-        if isinstance(source, TableSource):
+        if source.inputs:
             return [[text or "" for text in texts_of(source.cells(column))] for column in self._texts]
         return [[str(source.read(index).decode()) for index in range(len(source))]]
 

@@ -60,8 +60,7 @@ def _load(location: str) -> Any:
     if not Path(location).exists():
         raise DataError(
             f"hf:{location}: there is no such folder, and curate downloads nothing.",
-            f"Fetch it first: python -c \"from datasets import load_dataset as l; l('{location}').save_to_disk('data')\", "
-            "then hf:data.",
+            f"Fetch it in Python: datasets.load_dataset('{location}').save_to_disk('data'); then scan hf:data.",
         )
     datasets.disable_progress_bars()
     try:

@@ -75,10 +75,11 @@ class ImageFolder(Source):
 
 def open_images(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """The training set, and the evaluation set where the folder holds train/ and val|valid|test/."""
-    for value, option in ((options.input, "--input"), (options.label, "--label"), (options.id, "--id")):
+    named = {"--input": options.input, "--label": options.label, "--id": options.id, "--split": options.split}
+    for option, value in named.items():
         if value is not None:
             raise UsageError(
-                f"{option} names an array, but {location} is a folder of class folders.",
+                f"{option} names an array or a column, but {location} is a folder of class folders.",
                 f"Leave out {option}: the pictures are the input, the folders the labels, the paths the keys.",
             )
     root = Path(location)

@@ -340,7 +340,11 @@ def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
     ids = []
     for column in found:
         name = column.name.lower()
-        if name in ("id", "index", "key", "uuid", "row", "idx") or name.endswith(("_id", " id")) or "unnamed" in name:
+        if (
+            name in ("id", "index", "key", "uuid", "row", "idx")
+            or name.endswith(("_id", " id"))
+            or name.startswith(("unnamed", "__index_level_"))
+        ):
             cells = table.columns[column.name]
             if len(cells.unique()) == rows:
                 ids.append(column.name)

@@ -4,7 +4,15 @@ Knows its schema and how to write and read it; leaves what the numbers mean to t
 """
 
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
-from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.records import WARNING, ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.store import Store
 
-__all__ = ["ExampleRecord", "FindingRecord", "ReceiptRecord", "Store", "finding_fingerprint", "row_fingerprint"]
+__all__ = [
+    "WARNING",
+    "ExampleRecord",
+    "FindingRecord",
+    "ReceiptRecord",
+    "Store",
+    "finding_fingerprint",
+    "row_fingerprint",
+]

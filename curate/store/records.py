@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WARNING = "warning: "
+"""A run's note that begins so makes its results doubtful: reports say it before everything else."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExampleRecord:

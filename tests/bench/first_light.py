@@ -99,7 +99,7 @@ def truth(folder: Path, tolerance: float, steps: int) -> None:
         weights=(str(folder / "weights.safetensors"),), params="all", solver="lissa", cache=False,
     )  # fmt: skip
     quiet = Progress.silent()
-    data = read(settings, load(settings), quiet)
+    data = read(settings, load(settings, quiet), quiet)
     train, evaluation, network = data.train, data.evaluation, data.network
     assert network is not None
     assert train.logits is not None
