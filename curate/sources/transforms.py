@@ -15,7 +15,8 @@ from torch import nn
 
 from curate.errors import ModelError, UnreadableRow
 from curate.sources.base import Source
-from curate.sources.models import LoadedModel, user_frame
+from curate.sources.code import first_line, user_frame
+from curate.sources.models import LoadedModel
 from curate.specs import split_code
 
 Transform = Callable[[Any], torch.Tensor]
@@ -100,9 +101,9 @@ def _users(transform: Callable[[Any], Any], spec: str) -> Transform:
         try:
             result = transform(sample)
         except Exception as error:
-            first = (str(error) or type(error).__name__).splitlines()[0]
             raise UnreadableRow(
-                f"the model's transform failed at {user_frame(error, where)} with {type(error).__name__}: {first}"
+                f"the model's transform failed at {user_frame(error, where)} with "
+                f"{type(error).__name__}: {first_line(error)}"
             ) from error
         if isinstance(result, np.ndarray):
             result = torch.from_numpy(np.array(result))
