@@ -61,7 +61,7 @@ def load(settings: ScanSettings) -> Loaded:
             settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint
         )
     transform, notes = make_transform(model, train)
-    said = (*(model.notes if model else ()), *notes)
+    said = (*train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     return Loaded(train, evaluation, model, transform, _device(settings.device), said)
 
 
@@ -99,7 +99,14 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         )
         _refuse_parameters(settings, network)
         if settings.cache:
-            identity = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, str(loaded.device))
+            identity: tuple[str | None, ...] = (
+                loaded.model.source_sha256,
+                loaded.model.weights_sha256,
+                network.head_name,
+                str(loaded.device),
+            )
+            if loaded.train.ready:  # the model's transform is not applied: other numbers for the same content
+                identity = (*identity, "ready")
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*identity, sorted(versions().items()))))
     sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
     train, evaluation = (

@@ -12,7 +12,9 @@ from curate.errors import DataError, UsageError
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
-from curate.specs import did_you_mean, near_path, split_kind
+from curate.sources.python_data import PythonSource, open_python
+from curate.sources.torchvision_data import TorchvisionSource, open_torchvision
+from curate.specs import did_you_mean, near_path, split_code, split_kind
 
 __all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_source"]
 
@@ -22,12 +24,16 @@ SOURCES: dict[str, type[Source]] = {
     "images": ImageFolder,
     "arrays": ArraySource,
     "sklearn": SklearnSource,
+    "python": PythonSource,
+    "torchvision": TorchvisionSource,
 }
 
 _OPENERS: dict[str, Opener] = {
     "images": open_images,
     "arrays": open_arrays,
     "sklearn": open_sklearn,
+    "python": open_python,
+    "torchvision": open_torchvision,
 }
 
 
@@ -65,6 +71,8 @@ def _kind(spec: str) -> tuple[str, str]:
         raise UsageError("The data's location is empty.", "Give a folder of class folders, or an .npz file.")
     kind, location = split_kind(spec)
     path = Path(spec)
+    if kind not in SOURCES and split_code(spec)[0].endswith(".py"):
+        raise UsageError(f"'{spec}' is Python code.", f"Give python:{spec} if it makes the data set.")
     if kind is not None and kind in SOURCES:
         if not location:
             raise UsageError(f"'{spec}' names no location.", f"Give {kind}:LOCATION.")

@@ -33,7 +33,8 @@ class Source(ABC):
     ``classes`` stands in the order of the model's outputs when it was given, else sorted.
     ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions. ``malformed`` says why the
     rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
-    ``notes`` are sentences for the report: what was found or chosen.
+    ``notes`` are sentences for the report: what was found or chosen. ``ready`` rows are tensors that the data set
+    itself has made for the model: no transform is due.
     """
 
     kind: ClassVar[str]
@@ -47,6 +48,7 @@ class Source(ABC):
     positions: list[int]
     malformed: Mapping[int, str] = MappingProxyType({})
     notes: Sequence[str] = ()
+    ready: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -37,6 +37,9 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
             f"{source.location} holds {what}, and no model says what to see in them.",
             "Give --model file.py:factory and --weights FILE, or features (an .npz with one row of numbers each).",
         )
+    if source.ready:
+        said = "the data set gives tensors: the model's own transform was not applied to them"
+        return _numbers, [said] if model.transform is not None else []
     if model.transform is not None:
         return _users(model.transform, model.spec), []
     if source.media != "image":
