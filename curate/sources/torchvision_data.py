@@ -127,17 +127,18 @@ def _open(maker: Any, name: str, root: str, part: Part) -> Any:
         return maker(**given)
     except CurateError:
         raise
-    except ImportError as error:
-        raise DataError(f"torchvision:{name} cannot be read: {first_line(error)}", "Install what it names.") from error
-    except Exception as error:  # each set says in its own way that files are missing
+    except Exception as error:  # each set says in its own way what is missing
         said = first_line(error).removesuffix(".")
+        if isinstance(error, ImportError) or "install" in said:  # scipy, h5py ...
+            raise DataError(f"torchvision:{name} cannot be read: {said}.", "Install what it names.") from error
         if "download" in takes:
             line = "".join(f", {key}={value!r}" for key, value in part.items())
-            hint = f"In Python, torchvision.datasets.{name}({root!r}{line}, download=True) downloads it."
+            line = f"import torchvision; torchvision.datasets.{name}({root!r}{line}, download=True)"
+            hint = f'curate downloads nothing; this does: python -c "{line}"'
         else:
             hint = f"torchvision cannot download {name}: its page says which files to put there."
         raise DataError(
-            f"torchvision:{name} was not found in the folder {Path(root).as_posix()}: {said}", hint
+            f"torchvision:{name} was not found in the folder {Path(root).as_posix()}: {said}.", hint
         ) from error
 
 
