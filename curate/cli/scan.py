@@ -59,9 +59,15 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 # values wherever they come from (curate.settings_types).
 data_options = _options(
     click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on; their labels are checked as well."),
-    click.option("--input", metavar="NAME", help="The array that holds the input.  [x, images, features or data]"),
-    click.option("--label", metavar="NAME", help="The array that holds the labels.  [y, label or target]"),
-    click.option("--id", "id", metavar="NAME", help="The array that holds the rows' keys.  [made from the content]"),
+    click.option(
+        "--input", metavar="NAME", help="The array or part of an item that holds the input.  [x, image, features ...]"
+    ),
+    click.option(
+        "--label", metavar="NAME", help="The array or part of an item that holds the labels.  [y, label or target]"
+    ),
+    click.option(
+        "--id", "id", metavar="NAME", help="The array or part of an item that holds the keys.  [made from the content]"
+    ),
     click.option(
         "--classes", metavar="A,B,...|FILE", help="The classes in the order of the model's outputs.  [sorted]"
     ),
@@ -123,9 +129,10 @@ gate_options = _options(
 def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
-    TRAIN is a folder of class folders, an .npz file with the arrays x and y, or sklearn:NAME (digits, iris, wine,
-    breast_cancer). A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings
-    its own settings.
+    TRAIN is a folder of class folders, an .npz file with the arrays x and y, sklearn:NAME (digits, iris, wine,
+    breast_cancer), torchvision:NAME[:ROOT] as it lies on disk, or python:FILE.py:NAME, which makes a map-style data
+    set. A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings its own
+    settings.
 
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.

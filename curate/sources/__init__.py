@@ -90,5 +90,5 @@ def _kind(spec: str) -> tuple[str, str]:
         raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
-        f"The kinds are {kinds}: a folder of class folders, an .npz file, or sklearn:digits.",
+        f"The kinds are {kinds}: a folder of class folders, an .npz file, sklearn:digits, python:file.py:function.",
     )

@@ -5,6 +5,7 @@ Leaves the form of an item to ``items``, and where the data set comes from to ``
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -218,7 +219,11 @@ class MappedSource(Source):
     def _make_keys(self, count: int) -> list[str]:
         import numpy as np
 
-        whys = {index: hashlib.sha256(why.encode()).hexdigest() for index, why in self._broken.items()}
+        # What cannot be read has no content but its error, which says what is broken; lines move as code is edited.
+        whys = {
+            index: hashlib.sha256(re.sub(r"\.py:\d+", ".py", why).encode("utf-8", "backslashreplace")).hexdigest()
+            for index, why in self._broken.items()
+        }
         contents = [self._hashes.get(index) or whys[index] for index in range(count)]
         made = labels.content_keys(contents, self.label_texts)
         made = [f"unreadable-{key}" if index in whys else key for index, key in enumerate(made)]

@@ -65,6 +65,8 @@ def _first_linear(module: nn.Module) -> int | None:
 
 
 def _numbers(sample: Any) -> torch.Tensor:
+    if isinstance(sample, torch.Tensor):
+        return sample.float()
     return torch.from_numpy(np.array(sample, dtype=np.float32))
 
 
