@@ -1,12 +1,12 @@
 """A map-style data set as a source: all of its items are read once at opening, for content, labels and keys.
 
 Knows the going over items: which differ from one read to the next, which cannot be read, what is kept in memory.
-Leaves the form of an item to ``items``, and where the data set comes from to ``python_data`` and ``torchvision_data``.
+Leaves the form of an item to ``items``, the names of its classes to ``class_names``, and where the data set comes
+from to ``python_data`` and ``torchvision_data``.
 """
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.class_names import declared_labels, name_labels, own_classes
 from curate.sources.code import first_line, user_frame
 from curate.sources.items import (
     OddItem,
@@ -32,6 +33,8 @@ PROBED_ROWS, PROBES = 16, 3
 """Rows read several times at opening, to find data sets that draw at random."""
 LABEL_ROWS = 32
 """Rows looked at to say what kind of labels these are, where they are not single."""
+
+_EVALUATE = "Give the data set with the transform of evaluation: nothing random, such as crops, flips or noise."
 
 
 class MappedSource(Source):
@@ -201,7 +204,7 @@ class MappedSource(Source):
         return DataError(f"{where} of row {start} holds several.", labels.SCOPE)
 
     def _take_labels(self, count: int) -> None:
-        declared = _declared_labels(self._dataset, count) if self._broken else None
+        declared = declared_labels(self._dataset, count) if self._broken else None
         if declared is not None and all(declared[index] == label for index, label in self._given.items()):
             # Rows that cannot be read keep their labels, where the data set tells them apart from the items.
             self._given |= {index: declared[index] for index in self._broken}
@@ -211,7 +214,7 @@ class MappedSource(Source):
         texts = labels.label_texts(raw, where)
         names, options = own_classes(self._dataset), self._options
         together = self._train is not None and own_classes(self._train) == names
-        texts, order = _named(texts, names, options.classes, foreign=options.evaluation and not together)
+        texts, order = name_labels(texts, names, options.classes, foreign=options.evaluation and not together)
         shown = [self._keys.get(index) or str(index) for index in range(count)]
         encoded = labels.encode(texts, self.location, order, evaluation=options.evaluation, names=shown)
         self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
@@ -231,71 +234,3 @@ class MappedSource(Source):
             return made
         given = [made[index] if index in whys else self._keys.get(index, "") for index in range(count)]
         return labels.given_keys(np.array(given), f"{self.location}: the key")
-
-
-_EVALUATE = "Give the data set with the transform of evaluation: nothing random, such as crops, flips or noise."
-
-
-def _inner(dataset: Any) -> Any:
-    """The data set that a torch ``Subset`` (indices of another) was taken from, else None."""
-    return getattr(dataset, "dataset", None) if hasattr(dataset, "indices") else None
-
-
-def own_classes(dataset: Any) -> dict[int, str] | None:
-    """Names of the label numbers as the data set tells them: ``.classes``, else ``.class_to_idx``."""
-    parts = getattr(dataset, "datasets", None)
-    if isinstance(parts, list | tuple) and parts:  # torch's ConcatDataset
-        found = [own_classes(part) for part in parts]
-        return found[0] if all(names == found[0] for names in found) else None
-    names = getattr(dataset, "classes", None)
-    if isinstance(names, list | tuple) and names:
-        # ImageNet's names are tuples of synonyms, and two of them begin alike.
-        texts = [str(name[0] if isinstance(name, list | tuple) and name else name) for name in names]
-        twice = {text for text, times in Counter(texts).items() if times > 1}
-        return {index: f"{text} ({index})" if text in twice else text for index, text in enumerate(texts)}
-    numbers = getattr(dataset, "class_to_idx", None)
-    if isinstance(numbers, dict) and numbers and all(isinstance(index, int) for index in numbers.values()):
-        return {index: str(name) for name, index in sorted(numbers.items(), key=lambda pair: pair[1])}
-    inner = _inner(dataset)
-    return None if inner is None else own_classes(inner)
-
-
-def _declared_labels(dataset: Any, count: int) -> list[Any] | None:
-    """Labels as ``.targets`` or ``.labels`` tell them, without reading an item; None where there are none."""
-    for name in ("targets", "labels"):
-        found = getattr(dataset, name, None)
-        try:
-            if found is not None and not isinstance(found, str | dict) and len(found) == count:
-                told = [as_label(found[index]) for index in range(count)]
-                if all(label is None or isinstance(label, str | int | float) for label in told):
-                    return told
-        except Exception:  # not what it looked like
-            continue
-    inner = _inner(dataset)
-    if inner is None:
-        return None
-    whole = _declared_labels(inner, len(inner))
-    return None if whole is None else [whole[index] for index in dataset.indices]
-
-
-def _named(
-    texts: list[str | None], names: dict[int, str] | None, classes: Sequence[str] | None, *, foreign: bool
-) -> tuple[list[str | None], list[str] | None]:
-    """Label texts and the order of the classes, from the data set's own names and from ``--classes``.
-
-    ``--classes`` wins: its names in another order say how the model's outputs stand, other names stand for numbers.
-    """
-    order = list(classes) if classes is not None else None
-    if names is None:
-        return texts, order
-    by_text = {str(index): name for index, name in names.items()}
-    own = [None if text is None else by_text.get(text, text) for text in texts]
-    present = {text for text in own if text is not None}
-    if order is None:
-        known = list(names.values())
-        numbered = all(text is None or text in by_text for text in texts)
-        return own, known if numbered or present <= set(known) else None
-    # An evaluation set that shares some names is another set of classes, not the same under new names.
-    if present <= set(order) or (foreign and present & set(order)):
-        return own, order
-    return texts, order
