@@ -98,7 +98,7 @@ def load_settings(
     if not merged.get("train"):
         raise UsageError(
             "No data set was named.",
-            "Give a folder of class folders, an .npz file or sklearn:digits: curate scan DATA.",
+            "Give a folder of class folders, an .npz file, sklearn:digits or python:file.py:name: curate scan DATA.",
         )
     return ScanSettings(**merged)
 

@@ -70,7 +70,7 @@ def load(settings: ScanSettings, progress: Progress) -> Loaded:
     else:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
-    said = (*limits, *train.notes, *(model.notes if model else ()), *notes)
+    said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     return Loaded(train, evaluation, model, transform, _device(settings.device), said)
 
 
@@ -126,7 +126,14 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         )
         _refuse_parameters(settings, network)
         if settings.cache:
-            identity = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, str(loaded.device))
+            identity: tuple[str | None, ...] = (
+                loaded.model.source_sha256,
+                loaded.model.weights_sha256,
+                network.head_name,
+                str(loaded.device),
+            )
+            if loaded.train.ready:  # the model's transform is not applied: other numbers for the same content
+                identity = (*identity, "ready")
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*identity, sorted(versions().items()))))
     sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
     train, evaluation = (

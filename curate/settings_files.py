@@ -22,6 +22,7 @@ _NOT_FROM_STRANGERS = {
     "db": "says where to write",
     "format": "says where to write",
 }
+_OF_DATA = frozenset({"train", "eval"})
 _PATH_KINDS = frozenset({"images", "arrays", "table"})
 
 
@@ -58,15 +59,23 @@ class Layer:
             kind, location = split_kind(value)
             if kind is None:
                 return self._path(location)
+            if kind == "python":
+                return f"python:{self._code(location)}"
+            if kind == "torchvision":
+                name, colon, root = location.partition(":")
+                return f"{kind}:{name}:{self._path(root)}" if colon and root else value
             placed = kind in _PATH_KINDS or (kind == "hf" and (self.base / location).exists())
             return f"{kind}:{self._path(location)}" if placed else value
         if option.place == "code":
-            where, name = split_code(value)
-            return self._path(where) + (f":{name}" if name else "") if where.endswith(".py") else value
+            return self._code(value)
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value
         return self._path(value)
+
+    def _code(self, value: str) -> str:
+        where, name = split_code(value)
+        return self._path(where) + (f":{name}" if name else "") if where.endswith(".py") else value
 
     def _path(self, text: str) -> str:
         return (self.base / text).as_posix() if not Path(text).is_absolute() else text
@@ -156,11 +165,15 @@ def _layer(
             hint = did_you_mean(name.replace("_", "-"), known) or f"The settings are {', '.join(known)}."
             raise UsageError(f"{shown}: {table}there is no setting '{name}'.", hint)
         option, turned = found
-        if strangers and option.key in _NOT_FROM_STRANGERS:
-            if option.key in overruled:
+        refused = _NOT_FROM_STRANGERS.get(option.key)
+        if option.key in _OF_DATA and isinstance(value, str) and split_kind(value.strip())[0] == "python":
+            refused = "names Python code"
+        if strangers and refused is not None:
+            # `train` on the command line names the folder, whose settings then name the data.
+            if option.key in overruled and option.key != "train":
                 continue
             raise UsageError(
-                f"{shown}: `{name}` {_NOT_FROM_STRANGERS[option.key]}, and this folder is outside of the current one.",
+                f"{shown}: `{name}` {refused}, and this folder is outside of the current one.",
                 f"If you trust it, pass --config {shown}, or run curate from a folder above it.",
             )
         called = f"{shown}: {table}`{name}`"

@@ -59,9 +59,13 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 # values wherever they come from (curate.settings_types).
 data_options = _options(
     click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on; their labels are checked as well."),
-    click.option("--input", metavar="NAME,...", help="The array or columns that hold the input.  [found by itself]"),
-    click.option("--label", metavar="NAME", help="The array or column of the labels.  [label, y, target or class]"),
-    click.option("--id", "id", metavar="NAME", help="The array or column of the rows' keys.  [made from the content]"),
+    click.option(
+        "--input",
+        metavar="NAME,...",
+        help="The array, columns or part of an item that hold the input.  [found by itself]",
+    ),
+    click.option("--label", metavar="NAME", help="The same for the labels.  [label, y, target or class]"),
+    click.option("--id", "id", metavar="NAME", help="The same for the rows' keys.  [made from the content]"),
     click.option("--split", metavar="COLUMN", help="The array or column that says train, val or test."),
     click.option(
         "--no-header",
@@ -132,9 +136,10 @@ gate_options = _options(
 def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
-    TRAIN is a folder of class folders, an .npz file with the arrays x and y, or sklearn:NAME (digits, iris, wine,
-    breast_cancer). A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings
-    its own settings.
+    TRAIN is a folder of class folders, an .npz file with the arrays x and y, sklearn:NAME (digits, iris, wine,
+    breast_cancer), torchvision:NAME[:ROOT] as it lies on disk, or python:FILE.py:NAME, which makes a map-style data
+    set. A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings its own
+    settings.
 
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.

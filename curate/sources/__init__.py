@@ -13,9 +13,11 @@ from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.hf import HfSource, open_hf
 from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
+from curate.sources.python_data import PythonSource, open_python
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 from curate.sources.tables import TableSource, open_table
-from curate.specs import did_you_mean, near_path, split_kind
+from curate.sources.torchvision_data import TorchvisionSource, open_torchvision
+from curate.specs import did_you_mean, near_path, split_code, split_kind
 
 __all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_source"]
 
@@ -27,6 +29,8 @@ SOURCES: dict[str, type[Source]] = {
     "table": TableSource,
     "hf": HfSource,
     "sklearn": SklearnSource,
+    "python": PythonSource,
+    "torchvision": TorchvisionSource,
 }
 
 _OPENERS: dict[str, Opener] = {
@@ -35,6 +39,8 @@ _OPENERS: dict[str, Opener] = {
     "table": open_table,
     "hf": open_hf,
     "sklearn": open_sklearn,
+    "python": open_python,
+    "torchvision": open_torchvision,
 }
 
 
@@ -81,6 +87,8 @@ def _kind(spec: str) -> tuple[str, str]:
         raise UsageError("The data's location is empty.", "Give a folder of class folders, or an .npz file.")
     kind, location = split_kind(spec)
     path = Path(spec)
+    if kind not in SOURCES and split_code(spec)[0].endswith(".py"):
+        raise UsageError(f"'{spec}' is Python code.", f"Give python:{spec} if it makes the data set.")
     if kind is not None and kind in SOURCES:
         if not location:
             raise UsageError(f"'{spec}' names no location.", f"Give {kind}:LOCATION.")
@@ -100,5 +108,6 @@ def _kind(spec: str) -> tuple[str, str]:
         raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
-        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl or .npz file, sklearn:digits.",
+        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl or .npz file, "
+        "python:file.py:function, sklearn:digits.",
     )

@@ -64,7 +64,7 @@ class ArraySource(Source):
     def _decode(self, index: int) -> "Array":
         row: Array = self._rows[index]
         # uint8 [C, H, W] -> [H, W, C]: the one order that `media = "image"` promises
-        return row.transpose(1, 2, 0) if self.media == "image" and _channels_first(row.shape) else row
+        return row.transpose(1, 2, 0) if self.media == "image" and channels_first(row.shape) else row
 
 
 class SklearnSource(ArraySource):
@@ -142,15 +142,21 @@ def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | 
 
 
 def row_hashes(rows: "Array") -> list[str]:
-    """sha256 of each row: dtype, shape and little-endian C-order bytes, so that machines agree."""
+    """``row_hash`` of each row."""
+    return [row_hash(row) for row in rows]
+
+
+def row_hash(row: "Array") -> str:
+    """sha256 of dtype, shape and little-endian C-order bytes, so that machines agree."""
     import numpy as np
 
-    dtype = rows.dtype.newbyteorder("<")
-    head = f"{dtype.str}{rows.shape[1:]}".encode()
-    return [hashlib.sha256(head + np.ascontiguousarray(row, dtype).tobytes()).hexdigest() for row in rows]
+    dtype = row.dtype.newbyteorder("<")
+    head = f"{dtype.str}{row.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(row, dtype).tobytes()).hexdigest()
 
 
-def _channels_first(shape: tuple[int, ...]) -> bool:
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Does a uint8 row of this shape hold a picture as [c, h, w]?"""
     return len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3, 4)
 
 
@@ -176,13 +182,14 @@ def _media(rows: "Array", where: str) -> tuple[str, "Array"]:
                 f"{int(bad.argmax())}.",
                 "Fill them in or leave these rows out.",
             )
-    if rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and _picture(rows.shape[1:]))):
+    if rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and is_picture(rows.shape[1:]))):
         return "image", rows
     return ("features" if rows.ndim == 2 else "array"), rows
 
 
-def _picture(shape: tuple[int, ...]) -> bool:
-    return shape[2] in (1, 3, 4) or _channels_first(shape)
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Does a uint8 row of these three dimensions hold a picture with channels?"""
+    return shape[2] in (1, 3, 4) or channels_first(shape)
 
 
 class Archive:

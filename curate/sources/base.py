@@ -38,7 +38,8 @@ class Source(ABC):
     ``classes`` stands in the order of the model's outputs when it was given, else sorted.
     ``labels`` index into it; -1 is a blank label. ``keys`` are unique and never positions. ``malformed`` says why the
     rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
-    ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a table.
+    ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a
+    table. ``ready`` rows are tensors that the data set itself has made for the model: no transform is due.
     """
 
     kind: ClassVar[str]
@@ -53,6 +54,7 @@ class Source(ABC):
     malformed: Mapping[int, str] = MappingProxyType({})
     notes: Sequence[str] = ()
     inputs: "tuple[Column, ...]" = ()
+    ready: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.errors import DataError
+from curate.errors import DataError, UnreadableRow
 from curate.sources.base import Item, Source
 from curate.sources.columns import Column, numbers, texts_of
 
@@ -125,7 +125,14 @@ class Encoder:
     def _text_cells(self, source: Source) -> list[list[str]]:
         if source.inputs:
             return [[text or "" for text in texts_of(source.cells(column))] for column in self._texts]
-        return [[str(source.read(index).decode()) for index in range(len(source))]]
+        return [[_readable(source, index) for index in range(len(source))]]
+
+
+def _readable(source: Source, index: int) -> str:
+    try:
+        return str(source.read(index).decode())
+    except UnreadableRow:  # the forward pass will say so
+        return ""
 
 
 def _fit_text(texts: list[str], seed: int, name: str) -> Any:

@@ -173,19 +173,33 @@ def _text(name: str) -> str:
 
 def decode_image(content: bytes) -> "Image.Image":
     """Bytes of a picture file -> RGB, upright (EXIF); the first frame of several. Raises ``UnreadableRow``."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large pictures and odd EXIF are no reason to stop
             with Image.open(BytesIO(content)) as picture:
-                upright: Any = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith("I;16"):
-                    # convert() would clip sixteen bits to white
-                    upright = upright.convert("I").point(lambda value: value / 256).convert("L")
-                rgb: Image.Image = upright.convert("RGB")
-                return rgb
+                return upright_rgb(picture)
     except UnidentifiedImageError as error:
         raise UnreadableRow("not a picture in a format that can be read") from error
+    except UnreadableRow:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
+        raise UnreadableRow(f"the picture cannot be decoded: {error}") from error
+
+
+def upright_rgb(picture: "Image.Image") -> "Image.Image":
+    """A picture as RGB, turned as its EXIF says. Raises ``UnreadableRow`` where its pixels cannot be decoded."""
+    from PIL import ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            upright: Any = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):
+                # convert() would clip sixteen bits to white
+                upright = upright.convert("I").point(lambda value: value / 256).convert("L")
+            rgb: Image.Image = upright.convert("RGB")
+            return rgb
     except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
         raise UnreadableRow(f"the picture cannot be decoded: {error}") from error

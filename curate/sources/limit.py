@@ -23,7 +23,7 @@ class Sample(Source):
     def __init__(self, source: Source, rows: list[int]) -> None:
         self._source, self._rows = source, rows
         self.kind, self.media, self.name, self.location = source.kind, source.media, source.name, source.location  # type: ignore[misc]
-        self.classes, self.notes, self.inputs = source.classes, source.notes, source.inputs
+        self.classes, self.notes, self.inputs, self.ready = source.classes, source.notes, source.inputs, source.ready
         self.keys = [source.keys[row] for row in rows]
         self.labels = [source.labels[row] for row in rows]
         self.label_texts = [source.label_texts[row] for row in rows]

@@ -1,20 +1,15 @@
 """Models by spec: ``file.py:factory`` or ``pkg.mod:factory``, with weights or as the factory made them.
 
-Knows how to import a person's code, call it, and say whose line failed. Leaves checkpoints to ``weights``
+Knows what a model is and what comes with it. Leaves a person's code to ``code``, checkpoints to ``weights``
 and what goes into the model to ``transforms``.
 """
 
 import ast
 import copy
 import hashlib
-import importlib
-import importlib.util
-import inspect
 import json
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-import curate
-from curate.errors import CurateError, ModelError, UsageError
+from curate.errors import ModelError, UsageError
+from curate.sources.code import Role, call, import_code, importable, named
 from curate.sources.weights import fit_state_dict, read_state_dict
-from curate.specs import did_you_mean, near_path, split_code
+from curate.specs import split_code
 
-_OWN_FOLDER = Path(curate.__file__).parent
+_ROLE = Role(ModelError, "model", "--model ", "file.py:factory or pkg.mod:factory")
 
 
 @dataclass(frozen=True)
@@ -64,9 +59,9 @@ def load_model(
     arguments = {name: _literal(value) for name, value in (model_args or {}).items()}
     where, name = split_code(spec)
     notes: list[str] = []
-    with _importable(where):
-        holder = _import(where, spec)
-        factory = _attribute(holder, name, where)
+    with importable(where):
+        holder = import_code(where, _ROLE)
+        factory = named(holder, name, where, _ROLE, lambda value: isinstance(value, nn.Module))
         module = _build(factory, arguments, spec, where)
     transform = _transform(holder, module, notes)
     sha = None
@@ -81,21 +76,6 @@ def load_model(
     return LoadedModel(module, transform, spec, sha, _source_hash(holder, spec, arguments), notes)
 
 
-def user_frame(error: BaseException, where: str = "") -> str:
-    """``file.py:12``: the last line of the person's own code that an error passed through, else the last line."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    library = (str(_OWN_FOLDER), str(Path(torch.__file__).parent), "<frozen", str(Path(traceback.__file__).parent))
-    own = [f for f in frames if not f.filename.startswith(library) and "site-packages" not in Path(f.filename).parts]
-    if where.endswith(".py"):
-        own = [frame for frame in frames if Path(frame.filename).name == Path(where).name] or own
-    if not frames:
-        return "an unknown line"
-    last = (own or frames)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
-
-
 def _literal(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -105,71 +85,6 @@ def _literal(value: object) -> object:
         return {"true": True, "false": False, "none": None}.get(value.lower(), value)
 
 
-@contextmanager
-def _importable(where: str) -> Iterator[None]:
-    """Neighbours of the model's file (or of the current directory) can be imported; no bytecode is left behind."""
-    folder = str(Path(where).resolve().parent) if where.endswith(".py") else str(Path.cwd())
-    wrote_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = wrote_bytecode
-        if folder in sys.path:
-            sys.path.remove(folder)
-
-
-def _import(where: str, spec: str) -> ModuleType:
-    if where.endswith(".py"):
-        path = Path(where)
-        if not path.is_file():
-            raise ModelError(f"There is no model file {where}.", near_path(path))
-        # Its own name in sys.modules, so that two data sets may each bring a model.py.
-        name = "curate_model_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-        found = importlib.util.spec_from_file_location(name, path)
-        if found is None or found.loader is None:
-            raise ModelError(f"{where} cannot be imported as Python.")
-        holder = importlib.util.module_from_spec(found)
-        sys.modules[name] = holder
-        try:
-            with _users_code(f"importing {where}", where):
-                found.loader.exec_module(holder)
-        except ModelError:
-            sys.modules.pop(name, None)
-            raise
-        return holder
-    if not all(part.isidentifier() for part in where.split(".")):
-        raise UsageError(f"--model '{spec}' names no Python code.", "Give file.py:factory or pkg.mod:factory.")
-    try:
-        with _users_code(f"importing {where}", where):
-            return importlib.import_module(where)
-    except ModelError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and missing.name and f"{where}.".startswith(f"{missing.name}."):
-            raise ModelError(
-                f"There is no Python module '{missing.name}' (--model {spec}).",
-                "Give file.py:factory, or a module that can be imported from the current directory.",
-            ) from missing
-        raise
-
-
-def _attribute(holder: ModuleType, name: str | None, where: str) -> Any:
-    makers = [
-        key
-        for key, value in vars(holder).items()
-        if not key.startswith("_")
-        and (isinstance(value, nn.Module) or (callable(value) and getattr(value, "__module__", "") == holder.__name__))
-    ]
-    listed = f"{where} holds {', '.join(makers[:12]) or 'no function, class or model'}"
-    if name is None:
-        raise ModelError(f"--model {where} does not say what makes the model.", f"{listed}: give {where}:NAME.")
-    try:
-        return getattr(holder, name)
-    except AttributeError as error:
-        hint = did_you_mean(name, makers)
-        raise ModelError(f"{where} has no '{name}'.", f"{listed}. {hint}".rstrip()) from error
-
-
 def _build(factory: Any, arguments: dict[str, object], spec: str, where: str) -> nn.Module:
     if isinstance(factory, nn.Module):
         if arguments:
@@ -177,36 +92,10 @@ def _build(factory: Any, arguments: dict[str, object], spec: str, where: str) ->
         return copy.deepcopy(factory)  # weights and eval mode must not reach the person's own object
     if not callable(factory):
         raise ModelError(f"{spec} is a {type(factory).__name__}, neither a model nor a function that makes one.")
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):
-        signature = None
-    if signature is not None:
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            raise ModelError(
-                f"{spec}{signature} cannot be called: {error}.", "Give what it takes with --model-arg NAME=VALUE."
-            ) from error
-    with _users_code(f"calling {spec}", where):
-        module = factory(**arguments)
+    module = call(factory, arguments, spec, where, _ROLE, "Give what it takes with --model-arg NAME=VALUE.")
     if not isinstance(module, nn.Module):
         raise ModelError(f"{spec} returned a {type(module).__name__}, not a torch.nn.Module.")
     return module
-
-
-@contextmanager
-def _users_code(doing: str, where: str) -> Iterator[None]:
-    try:
-        yield
-    except CurateError:
-        raise
-    except (Exception, SystemExit) as error:
-        first = (str(error) or repr(error)).splitlines()[0]
-        raise ModelError(
-            f"{doing} failed at {user_frame(error, where)} with {type(error).__name__}: {first}",
-            "This is the model's own code: mend it there.",
-        ) from error
 
 
 def _transform(holder: ModuleType, module: nn.Module, notes: list[str]) -> Callable[[Any], Any] | None:

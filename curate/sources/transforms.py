@@ -15,7 +15,8 @@ from torch import nn
 
 from curate.errors import ModelError, UnreadableRow
 from curate.sources.base import Source
-from curate.sources.models import LoadedModel, user_frame
+from curate.sources.code import first_line, user_frame
+from curate.sources.models import LoadedModel
 from curate.specs import split_code
 
 Transform = Callable[[Any], torch.Tensor]
@@ -36,6 +37,9 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
             f"{source.location} holds {what}, and no model says what to see in them.",
             "Give --model file.py:factory and --weights FILE, or features (an .npz with one row of numbers each).",
         )
+    if source.ready:
+        said = "the data set gives tensors: the model's own transform was not applied to them"
+        return _numbers, [said] if model.transform is not None else []
     if model.transform is not None:
         return _users(model.transform, model.spec), []
     if source.media != "image":
@@ -61,6 +65,8 @@ def _first_linear(module: nn.Module) -> int | None:
 
 
 def _numbers(sample: Any) -> torch.Tensor:
+    if isinstance(sample, torch.Tensor):
+        return sample.float()
     return torch.from_numpy(np.array(sample, dtype=np.float32))
 
 
@@ -100,9 +106,9 @@ def _users(transform: Callable[[Any], Any], spec: str) -> Transform:
         try:
             result = transform(sample)
         except Exception as error:
-            first = (str(error) or type(error).__name__).splitlines()[0]
             raise UnreadableRow(
-                f"the model's transform failed at {user_frame(error, where)} with {type(error).__name__}: {first}"
+                f"the model's transform failed at {user_frame(error, where)} with "
+                f"{type(error).__name__}: {first_line(error)}"
             ) from error
         if isinstance(result, np.ndarray):
             result = torch.from_numpy(np.array(result))
