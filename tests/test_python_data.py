@@ -182,6 +182,19 @@ class TestForms:
         alone, none = open_source("python:data.py:make", classes=train.classes, evaluation=True)
         assert (len(alone), none) == (3, None)
 
+    def test_random_split_gives_a_list(self) -> None:
+        code(
+            """
+            from torch.utils.data import random_split
+            def make():
+                rows = TensorDataset(torch.eye(8), torch.arange(8) % 2)
+                return random_split(rows, [6, 2], torch.Generator().manual_seed(0))
+            """
+        )
+        train, held_out = open_source("python:data.py:make")
+        assert held_out is not None
+        assert (len(train), len(held_out)) == (6, 2)
+
     def test_one_part_of_two(self) -> None:
         code("make = ([(np.eye(2)[i], i) for i in range(2)], None)")
         assert open_source("python:data.py:make")[1] is None

@@ -65,6 +65,11 @@ def _is_set(thing: Any) -> bool:
     return hasattr(type(thing), "__len__") and hasattr(type(thing), "__getitem__")
 
 
+def _is_whole(thing: Any) -> bool:
+    """A data set, and no item of one: items may be lists."""
+    return _loader(thing) is not None or (_is_set(thing) and not isinstance(thing, list))
+
+
 def _gives_rows(thing: Any) -> bool:
     return _is_set(thing) or isinstance(thing, Mapping | tuple) or _loader(thing) is not None or _is_stream(thing)
 
@@ -89,6 +94,8 @@ def _is_stream(thing: Any) -> bool:
 
 def _parts(thing: Any, spec: str, notes: list[str]) -> tuple[Any, Any]:
     """(training set, evaluation set or None)."""
+    if isinstance(thing, list) and thing and all(_is_whole(part) for part in thing):
+        thing = tuple(thing)  # torch's random_split gives a list
     if isinstance(thing, Mapping):
         if "train" not in thing:
             names = [str(name) for name in thing]
