@@ -139,7 +139,7 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import Normalizer
+    from sklearn.preprocessing import FunctionTransformer, Normalizer
 
     vectorizer = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(texts) > 100 else 1, max_features=100_000,
@@ -152,16 +152,12 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
             f"The texts of '{name}' hold no words to learn from.", "Name another column with --input."
         ) from error
     if counts.shape[1] <= COMPONENTS:
-        return make_pipeline(vectorizer, _Dense())
+        return make_pipeline(vectorizer, FunctionTransformer(_dense, accept_sparse=True))
     components = min(COMPONENTS, counts.shape[0] - 1, counts.shape[1] - 1)
     svd = TruncatedSVD(components, n_iter=7, random_state=seed).fit(counts)
     return make_pipeline(vectorizer, svd, Normalizer())
 
 
-class _Dense:
-    def fit(self, rows: Any, y: Any = None) -> "_Dense":
-        return self
-
-    def transform(self, rows: Any) -> "Array":
-        dense: Array = rows.toarray()
-        return dense
+def _dense(rows: Any) -> "Array":
+    dense: Array = rows.toarray()
+    return dense
