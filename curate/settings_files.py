@@ -13,7 +13,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
-from curate.specs import did_you_mean, near_path, split_code, split_kind
+from curate.specs import did_you_mean, near_path, split_code, split_kind, split_model
 
 _NOT_FROM_STRANGERS = {
     "model": "names Python code",
@@ -60,8 +60,13 @@ class Layer:
                 return self._path(location)
             return f"{kind}:{self._path(location)}" if kind in _PATH_KINDS else value
         if option.place == "code":
-            where, name = split_code(value)
-            return self._path(where) + (f":{name}" if name else "") if where.endswith(".py") else value
+            family, name = split_model(value)
+            if family is not None:
+                # A folder or an id: only what is there, or can be nothing else, is a path.
+                local = name.startswith(".") or (self.base / name).is_dir()
+                return f"{family}:{self._path(name)}" if family == "hf" and local else value
+            where, attribute = split_code(value)
+            return self._path(where) + (f":{attribute}" if attribute else "") if where.endswith(".py") else value
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value
