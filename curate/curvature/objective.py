@@ -63,6 +63,7 @@ class Objective:
         self._values = {name: module.get_parameter(name).detach() for name in names}
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
+        self._vectorised = True
 
     @cached_property
     def layers(self) -> LayerGradients | None:
@@ -106,5 +107,12 @@ class Objective:
         def one(values: dict[str, Tensor], row: Tensor, weight: Tensor) -> Tensor:
             return (self.logits(values, row[None])[0] * weight).sum()
 
-        gradients = vmap(grad(one), in_dims=(None, 0, 0))(self._values, x, weights)
-        return torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+        if self._vectorised:
+            try:
+                gradients = vmap(grad(one), in_dims=(None, 0, 0))(self._values, x, weights)
+                return torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # a network that looks at its values (`if mask.all()`) cannot be mapped over rows
+                self._vectorised = False
+        return torch.cat([self.cotangents(x[i : i + 1], weights[None, i : i + 1]) for i in range(len(x))])
