@@ -56,6 +56,8 @@ class Objective:
     """A network's logits as a function of p chosen parameters, at the values the checkpoint has.
 
     ``logits_of(module output)`` turns what the network returns into ``[b C]`` logits.
+    Derivatives come without a graph: parameters that were not chosen would else hold on to one (`torch.no_grad`
+    outside of a `torch.func` transform does not reach into it).
     """
 
     def __init__(self, module: nn.Module, names: list[str], logits_of: Callable[[object], Tensor]) -> None:
@@ -79,6 +81,7 @@ class Objective:
         with _plain_attention():
             return self._logits_of(functional_call(self.module, parameters, (x,)))
 
+    @torch.no_grad()
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:
         """J u of each direction u: how the logits of the rows move (forward mode, nothing is stored)."""
 
@@ -92,6 +95,7 @@ class Objective:
         moved: Tensor = jvp(lambda values: self.logits(values, x), (self._values,), (self.unflatten(direction),))[1]
         return moved
 
+    @torch.no_grad()
     def cotangents(self, x: Tensor, weights: Float[Tensor, "k b C"]) -> Float[Tensor, "k p"]:
         """Jᵀ w of each block of weights, summed over the rows."""
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
@@ -99,6 +103,7 @@ class Objective:
         gradients = [pull(weight)[0] for weight in weights]
         return torch.stack([torch.cat([part.reshape(-1) for part in gradient.values()]) for gradient in gradients])
 
+    @torch.no_grad()
     def row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
         """Jᵢᵀ wᵢ of each row i: with wᵢ = pᵢ - yᵢ the gradient of its loss."""
         if self.layers is not None:
