@@ -19,6 +19,7 @@ from curate.sources.families.common import (
     picture,
     side,
 )
+from curate.sources.pictures import input_channels
 from curate.sources.weights import read_state_dict
 from curate.specs import did_you_mean
 
@@ -88,7 +89,7 @@ class _Transform:
 def _transform(timm: Any, module: nn.Module, asked: Asked) -> tuple[_Transform, str]:
     with building(asked.spec):
         config = timm.data.resolve_model_data_config(module)
-        channels = config["input_size"][0]
+        channels = input_channels(module) or config["input_size"][0]  # timm does not count in_chans in
         if channels == 1:  # timm's mean and std are those of colours
             config |= {key: (sum(config[key]) / len(config[key]),) for key in ("mean", "std")}
         transform = timm.data.create_transform(**config, is_training=False)
