@@ -4,6 +4,7 @@ Every checkpoint here is made here, tiny and random; what is tested is that cura
 """
 
 import builtins
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from curate.cli import main
 from curate.errors import ModelError, UsageError
 from curate.network import inspect_network
 from curate.settings_files import Layer
@@ -353,3 +356,93 @@ class TestHf:
         tuned.save_pretrained(folder)
         other = load_model(f"hf:{folder}", media="text")
         assert other.weights_sha256 != first.weights_sha256
+
+
+def losses_of(folder: Path, *options: str) -> tuple[dict[str, float], str]:
+    database = folder.parent / "scan.db"
+    result = CliRunner().invoke(main, ["scan", str(folder), "--db", str(database), "--no-cache", *options])
+    assert result.exit_code == 0, result.output
+    with sqlite3.connect(database) as connection:
+        (notes,) = connection.execute("SELECT notes FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+        return dict(
+            connection.execute(
+                "SELECT e.key, s.loss FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+                "WHERE s.run_id = (SELECT max(id) FROM runs)"
+            ).fetchall()
+        ), notes
+
+
+def test_a_scan_asks_the_model_as_its_library_does(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is an extra")
+    generator = np.random.default_rng(0)
+    wanted = {}
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, image_size=16, patch_size=8,
+        num_labels=3, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2},
+    )  # fmt: skip
+    module = transformers.ViTForImageClassification(config).eval()
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16})
+    for saved in (module, processor):
+        saved.save_pretrained(tmp_path / "vit")
+    for number in range(36):
+        label = number % 3
+        place = tmp_path / "pictures" / "abc"[label]
+        place.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(generator.integers(0, 255, (20 + number % 2, 24, 3), np.uint8))
+        picture.save(place / f"{number}.png")
+        with torch.no_grad():
+            logits = module(processor(images=picture, return_tensors="pt")["pixel_values"]).logits
+        wanted[f"{'abc'[label]}/{number}.png"] = float(nn.functional.cross_entropy(logits, torch.tensor([label])))
+    for options in (("--solver", "exact"), ("--params", "head")):
+        found, notes = losses_of(tmp_path / "pictures", "--model", f"hf:{tmp_path}/vit", *options)
+        assert found == pytest.approx(wanted, rel=1e-4)
+        assert "resized to 16" in notes
+
+
+KEYWORDS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, outputs=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.fc = nn.Embedding(256, 6), nn.Linear(6, outputs)
+    def forward(self, *, input_ids, scale):
+        assert input_ids.dtype == torch.int64
+        return {"logits": self.fc((self.embedding(input_ids) * scale).mean(1))}
+
+def transform(row):
+    return {"input_ids": torch.as_tensor(row).long(), "scale": torch.as_tensor(row[:1, None]).float() / 10}
+"""
+
+
+@pytest.mark.parametrize("solver", ["exact", "lissa"])
+def test_a_scan_of_a_model_called_by_keyword(tmp_path: Path, solver: str) -> None:
+    (tmp_path / "net.py").write_text(KEYWORDS)
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 256, (45, 5)).astype(float), np.arange(45) % 3
+    np.savez(tmp_path / "rows.npz", x=x, y=np.array(["a", "b", "c"])[y], id=np.arange(45))
+    scope: dict = {}
+    exec(KEYWORDS, scope)
+    with torch.no_grad():
+        logits = scope["Net"]()(
+            input_ids=torch.as_tensor(x).long(), scale=torch.as_tensor(x[:, :1, None]).float() / 10
+        )["logits"]
+    wanted = nn.functional.cross_entropy(logits, torch.as_tensor(y), reduction="none")
+    options = ("--id", "id", "--model", f"{tmp_path}/net.py:Net", "--solver", solver, "--params", "all")
+    found, _ = losses_of(tmp_path / "rows.npz", *options)
+    assert found == pytest.approx({str(i): float(loss) for i, loss in enumerate(wanted)}, rel=1e-4)
+
+
+def test_a_model_with_more_classes_than_the_data(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(KEYWORDS)
+    x, y = np.random.default_rng(0).integers(0, 256, (45, 5)).astype(float), np.arange(45) % 3
+    np.savez(tmp_path / "rows.npz", x=x, y=np.array(["a", "b", "c"])[y], id=np.arange(45))
+    options = ("--id", "id", "--model", f"{tmp_path}/net.py:Net", "--model-arg", "outputs=5")
+    _, notes = losses_of(tmp_path / "rows.npz", *options)
+    assert "name all 5 in their order with --classes" in notes
+    named, notes = losses_of(tmp_path / "rows.npz", *options, "--classes", "z,a,b,c,y")
+    assert "feature extractor" not in notes
+    assert all(loss > 0 for loss in named.values())
