@@ -45,6 +45,9 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
     if source.media == "image":
         pictures, note = default_pictures(model.module, source, model.spec)
         return pictures, [note]
+    if source.media == "record" and all(column.kind == "number" for column in source.inputs):
+        names = [column.name for column in source.inputs]
+        return _columns, [f"no transform given: the columns in the order {', '.join(names[:12])}, not scaled"]
     if source.media in ("text", "record"):
         what = "texts" if source.media == "text" else "rows of columns"
         raise ModelError(
@@ -52,6 +55,13 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
             "Put a `transform` into the model's file that makes a tensor, or a dict of tensors, of one row.",
         )
     return _numbers, []
+
+
+def _columns(record: Any) -> torch.Tensor:
+    missing = [name for name, value in record.items() if value is None]
+    if missing:
+        raise UnreadableRow(f"{missing[0]} is missing, and the model has no transform that fills it")
+    return torch.tensor(list(record.values()), dtype=torch.float32)
 
 
 def _numbers(sample: Any) -> torch.Tensor:
