@@ -90,6 +90,7 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
             f"{location} is a file; `images:` reads a folder with one folder for each class.",
             "Give the folder, or an .npz file with arrays.",
         )
+    _refuse_boxes(root)
     train, held_out = _splits(root)
     if train is None:
         return ImageFolder(root, root, location, options), None
@@ -98,6 +99,25 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
         return training, None
     asked = DataOptions(classes=tuple(training.classes), name=training.name, evaluation=True)
     return training, ImageFolder(held_out, root, location, asked)
+
+
+def _refuse_boxes(root: Path) -> None:
+    """The layouts of YOLO, Pascal VOC and COCO: pictures beside a folder of boxes or masks."""
+    folders = {child.name.lower(): child for child in _folders(root)}
+    for pictures, boxes, endings in (
+        ("images", "labels", {".txt"}),
+        ("images", "annotations", {".json", ".xml"}),
+        ("jpegimages", "annotations", {".xml"}),
+        ("images", "masks", SUFFIXES),
+    ):
+        if {pictures, boxes} == set(folders) & {pictures, boxes} and any(
+            file.suffix.lower() in endings for file in folders[boxes].rglob("*")
+        ):
+            what = "segmentation" if boxes == "masks" else "object detection"
+            raise DataError(
+                f"{root.as_posix()} holds {folders[pictures].name}/ and {folders[boxes].name}/: this looks like {what}.",
+                labels.SCOPE,
+            )
 
 
 def _splits(root: Path) -> tuple[Path | None, Path | None]:
