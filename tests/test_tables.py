@@ -148,6 +148,7 @@ class TestColumns:
         [
             (["1", "2.5", "-3e2", "", "NA"], "number"),
             (["1,234", "12", "3,456.5"], "number"),
+            (["$1,234.50", "12 %", "€ 3"], "number"),
             (["red", "blue", "red"], "category"),
             (["2024-01-31", "2023-05-01", None], "number"),
             (["31.01.2024", "1.5.2023"], "number"),
@@ -175,6 +176,9 @@ class TestColumns:
         german = [text.replace(",", "_").replace(".", ",").replace("_", ".") for text in english]
         np.testing.assert_allclose(numbers(cells(*english)), wanted, atol=1e-9)
         np.testing.assert_allclose(numbers(cells(*german), comma=True), wanted, atol=1e-9)
+
+    def test_money_of_a_spreadsheet(self) -> None:
+        assert numbers(cells("1.234,50 €", "12 %", "1\xa0234,5"), comma=True).tolist() == [1234.5, 12, 1234.5]
 
     def test_dates_are_days(self) -> None:
         assert numbers(cells("1970-01-02", None)).tolist()[0] == 1

@@ -114,10 +114,8 @@ def _refuse_boxes(root: Path) -> None:
             file.suffix.lower() in endings for file in folders[boxes].rglob("*")
         ):
             what = "segmentation" if boxes == "masks" else "object detection"
-            raise DataError(
-                f"{root.as_posix()} holds {folders[pictures].name}/ and {folders[boxes].name}/: this looks like {what}.",
-                labels.SCOPE,
-            )
+            found = f"{folders[pictures].name}/ and {folders[boxes].name}/"
+            raise DataError(f"{root.as_posix()} holds {found}: this looks like {what}.", labels.SCOPE)
 
 
 def _splits(root: Path) -> tuple[Path | None, Path | None]:
