@@ -191,6 +191,16 @@ class TestInput:
         assert [column.name for column in source.inputs] == ["x"]
         assert any("unnamed 0, user_id left out" in note for note in source.notes)
 
+    def test_numbers_that_count_up_are_left_out(self, tmp_path: Path) -> None:
+        rows = "\n".join(f"{100 + row};{row % 7};{'ab'[row % 2]}" for row in range(40))
+        source, _ = open_source(written(tmp_path / "a.csv", f"Nr;x;label\n{rows}\n"))
+        assert [column.name for column in source.inputs] == ["x"]
+
+    def test_rows_are_shown_as_they_stand_in_the_file(self, tmp_path: Path) -> None:
+        source, _ = open_source(written(tmp_path / "a.csv", "d;n;label\n3.2.2024;1.234,50 €;a\n;2;b\n"))
+        assert source.text(0) == "d=3.2.2024, n=1.234,50 €"
+        assert source.text(1) == "d=-, n=2"
+
     def test_ids_are_keys(self, tmp_path: Path) -> None:
         file = written(tmp_path / "a.csv", "id,x,label\nr1,5,a\nr2,5,b\n")
         source, _ = open_source(file, id="id")
@@ -344,6 +354,8 @@ class TestMessages:
         file = written(tmp_path / "a.csv", "x,sort\n1,a\n2,b\n")
         self.check(file, DataError, "no column is called y, label", "It holds x, sort", "--label sort")
         self.check(file, DataError, "no column 'srot' (--label)", "Did you mean sort?", label="srot")
+        file = written(tmp_path / "e.csv", "x,sort,why\n1,a,so\n2,b,no\n3,a,ok\n4,b,well\n")
+        self.check(file, DataError, "--label sort")
         file = written(tmp_path / "b.csv", "x,label,target\n1,a,b\n2,b,c\n")
         self.check(file, DataError, "label and target could each be the label", "--label")
 

@@ -111,7 +111,8 @@ class TableSource(Source):
             return None
         if self.media == "text":
             return self._cells[self.inputs[0].name][index].as_py()  # type: ignore[no-any-return]
-        told = ((name, f"{v:g}" if isinstance(v, float) else v) for name, v in self._record(index).items())
+        # As it stands in the file: 3.2.2024, not the number of days that the encoders see.
+        told = ((name, texts_of(cells.slice(index, 1))[0]) for name, cells in self._cells.items())
         return ", ".join(f"{name}={'-' if value is None else value}" for name, value in told)
 
     def _typed(self, column: Column) -> list[Any]:
@@ -270,8 +271,21 @@ def _usual_label(table: RawTable, location: str, options: DataOptions) -> str:
         raise DataError(f"{location}: {' and '.join(found)} could each be the label.", "Say which with --label.")
     raise DataError(
         f"{location}: no column is called {', '.join(LABEL_NAMES[:-1])} or {LABEL_NAMES[-1]}.",
-        f"It holds {_listed(there)}. Name the one with the labels: --label {there[-1] if there else 'NAME'}.",
+        f"It holds {_listed(there)}. Name the one with the labels: --label {_like_a_label(table)}.",
     )
+
+
+def _like_a_label(table: RawTable) -> str:
+    """The last column with few different cells, for the hint."""
+    rows = len(table.positions)
+    for name in reversed(table.columns):
+        try:
+            different = len(table.columns[name].unique())
+        except NotImplementedError:  # lists and objects have no equality in Arrow
+            continue
+        if 2 <= different <= max(2, rows // 5):
+            return name
+    return next(reversed(table.columns), "NAME")
 
 
 def _listed(names: list[str]) -> str:
@@ -334,12 +348,19 @@ def _inputs(table: RawTable, label: str, location: str, options: DataOptions) ->
 
 
 def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
-    """Columns called like an id, or without a name, whose cells are all different: an index, no measurement."""
+    """An index, no measurement: whole numbers that count up, or a name that says id and cells that all differ."""
+    import numpy as np
+
     if rows < 2:
         return []
     ids = []
     for column in found:
         name = column.name.lower()
+        if column.kind == "number" and rows >= 20:
+            steps = np.diff(numbers(table.columns[column.name], column.comma))
+            if bool((steps == 1).all()):
+                ids.append(column.name)
+                continue
         if (
             name in ("id", "index", "key", "uuid", "row", "idx")
             or name.endswith(("_id", " id"))
