@@ -4,12 +4,14 @@ Knows how each looks from outside: a head that fits after a permutation of the c
 own features. Says what would mend it; leaves the scan to go on or not to `prepare` and `scan`.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from curate.forward import Forward
 from curate.network import Network
@@ -22,6 +24,7 @@ NEAR = 0.05
 """Below this difference nothing is tried: the head is as good as its features allow."""
 TRIED_ROWS = 256
 
+USUAL_SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 256)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -89,6 +92,7 @@ def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str |
         return (
             f"the inputs do not seem to be prepared as in training: {what}, the model's head is right on {after:.0%} "
             f"of {rows:,} rows instead of {before:.0%}; give the model a `transform` that does so"
+            + (" (for models by name: --model-arg image_size=N)" if "pixels" in what else "")
         )
     if probe - head <= FAR_BELOW:
         return None
@@ -115,7 +119,14 @@ def _better_preparation(network: Network, train: Forward) -> tuple[str, float, f
         return float(sum(right)) / len(rows)
 
     now = accuracy(x)
-    what, best = max(((name, accuracy(batch)) for name, batch in _preparations(x).items()), key=lambda tried: tried[1])
+    tried = [(name, accuracy(batch)) for name, batch in _preparations(x).items()]
+    for side in USUAL_SIDES:
+        if side < max(x.shape[2:]):
+            # A network with a fixed size refuses the others.
+            with contextlib.suppress(RuntimeError, ValueError, AssertionError):
+                resized = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+                tried.append((f"at {side}x{side} pixels", accuracy(resized)))
+    what, best = max(tried, key=lambda one: one[1])
     return (what, now, best, len(rows)) if best - now > max(LEAST_GAIN, 3 / len(rows) ** 0.5) else None
 
 

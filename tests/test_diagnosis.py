@@ -117,6 +117,14 @@ def test_a_missing_normalisation_is_named(trained: Path) -> None:
     assert "normalised with ImageNet's mean and standard deviation" in shown
 
 
+def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
+    code = (trained / "normalised.py").read_text()
+    (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((128, 128)),"))
+    [warning] = report(scan(trained, "large", "trained", "-f", "json"))["warnings"]
+    assert "at 28x28 pixels" in warning or "at 32x32 pixels" in warning
+    assert "image_size=N" in warning
+
+
 def test_weights_of_another_training_are_doubted(trained: Path) -> None:
     torch.manual_seed(1)
     torch.save(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4).state_dict(), trained / "other.pt")

@@ -90,6 +90,18 @@ def only_pictures(asked: Asked) -> None:
         )
 
 
+def image_size(asked: Asked, arguments: dict[str, object], *, kept: bool = False) -> int | None:
+    """``--model-arg image_size=N``, taken out of the model's arguments unless it is one of them (``kept``)."""
+    size = arguments.get("image_size") if kept else arguments.pop("image_size", None)
+    if size is None:
+        return None
+    if not isinstance(size, int) or isinstance(size, bool) or size < 8:
+        raise ModelError(
+            f"{asked.spec}: image_size is {size} (--model-arg).", "Give the pixels of a side, such as image_size=64."
+        )
+    return size
+
+
 def holds(media: str) -> str:
     """What rows are, in a sentence."""
     names = {"image": "pictures", "text": "texts", "features": "rows of numbers", "record": "rows of columns"}

@@ -12,6 +12,7 @@ from curate.sources.families.common import (
     Built,
     building,
     fill,
+    image_size,
     library,
     no_download,
     normalised,
@@ -33,8 +34,11 @@ def build_timm(asked: Asked) -> Built:
         known = timm.list_models()
         raise ModelError(f"timm has no model '{asked.name}'.", did_you_mean(asked.name.lower(), known))
 
+    arguments = dict(asked.arguments)
+    size = image_size(asked, arguments)
+
     def build(outputs: int | None, **options: Any) -> Any:
-        chosen = asked.arguments if outputs is None else {**asked.arguments, "num_classes": outputs}
+        chosen = arguments if outputs is None else {**arguments, "num_classes": outputs}
         with building(asked.spec):
             return timm.create_model(asked.name, **{"pretrained": False, **chosen, **options})
 
@@ -47,7 +51,7 @@ def build_timm(asked: Asked) -> Built:
         _, sha, _ = read_state_dict(str(file))  # refuses a pickle that holds more than tensors
         module = build(None, pretrained=True, pretrained_cfg_overlay={"file": str(file), "hf_hub_id": None, "url": ""})
         notes = [f"timm's pretrained weights, from {file.name}"]
-    transform, said_of_it = _transform(timm, module, asked)
+    transform, said_of_it = _transform(timm, module, asked, size)
     return Built(module, transform, sha, f"timm {timm.__version__} {said_of_it}", [said_of_it, *notes])
 
 
@@ -86,9 +90,11 @@ class _Transform:
         return result
 
 
-def _transform(timm: Any, module: nn.Module, asked: Asked) -> tuple[_Transform, str]:
+def _transform(timm: Any, module: nn.Module, asked: Asked, size: int | None) -> tuple[_Transform, str]:
     with building(asked.spec):
         config = timm.data.resolve_model_data_config(module)
+        if size is not None:
+            config |= {"input_size": (config["input_size"][0], size, size), "crop_pct": 1.0}
         channels = input_channels(module) or config["input_size"][0]  # timm does not count in_chans in
         if channels == 1:  # timm's mean and std are those of colours
             config |= {key: (sum(config[key]) / len(config[key]),) for key in ("mean", "std")}

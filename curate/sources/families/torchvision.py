@@ -1,6 +1,7 @@
 """``torchvision:NAME``: a classifier of torchvision, with the preprocessing of its pretrained weights.
 
-``--model-arg weights=IMAGENET1K_V1`` takes other pretrained weights, and their preprocessing, than the newest.
+``--model-arg weights=IMAGENET1K_V1`` takes other pretrained weights, and their preprocessing, than the newest;
+``--model-arg image_size=64`` is for networks that were fine-tuned on pictures of another size than the preset's.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,17 @@ import torchvision
 from torch import nn
 
 from curate.errors import ModelError
-from curate.sources.families.common import Asked, Built, building, fill, no_download, normalised, only_pictures, side
+from curate.sources.families.common import (
+    Asked,
+    Built,
+    building,
+    fill,
+    image_size,
+    no_download,
+    normalised,
+    only_pictures,
+    side,
+)
 from curate.sources.families.common import picture as as_picture
 from curate.sources.weights import read_state_dict
 from curate.specs import did_you_mean
@@ -23,7 +34,8 @@ def build_torchvision(asked: Asked) -> Built:
     name = _known(asked.name)
     arguments = dict(asked.arguments)
     weights = _weights(name, arguments.pop("weights", "DEFAULT"))
-    preset = weights.transforms()
+    size = image_size(asked, arguments, kept=name.startswith("vit_"))
+    preset = weights.transforms() if size is None else weights.transforms(crop_size=size, resize_size=size)
     notes = [_preprocessing(name, preset)]
 
     def build(outputs: int | None) -> nn.Module:
