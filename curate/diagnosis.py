@@ -7,6 +7,7 @@ own features. Says what would mend it; leaves the scan to go on or not to `prepa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,21 +46,31 @@ def other_order(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Class
     """The permutation of the classes under which ``logits`` ``[n C]`` fit ``labels`` ``[n]``, if one is clearly better.
 
     Label noise cannot mimic it as long as most rows of a class are labelled right. The gain must be over
-    ``LEAST_GAIN`` and over 3/√n, which the best of all permutations reaches by chance on few rows.
+    ``LEAST_GAIN``, and the best order must beat by 3/√n what the best one wins on labels dealt out at random: with
+    many classes and few rows that is not little.
     """
-    from scipy.optimize import linear_sum_assignment  # scikit-learn brings it
-
     n, count = logits.shape
     if n == 0 or count != len(classes):
         return None
-    table = torch.bincount(logits.argmax(1) * count + labels, minlength=count * count).view(count, count)
-    outputs, given = linear_sum_assignment(table.numpy(), maximize=True)
-    before, after = float(table.trace()) / n, float(table[outputs, given].sum()) / n
-    if after - before <= max(LEAST_GAIN, 3 / n**0.5):
+    predicted = logits.argmax(1)
+    outputs, given, after = _best_order(predicted, labels, count)
+    before = float((predicted == labels).double().mean())
+    dealt = labels[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    by_chance = _best_order(predicted, dealt, count)[2]
+    if after - before <= max(LEAST_GAIN, 3 / n**0.5) or after - by_chance <= 3 / n**0.5:
         return None
     # Classes that no row predicts keep their own place where it is free.
     place = dict(zip(outputs.tolist(), given.tolist(), strict=True))
     return ClassOrder(tuple(classes[place[output]] for output in range(count)), before, after)
+
+
+def _best_order(predicted: Tensor, labels: Tensor, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(outputs, the class that each stands for, accuracy) of the best permutation."""
+    from scipy.optimize import linear_sum_assignment  # scikit-learn brings it
+
+    table = torch.bincount(predicted * count + labels, minlength=count * count).view(count, count).numpy()
+    outputs, given = linear_sum_assignment(table, maximize=True)
+    return outputs, given, float(table[outputs, given].sum()) / len(labels)
 
 
 def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str | None:

@@ -52,7 +52,8 @@ def fit_softmax(
 ) -> SoftmaxHead:
     """Minimum of the mean cross-entropy + ½ Σ penalty w², by damped Newton steps.
 
-    ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights. Raises `NumericalError`
+    ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights (in float32 not below its
+    digits). Raises `NumericalError`
     where it is not reached.
     """
     weights = x.new_zeros(classes, x.shape[1]) if start is None else start.to(x).clone()
@@ -62,6 +63,8 @@ def fit_softmax(
         loss = F.cross_entropy(x @ w.T, labels, reduction="sum") / len(x)
         return float(loss + 0.5 * (penalty * w * w).sum())
 
+    epsilon = torch.finfo(x.dtype).eps
+    tolerance = max(tolerance, 64 * epsilon)
     scale = float(((1 / classes - targets).T @ x / len(x)).abs().max())
     now = value(weights)
     for _ in range(steps):
@@ -73,7 +76,8 @@ def fit_softmax(
         direction = solver.prepare(HeadCurvature(x, p, penalty), 0.0).solve(gradient.flatten()[None]).rows
         direction = direction.view_as(weights)
         step, slope = 1.0, float((gradient * direction).sum())
-        while step > 1e-6 and value(weights - step * direction) > now - 1e-4 * step * slope + 1e-12 * abs(now):
+        rounding = 8 * epsilon * abs(now)  # close to the optimum the loss tells two steps apart no more
+        while step > 1e-6 and value(weights - step * direction) > now - 1e-4 * step * slope + rounding:
             step /= 2
         if step <= 1e-6:
             # No descent left in this precision: the optimum, as far as its digits go.

@@ -178,7 +178,7 @@ def test_json_is_stable_and_finite(report: Report):
     assert told["passed"] is False
     assert told["run"]["gate"] == {"fail_on": ["error"]}
     assert told["mislabeled"][1]["key"] == HOSTILE  # programs get the key itself
-    assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4}
+    assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4, "text": None}
     assert "NaN" not in text
     assert "Infinity" not in text
     assert REPORTS["json"]().render(report) == text

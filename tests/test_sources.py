@@ -238,11 +238,11 @@ class TestMessages:
         self.check(str(pets.parent / "pest"), DataError, "There is no", "Did you mean", "pets")
 
     def test_unknown_kind(self) -> None:
-        self.check("imges:pets", UsageError, "'imges'", "images, arrays, sklearn", "Did you mean images")
+        self.check("imges:pets", UsageError, "'imges'", "images, arrays, table, hf, sklearn", "Did you mean images")
 
     def test_unknown_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("x,y\n")
-        self.check(str(tmp_path / "a.csv"), DataError, "'.csv'", "images, arrays, sklearn")
+        (tmp_path / "a.xlsx").write_text("x,y\n")
+        self.check(str(tmp_path / "a.xlsx"), DataError, "'.xlsx'", ".csv, .parquet, .jsonl or .npz")
 
     def test_nothing_given(self) -> None:
         self.check(" ", UsageError, "empty")
@@ -300,7 +300,7 @@ class TestMessages:
 
     def test_numbers_that_are_all_different(self, tmp_path: Path) -> None:
         file = npz(tmp_path / "a.npz", x=np.eye(30), y=np.arange(30))
-        self.check(file, DataError, "a label of its own")
+        self.check(file, DataError, "30 different labels on 30 rows: these are no classes")
 
     @pytest.mark.parametrize(
         ("y", "word"),

@@ -120,7 +120,7 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
     if types.is_temporal(cells.type):
         cells = compute.divide(cells.cast(pyarrow.timestamp("ms")).cast(pyarrow.int64()), 86_400_000.0)
     if not (types.is_string(cells.type) or types.is_large_string(cells.type)):
-        return np.asarray(cells.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return _finite(cells.cast(pyarrow.float64(), safe=False))
     texts = compute.utf8_trim_whitespace(cells.cast(pyarrow.string()))
     if comma:
         grouped = compute.match_substring_regex(texts, _GROUPED_POINT)
@@ -132,15 +132,20 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
     missing = compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING))
     texts = compute.if_else(missing, None, texts)
     try:
-        values = texts.cast(pyarrow.float64())
+        return _finite(texts.cast(pyarrow.float64()))
     except pyarrow.ArrowInvalid:  # some cell is none: one by one
         found = [_number(text) for text in texts.to_pylist()]
         if all(np.isnan(found)) and (days := dates(cells)) is not None:
             return days
         return np.array(found, dtype=np.float64)
-    result = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
-    result[~np.isfinite(result)] = np.nan
-    return result
+
+
+def _finite(cells: "pyarrow.ChunkedArray") -> "Array":
+    import numpy as np
+
+    values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
 
 
 def _number(text: str | None) -> float:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COMPONENTS = 256
 """Dimensions of an encoded text."""
+MOST_TERMS = 100_000
+"""Words, and as many parts of words, that a text is counted by at most."""
 MOST_CATEGORIES = 100
 """Categories of a column that get a column each; rarer ones share one."""
 FARTHEST = 8.0
@@ -138,13 +140,15 @@ def _readable(source: Source, index: int) -> str:
 def _fit_text(texts: list[str], seed: int, name: str) -> Any:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import Normalizer
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.preprocessing import FunctionTransformer, Normalizer
 
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(texts) > 100 else 1, max_features=100_000,
-        strip_accents="unicode", dtype=np.float64,
-    )  # fmt: skip
+    settings = {"sublinear_tf": True, "min_df": 2 if len(texts) > 100 else 1, "strip_accents": "unicode"}
+    # Words carry the topic of long texts; parts of words stand for spelling, endings and tongues without spaces.
+    vectorizer = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS, **settings),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), max_features=MOST_TERMS, **settings),
+    )
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError as error:
@@ -152,16 +156,12 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
             f"The texts of '{name}' hold no words to learn from.", "Name another column with --input."
         ) from error
     if counts.shape[1] <= COMPONENTS:
-        return make_pipeline(vectorizer, _Dense())
+        return make_pipeline(vectorizer, FunctionTransformer(_dense, accept_sparse=True))
     components = min(COMPONENTS, counts.shape[0] - 1, counts.shape[1] - 1)
     svd = TruncatedSVD(components, n_iter=7, random_state=seed).fit(counts)
     return make_pipeline(vectorizer, svd, Normalizer())
 
 
-class _Dense:
-    def fit(self, rows: Any, y: Any = None) -> "_Dense":
-        return self
-
-    def transform(self, rows: Any) -> "Array":
-        dense: Array = rows.toarray()
-        return dense
+def _dense(rows: Any) -> "Array":
+    dense: Array = rows.toarray()
+    return dense
