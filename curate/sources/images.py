@@ -100,6 +100,16 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
     return training, ImageFolder(held_out, root, location, asked)
 
 
+def layout(root: Path) -> tuple[Path | None, Path | None, int]:
+    """(training, evaluation, classes): the folders of class folders as ``open_images`` takes ``root``; (None, None, 0)
+    where it holds none."""
+    train, held_out = _splits(root)
+    folder = train or root
+    if not _holds_classes(folder):
+        return None, None, 0
+    return folder, held_out, sum(_holds_images(child) for child in _folders(folder))
+
+
 def _splits(root: Path) -> tuple[Path | None, Path | None]:
     """train/ and the first of val, valid, test that holds class folders; (None, None) where these are classes.
 

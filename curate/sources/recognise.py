@@ -61,21 +61,21 @@ def recognise(state: Mapping[str, torch.Tensor]) -> Recognised | None:
 
 def _fits(name: str, wanted: Shapes, there: Shapes) -> Recognised | None:
     head = [tensor for tensor, shape in wanted.items() if shape and shape[0] == OUTPUTS]
-    rest = [tensor for tensor in wanted if tensor not in head]
-    anchor = rest[0]
+    places = {tensor.split(".")[0] for tensor in head}
+    body = [tensor for tensor in wanted if tensor.split(".")[0] not in places]
+    anchor = body[0]
     for prefix in [other.removesuffix(anchor) for other in there if other == anchor or other.endswith("." + anchor)]:
         own = {other.removeprefix(prefix): shape for other, shape in there.items() if other.startswith(prefix)}
-        if any(own.get(tensor) != wanted[tensor] for tensor in rest):
+        if any(own.get(tensor) != wanted[tensor] for tensor in body):
             continue
-        beside = [tensor for tensor in own if tensor not in wanted]
-        whole = all(tensor in own and own[tensor][1:] == wanted[tensor][1:] for tensor in head)
-        outputs = {own[tensor][0] for tensor in head} if whole else set()
-        if len(outputs) == 1 and not beside:
+        outputs = {own[tensor][0] for tensor in head if own.get(tensor)}
+        # The whole network, but for the number of rows of what has a row for each output.
+        fitted = {**wanted, **{tensor: (*outputs, *wanted[tensor][1:]) for tensor in head}}
+        if len(outputs) == 1 and own == fitted:
             return Recognised(name, outputs.pop(), prefix)
-        other_head = tuple(sorted(tensor for tensor in own if tensor not in rest))
-        places = {tensor.split(".")[0] for tensor in head}
+        other_head = sorted(own.keys() - set(body))
         if all(tensor.split(".")[0] in places for tensor in other_head):
-            return Recognised(name, None, prefix, other_head)
+            return Recognised(name, None, prefix, tuple(other_head))
     return None
 
 
