@@ -15,6 +15,7 @@ from curate.config import FoundSettings, ScanSettings, find_settings
 from curate.environment import add_database, add_devices, add_versions
 
 if TYPE_CHECKING:
+    from curate.network import Network
     from curate.prepare import Loaded, Opened
     from curate.sources import Source
 
@@ -153,18 +154,16 @@ class _Steps:
             ("read", f"{len(rows):,} rows" + (f", {len(rows.unreadable)} unreadable" if rows.unreadable else ""))
         )
         facts.append(("input", f"{_shape(x)} {str(x.dtype).removeprefix('torch.')} on {x.device}"))
-        values = x.double().cpu()
+        values = x.cpu().double()  # some accelerators have no float64
         facts.append(
             ("values", f"{float(values.min()):.4g} to {float(values.max()):.4g}, mean {float(values.mean()):.4g}")
         )
         if data.network is not None:
             assert rows.logits is not None
-            head = data.network.head
-            name = data.network.head_name or "the model itself"
             begun = time.monotonic()
-            data.network(x)
+            data.network(x)[1].cpu()  # an accelerator answers before it is done
             facts.append(("batch", f"{time.monotonic() - begun:.3f} s for {len(x)} rows through the model"))
-            facts.append(("head", f"{name}: {head.in_features} features to {head.out_features} outputs"))
+            facts.append(("head", _head(data.network)))
             facts.append(("output", f"{_shape(rows.logits[: len(x)])} {str(rows.logits.dtype).removeprefix('torch.')}"))
             if data.network.own_classes:
                 right = int((rows.logits.argmax(1) == rows.labels).sum())
@@ -212,6 +211,13 @@ def _weights(settings: ScanSettings, sha256: str | None) -> str:
         return "none given: is the model trained?"
     where = settings.weights[0] if settings.weights else "the library's own"
     return f"{where}, sha256 {sha256[:12]}"
+
+
+def _head(network: "Network") -> str:
+    if network.head is None:
+        return "none: the outputs are features"
+    name = network.head_name or "the model itself"
+    return f"{name}: {network.head.in_features} features to {network.head.out_features} outputs"
 
 
 def _shape(tensor: "Any") -> str:

@@ -23,6 +23,8 @@ class Heads:
     probe: SoftmaxHead
     probe_influence: HeadInfluence
     own_influence: HeadInfluence | None
+    damping: float | None = None
+    """λ at the model's own head, for the parameters as the model has them; None without one."""
 
     @property
     def influence(self) -> HeadInfluence:
@@ -63,11 +65,13 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     if data.network is None or not data.network.own_classes:
         return Heads(head, probe, None)
     assert train.logits is not None
-    own_x = with_ones(train.features, data.network.head)
+    own_x = with_ones(train.features, data.network.own_head)
     probabilities = train.logits.softmax(1).to(own_x)
     damping = _head_damping(own_x, probabilities) if damping is None else damping
-    own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), damping, dtype=own_x.dtype))
-    return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group))
+    # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
+    penalty = 2 * damping if data.network.one_output else damping
+    own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype))
+    return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group), damping)
 
 
 def doubts(data: Data, heads: Heads) -> str | None:

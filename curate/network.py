@@ -1,40 +1,53 @@
 """A loaded network as the scan sees it: inputs to features and logits, split at the last linear layer.
 
-Knows how to find that layer and how to read the outputs people return (tensor, tuple, dict, ``.logits``; logits,
-probabilities or log-probabilities). Leaves data to `forward` and derivatives to `curvature`.
-The module is never changed: hooks come off again, and nothing but its mode was set by the loader.
+Knows how to find that layer. Leaves the meaning of the outputs to `outputs`, data to `forward` and derivatives to
+`curvature`. The module is never changed: hooks come off again, and nothing but its mode was set by the loader.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from curate.errors import ModelError, NumericalError
+from curate.outputs import matrix, matrix_of, read_outputs, two
+
+Calls = list[tuple[str, nn.Linear, Tensor]]
 
 
 @dataclass(frozen=True)
 class Network:
-    """``head`` is the last linear layer: its inputs are the features, its outputs the logits."""
+    """``head`` is the last linear layer: its inputs are the features, its outputs the logits.
+
+    Without one (None) the outputs themselves are the features, of a network that gives embeddings.
+    """
 
     module: nn.Module
-    head: nn.Linear
-    head_name: str
+    head: nn.Linear | None
+    head_name: str | None
     logits_of: Callable[[object], Tensor]
     """From the module's output to logits; only their differences within a row mean anything."""
     own_classes: bool
     """Whether the outputs are the data set's classes; else the network serves as a feature extractor."""
     notes: tuple[str, ...] = ()
+    one_output: bool = False
+    """One output stands for two classes: logits are (-z/2, z/2)."""
+    reading: str = "logits"
+    """What the outputs were taken for."""
 
     @property
-    def device(self) -> torch.device:
-        return self.head.weight.device
+    def own_head(self) -> nn.Linear:
+        """The head of a network whose outputs are the classes: it always has one."""
+        assert self.head is not None
+        return self.head
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[b d]`` and logits ``[b C]``."""
+        if self.head is None:
+            logits = self.logits_of(self.module(x))
+            return logits, logits
         caught: list[Tensor] = []
         hook = self.head.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
         try:
@@ -47,34 +60,12 @@ class Network:
 @torch.no_grad()
 def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None) -> Network:
     """Runs one small batch through ``module`` and finds its head. Raises `ModelError` where it cannot."""
-    calls: list[tuple[str, nn.Linear, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda _, args, out, name=name, layer=layer: calls.append((name, layer, out)))
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear)
-    ]
-    try:
-        raw = module(sample)
-    except Exception as error:
-        raise ModelError(
-            f"the model failed on a batch of shape {tuple(sample.shape)}: {first_line(error)}",
-            "Does its `transform` give what the network takes? --debug shows the traceback.",
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    output = _tensor_of(raw)
-    if output.ndim != 2 or len(output) != len(sample):
-        raise ModelError(
-            f"the model returned {tuple(output.shape)} for {len(sample)} rows; one row of logits each was expected",
-            "curate reads single-label classifiers.",
-        )
+    raw, calls = _run(module, sample)
+    output = matrix_of(raw, len(sample))
     if not bool(torch.isfinite(output).all()):
         raise NumericalError(
             "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
         )
-    notes: list[str] = []
-    logits_of = _reader(output, notes)
     fitting = [(name, layer, out) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
     if head_name is not None:
         fitting = [call for call in fitting if call[0] == head_name]
@@ -83,43 +74,73 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
             raise ModelError(
                 f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
             )
+    if head_name is None:
+        fitting = fitting[-1:] if _gives(fitting, output) else _feeding(module, sample, fitting, output)
+    last = fitting[-1][2] if fitting and fitting[-1][2].shape == output.shape else None
+    read = read_outputs(output, classes, last)
+    outputs = 2 if read.one_output else output.shape[1]
+    notes = list(read.notes)
+    if outputs != classes:
+        notes.append(_other_number(outputs, classes))
     if not fitting:
-        raise ModelError("the model has no linear layer that gives a row of outputs each", "Name its head with --head.")
-    name, layer, out = fitting[-1]
-    same = out.shape == output.shape and torch.allclose(out.softmax(1), logits_of(raw).softmax(1), atol=1e-4)
-    own = output.shape[1] == classes and same
-    if output.shape[1] != classes:
-        notes.append(
-            f"the model has {output.shape[1]} outputs for {classes} classes: it serves as a feature extractor "
-            "for the probe"
-        )
-    elif not same:
+        notes.append("no linear layer gives the outputs: they are the features, for the probe")
+        return Network(module, None, None, matrix, False, tuple(notes))
+    same = last is not None and torch.allclose(
+        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).softmax(1), atol=1e-4
+    )
+    name, layer, _ = fitting[-1]
+    if outputs == classes and not same:
         notes.append(f"the outputs are not those of {name}: it serves as a feature extractor for the probe")
-    return Network(module, layer, name, logits_of, own, tuple(notes))
+    own = outputs == classes and same
+    return Network(module, layer, name, read.logits_of, own, tuple(notes), read.one_output, read.reading)
+
+
+def _gives(fitting: Calls, output: Tensor) -> bool:
+    return bool(fitting) and fitting[-1][2].shape == output.shape and torch.allclose(fitting[-1][2], output, atol=1e-5)
+
+
+def _feeding(module: nn.Module, sample: Tensor, fitting: Calls, output: Tensor) -> Calls:
+    """The last call whose result the outputs depend on, if there is one: a pooler beside the way out is no head."""
+    for call in reversed(fitting):
+        hook = call[1].register_forward_hook(
+            lambda _, __, out: torch.linspace(-1, 1, out.shape[-1]).to(out).expand_as(out)
+        )
+        try:
+            changed = not torch.equal(matrix_of(module(sample), len(sample)), output)
+        finally:
+            hook.remove()
+        if changed:
+            return [call]
+    return []
+
+
+def _run(module: nn.Module, sample: Tensor) -> tuple[object, Calls]:
+    """What ``module`` returns for ``sample``, and the outputs of its linear layers in the order of the calls."""
+    calls: Calls = []
+    hooks = [
+        layer.register_forward_hook(lambda _, args, out, name=name, layer=layer: calls.append((name, layer, out)))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        return module(sample), calls
+    except Exception as error:
+        raise ModelError(
+            f"the model failed on a batch of shape {tuple(sample.shape)}: {first_line(error)}",
+            "Does its `transform` give what the network takes? --debug shows the traceback.",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _other_number(outputs: int, classes: int) -> str:
+    note = f"the model has {outputs} outputs for {classes} classes: it serves as a feature extractor for the probe"
+    if outputs > classes:
+        note += f" (if the classes are among its outputs, name all {outputs} in their order with --classes)"
+    return note
 
 
 def first_line(error: BaseException) -> str:
     """An exception as one line for an error message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _tensor_of(output: Any) -> Tensor:
-    for candidate in (output, getattr(output, "logits", None)):
-        if isinstance(candidate, Tensor):
-            return candidate
-    if isinstance(output, dict) and isinstance(output.get("logits"), Tensor):
-        return output["logits"]  # type: ignore[no-any-return]
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    raise ModelError(
-        f"the model returned a {type(output).__name__} without logits",
-        "Return a tensor, a tuple that starts with it, or a dict or object with `logits`.",
-    )
-
-
-def _reader(output: Tensor, notes: list[str]) -> Callable[[object], Tensor]:
-    sums = output.sum(1)
-    if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        notes.append("the outputs are probabilities: their logarithm is taken as logits")
-        return lambda raw: _tensor_of(raw).clamp_min(1e-12).log()
-    return _tensor_of

@@ -17,6 +17,7 @@ from curate.network import Network, inspect_network
 from curate.progress import Progress
 from curate.sources import Source, open_source
 from curate.sources.encoding import encode_sources
+from curate.sources.keywords import called_as
 from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
@@ -24,6 +25,8 @@ from curate.versions import versions
 
 MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+SAMPLE_ROWS = 32
+"""Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,9 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     if settings.model is not None:
         weights = settings.weights[0] if settings.weights else None
         model = load_model(
-            settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint
-        )
+            settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint,
+            media=train.media, classes=train.classes, ordered=settings.classes is not None,
+        )  # fmt: skip
     else:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
@@ -139,20 +143,16 @@ class Data:
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     network, cache = None, None
     if loaded.model is not None:
-        network = inspect_network(
-            loaded.model.module.to(loaded.device), _sample(loaded), len(loaded.train.classes), settings.head
-        )
+        sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
+        module = called_as(loaded.model.module.to(loaded.device), loaded.transform)
+        network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
         _refuse_parameters(settings, network)
         if settings.cache:
-            identity: tuple[str | None, ...] = (
-                loaded.model.source_sha256,
-                loaded.model.weights_sha256,
-                network.head_name,
-                str(loaded.device),
-            )
-            if loaded.train.ready:  # the model's transform is not applied: other numbers for the same content
-                identity = (*identity, "ready")
-            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*identity, sorted(versions().items()))))
+            model = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, network.reading)
+            # The notes say how pictures were resized, which depends on the whole data set.
+            # Rows that the data set itself made tensors of do not go through the transform.
+            identity = (*model, loaded.notes, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            cache = ForwardCache(Path(settings.db).parent / "cache", repr(identity))
     sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
     train, evaluation = (
         None
@@ -206,17 +206,19 @@ def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
         )
 
 
-def _sample(loaded: Loaded) -> torch.Tensor:
-    """Two readable rows, to look at what the network returns."""
+def _sample(loaded: Loaded, count: int) -> torch.Tensor:
+    """Up to ``count`` readable rows from all over the data, to look at what the network takes and returns."""
     values: list[torch.Tensor] = []
-    for index in range(len(loaded.train)):
+    total = len(loaded.train)
+    spread = range(0, total, max(1, total // count))
+    for index in dict.fromkeys([*spread, *range(total)]):
         try:
             value = loaded.transform(loaded.train.read(index).decode())
         except UnreadableRow:
             continue
         if not values or value.shape == values[0].shape:
             values.append(value)
-        if len(values) == 2:
+        if len(values) == count:
             break
     if not values:
         raise NothingScanned(f"{loaded.train.location}: no row could be read", "Nothing was scanned.")

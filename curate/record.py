@@ -192,7 +192,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
         solver="exact" if head.exact else "class-block",
         curvature="ggn",
         parameters=heads.name,
-        damping=float(head.curvature.penalty[0]),
+        damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
         detail={"mean_leverage": heads.influence.scores.mean_leverage},
     )
     deep = influence.deep
@@ -226,7 +226,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             solver="exact" if head.exact else "cg",
             curvature="ggn",
             parameters=heads.name,
-            damping=float(head.curvature.penalty[0]),
+            damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
             residual=influence.head_residual,
             seconds=influence.seconds if deep is None else None,
             detail={"evaluation_rows": influence.head_rows},

@@ -13,7 +13,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
-from curate.specs import did_you_mean, near_path, split_code, split_kind
+from curate.specs import did_you_mean, near_path, split_code, split_kind, split_model
 
 _NOT_FROM_STRANGERS = {
     "model": "names Python code",
@@ -67,6 +67,11 @@ class Layer:
             placed = kind in _PATH_KINDS or (kind == "hf" and (self.base / location).exists())
             return f"{kind}:{self._path(location)}" if placed else value
         if option.place == "code":
+            family, name = split_model(value)
+            if family is not None:
+                # A folder or an id: only what is there, or can be nothing else, is a path.
+                local = name.startswith(".") or (self.base / name).is_dir()
+                return f"{family}:{self._path(name)}" if family == "hf" and local else value
             return self._code(value)
         if option.place == "format":
             kind, colon, file = value.partition(":")

@@ -1,4 +1,4 @@
-"""How a spec is taken apart: ``kind:location`` for data, ``file.py:name`` or ``pkg.mod:name`` for Python code.
+"""How a spec is taken apart: ``kind:location`` for data, ``file.py:name`` and ``family:NAME`` for models.
 
 Knows the grammar only, and only the standard library: what a kind means is left to ``curate.sources``,
 what a file may name to ``curate.config``.
@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+
+MODEL_FAMILIES = ("torchvision", "timm", "hf")
+"""Libraries whose models are named ``family:NAME``; everything else before a colon is Python code."""
 
 # Two signs at least: `C:\data` is a drive, not a kind.
 _KIND = re.compile(r"^([A-Za-z][A-Za-z0-9_+.-]+):(.*)$", re.DOTALL)
@@ -19,6 +22,12 @@ def split_kind(spec: str) -> tuple[str | None, str]:
     if found is None or "/" in found[1] or "\\" in found[1]:
         return None, spec
     return found[1], found[2]
+
+
+def split_model(spec: str) -> tuple[str | None, str]:
+    """``"timm:resnet18"`` -> ``("timm", "resnet18")``; Python code -> ``(None, as given)``, for ``split_code``."""
+    family, colon, name = spec.partition(":")
+    return (family, name) if colon and family in MODEL_FAMILIES else (None, spec)
 
 
 def split_code(spec: str) -> tuple[str, str | None]:

@@ -1,6 +1,5 @@
 """`curate init` through its real entry point: what it writes for each kind of folder, and that a scan takes it."""
 
-import importlib.util
 import os
 import re
 import tomllib
@@ -24,9 +23,6 @@ from curate.init.code import find_makers
 from curate.init.found import Found
 from curate.init.text import DEFAULTS, EXAMPLES, OTHER_WORDS, file_text, toml
 from curate.settings_types import OPTIONS
-
-BY_NAME = importlib.util.find_spec("curate.sources.families") is not None
-"""Whether this version loads torchvision's models by their name."""
 
 NET = """
 import torch
@@ -393,18 +389,12 @@ def test_a_checkpoint_of_a_known_network(here: Path) -> None:
     state = torchvision.models.resnet18(weights=None, num_classes=5).state_dict()
     lightning = {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}
     torch.save(lightning, here / "photos" / "epoch=3.ckpt")
-    result = init("photos", status=0 if BY_NAME else 2)
+    result = init("photos")
     text = (here / "photos" / "curate.toml").read_text()
-    assert (
-        'guessed  model = "torchvision:resnet18"' in result.stdout or 'off      model = "torchvision' in result.stdout
-    )
+    assert 'guessed  model = "torchvision:resnet18"' in result.stdout
     assert "5 outputs. Pictures are prepared as torchvision does" in " ".join(text.replace("\n# ", " ").split())
-    if BY_NAME:
-        assert written(here / "photos") == {"train": ".", "model": "torchvision:resnet18", "weights": "epoch=3.ckpt"}
-        scanned("photos", "10 training rows in 5 classes", "--params", "head")
-    else:
-        assert '# model = "torchvision:resnet18"' in text
-        assert '# weights = "epoch=3.ckpt"' in text
+    assert written(here / "photos") == {"train": ".", "model": "torchvision:resnet18", "weights": "epoch=3.ckpt"}
+    scanned("photos", "10 training rows in 5 classes", "--params", "head")
 
 
 def test_a_known_body_with_another_head(here: Path) -> None:

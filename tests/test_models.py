@@ -276,14 +276,6 @@ class TestTransform:
         with pytest.raises(ModelError, match=r"no model says what to see.*\n.*--model file.py:factory"):
             make_transform(None, open_source(str(folder))[0])
 
-    def test_pictures_of_two_sizes(self, folder: Path) -> None:
-        Image.new("RGB", (5, 3)).save(folder / "b" / "1.png")
-        source, _ = open_source(str(folder))
-        transform, _ = make_transform(model_of(nn.Conv2d(1, 1, 1)), source)
-        transform(source.read(0).decode())
-        with pytest.raises(ModelError, match=r"differ in size \(4x3, 5x3\)"):
-            transform(source.read(1).decode())
-
     def test_channels_that_no_picture_has(self, folder: Path) -> None:
         with pytest.raises(ModelError, match="takes 4 channels"):
             make_transform(model_of(nn.Conv2d(4, 1, 1)), open_source(str(folder))[0])

@@ -264,6 +264,21 @@ class TestMessages:
         self.check(str(pets), DataError, "'dog'", "dog/1.PNG", "--classes", classes=["cat", "bird"])
         self.check(str(pets), DataError, "Did you mean dogs?", classes=["cat", "dogs"])
 
+    @pytest.mark.parametrize(
+        ("folders", "word"),
+        [
+            (("images/1.png", "labels/1.txt"), "object detection"),
+            (("JPEGImages/1.png", "Annotations/1.xml"), "object detection"),
+            (("images/train/1.png", "annotations/all.json"), "object detection"),
+            (("images/1.png", "masks/1.png"), "segmentation"),
+        ],
+    )
+    def test_boxes_and_masks(self, tmp_path: Path, folders: tuple[str, str], word: str) -> None:
+        for name in folders:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"x")
+        self.check(str(tmp_path), DataError, word, "single-label classification")
+
     def test_class_named_twice(self, pets: Path) -> None:
         self.check(str(pets), UsageError, "'cat' twice", classes=["cat", "dog", "cat"])
 

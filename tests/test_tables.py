@@ -42,7 +42,7 @@ class TestCsv:
         assert source.read(0).decode() == {"age": 31.0, "city": "Rome"}
         assert source.read(2).decode() == {"age": None, "city": "Rome"}
         assert source.read(3).decode() == {"age": 28.0, "city": None}
-        assert source.text(3) == "age 28, city -"
+        assert source.text(3) == "age=28, city=-"
 
     @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
     def test_delimiters_are_found(self, tmp_path: Path, delimiter: str) -> None:
@@ -148,6 +148,7 @@ class TestColumns:
         [
             (["1", "2.5", "-3e2", "", "NA"], "number"),
             (["1,234", "12", "3,456.5"], "number"),
+            (["$1,234.50", "12 %", "€ 3"], "number"),
             (["red", "blue", "red"], "category"),
             (["2024-01-31", "2023-05-01", None], "number"),
             (["31.01.2024", "1.5.2023"], "number"),
@@ -175,6 +176,9 @@ class TestColumns:
         german = [text.replace(",", "_").replace(".", ",").replace("_", ".") for text in english]
         np.testing.assert_allclose(numbers(cells(*english)), wanted, atol=1e-9)
         np.testing.assert_allclose(numbers(cells(*german), comma=True), wanted, atol=1e-9)
+
+    def test_money_of_a_spreadsheet(self) -> None:
+        assert numbers(cells("1.234,50 €", "12 %", "1\xa0234,5"), comma=True).tolist() == [1234.5, 12, 1234.5]
 
     def test_dates_are_days(self) -> None:
         assert numbers(cells("1970-01-02", None)).tolist()[0] == 1
@@ -286,7 +290,7 @@ def test_a_scan_of_a_table_finds_flips_and_shows_the_rows(flipped: Path, monkeyp
         [("yes", "no"), ("no", "yes")],
         [("no", "yes"), ("yes", "no")],
     )
-    assert report["mislabeled"][0]["text"].startswith("a ")
+    assert report["mislabeled"][0]["text"].startswith("a=")
     assert "encoded with scikit-learn: numbers standardised" in " ".join(report["notes"])
 
 
@@ -397,3 +401,41 @@ class TestMessages:
         train, _ = open_source(written(tmp_path / "c.csv", "x,z,label\n1,2,a\n2,3,b\n"))
         file = written(tmp_path / "d.csv", "x,label\n1,a\n")
         self.check(file, DataError, "no column 'z'", like=train, classes=["a", "b"], evaluation=True)
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    net = nn.Linear(2, 2)
+    net.weight.data = torch.tensor([[0.0, 0.0], [4.0, -4.0]])
+    net.bias.data = torch.zeros(2)
+    return net
+"""
+
+
+def test_a_model_takes_the_columns_of_numbers_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 2)).round(3)
+    lines = [f"{a},{'ab'[int(a > b)]},{b}" for a, b in x]
+    written(tmp_path / "a.csv", "\n".join(["u,label,v", *lines, ",a,1"]))
+    written(tmp_path / "m.py", MODEL)
+    result = CliRunner().invoke(main, ["scan", "a.csv", "--model", "m.py:build", "-f", "json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["accuracy_head"] == 1
+    assert any("in the order u, v" in note for note in report["notes"])
+    assert [row["why"] for row in report["others"]] == [
+        "it cannot be read: u is missing, and the model has no transform that fills it"
+    ]
+
+
+def test_a_model_without_transform_cannot_take_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "a.csv", ROWS)
+    written(tmp_path / "m.py", MODEL)
+    result = CliRunner().invoke(main, ["scan", "a.csv", "--model", "m.py:build"])
+    assert result.exit_code == 2
+    assert "a.csv holds rows of columns, and m.py:build has no transform" in result.output

@@ -23,9 +23,7 @@ TRAIN_HELP = "The data: a folder of class folders, a table, an .npz file."
 
 @click.command()
 @click.argument("folder", required=False, default=".", metavar="[FOLDER]")
-@click.option(
-    "--model", metavar="FILE.py:NAME|PKG.MOD:NAME", help="What makes the model.  [found by reading the files]"
-)
+@click.option("--model", metavar="SPEC", help="What makes the model, as for scan.  [found by reading the files]")
 @click.option("--weights", metavar="FILE", help="Trained weights.  [the best or newest checkpoint]")
 @click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on.  [found by their name]")
 @click.option("--label", metavar="NAME", help="The column or array with the labels.  [a usual name, else a guess]")

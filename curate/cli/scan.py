@@ -86,8 +86,9 @@ data_options = _options(
 model_options = _options(
     click.option(
         "--model",
-        metavar="FILE.py:NAME|PKG.MOD:NAME",
-        help="What makes the model. Without one, the inputs are features.",
+        metavar="FILE.py:NAME|PKG.MOD:NAME|FAMILY:NAME",
+        help="What makes the model: your code, or torchvision:NAME, timm:NAME, hf:ID-OR-FOLDER. "
+        "Without one, the inputs are features.",
     ),
     click.option(
         "--model-arg", "model_args", metavar="NAME=VALUE", multiple=True, help="An argument for it; repeat for more."

@@ -56,6 +56,8 @@ class Objective:
     """A network's logits as a function of p chosen parameters, at the values the checkpoint has.
 
     ``logits_of(module output)`` turns what the network returns into ``[b C]`` logits.
+    Derivatives come without a graph: parameters that were not chosen would else hold on to one (`torch.no_grad`
+    outside of a `torch.func` transform does not reach into it).
     """
 
     def __init__(self, module: nn.Module, names: list[str], logits_of: Callable[[object], Tensor]) -> None:
@@ -63,6 +65,7 @@ class Objective:
         self._values = {name: module.get_parameter(name).detach() for name in names}
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
+        self._vectorised = True
 
     @cached_property
     def layers(self) -> LayerGradients | None:
@@ -78,6 +81,7 @@ class Objective:
         with _plain_attention():
             return self._logits_of(functional_call(self.module, parameters, (x,)))
 
+    @torch.no_grad()
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:
         """J u of each direction u: how the logits of the rows move (forward mode, nothing is stored)."""
 
@@ -91,6 +95,7 @@ class Objective:
         moved: Tensor = jvp(lambda values: self.logits(values, x), (self._values,), (self.unflatten(direction),))[1]
         return moved
 
+    @torch.no_grad()
     def cotangents(self, x: Tensor, weights: Float[Tensor, "k b C"]) -> Float[Tensor, "k p"]:
         """Jᵀ w of each block of weights, summed over the rows."""
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
@@ -98,6 +103,7 @@ class Objective:
         gradients = [pull(weight)[0] for weight in weights]
         return torch.stack([torch.cat([part.reshape(-1) for part in gradient.values()]) for gradient in gradients])
 
+    @torch.no_grad()
     def row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
         """Jᵢᵀ wᵢ of each row i: with wᵢ = pᵢ - yᵢ the gradient of its loss."""
         if self.layers is not None:
@@ -106,5 +112,12 @@ class Objective:
         def one(values: dict[str, Tensor], row: Tensor, weight: Tensor) -> Tensor:
             return (self.logits(values, row[None])[0] * weight).sum()
 
-        gradients = vmap(grad(one), in_dims=(None, 0, 0))(self._values, x, weights)
-        return torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+        if self._vectorised:
+            try:
+                gradients = vmap(grad(one), in_dims=(None, 0, 0))(self._values, x, weights)
+                return torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # a network that looks at its values (`if mask.all()`) cannot be mapped over rows
+                self._vectorised = False
+        return torch.cat([self.cotangents(x[i : i + 1], weights[None, i : i + 1]) for i in range(len(x))])

@@ -51,7 +51,7 @@ def evaluation_influence(
     if heads.own_influence is not None:
         assert data.network is not None
         assert data.evaluation.logits is not None
-        x = with_ones(data.evaluation.features, data.network.head).to(head.head.curvature.x)
+        x = with_ones(data.evaluation.features, data.network.own_head).to(head.head.curvature.x)
         logits = data.evaluation.logits.to(x)
     else:
         x = probe_inputs(data.evaluation.features).to(head.head.curvature.x)

@@ -19,7 +19,7 @@ from curate.init.code import COUNTS, Maker, find_makers
 from curate.init.data import find_data
 from curate.init.found import Found, Setting, listed
 from curate.init.text import Line, file_text
-from curate.specs import near_path, split_code, split_kind
+from curate.specs import near_path, split_code, split_kind, split_model
 
 __all__ = ["Line", "Outcome", "initialise"]
 
@@ -164,7 +164,7 @@ def _broken(checks: list[Check]) -> Check | None:
 
 
 def _settings(outcome: Outcome, folder: Path) -> ScanSettings:
-    """As `curate scan FOLDER` has them; outside of the current folder the file must be named to name code."""
+    """As `curate scan FOLDER` has them. Outside of the current folder only a file that was named may name code."""
     return load_settings({"train": folder.as_posix()}, config=outcome.path if outcome.outside else None)
 
 
@@ -212,6 +212,9 @@ def _relative(spec: str, folder: Path) -> str:
 
 
 def _relative_code(spec: str, folder: Path) -> str:
+    family, location = split_model(spec)
+    if family is not None:
+        return f"{family}:{_from(Path(location), folder)}" if family == "hf" and Path(location).is_dir() else spec
     where, name = split_code(spec)
     return _from(Path(where), folder) + (f":{name}" if name else "") if where.endswith(".py") else spec
 

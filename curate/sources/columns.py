@@ -27,7 +27,9 @@ WORDS_OF_A_TEXT = 2.5
 LOOKED_AT = 1000
 """Cells looked at to tell what a column holds."""
 
+_UNITS = r"^[€$£]\s*|\s*[€$£%]$|[\x{a0}\x{202f}]"  # beside a number; the last two part thousands in French
 _GROUPED_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$|^[+-]?\d+(,\d+)?$"  # 1.234,5
+_DECIMAL_COMMA = r"^\s*[€$£]?\s*[+-]?[\d.\x{a0}\x{202f}]*,\d+\s*[€$£%]?\s*$"
 _GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"  # 1,234.5
 
 
@@ -88,10 +90,7 @@ def has_decimal_commas(columns: Iterable["pyarrow.ChunkedArray"]) -> bool:
     from pyarrow import types
 
     for cells in columns:
-        if (
-            types.is_string(cells.type)
-            and compute.any(compute.match_substring_regex(cells, r"^\s*[+-]?[\d.]*,\d+\s*$")).as_py()
-        ):
+        if types.is_string(cells.type) and compute.any(compute.match_substring_regex(cells, _DECIMAL_COMMA)).as_py():
             values = numbers(cells, comma=True)
             given = sum(not is_missing(text) for text in cells.to_pylist())
             if np.count_nonzero(~np.isnan(values)) >= (1 - ODD_CELLS) * given:
@@ -122,6 +121,7 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
     if not (types.is_string(cells.type) or types.is_large_string(cells.type)):
         return _finite(cells.cast(pyarrow.float64(), safe=False))
     texts = compute.utf8_trim_whitespace(cells.cast(pyarrow.string()))
+    texts = compute.replace_substring_regex(texts, _UNITS, "")
     if comma:
         grouped = compute.match_substring_regex(texts, _GROUPED_POINT)
         plain = compute.replace_substring(compute.replace_substring(texts, ".", ""), ",", ".")

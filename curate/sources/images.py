@@ -90,6 +90,7 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
             f"{location} is a file; `images:` reads a folder with one folder for each class.",
             "Give the folder, or an .npz file with arrays.",
         )
+    _refuse_boxes(root)
     train, held_out = _splits(root)
     if train is None:
         return ImageFolder(root, root, location, options), None
@@ -108,6 +109,23 @@ def layout(root: Path) -> tuple[Path | None, Path | None, int]:
     if not _holds_classes(folder):
         return None, None, 0
     return folder, held_out, sum(_holds_images(child) for child in _folders(folder))
+
+
+def _refuse_boxes(root: Path) -> None:
+    """The layouts of YOLO, Pascal VOC and COCO: pictures beside a folder of boxes or masks."""
+    folders = {child.name.lower(): child for child in _folders(root)}
+    for pictures, boxes, endings in (
+        ("images", "labels", {".txt"}),
+        ("images", "annotations", {".json", ".xml"}),
+        ("jpegimages", "annotations", {".xml"}),
+        ("images", "masks", SUFFIXES),
+    ):
+        if {pictures, boxes} == set(folders) & {pictures, boxes} and any(
+            file.suffix.lower() in endings for file in folders[boxes].rglob("*")
+        ):
+            what = "segmentation" if boxes == "masks" else "object detection"
+            found = f"{folders[pictures].name}/ and {folders[boxes].name}/"
+            raise DataError(f"{root.as_posix()} holds {found}: this looks like {what}.", labels.SCOPE)
 
 
 def _splits(root: Path) -> tuple[Path | None, Path | None]:

@@ -1,7 +1,7 @@
 """Models by spec: ``file.py:factory`` or ``pkg.mod:factory``, with weights or as the factory made them.
 
-Knows what a model is and what comes with it. Leaves a person's code to ``code``, checkpoints to ``weights``
-and what goes into the model to ``transforms``.
+Knows what a model is and what comes with it. Leaves a person's code to ``code``, models of a library (``timm:NAME``) to
+``families``, checkpoints to ``weights`` and what goes into the model to ``transforms``.
 """
 
 import ast
@@ -9,8 +9,8 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,7 @@ from torch import nn
 from curate.errors import ModelError, UsageError
 from curate.sources.code import Role, call, import_code, importable, named
 from curate.sources.weights import fit_state_dict, read_state_dict
-from curate.specs import split_code
+from curate.specs import split_code, split_model
 
 _ROLE = Role(ModelError, "model", "--model ", "file.py:factory or pkg.mod:factory")
 
@@ -50,13 +50,32 @@ def load_model(
     model_args: Mapping[str, object] | None = None,
     weights: str | None = None,
     trust_checkpoint: bool = False,
+    media: str = "image",
+    classes: Sequence[str] = (),
+    ordered: bool = False,
 ) -> LoadedModel:
     """Import, build, fill with weights. ``model_args`` texts are read as Python literals where they are some.
 
+    ``media`` and ``classes`` are the data's, for models of a library; ``ordered``: a person gave the classes' order.
     Raises ``ModelError`` for everything that is wrong with the code or the weights, ``UsageError`` for a spec that
     names nothing. A checkpoint is a pickle that may run code: only ``trust_checkpoint`` loads one unrestricted.
     """
     arguments = {name: _literal(value) for name, value in (model_args or {}).items()}
+    family, name = split_model(spec)
+    if family is None:
+        return _settled(_own_code(spec, arguments, weights, trust_checkpoint))
+    if not name:
+        raise UsageError(f"--model '{spec}' names no model.", f"Give {family}:NAME.")
+    from curate.sources.families import FAMILIES, Asked  # torchvision, for those who ask for it
+
+    built = FAMILIES[family](Asked(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
+    source = hashlib.sha256(json.dumps([spec, arguments, built.identity], sort_keys=True, default=repr).encode())
+    return _settled(
+        LoadedModel(built.module, built.transform, spec, built.weights_sha256, source.hexdigest(), built.notes)
+    )
+
+
+def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trust: bool) -> LoadedModel:
     where, name = split_code(spec)
     notes: list[str] = []
     with importable(where):
@@ -68,12 +87,17 @@ def load_model(
     if weights is None:
         notes.append("no weights given: the model is used as its factory made it")
     else:
-        state, sha, found = read_state_dict(weights, trust=trust_checkpoint)
+        state, sha, found = read_state_dict(weights, trust=trust)
         notes += found + fit_state_dict(module, state, weights)
-    if any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
-        notes.append("parameters turned into float32")
-    module = module.to("cpu").float().eval()
     return LoadedModel(module, transform, spec, sha, _source_hash(holder, spec, arguments), notes)
+
+
+def _settled(model: LoadedModel) -> LoadedModel:
+    """In eval mode, float32, on the CPU."""
+    notes = list(model.notes)
+    if any(p.is_floating_point() and p.dtype != torch.float32 for p in model.module.parameters()):
+        notes.append("parameters turned into float32")
+    return replace(model, module=model.module.to("cpu").float().eval(), notes=notes)
 
 
 def _literal(value: object) -> object:

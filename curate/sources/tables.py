@@ -112,7 +112,7 @@ class TableSource(Source):
         if self.media == "text":
             return self._cells[self.inputs[0].name][index].as_py()  # type: ignore[no-any-return]
         told = ((name, f"{v:g}" if isinstance(v, float) else v) for name, v in self._record(index).items())
-        return ", ".join(f"{name} {'-' if value is None else value}" for name, value in told)
+        return ", ".join(f"{name}={'-' if value is None else value}" for name, value in told)
 
     def _typed(self, column: Column) -> list[Any]:
         """Values of a record's column: a float, a text, or None."""

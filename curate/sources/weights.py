@@ -42,7 +42,10 @@ def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, 
     if not head:
         raise ModelError(f"{location} is empty.")
     notes: list[str] = []
-    loaded = _safetensors(location) if path.suffix.lower() == ".safetensors" else _torch_load(location, trust)
+    if path.suffix.lower() == ".safetensors":
+        loaded: Any = _safetensors(location)
+    else:
+        loaded = _torch_load(location, trust, notes)
     state = _state_dict(loaded, location, notes)
     for name, tensor in state.items():
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
@@ -62,27 +65,82 @@ def _safetensors(location: str) -> State:
         ) from error
 
 
-def _torch_load(location: str, trust: bool) -> Any:
+class _Unread:
+    """Stands for an object of a class that curate does not load: it takes anything, keeps nothing, does nothing."""
+
+    def __new__(cls, *_args: Any, **_named: Any) -> "_Unread":
+        return super().__new__(cls)
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+    def __setstate__(self, _state: Any) -> None: ...
+
+
+def _torch_load(location: str, trust: bool, notes: list[str]) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(location, map_location="cpu", weights_only=not trust)
+        return _load(location, weights_only=not trust)
     except pickle.UnpicklingError as error:
         names = _refused_globals(location, str(error))
         if not names:
             raise _broken(location, error) from error
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise ModelError(
-            f"{location} is a pickle that asks for more than tensors ({shown}) and was refused.",
-            "Save its state_dict, as safetensors at best; or pass --trust-checkpoint where you trust its author: "
-            "it may run any code.",
-        ) from error
+        beside = _without_objects(location, names)
+        shown = _first(names)
+        if beside is None:
+            raise ModelError(
+                f"{location} is a pickle that asks for more than tensors ({shown}) and was refused.",
+                "Save its state_dict, as safetensors at best; or pass --trust-checkpoint where you trust its author: "
+                "it may run any code.",
+            ) from error
+        notes.append(f"the checkpoint's other objects were left unread ({shown})")
+        return beside
     except ImportError as error:  # a trusted pickle whose classes are elsewhere
         raise ModelError(
             f"{location} needs Python code that is not here: {error}.", "Save its state_dict instead."
         ) from error
     except Exception as error:  # torch.load raises nearly anything on broken files
         raise _broken(location, error) from error
+
+
+def _load(location: str, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(location, map_location="cpu", **options)
+
+
+def _without_objects(location: str, names: list[str]) -> Any | None:
+    """The checkpoint with its foreign objects (paths, settings) left out; None where the weights are such an object.
+
+    Every class that torch refuses is read as ``_Unread``: none of the file's code is found, let alone run.
+    """
+    known = list(names)
+    while True:
+        try:
+            with torch.serialization.safe_globals([(_Unread, name) for name in known]):
+                loaded = _load(location, weights_only=True)
+                break
+        except Exception as error:  # an old format names one class at a time
+            more = [name for name in _refused_globals(location, str(error)) if name not in known]
+            if not more:
+                return None
+            known += more
+    try:
+        state = _state_dict(loaded, location, [])
+    except ModelError:
+        return None
+    return loaded if _whole(loaded) and state else None
+
+
+def _whole(loaded: Any) -> bool:
+    """Whether nothing that stands where weights are looked for was left unread."""
+    if not isinstance(loaded, Mapping):
+        return False
+    for key in (*STATE_KEYS, *EMA_KEYS):
+        if isinstance(loaded.get(key), _Unread):
+            return False
+        if isinstance(loaded.get(key), Mapping):
+            return _whole(loaded[key])
+    # At the bottom only the weights themselves stand, or they stand beside a trainer's own things.
+    return not any(isinstance(value, _Unread) for value in loaded.values())
 
 
 def _broken(location: str, error: Exception) -> ModelError:
@@ -129,14 +187,20 @@ def _state_dict(loaded: Any, location: str, notes: list[str]) -> State:
     return tensors
 
 
-def fit_state_dict(module: nn.Module, state: State, location: str) -> list[str]:
+def fit_state_dict(module: nn.Module, state: State, location: str, hint: str = "") -> list[str]:
     """Load ``state`` into ``module``, wrappers' prefixes taken off where that makes the names fit.
 
     Every name must fit: raises ``ModelError`` with the names that do not. Returns what was done.
     """
     wanted = module.state_dict()
     state, notes = _without_prefixes(set(wanted), state, location)
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    # safetensors keeps one name of tied weights: the others are filled with it
+    filled = {tensor.data_ptr() for name, tensor in wanted.items() if name in state and tensor.numel()}
+    missing = [
+        name
+        for name, tensor in wanted.items()
+        if name not in state and not name.endswith("num_batches_tracked") and tensor.data_ptr() not in filled
+    ]
     unexpected = [name for name in state if name not in wanted]
     other = [
         f"{name} ({_shape(state[name])} in the file, {_shape(wanted[name])} in the model)"
@@ -148,13 +212,28 @@ def fit_state_dict(module: nn.Module, state: State, location: str) -> list[str]:
         said = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in parts if names)
         raise ModelError(
             f"{location} does not fit the model. {said}.",
-            "Give the factory the arguments it was trained with (--model-arg NAME=VALUE), or other weights.",
+            hint or "Give the factory the arguments it was trained with (--model-arg NAME=VALUE), or other weights.",
         )
     try:
         module.load_state_dict(state, strict=False)  # names and shapes are checked above
     except RuntimeError as error:
         raise ModelError(f"{location} does not fit the model: {str(error).splitlines()[-1].strip()}") from error
     return notes
+
+
+def outputs_in(module: nn.Module, outputs: int, state: State, location: str) -> int | None:
+    """How many outputs the checkpoint has where ``module`` has ``outputs``; None where its shapes do not tell."""
+    wanted = module.state_dict()
+    state, _ = _without_prefixes(set(wanted), state, location)
+    pairs = [
+        (state[name].shape, tensor.shape)
+        for name, tensor in wanted.items()
+        if name in state and tensor.ndim and state[name].ndim
+    ]
+    heads = [theirs[0] for theirs, ours in pairs if ours[0] == outputs and theirs[1:] == ours[1:] and theirs != ours]
+    if heads:
+        return heads[0] if len(set(heads)) == 1 else None
+    return outputs
 
 
 def _without_prefixes(wanted: set[str], state: State, location: str) -> tuple[State, list[str]]:

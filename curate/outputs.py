@@ -1,0 +1,117 @@
+"""What networks return, read as one row of logits each.
+
+Knows the forms (tensor, tuple, dict, ``.logits``), the meanings (logits, probabilities, log-probabilities, one number
+for two classes) and what is no single-label classifier. Leaves the search for the head to `network`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curate.errors import ModelError
+
+READS = "curate reads single-label classifiers."
+CLOSE = 1e-3
+"""By how much a row of probabilities may miss 1: half precision."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How a network's output becomes logits; ``reading`` names it, ``notes`` say it."""
+
+    logits_of: Callable[[object], Tensor]
+    reading: str
+    one_output: bool
+    notes: tuple[str, ...]
+
+
+def matrix_of(raw: object, rows: int) -> Tensor:
+    """``[b C]``: the tensor among what a network returned for ``rows`` rows; a single number a row as ``[b 1]``.
+
+    Raises `ModelError` for detectors, segmentation and whatever else has not one row of numbers for each row.
+    """
+    output = _tensor_of(raw)
+    if output.ndim == 1 and len(output) == rows:
+        output = output[:, None]
+    if output.ndim == 4 and len(output) == rows:
+        raise ModelError(
+            f"the model returned a map for each row {tuple(output.shape)}: segmentation, or features without pooling",
+            f"{READS} A backbone can be pooled in the model's file.",
+        )
+    if output.ndim != 2 or len(output) != rows:
+        raise ModelError(
+            f"the model returned {tuple(output.shape)} for {rows} rows; one row of logits each was expected", READS
+        )
+    return output
+
+
+def read_outputs(output: Tensor, classes: int, last: Tensor | None) -> Outputs:
+    """What ``output [b C]`` means; ``last`` is what the last linear layer gave, where it gave the same shape.
+
+    Raises `ModelError` for one output where there are more than two classes.
+    """
+    if output.shape[1] == 1:
+        return _one_output(output, classes, last)
+    sums = output.exp().sum(1)
+    if bool((output <= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=CLOSE):
+        return Outputs(matrix, "log-probabilities", False, ("the outputs are log-probabilities, taken as logits",))
+    sums = output.sum(1)
+    if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=CLOSE):
+        said = "the outputs are probabilities: their logarithm is taken as logits"
+        return Outputs(lambda raw: matrix(raw).clamp_min(1e-12).log(), "probabilities", False, (said,))
+    return Outputs(matrix, "logits", False, ())
+
+
+def _one_output(output: Tensor, classes: int, last: Tensor | None) -> Outputs:
+    if classes != 2:
+        raise ModelError(
+            f"the model has one output, for {classes} classes: this looks like regression",
+            "curate works on classification: an output for each class, or one for two classes.",
+        )
+    if last is not None and torch.allclose(last, output, atol=1e-5):
+        probability = False
+    elif last is not None and torch.allclose(last.sigmoid(), output, atol=1e-5):
+        probability = True
+    else:
+        probability = bool(((output >= 0) & (output <= 1)).all())
+    what = "probability" if probability else "logit"
+    note = f"one output: read as the {what} of the second class (--classes gives the order)"
+    return Outputs(
+        (lambda raw: two(torch.logit(matrix(raw), eps=1e-7))) if probability else (lambda raw: two(matrix(raw))),
+        f"one {what}",
+        True,
+        (note,),
+    )
+
+
+def two(logit: Tensor) -> Tensor:
+    """``[b 1]`` -> ``[b 2]``: (-z/2, z/2), whose softmax is (1 - σ(z), σ(z))."""
+    return torch.cat([-logit / 2, logit / 2], dim=1)
+
+
+def matrix(raw: object) -> Tensor:
+    """As `matrix_of`, of what is known to be one."""
+    output = _tensor_of(raw)
+    return output[:, None] if output.ndim == 1 else output
+
+
+def _tensor_of(output: Any) -> Tensor:
+    for candidate in (output, getattr(output, "logits", None)):
+        if isinstance(candidate, Tensor):
+            return candidate
+    if isinstance(output, Mapping):
+        for name in ("logits", "out"):  # "out": torchvision's segmentation, which is told by its shape
+            if isinstance(output.get(name), Tensor):
+                return output[name]  # type: ignore[no-any-return]
+    if isinstance(output, (tuple, list)) and output:
+        if isinstance(output[0], Tensor):
+            return output[0]
+        if isinstance(output[0], Mapping) and "boxes" in output[0]:
+            raise ModelError("the model returned boxes for each row: it is a detector", READS)
+    raise ModelError(
+        f"the model returned a {type(output).__name__} without logits",
+        "Return a tensor, a tuple that starts with it, or a dict or object with `logits`.",
+    )
