@@ -65,6 +65,24 @@ class ScanSettings:
         return plain
 
 
+@dataclass(frozen=True)
+class FoundSettings:
+    """What was asked for before defaults: ``values`` by key, and ``origins``: the place that each comes from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    def checked(self) -> ScanSettings:
+        """With defaults, for a scan. Raises ``UsageError`` where no data set was named."""
+        if not self.values.get("train"):
+            raise UsageError(
+                "No data set was named.",
+                "Give a folder of class folders, an .npz file, sklearn:digits or python:file.py:name: "
+                "curate scan DATA.",
+            )
+        return ScanSettings(**self.values)
+
+
 def load_settings(
     given: Mapping[str, Any],
     *,
@@ -77,6 +95,17 @@ def load_settings(
     A place that names another model takes nothing about the model from weaker places. ``config`` is a file of
     settings to read instead of pyproject.toml and curate.toml. Raises ``UsageError``.
     """
+    return find_settings(given, config=config, environ=environ, cwd=cwd).checked()
+
+
+def find_settings(
+    given: Mapping[str, Any],
+    *,
+    config: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> FoundSettings:
+    """The same, with the place that each comes from; naming no data set is no error yet."""
     cwd = cwd or Path.cwd()
     layers = _asked(given, os.environ if environ is None else environ, cwd)
     if config is None:
@@ -87,20 +116,19 @@ def load_settings(
         overruled |= _OF_THE_MODEL
     files = file_layers(cwd, Path(config) if config is not None else None, named, overruled)
     merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for layer in reversed([*layers, *files]):
         if "model" in layer.values:
             merged = {key: value for key, value in merged.items() if key not in _OF_THE_MODEL}
         merged.update(layer.values)
+        origins.update(dict.fromkeys(layer.values, layer.where))
     of_folder = next((layer for layer in files if layer.of_train), None)
     if of_folder is not None:
         # `scan DIR`: DIR names the folder of the settings, and they may name the data in it.
         merged["train"] = of_folder.values.get("train", named)
-    if not merged.get("train"):
-        raise UsageError(
-            "No data set was named.",
-            "Give a folder of class folders, an .npz file, sklearn:digits or python:file.py:name: curate scan DATA.",
-        )
-    return ScanSettings(**merged)
+        if "train" in of_folder.values:
+            origins["train"] = of_folder.where
+    return FoundSettings(merged, {key: origins[key] for key in merged})
 
 
 def setting(key: str, given: Any = None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Any:

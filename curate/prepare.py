@@ -41,7 +41,20 @@ class Loaded:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Opened:
+    """The data sets alone; ``notes`` are those on rows left out."""
+
+    train: Source
+    evaluation: Source | None
+    notes: tuple[str, ...]
+
+
 def load(settings: ScanSettings, progress: Progress) -> Loaded:
+    return add_model(settings, open_data(settings, progress))
+
+
+def open_data(settings: ScanSettings, progress: Progress) -> Opened:
     train, evaluation = open_source(
         settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
         header=settings.header, classes=settings.classes, name=settings.name,
@@ -59,6 +72,11 @@ def load(settings: ScanSettings, progress: Progress) -> Loaded:
     if settings.limit is not None:
         train = _limited(train, settings.limit, "training", progress, limits)
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
+    return Opened(train, evaluation, tuple(limits))
+
+
+def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
+    train, evaluation, limits = opened.train, opened.evaluation, opened.notes
     if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
         option = "--weights" if settings.weights else f"--params {settings.params}"
         raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")

@@ -58,7 +58,16 @@ def error(result: Result, status: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("report",), ("show", "cat/00.png"), ("runs",), ("report", "--help")]
+    "arguments",
+    [
+        ("--help",),
+        ("report",),
+        ("show", "cat/00.png"),
+        ("runs",),
+        ("report", "--help"),
+        ("doctor", "-h"),
+        ("init", "-h"),
+    ],
 )
 def test_reading_never_imports_what_is_slow(database: Path, arguments: tuple[str, ...]):
     code = (

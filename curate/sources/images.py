@@ -101,6 +101,16 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
     return training, ImageFolder(held_out, root, location, asked)
 
 
+def layout(root: Path) -> tuple[Path | None, Path | None, int]:
+    """(training, evaluation, classes): the folders of class folders as ``open_images`` takes ``root``; (None, None, 0)
+    where it holds none."""
+    train, held_out = _splits(root)
+    folder = train or root
+    if not _holds_classes(folder):
+        return None, None, 0
+    return folder, held_out, sum(_holds_images(child) for child in _folders(folder))
+
+
 def _refuse_boxes(root: Path) -> None:
     """The layouts of YOLO, Pascal VOC and COCO: pictures beside a folder of boxes or masks."""
     folders = {child.name.lower(): child for child in _folders(root)}

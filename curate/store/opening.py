@@ -45,6 +45,17 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
     return connection
 
 
+def look(path: Path) -> tuple[int, bool]:
+    """(schema version, whether it is this version's) of a database, which is left as it is. Raises ``StoreError``."""
+    with explain(path):
+        connection = _open(path, create=False)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            return int(version), is_current(connection, str(path))
+        finally:
+            connection.close()
+
+
 def _open(path: Path, create: bool) -> sqlite3.Connection:
     # isolation_level None: transactions are begun by Store alone, never by the driver.
     address = path.absolute().as_uri()
