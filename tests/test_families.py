@@ -446,3 +446,22 @@ def test_a_model_with_more_classes_than_the_data(tmp_path: Path) -> None:
     named, notes = losses_of(tmp_path / "rows.npz", *options, "--classes", "z,a,b,c,y")
     assert "feature extractor" not in notes
     assert all(loss > 0 for loss in named.values())
+
+
+def test_image_size_is_the_size_of_the_preset(fine_tuned: tuple[nn.Module, str], picture: Image.Image) -> None:
+    pytest.importorskip("timm")
+    for spec, weights in ((f"torchvision:{NET}", fine_tuned[1]), ("timm:test_resnet", None)):
+        if weights is None:
+            import timm
+
+            module = timm.create_model("test_resnet", num_classes=3)
+            weights = str(Path(fine_tuned[1]).with_name("timm.pt"))
+            torch.save(module.state_dict(), weights)
+        model = load_model(
+            spec, model_args={"image_size": "48"}, weights=weights, media="image", classes=["a", "b", "c"]
+        )
+        assert model.transform is not None
+        assert model.transform(picture).shape == (3, 48, 48)
+        assert "cropped to 48" in " ".join(model.notes)
+        with pytest.raises(ModelError, match="image_size is 0"):
+            load_model(spec, model_args={"image_size": "0"}, weights=weights, media="image", classes=["a", "b", "c"])
