@@ -267,6 +267,41 @@ class TestHf:
         short = load_model(f"hf:{folder}", media="text", classes=["neg", "pos"], model_args={"max_length": "5"})
         assert short.transform(TEXTS[2])["input_ids"].shape == (5,)  # type: ignore[misc]
 
+    def test_a_scan_of_texts(self, transformers: Any, folder: Path, tmp_path: Path) -> None:
+        """From a table of texts to losses: those of the model called by its own library."""
+        module = self.classifier(transformers, folder)
+        texts = [
+            f"{start} {end}" for start in ("the film was", "a very", "bad", "good film", "was") for end in WORDS[5:]
+        ]
+        labels = ["neg" if "bad" in text else "pos" for text in texts]
+        rows = "\n".join(f"{text},{label}" for text, label in zip(texts, labels, strict=True))
+        (tmp_path / "t.csv").write_text(f"text,label\n{rows}\n")
+        command = [
+            "scan",
+            str(tmp_path / "t.csv"),
+            "--input",
+            "text",
+            "--model",
+            f"hf:{folder}",
+            "--db",
+            str(tmp_path / "t.db"),
+        ]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        with sqlite3.connect(tmp_path / "t.db") as connection:
+            found = dict(
+                connection.execute(
+                    "SELECT e.text, s.loss FROM scores AS s JOIN examples AS e ON e.id = s.example_id"
+                ).fetchall()
+            )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        with torch.no_grad():
+            logits = module(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+        wanted = nn.functional.cross_entropy(
+            logits, torch.tensor([label == "pos" for label in labels]).long(), reduction="none"
+        )
+        torch.testing.assert_close(torch.tensor([found[text] for text in texts]), wanted, atol=1e-4, rtol=1e-4)
+
     def test_a_network_that_is_no_classifier_gives_the_mean_of_its_tokens(
         self, transformers: Any, folder: Path
     ) -> None:
