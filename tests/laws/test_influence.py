@@ -32,7 +32,7 @@ def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) ->
     """A forward pass over tensors in memory."""
     source = SimpleNamespace(labels=labels.tolist())
     sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
