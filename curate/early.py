@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from curate.sources.keywords import attention_of
 
-WIDTH = 512
+WIDTH = 1024
 """Numbers kept of a row: a fixed random projection of the layer's input, which keeps distances and angles
 (Johnson & Lindenstrauss 1984)."""
 MOST_INPUTS = 2**14

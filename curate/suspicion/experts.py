@@ -21,7 +21,7 @@ from curate.progress import Progress
 VOTERS = 20
 """Nearest rows that vote on a label."""
 EARLY_WIDTH = 128
-"""Principal components that the early probe reads; the neighbours see all of the early features."""
+"""Principal components of the early features that probe and neighbours read."""
 BASIS_ROWS = 20_000
 
 
@@ -51,7 +51,7 @@ class Depth:
         """The same two readers on rows that nothing was fitted to."""
         inputs = features if self.basis is None else self.basis(features)
         probe = self.probe.logits(probe_inputs(inputs).to(self.probe.weights)).softmax(1).double().numpy()
-        near, closeness = self.neighbours.nearest(features, VOTERS, progress, f"Their neighbours ({self.name})")
+        near, closeness = self.neighbours.nearest(inputs, VOTERS, progress, f"Their neighbours ({self.name})")
         nobody = np.full(len(near), -1)
         votes = neighbour_votes(near, closeness, self.labels, nobody, self.groups, len(self.shares), VOTERS)
         return Reading(probe, votes, [probe, self._smoothed(votes)])
@@ -104,9 +104,10 @@ def early_depth(data: Data, seed: int, progress: Progress) -> Depth | None:
     if early is None or float(early.std(0).max()) == 0:
         return None
     basis = find_basis(early, seed)
-    probe, influence = probe_of(data, basis(early))
+    rows = basis(early)
+    probe, influence = probe_of(data, rows)
     left_out = influence.scores.leave_one_out.softmax(1).double().numpy()
-    return _depth("early features", data, early, left_out, probe, Neighbours(early, seed), basis, progress)
+    return _depth("early features", data, rows, left_out, probe, Neighbours(rows, seed), basis, progress)
 
 
 def _depth(
