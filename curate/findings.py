@@ -15,7 +15,7 @@ from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.prepare import Data
 from curate.suspicion import DETECTORS, Judgement
-from curate.suspicion.detectors import agreement, loss, of_given
+from curate.suspicion.detectors import agreement, loss, of_given, spoken
 from curate.suspicion.experts import VOTERS
 from curate.suspicion.stage import Judged
 
@@ -162,4 +162,5 @@ def scores_of(
     if influence is not None:
         columns["self_influence"] = heads.influence.scores.self_influence.tolist()
         columns["harm"] = influence.harm.tolist()
+        columns["detectors"] = list(spoken(judged.signals, max(1, round(float(judgement.suspicion.sum())))))
     return columns

@@ -86,3 +86,14 @@ DETECTORS: dict[str, Detector] = {
     "early_margin": lambda s: None if s.early_left_out is None else -margin(s.early_left_out, s.given),
     "early_neighbours": lambda s: None if s.early_votes is None else 1 - agreement(s.early_votes, s.given),
 }
+
+
+def spoken(signals: Signals, count: int) -> list[str]:
+    """For each row the names of the detectors that have it among their ``count`` most suspect, commas between."""
+    names: list[list[str]] = [[] for _ in signals.given]
+    for name, detector in DETECTORS.items():
+        values = detector(signals)
+        if values is not None:
+            for row in np.argsort(-values, kind="stable")[:count].tolist():
+                names[row].append(name)
+    return [",".join(of_row) for of_row in names]

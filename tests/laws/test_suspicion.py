@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from curate.suspicion import cut_for, judged
+from curate.suspicion import Signals, cut_for, judged
+from curate.suspicion.detectors import spoken
 from curate.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 from curate.suspicion.noise_model import NoiseModel, fit_noise_model
 from curate.suspicion.panel import EARLY, LAST, panel_for, panel_on_unseen, pooled
@@ -178,3 +179,13 @@ class TestCut:
     def test_all_rows_where_all_may_be(self) -> None:
         value = np.array([0.9, 0.8])
         assert (value > cut_for(value, 0.5)).all()
+
+
+def test_the_detectors_that_spoke_are_those_that_rank_the_row_first() -> None:
+    q = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
+    votes = np.array([[1.0, 9.0], [9.0, 1.0], [8.0, 2.0], [7.0, 3.0]])
+    signals = Signals(np.zeros(4, dtype=int), None, None, None, q, np.zeros(4), votes, None, None)
+    told = spoken(signals, 1)
+    assert told[2] == "leave_one_out_loss,leave_one_out_margin"
+    assert "neighbours" in told[0].split(",")
+    assert told[1] == told[3] == ""
