@@ -298,6 +298,19 @@ def cross_validated(workload: Workload, data: Data, wrong: np.ndarray) -> dict[s
     }
 
 
+def as_they_come(folder: Path) -> None:
+    sets = {name: encoded(f"sklearn:{name}") for name in ("digits", "wine", "breast_cancer")}
+    sets["clinc150"] = kept("clinc150", lambda: sentences(folder / "clinc150/clinc150.parquet"))
+    for name, (features, labels) in sets.items():
+        data, judged, _ = scanned(features_only(f"{name} as it comes", features, labels, labels).settings)
+        suspicion = judged.train.suspicion
+        flagged = np.flatnonzero(suspicion > judged.cut)
+        print(f"{name}: {len(flagged)} of {len(labels)} rows flagged ({len(flagged) / len(labels):.2%})")
+        for row in flagged[np.argsort(-suspicion[flagged])][:20]:
+            print(f"  row {data.train.indices[row]}: {labels[data.train.indices[row]]} "
+                  f"-> {judged.train.suggested[row]} ({suspicion[row]:.2f})")  # fmt: skip
+
+
 def show(value: object) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -307,8 +320,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", default="", help="regular expression over the sets' names")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--clean", action="store_true", help="the sets as they come: how many rows are flagged, and which"
+    )
     parser.add_argument("--noise", help="shares, with commas: Fashion-MNIST and digits at each, without the baseline")
     asked = parser.parse_args()
+    if asked.clean:
+        as_they_come(asked.folder)
+        return
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     if asked.noise:
         shares = tuple(float(share) for share in asked.noise.split(","))
