@@ -94,6 +94,8 @@ class Bench:
 
 def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progress) -> Bench:
     """Plants a share ``noise`` of wrong labels of each kind, ``rounds`` times, and judges every detector on them."""
+    if len(settings.weights) > 1:
+        raise UsageError("curate bench judges one checkpoint", f"Try --weights {settings.weights[-1]} alone.")
     data = read(settings, load(settings, progress), progress)
     given = data.train.labels.numpy()
     neighbours = Neighbours(data.train.features, settings.seed)

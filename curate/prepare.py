@@ -21,6 +21,7 @@ from curate.sources.keywords import called_as
 from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
+from curate.sources.weights import weights_file
 from curate.versions import versions
 
 MOST_OWN_EVALUATION_ROWS = 1_000
@@ -84,7 +85,9 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         raise UsageError("--solver lissa needs a model: features alone are solved exactly", "Name one with --model.")
     model = None
     if settings.model is not None:
-        weights = settings.weights[0] if settings.weights else None
+        weights = settings.weights[-1] if settings.weights else None
+        for file in settings.weights[:-1]:  # read only after the last one's run: told before it
+            weights_file(file)
         model = load_model(
             settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint,
             media=train.media, classes=train.classes, ordered=settings.classes is not None,

@@ -183,6 +183,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             "judges": [_judge(judge) for judge in judged.panel.judges],
             "confirmed_by_last_features": judged.panel.confirmed,
             "cut": judged.cut,
+            "checkpoints": judged.checkpoints,
             "mean_leverage": probe.scores.mean_leverage,
         },
     )
@@ -248,6 +249,8 @@ def _notes(
         )
     if influence.left:
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
+    if judged.checkpoints > 1:
+        yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
     if judged.panel.by_heart:
         assert data.network is not None
         assert data.network.early is not None

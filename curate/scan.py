@@ -5,6 +5,7 @@ Knows the order of the stages; leaves every number to the stage that makes it an
 
 import time
 
+from curate.checkpoints import with_earlier
 from curate.config import ScanSettings
 from curate.heads import doubts, fit_heads
 from curate.influence.stage import evaluation_influence
@@ -30,6 +31,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
+        judged = with_earlier(settings, data, heads, judged, progress)
         influence = evaluation_influence(settings, data, heads, neighbours, progress)
         run.finish(data, heads, judged, influence, time.monotonic() - started)
     return run.id

@@ -30,6 +30,8 @@ class Judged:
     evaluation_panel: Panel | None
     cut: float
     """Rows of a suspicion above it are `mislabeled` findings."""
+    checkpoints: int = 1
+    """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
 
 
 def judge_rows(
