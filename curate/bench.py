@@ -20,20 +20,21 @@ from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.forward import Forward
 from curate.heads import fit_heads
+from curate.influence.stage import network_self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data, load, read
 from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
 from curate.suspicion.detectors import DETECTORS
-from curate.suspicion.stage import Judged, judge_rows
+from curate.suspicion.stage import Judged, judge_rows, with_network
 
 KINDS = ("uniform", "look-alike")
 FOLDS = 5
 EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 FEWEST_IN_BIN = 30
 FEWEST_FLIPS = 10
-OF_THE_HEAD = frozenset({"loss", "margin", "gradient_norm", "self_influence"})
-"""Detectors that read the model's own head, which was trained before the flips were planted."""
+OF_THE_HEAD = frozenset({"loss", "margin", "gradient_norm", "self_influence", "network_self_influence"})
+"""Detectors that read the model, which was trained before the flips were planted."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def _judged(
     wrong = (planted != data.train.labels.numpy())[usable]
     noisy = replace(data, train=relabelled(data.train, planted), own_evaluation=True)
     judged, seconds = _timed(lambda: _fused(noisy, neighbours, settings))
+    judged = with_network(judged, network_self_influence(settings, noisy, Progress.silent()))
     suspicion = judged.train.suspicion[usable]
     scores = [_score("suspicion (all of them)", kind, suspicion, wrong, seconds)]
     for name, detector in DETECTORS.items():

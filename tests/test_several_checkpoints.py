@@ -95,3 +95,14 @@ def test_bench_judges_one_checkpoint(folder: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 2
     assert "curate bench judges one checkpoint" in result.output
+
+
+def test_params_all_makes_self_influence_through_the_network_a_detector(folder: Path, tmp_path: Path) -> None:
+    database = tmp_path / "c.db"
+    result = scan(folder, database, "299.safetensors", extra=("--params", "all"))
+    assert result.exit_code == 0, result.output
+    assert any("network_self_influence" in row[4].split(",") for row in rows(database))
+    with sqlite3.connect(database) as connection:
+        receipts = connection.execute("SELECT parameters FROM receipts WHERE quantity LIKE 'self%network'").fetchall()
+    assert len(receipts) == 1
+    assert receipts[0][0].startswith("all: ")

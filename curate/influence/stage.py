@@ -14,6 +14,7 @@ from curate.heads import Heads, with_ones
 from curate.influence.deep import DeepInfluence, deep_influence, residuals
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs
+from curate.influence.self_influence import SelfInfluence, self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.probe import probe_inputs
@@ -65,7 +66,7 @@ def evaluation_influence(
     same = SameContent(data.train.sha256, data.evaluation.sha256)
     rests = residuals(logits, labels)
 
-    objective, names = _deep_objective(settings, data)
+    objective, names = deep_objective(settings, data)
     if objective is None:
         rows = torch.arange(len(labels)) if head.head.exact else chosen
         pairs, residual = head.strongest(x[rows], rests[rows], rows, same, progress)
@@ -103,7 +104,7 @@ def evaluation_influence(
     )  # fmt: skip
 
 
-def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
+def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
     """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
@@ -118,6 +119,16 @@ def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | Non
         return None, "head"
     described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"
     return objective, described
+
+
+def network_self_influence(settings: ScanSettings, data: Data, progress: Progress) -> SelfInfluence | None:
+    """Self-influence through the parameters that --params names beyond the head; None where it names none."""
+    if settings.params in ("auto", "head"):
+        return None
+    objective, names = deep_objective(settings, data)
+    if objective is None:
+        return None
+    return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)
 
 
 def _solver(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
