@@ -33,7 +33,7 @@ FOLDS = 5
 EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 FEWEST_IN_BIN = 30
 FEWEST_FLIPS = 10
-OF_THE_HEAD = frozenset({"loss", "margin", "gradient_norm", "self_influence", "network_self_influence"})
+OF_THE_MODEL = frozenset({"loss", "margin", "gradient_norm", "self_influence", "network_self_influence"})
 """Detectors that read the model, which was trained before the flips were planted."""
 
 
@@ -126,7 +126,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
         len(given), data.classes, noise, rounds, tuple(scores), tuple(calibrations),
         len(given) - len(usable), fitted, "",
     )  # fmt: skip
-    fair = [name for name in result.detectors if not (fitted and name in OF_THE_HEAD)]
+    fair = [name for name in result.detectors if not (fitted and name in OF_THE_MODEL)]
     return replace(result, recommended=next(name for name in fair if name != "cleanlab, five-fold"))
 
 

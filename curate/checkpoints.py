@@ -12,14 +12,16 @@ from curate.config import ScanSettings
 from curate.errors import ModelError
 from curate.heads import Heads, fit_heads
 from curate.neighbours import Neighbours
-from curate.prepare import Data, load, read
+from curate.prepare import Data, Opened, add_model, read
 from curate.progress import Progress
 from curate.suspicion import Judgement, cut_for, judged
 from curate.suspicion.detectors import loss
 from curate.suspicion.stage import Judged, judge_rows
 
 
-def with_earlier(settings: ScanSettings, data: Data, heads: Heads, last: Judged, progress: Progress) -> Judged:
+def with_earlier(
+    settings: ScanSettings, opened: Opened, data: Data, heads: Heads, last: Judged, progress: Progress
+) -> Judged:
     """``last`` with the word of the checkpoints named before the last one; as it is where there are none.
 
     They are read one after the other: memory holds the rows of two. Raises `ModelError` where one of them does not
@@ -31,7 +33,7 @@ def with_earlier(settings: ScanSettings, data: Data, heads: Heads, last: Judged,
     found, losses = [last], _losses(data, heads)
     for file in earlier:
         alone = replace(settings, weights=(file,))
-        theirs = read(alone, load(alone, progress), progress)
+        theirs = read(alone, add_model(alone, opened), progress)
         if (theirs.train.sha256, theirs.evaluation.sha256) != (data.train.sha256, data.evaluation.sha256):
             raise ModelError(f"{file} could not read the same rows as {settings.weights[-1]}.")
         their_heads = fit_heads(theirs, settings.damping)

@@ -31,6 +31,15 @@ SAMPLE_ROWS = 32
 
 
 @dataclass(frozen=True)
+class Opened:
+    """The data sets alone; ``notes`` are those on rows left out."""
+
+    train: Source
+    evaluation: Source | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Loaded:
     """The data sets and the model, opened; no row read yet."""
 
@@ -40,15 +49,8 @@ class Loaded:
     transform: Transform
     device: torch.device
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The data sets alone; ``notes`` are those on rows left out."""
-
-    train: Source
-    evaluation: Source | None
-    notes: tuple[str, ...]
+    opened: Opened
+    """The data sets before a model was added, for another checkpoint of it."""
 
 
 def load(settings: ScanSettings, progress: Progress) -> Loaded:
@@ -96,7 +98,7 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
-    return Loaded(train, evaluation, model, transform, _device(settings.device), said)
+    return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened)
 
 
 def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:

@@ -31,7 +31,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
-        judged = with_earlier(settings, data, heads, judged, progress)
+        judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
         judged = with_network(judged, network_self_influence(settings, data, progress))
         influence = evaluation_influence(settings, data, heads, neighbours, progress)
         run.finish(data, heads, judged, influence, time.monotonic() - started)

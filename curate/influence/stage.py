@@ -66,7 +66,7 @@ def evaluation_influence(
     same = SameContent(data.train.sha256, data.evaluation.sha256)
     rests = residuals(logits, labels)
 
-    objective, names = deep_objective(settings, data)
+    objective, names = _deep_objective(settings, data)
     if objective is None:
         rows = torch.arange(len(labels)) if head.head.exact else chosen
         pairs, residual = head.strongest(x[rows], rests[rows], rows, same, progress)
@@ -104,7 +104,7 @@ def evaluation_influence(
     )  # fmt: skip
 
 
-def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
+def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
     """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
@@ -125,7 +125,7 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
     """Self-influence through the parameters that --params names beyond the head; None where it names none."""
     if settings.params in ("auto", "head"):
         return None
-    objective, names = deep_objective(settings, data)
+    objective, names = _deep_objective(settings, data)
     if objective is None:
         return None
     return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)

@@ -340,10 +340,11 @@ def several_checkpoints(seeds: list[int]) -> None:
                 cache=False, classes=fashion.CLASSES,
             )  # fmt: skip
             silent = Progress.silent()
-            data = read(settings, load(settings, silent), silent)
+            loaded = load(settings, silent)
+            data = read(settings, loaded, silent)
             heads = fit_heads(data)
             one = judge_rows(data, heads, Neighbours(data.train.features, settings.seed), silent)
-            for judged in (one, with_earlier(settings, data, heads, one, silent)):
+            for judged in (one, with_earlier(settings, loaded.opened, data, heads, one, silent)):
                 suspicion, truth = judged.train.suspicion, wrong[np.array(data.train.indices)]
                 print(
                     f"{kind} {seed}, {judged.checkpoints} checkpoints: average precision "
