@@ -33,6 +33,7 @@ FOLDS = 5
 EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 FEWEST_IN_BIN = 30
 FEWEST_FLIPS = 10
+SUSPICION = "suspicion (all of them)"
 OF_THE_MODEL = frozenset({"loss", "margin", "gradient_norm", "self_influence", "network_self_influence"})
 """Detectors that read the model, which was trained before the flips were planted."""
 
@@ -170,7 +171,7 @@ def _judged(
     judged, seconds = _timed(lambda: _fused(noisy, neighbours, settings))
     judged = with_network(judged, network_self_influence(settings, noisy, Progress.silent()))
     suspicion = judged.train.suspicion[usable]
-    scores = [_score("suspicion (all of them)", kind, suspicion, wrong, seconds)]
+    scores = [_score(SUSPICION, kind, suspicion, wrong, seconds)]
     for name, detector in DETECTORS.items():
         values = detector(judged.signals)
         if values is not None:
