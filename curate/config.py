@@ -43,6 +43,7 @@ class ScanSettings:
     damping: float | None = None
     neighbours: int | None = None
     eval_rows: int = 32
+    expected_precision: float | None = None
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None

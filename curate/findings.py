@@ -14,9 +14,10 @@ from curate.forward import Forward
 from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.prepare import Data
-from curate.suspicion import DETECTORS, FLAGGED, Judgement
-from curate.suspicion.detectors import agreement, loss, of_given
-from curate.suspicion.stage import VOTERS, Judged
+from curate.suspicion import DETECTORS, Judgement
+from curate.suspicion.detectors import agreement, loss, of_given, spoken
+from curate.suspicion.experts import VOTERS
+from curate.suspicion.stage import Judged
 
 CERTAIN = 0.9
 """Suspicion from which a wrong label is an error rather than a warning."""
@@ -43,11 +44,11 @@ def train_findings(data: Data, judged: Judged) -> Iterator[Found]:
 def evaluation_findings(data: Data, judged: Judged) -> Iterator[Found]:
     """Findings on the rows of a given evaluation set."""
     assert judged.evaluation is not None
-    assert judged.evaluation_votes is not None
-    assert judged.evaluation_probe is not None
+    reading = judged.evaluation_reading
+    assert reading is not None
     classes, given = data.train.source.classes, data.evaluation.labels.numpy()
-    for row in np.flatnonzero(judged.evaluation.suspicion > FLAGGED):
-        votes, probe = judged.evaluation_votes[row], judged.evaluation_probe[row]
+    for row in np.flatnonzero(judged.evaluation.suspicion > judged.cut):
+        votes, probe = reading.votes[row], reading.probe[row]
         evidence: dict[str, object] = {
             "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
             "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
@@ -60,7 +61,7 @@ def evaluation_findings(data: Data, judged: Judged) -> Iterator[Found]:
 
 def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
     signals, classes = judged.signals, data.train.source.classes
-    flagged = np.flatnonzero(judged.train.suspicion > FLAGGED)
+    flagged = np.flatnonzero(judged.train.suspicion > judged.cut)
     columns = {}
     for name, detector in DETECTORS.items():
         values = detector(signals)
@@ -69,16 +70,18 @@ def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
             place = np.empty(len(values))
             place[np.argsort(values, kind="stable")] = np.arange(len(values)) / max(1, len(values) - 1)
             columns[name] = (values, place)
+    probe, votes, who = signals.left_out, signals.votes, "the probe without it"
+    if judged.panel.by_heart:
+        assert signals.early_left_out is not None
+        assert signals.early_votes is not None
+        probe, votes, who = signals.early_left_out, signals.early_votes, "the probe on early features without it"
     for row in flagged.tolist():
         spoke = {name: round(float(place[row]), 4) for name, (_, place) in columns.items()}
         evidence: dict[str, object] = {
             "detectors": {name: float(values[row]) for name, (values, _) in columns.items()},
             "more_suspect_than": spoke,
         }
-        why = _sentence(
-            classes, int(signals.given[row]), judged.train, row, signals.left_out[row], signals.votes[row],
-            "the probe without it",
-        )  # fmt: skip
+        why = _sentence(classes, int(signals.given[row]), judged.train, row, probe[row], votes[row], who)
         yield _judged_finding(judged.train, row, evidence, why)
 
 
@@ -139,8 +142,11 @@ def scores_of(
     rank = np.empty(len(given), dtype=int)
     rank[order] = np.arange(1, len(given) + 1)
     probabilities = heads.probabilities(rows)
-    votes = judged.signals.votes if influence is not None else judged.evaluation_votes
-    assert votes is not None
+    if influence is not None:
+        votes = judged.signals.votes
+    else:
+        assert judged.evaluation_reading is not None
+        votes = judged.evaluation_reading.votes
     others = probabilities.copy()
     others[np.arange(len(given)), given] = -np.inf
     columns: dict[str, list[object]] = {
@@ -156,4 +162,5 @@ def scores_of(
     if influence is not None:
         columns["self_influence"] = heads.influence.scores.self_influence.tolist()
         columns["harm"] = influence.harm.tolist()
+        columns["detectors"] = list(spoken(judged.signals, max(1, round(float(judgement.suspicion.sum())))))
     return columns

@@ -22,6 +22,8 @@ from curate.sources import Source
 
 Transform = Callable[[object], Tensor]
 T = TypeVar("T")
+Depths = tuple[Tensor, Tensor, Tensor]
+"""Features, logits and early features of a row."""
 
 INPUT_BYTES = 2**30
 """Decoded inputs are kept for later passes up to this size; beyond it rows are read again."""
@@ -86,6 +88,8 @@ class Forward:
     """``[n d]`` float32, on the CPU."""
     logits: Tensor | None
     """``[n C]`` float32; None without a network."""
+    early: Tensor | None
+    """``[n e]`` float32, from halfway up the network; None where there is nothing between inputs and head."""
     inputs: Inputs
     unreadable: list[tuple[int, str]]
     """(row of the source, reason)."""
@@ -126,36 +130,45 @@ class Forward:
             sha256=[self.sha256[row] for row in rows],
             features=self.features[rows],
             logits=None if self.logits is None else self.logits[rows],
+            early=None if self.early is None else self.early[rows],
             inputs=self.inputs.taken(rows),
         )
 
 
 class ForwardCache:
-    """Features and logits by content hash, in shards; ``identity`` is all that the numbers depend on beside content."""
+    """Features, logits and early features by content hash, in shards.
+
+    ``identity`` is all that the numbers depend on beside content.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._rows: dict[str, tuple[int, int]] = {}
         self._features: list[np.ndarray] = []
         self._logits: list[np.ndarray] = []
+        self._early: list[np.ndarray] = []
         for shard in sorted(self.folder.glob("*.npz")):
             try:
                 with np.load(shard, allow_pickle=False) as stored:
                     hashes, features, logits = stored["sha256"], stored["features"], stored["logits"]
+                    early = stored["early"]
             except (OSError, ValueError, KeyError):  # a torn file is only a missing one
                 continue
             for row, sha in enumerate(hashes.tolist()):
                 self._rows[sha] = (len(self._features), row)
             self._features.append(features)
             self._logits.append(logits)
+            self._early.append(early)
 
-    def get(self, sha256: str) -> tuple[Tensor, Tensor] | None:
+    def get(self, sha256: str) -> Depths | None:
         if sha256 not in self._rows:
             return None
         shard, row = self._rows[sha256]
-        return torch.from_numpy(self._features[shard][row]), torch.from_numpy(self._logits[shard][row])
+        stores = (self._features, self._logits, self._early)
+        features, logits, early = (torch.from_numpy(store[shard][row]) for store in stores)
+        return features, logits, early
 
-    def put(self, hashes: list[str], features: Tensor, logits: Tensor) -> None:
+    def put(self, hashes: list[str], features: Tensor, logits: Tensor, early: Tensor) -> None:
         """Writes a shard; named by its content, so that writing it twice is one file."""
         if not hashes:
             return
@@ -163,7 +176,9 @@ class ForwardCache:
         name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"
         with temporary.open("wb") as file:
-            np.savez(file, sha256=np.array(hashes), features=features.numpy(), logits=logits.numpy())
+            np.savez(
+                file, sha256=np.array(hashes), features=features.numpy(), logits=logits.numpy(), early=early.numpy()
+            )
         temporary.replace(self.folder / f"{name}.npz")
 
 
@@ -186,12 +201,13 @@ def run_forward(
     hashes: list[str] = []
     features: list[Tensor] = []
     logits: list[Tensor] = []
+    early: list[Tensor] = []
     unreadable: list[tuple[int, str]] = []
     reused = 0
     with progress.stage(title, len(wanted)) as advance:
         for shard in _split(list(enumerate(wanted)), SHARD_ROWS):
             fresh: list[tuple[int, Tensor]] = []
-            known: dict[int, tuple[Tensor, Tensor]] = {}
+            known: dict[int, Depths] = {}
             found: list[tuple[int, str]] = []
             for position, index in shard:
                 try:
@@ -213,15 +229,15 @@ def run_forward(
                 new = [position for position, _ in fresh]
                 cache.put(
                     [by_position[position] for position in new],
-                    torch.stack([computed[position][0] for position in new]),
-                    torch.stack([computed[position][1] for position in new]),
+                    *(torch.stack([computed[position][depth] for position in new]) for depth in range(3)),
                 )
             for position, sha in found:
-                feature, logit = known[position] if position in known else computed[position]
+                feature, logit, soon = known[position] if position in known else computed[position]
                 kept.append(position)
                 hashes.append(sha)
                 features.append(feature)
                 logits.append(logit)
+                early.append(soon)
             advance(len(shard))
     _refuse_broken(source, wanted, unreadable, kept)
     return Forward(
@@ -230,6 +246,7 @@ def run_forward(
         sha256=hashes,
         features=torch.stack(features),
         logits=torch.stack(logits) if network is not None else None,
+        early=torch.stack(early) if early[0].numel() else None,
         inputs=inputs.taken(kept),
         unreadable=unreadable,
         blank=len(source) - len(wanted),
@@ -244,11 +261,11 @@ def _batches(
     batch_size: int,
     source: Source,
     wanted: list[int],
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """Features and logits of decoded rows, by position; without a network the row is its own feature."""
+) -> dict[int, Depths]:
+    """What the network makes of decoded rows, by position; without one the row is its own feature."""
     if network is None:
-        return {position: (value.float().flatten(), torch.empty(0)) for position, value in rows}
-    out: dict[int, tuple[Tensor, Tensor]] = {}
+        return {position: (value.float().flatten(), torch.empty(0), torch.empty(0)) for position, value in rows}
+    out: dict[int, Depths] = {}
     for part in _split(rows, batch_size):
         shapes = {tuple(value.shape) for _, value in part}
         if len(shapes) > 1:
@@ -256,7 +273,7 @@ def _batches(
                 f"rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
                 "Let the model file's `transform` resize or crop them.",
             )
-        feature, logit = network(torch.stack([value for _, value in part]).to(device))
+        feature, logit, early = network.at_depths(torch.stack([value for _, value in part]).to(device))
         feature, logit = feature.float().cpu(), logit.float().cpu()
         broken = ~(torch.isfinite(feature).all(1) & torch.isfinite(logit).all(1))
         if bool(broken.any()):
@@ -267,7 +284,7 @@ def _batches(
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
         for k, (position, _) in enumerate(part):
-            out[position] = (feature[k].clone(), logit[k].clone())
+            out[position] = (feature[k].clone(), logit[k].clone(), early[k].clone())
     return out
 
 

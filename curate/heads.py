@@ -58,10 +58,7 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     """``damping`` is for the model's own head (None: a tenth of the mean eigenvalue); the probe has its penalty."""
     train = data.train
     labels = train.labels
-    sizes, group = content_groups(train)
-    head, x = fit_probe(train.features, labels, data.classes)
-    curvature = head.curvature(x)
-    probe = _head_influence(curvature.factorise(), head.logits(x), labels, sizes, group)
+    head, probe = probe_of(data, train.features)
     if data.network is None or not data.network.own_classes:
         return Heads(head, probe, None)
     assert train.logits is not None
@@ -71,7 +68,16 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     penalty = 2 * damping if data.network.one_output else damping
     own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype))
+    sizes, group = content_groups(train)
     return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group), damping)
+
+
+def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxHead, HeadInfluence]:
+    """The probe on these features of the training rows, with its leave-one-out scores."""
+    labels = data.train.labels
+    sizes, group = content_groups(data.train)
+    head, x = fit_probe(features, labels, data.classes)
+    return head, _head_influence(head.curvature(x).factorise(), head.logits(x), labels, sizes, group)
 
 
 def doubts(data: Data, heads: Heads) -> str | None:

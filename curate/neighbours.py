@@ -14,6 +14,8 @@ from curate.progress import Progress
 ANCHORS = 50_000
 """Beyond this many training rows, neighbours are looked for among a random sample of that size."""
 BLOCK = 2_000
+FEW_COLUMNS = 16
+"""Up to this many, a tree finds neighbours faster than all distances would."""
 
 
 def unit_rows(features: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
@@ -31,7 +33,8 @@ class Neighbours:
         if self.n > ANCHORS:
             rows = np.sort(np.random.default_rng(seed).permutation(self.n)[:ANCHORS])
         self.anchors = rows
-        self._index = NearestNeighbors(algorithm="brute").fit(unit_rows(features)[rows])
+        search = "kd_tree" if features.shape[1] <= FEW_COLUMNS else "brute"
+        self._index = NearestNeighbors(algorithm=search).fit(unit_rows(features)[rows])
 
     def nearest(
         self, queries: Float[Tensor, "m d"], k: int, progress: Progress | None = None, title: str = "Neighbours"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from curate.early import EarlyLayer, find_early_layer
 from curate.errors import ModelError, NumericalError
 from curate.outputs import matrix, matrix_of, read_outputs, two
 
@@ -35,6 +36,8 @@ class Network:
     """One output stands for two classes: logits are (-z/2, z/2)."""
     reading: str = "logits"
     """What the outputs were taken for."""
+    early: EarlyLayer | None = None
+    """Where the early features are taken; None where nothing stands between the inputs and the head."""
 
     @property
     def own_head(self) -> nn.Linear:
@@ -42,19 +45,28 @@ class Network:
         assert self.head is not None
         return self.head
 
-    @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[b d]`` and logits ``[b C]``."""
-        if self.head is None:
-            logits = self.logits_of(self.module(x))
-            return logits, logits
-        caught: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        features, logits, _ = self.at_depths(x)
+        return features, logits
+
+    @torch.no_grad()
+    def at_depths(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``[b d]``, logits ``[b C]``, and early features ``[b e]`` (e = 0 where there are none)."""
+        caught: dict[nn.Module, Tensor] = {}
+        early: list[Tensor] = []
+        hooks = []
+        if self.head is not None:
+            hooks.append(self.head.register_forward_pre_hook(lambda layer, args: caught.__setitem__(layer, args[0])))
+        if self.early is not None:
+            hooks.append(self.early.layer.register_forward_pre_hook(lambda _, args: early.append(args[0])))
         try:
-            output = self.module(x)
+            logits = self.logits_of(self.module(x))
         finally:
-            hook.remove()
-        return caught[-1].reshape(len(x), -1), self.logits_of(output)
+            for hook in hooks:
+                hook.remove()
+        rows = self.early.rows(early[0], self.module, x) if self.early is not None else x.new_empty(len(x), 0).cpu()
+        return (logits if self.head is None else caught[self.head].reshape(len(x), -1)), logits, rows
 
 
 @torch.no_grad()
@@ -84,7 +96,8 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
         notes.append(_other_number(outputs, classes))
     if not fitting:
         notes.append("no linear layer gives the outputs: they are the features, for the probe")
-        return Network(module, None, None, matrix, False, tuple(notes))
+        early = find_early_layer(module, sample, None)
+        return Network(module, None, None, matrix, False, tuple(notes), early=early)
     same = last is not None and torch.allclose(
         (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).softmax(1), atol=1e-4
     )
@@ -92,7 +105,8 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
     if outputs == classes and not same:
         notes.append(f"the outputs are not those of {name}: it serves as a feature extractor for the probe")
     own = outputs == classes and same
-    return Network(module, layer, name, read.logits_of, own, tuple(notes), read.one_output, read.reading)
+    early = find_early_layer(module, sample, layer)
+    return Network(module, layer, name, read.logits_of, own, tuple(notes), read.one_output, read.reading, early)
 
 
 def _gives(fitting: Calls, output: Tensor) -> bool:

@@ -151,8 +151,9 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             model = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, network.reading)
             # The notes say how pictures were resized, which depends on the whole data set.
             # Rows that the data set itself made tensors of do not go through the transform.
-            identity = (*model, loaded.notes, loaded.train.ready, str(loaded.device), sorted(versions().items()))
-            cache = ForwardCache(Path(settings.db).parent / "cache", repr(identity))
+            layer = network.early.name if network.early else None
+            told = (loaded.notes, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
     sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
     train, evaluation = (
         None
@@ -178,6 +179,8 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         train, evaluation, scaled = _scaled(train, evaluation)
         if scaled:
             notes.append("the columns are on very different scales: each was standardised")
+    if network is None or not network.own_classes:
+        train, evaluation = _centred(train, evaluation)
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
@@ -237,4 +240,13 @@ def _scaled(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forwar
         replace(train, features=(train.features - mean) / scale),
         None if evaluation is None else replace(evaluation, features=(evaluation.features - mean) / scale),
         True,
+    )
+
+
+def _centred(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None]:
+    """What all rows share tells none of them apart, yet takes most of their length."""
+    mean = train.features.mean(0)
+    return (
+        replace(train, features=train.features - mean),
+        None if evaluation is None else replace(evaluation, features=evaluation.features - mean),
     )

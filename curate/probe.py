@@ -70,6 +70,8 @@ def fit_softmax(
     for _ in range(steps):
         p = (x @ weights.T).softmax(1)
         gradient = (p - targets).T @ x / len(x) + penalty * weights
+        # All classes moved together change nothing where there is no penalty: rounding must not build up there.
+        gradient = torch.where(penalty == 0, gradient - gradient.mean(0), gradient)
         if float(gradient.abs().max()) <= tolerance * scale:
             return SoftmaxHead(weights, penalty)
         solver = ConjugateGradients(tolerance=1e-2 if float(gradient.abs().max()) > 1e-2 * scale else 1e-4, steps=250)
@@ -77,6 +79,9 @@ def fit_softmax(
         direction = direction.view_as(weights)
         step, slope = 1.0, float((gradient * direction).sum())
         rounding = 8 * epsilon * abs(now)  # close to the optimum the loss tells two steps apart no more
+        if slope <= rounding and float(gradient.abs().max()) <= 1e-3 * scale:
+            # Newton's decrement (Boyd & Vandenberghe 2004, 9.5): what is left to gain is below the loss's digits.
+            return SoftmaxHead(weights - direction, penalty)
         while step > 1e-6 and value(weights - step * direction) > now - 1e-4 * step * slope + rounding:
             step /= 2
         if step <= 1e-6:
@@ -92,6 +97,11 @@ def fit_softmax(
 def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
     """The probe and its inputs, in float64 where that is cheap."""
     x = probe_inputs(features)
+    if not bool(torch.isfinite(x).all()):
+        raise NumericalError(
+            "the features are not finite once they are scaled to one length",
+            "Are the inputs on the scale of training, and the weights those of the model?",
+        )
     if x.numel() * classes <= 2**26:
         x = x.double()
     penalty = torch.full((x.shape[1],), PENALTY, dtype=x.dtype, device=x.device)

@@ -21,12 +21,10 @@ from curate.influence.stage import Influence
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
 from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store
-from curate.suspicion import FLAGGED
-from curate.suspicion.stage import VOTERS, Judged
+from curate.suspicion.experts import VOTERS
+from curate.suspicion.panel import BY_HEART, Judge
+from curate.suspicion.stage import Judged
 from curate.versions import git_commit, versions
-
-MEMORISED = 0.995
-"""Accuracy of the model's head on the given labels from which they count as memorised."""
 
 
 class Run:
@@ -182,8 +180,9 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
         detail={
             "detectors": "leave-one-out probe, neighbour votes",
             "voters": VOTERS,
-            "temperature": judged.temperature,
-            "temperature_from": judged.temperature_from,
+            "judges": [_judge(judge) for judge in judged.panel.judges],
+            "confirmed_by_last_features": judged.panel.confirmed,
+            "cut": judged.cut,
             "mean_leverage": probe.scores.mean_leverage,
         },
     )
@@ -249,10 +248,17 @@ def _notes(
         )
     if influence.left:
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
-    if head is not None and head >= MEMORISED:
+    if judged.panel.by_heart:
+        assert data.network is not None
+        assert data.network.early is not None
         yield (
-            f"the network has memorised its labels ({head:.1%} right on the given ones): suspicion rests on the probe "
-            "and the neighbours, its probabilities are too timid and its ranks are better than they"
+            f"the network has memorised its labels ({_right(head)}): suspicion rests on its features halfway up "
+            f"(what {data.network.early.name} reads), which hardly know them"
+        )
+    elif head is not None and head >= BY_HEART and data.train.early is None:
+        yield (
+            f"the network has memorised its labels ({_right(head)}): suspicion rests on its last features, and its "
+            "probabilities are too timid; its ranks are better than they"
         )
     deep = influence.deep
     if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
@@ -265,9 +271,22 @@ def _notes(
     few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
     if few:
         yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
-    share = float((judged.train.suspicion > FLAGGED).mean())
+    share = float((judged.train.suspicion > judged.cut).mean())
     if share > 0.3:
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
+
+
+def _right(accuracy: float | None) -> str:
+    return (
+        "its last features deny errors that the early ones see"
+        if accuracy is None
+        else f"{accuracy:.1%} right on the given ones"
+    )
+
+
+def _judge(judge: Judge) -> dict[str, object]:
+    weights = [round(float(weight), 3) for weight in judge.fusion.weights]
+    return {"depths": judge.depths, "weights": weights, "noise": round(judge.fusion.noise.rate, 4)}
 
 
 def _peak_memory() -> int:

@@ -29,7 +29,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         heads = fit_heads(data, settings.damping)
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed)
-        judged = judge_rows(data, heads, neighbours, progress)
+        judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
         influence = evaluation_influence(settings, data, heads, neighbours, progress)
         run.finish(data, heads, judged, influence, time.monotonic() - started)
     return run.id

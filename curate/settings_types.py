@@ -98,6 +98,20 @@ def _device(value: Any) -> str:
     return value
 
 
+def _share(value: Any) -> float:
+    """A probability below one: 0.9, or 90%."""
+    number = value
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
+        raise WrongValue("a share between 0 and 1, like 0.9")
+    return float(number)
+
+
 def _params(value: Any) -> str:
     try:
         re.compile(_text(value))
@@ -180,6 +194,7 @@ OPTIONS: dict[str, Option] = {
         _option("damping", _positive, typed=True),
         _option("neighbours", _whole(1), typed=True),
         _option("eval-rows", _whole(1), typed=True),
+        _option("expected-precision", _share, typed=True),
         _option("seed", _whole(0), typed=True),
         _option("device", _device),
         _option("batch-size", _whole(1, "auto"), typed=True),

@@ -15,6 +15,7 @@ from stored import HOSTILE, begin, fill, finish
 from curate.errors import StoreError, UsageError
 from curate.gate import RULES, SEVERITIES, Gate
 from curate.reports import REPORTS, Report, RichReport
+from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
 from curate.store import FindingRecord, Store
 
@@ -297,3 +298,19 @@ def test_gate_is_stored_and_read_again():
     gate = Gate(("error", "leak"))
     assert Gate.of_settings(gate.settings()) == gate
     assert Gate.of_settings(None) == Gate()
+
+
+def test_the_estimate_of_wrong_labels_is_the_sum_of_suspicion(report: Report, tmp_path: Path):
+    with Store.open(tmp_path / "curate.db") as store:
+        query = "SELECT sum(suspicion) AS n FROM latest_scores WHERE split = 'train'"
+        (total,) = store.query(query)
+    assert sum(row.expected or 0 for row in report.by_class) == pytest.approx(total["n"])
+    assert f"about {total['n']:.0f} of 10 labels are wrong" in " ".join(TextReport().render(report).split())
+
+
+def test_confused_classes_stand_most_first(report: Report):
+    assert report.confusions
+    expected = [row.expected for row in report.confusions]
+    assert expected == sorted(expected, reverse=True)
+    assert min(expected) >= 1
+    assert "Confused classes" in TextReport().render(report)

@@ -28,7 +28,7 @@ TABLES = {
     "examples": "id dataset_id split key position content_sha256 label_id label media_path text thumbnail seen "
     "fingerprint",
     "scores": "run_id example_id suspicion rank loss margin self_influence harm neighbour_agreement given_probability "
-    "suggested_label suggested_probability",
+    "suggested_label suggested_probability detectors",
     "influences": "run_id eval_example_id train_example_id influence rank",
     "findings": "run_id example_id rule severity score evidence why fingerprint",
     "reviews": "id fingerprint key verdict new_label reviewer note time source",
@@ -407,10 +407,10 @@ def test_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytes
 
 
 def test_failed_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def m003_broken(db: object) -> None:
+    def m999_broken(db: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("curate.store.schema.MIGRATIONS", [*MIGRATIONS, m003_broken])
+    monkeypatch.setattr("curate.store.schema.MIGRATIONS", [*MIGRATIONS, m999_broken])
     with pytest.raises(RuntimeError, match="broken"):
         Store.open(tmp_path / "new.db", create=True)
     plain = sqlite3.connect(tmp_path / "new.db")

@@ -24,7 +24,8 @@ class Sections(click.Command):
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
-            "params", "solver", "damping", "neighbours", "eval_rows", "seed", "device", "batch_size", "cache",
+            "params", "solver", "damping", "neighbours", "eval_rows", "expected_precision", "seed", "device",
+            "batch_size", "cache",
         ),
         "Gate, settings and output": (),
     }  # fmt: skip
@@ -108,6 +109,11 @@ number_options = _options(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
     ),
     click.option("--eval-rows", metavar="N", help="Evaluation rows of highest loss to solve for one by one.  [32]"),
+    click.option(
+        "--expected-precision",
+        metavar="SHARE",
+        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [flag over a suspicion of 0.5]",
+    ),
     click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),
     click.option("--batch-size", metavar="N|auto", help="Rows at a time.  [auto]"),

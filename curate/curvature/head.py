@@ -6,12 +6,14 @@ leave-one-out logits zᵢ + Mᵢ (I - Sᵢ Mᵢ)⁻¹ rᵢ (Newton's step on the
 Knows matrices only: where features, weights and penalties come from is left to `probe` and `network`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.curvature.class_blocks import ClassBlocks, corrected, gram
 from curate.curvature.gauss_newton import softmax_curvature
 from curate.curvature.operator import Operator
 from curate.errors import NumericalError
@@ -73,36 +75,19 @@ class HeadCurvature(Operator):
         for c in range(self.classes):
             for e in range(c, self.classes):
                 weight = p[:, c] * ((1.0 if c == e else 0.0) - p[:, e]) / len(x)
-                block = self._gram(x, weight)
+                block = gram(x, weight)
                 blocks[c, e], blocks[e, c] = block, block.T
         return blocks
 
-    @staticmethod
-    def _gram(x: Tensor, weight: Tensor) -> Tensor:
-        """Σ wᵢ xᵢ xᵢᵀ in float64, chunk by chunk so that a float32 x is never copied whole."""
-        parts = zip(x.split(8192), weight.split(8192), strict=True)
-        return sum(
-            (((part * w[:, None]).double()).T @ part.double() for part, w in parts),
-            x.new_zeros(x.shape[1], x.shape[1], dtype=torch.float64),
-        )
-
     def factorise(self) -> "FactorisedHead":
         """Cholesky of H, or of its class blocks where H is too large. Raises `NumericalError` where H is singular."""
-        penalty = torch.diag(self.penalty.double())
         try:
             if not self.exact:
                 p = self.probabilities if self._sample is None else self.probabilities[self._sample]
                 x = self.x if self._sample is None else self.x[self._sample]
-                inverses = torch.stack(
-                    [
-                        torch.cholesky_inverse(
-                            torch.linalg.cholesky(self._gram(x, p[:, c] * (1 - p[:, c]) / len(x)) + penalty)
-                        ).to(self.x)
-                        for c in range(self.classes)
-                    ]
-                )
-                return FactorisedHead(self, None, inverses)
+                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty))
             blocks = self._blocks()
+            penalty = torch.diag(self.penalty.double())
             for c in range(self.classes):
                 blocks[c, c] += penalty
             # All classes' biases moved together change no probability: any weight on that direction makes H regular.
@@ -120,7 +105,7 @@ class FactorisedHead:
     """H⁻¹ ready for use: exact from one Cholesky factor, or class by class (ranks only, and said so)."""
 
     def __init__(
-        self, curvature: HeadCurvature, cholesky: Float[Tensor, "p p"] | None, blocks: Float[Tensor, "C D D"] | None
+        self, curvature: HeadCurvature, cholesky: Float[Tensor, "p p"] | None, blocks: ClassBlocks | None
     ) -> None:
         self.curvature, self.cholesky, self._blocks = curvature, cholesky, blocks
 
@@ -133,14 +118,11 @@ class FactorisedHead:
         if self.cholesky is not None:
             return torch.cholesky_solve(rows.double().T, self.cholesky).T.to(rows)
         assert self._blocks is not None
-        width = self.curvature.width
-        return torch.einsum("kcd,cde->kce", rows.view(len(rows), -1, width), self._blocks).flatten(1)
+        return self._blocks.solve(rows)
 
     def _leverage_maker(self) -> "Leverage":
         head = self.curvature
-        if self.cholesky is None:
-            assert self._blocks is not None
-            return Leverage(head.n, head.classes, {(c, c): block for c, block in enumerate(self._blocks)})
+        assert self.cholesky is not None
         inverse = torch.cholesky_inverse(self.cholesky).view(head.classes, head.width, head.classes, head.width)
         pairs = [(c, e) for c in range(head.classes) for e in range(c, head.classes)]
         return Leverage(head.n, head.classes, {(c, e): inverse[c, :, e, :].to(head.x) for c, e in pairs})
@@ -158,31 +140,48 @@ class FactorisedHead:
         out at once, else copies hide one another.
         """
         head = self.curvature
-        leverage = self._leverage_maker()
         residuals = head.probabilities - torch.nn.functional.one_hot(labels, head.classes).to(head.x)
         sizes = torch.ones_like(labels) if group_size is None else group_size
         sums = residuals if group_residual is None else group_residual
-        own, left_out, corrected = [], [], []
-        trace = 0.0
-        identity = torch.eye(head.classes, dtype=torch.float64, device=head.device)
+        leave = self._whole() if self._blocks is None else self._by_class(torch.maximum(residuals.abs(), sums.abs()))
         step = max(1, min(4096, 2**24 // head.classes**2))
-        for start in range(0, head.n, step):
-            part = slice(start, start + step)
-            m = leverage(head.x[part]).double()
-            p, r = head.probabilities[part].double(), residuals[part].double()
-            s = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-            sm = s @ m
-            trace += float(sm.diagonal(dim1=1, dim2=2).sum())
-            own.append(torch.einsum("nc,nce,ne->n", r, m, r).clamp_min(0))
-            corrected.append(torch.linalg.solve(identity - sm, r))
-            grouped = torch.linalg.solve(identity - sizes[part, None, None] * sm, sums[part].double())
-            left_out.append(logits[part].double() + torch.einsum("nce,ne->nc", m, grouped))
-        return HeadScores(
-            self_influence=torch.cat(own).to(head.x),
-            leave_one_out=torch.cat(left_out).to(head.x),
-            corrected=torch.cat(corrected).to(head.x),
-            mean_leverage=trace / head.n,
-        )
+        parts = []
+        for rows in torch.arange(head.n, device=head.device).split(step):
+            p, r, z = (values[rows].double() for values in (head.probabilities, residuals, logits))
+            own, rest, moved, trace = leave(rows, p, r, sums[rows].double(), sizes[rows])
+            parts.append((own.to(head.x), (z + moved).to(head.x), rest.to(head.x), trace))
+        owns, left_out, rests, traces = zip(*parts, strict=True)
+        return HeadScores(torch.cat(owns), torch.cat(left_out), torch.cat(rests), float(sum(traces)) / head.n)
+
+    def _whole(self) -> "Leave":
+        leverage = self._leverage_maker()
+        identity = torch.eye(self.curvature.classes, dtype=torch.float64, device=self.curvature.device)
+
+        def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
+            m = leverage(self.curvature.x[rows]).double()
+            sm = (torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) @ m
+            own = torch.einsum("nc,nce,ne->n", r, m, r).clamp_min(0)
+            grouped = torch.linalg.solve(identity - sizes[:, None, None] * sm, sums)
+            trace = float(sm.diagonal(dim1=1, dim2=2).sum())
+            return own, torch.linalg.solve(identity - sm, r), torch.einsum("nce,ne->nc", m, grouped), trace
+
+        return leave
+
+    def _by_class(self, moved: Float[Tensor, "n C"]) -> "Leave":
+        assert self._blocks is not None
+        diagonals = self._blocks.leverage(self.curvature.x, moved)
+
+        def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
+            m = diagonals[rows].double()
+            own, trace = (r.square() * m).sum(1), float((p * (1 - p) * m).sum())
+            return own, corrected(p, m, r, torch.ones_like(sizes)), m * corrected(p, m, sums, sizes), trace
+
+        return leave
+
+
+Left = tuple[Tensor, Tensor, Tensor, float]
+"""Of some rows: self-influence, corrected residuals, what leaving them out adds to their logits, Σ tr(Sᵢ Mᵢ)."""
+Leave = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Left]
 
 
 class Leverage:

@@ -20,7 +20,7 @@ _DEFAULT = re.compile(r"\s*\[([^\]]+)\]\s*$")
 EXAMPLES: Mapping[str, Any] = {
     "train": ".", "eval": "val.csv", "input": "x", "label": "label", "id": "id", "split": "split", "limit": 1000,
     "classes": ["cat", "dog"], "name": "photos", "model": "model.py:build", "model_args": {"num_classes": 2},
-    "weights": "weights.safetensors", "head": "fc", "damping": 0.01, "neighbours": 50,
+    "weights": "weights.safetensors", "head": "fc", "damping": 0.01, "neighbours": 50, "expected_precision": 0.9,
     "fail_on": ["mislabeled"], "format": ["text"],
 }  # fmt: skip
 DEFAULTS: Mapping[str, Any] = {"batch_size": "auto"}

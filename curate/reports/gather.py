@@ -12,6 +12,7 @@ from curate.errors import StoreError
 from curate.gate import Gate
 from curate.reports.report import (
     ClassRow,
+    ConfusionRow,
     HarmfulRow,
     HitRow,
     MislabeledRow,
@@ -25,6 +26,7 @@ from curate.reports.report import (
 )
 from curate.store import WARNING, Store
 
+CONFUSIONS = 10  # pairs of classes told of
 HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
 
@@ -67,6 +69,7 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         harmful_count=harmful_count["n"],
         others=_others(store, run_id, top),
         by_class=by_class,
+        confusions=_confusions(store, run_id),
         totals=_totals(store, run_id),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         top=top,
@@ -182,7 +185,7 @@ def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
 
 def _by_class(store: Store, run_id: int) -> tuple[ClassRow, ...]:
     counts = store.query(
-        "SELECT e.label, count(*) AS n, count(f.rule) AS mislabeled FROM scores AS s "
+        "SELECT e.label, count(*) AS n, count(f.rule) AS mislabeled, sum(s.suspicion) AS expected FROM scores AS s "
         "JOIN examples AS e ON e.id = s.example_id "
         "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled' "
         "WHERE s.run_id = ? AND e.split = 'train' AND e.label IS NOT NULL GROUP BY e.label ORDER BY e.label",
@@ -199,9 +202,25 @@ def _by_class(store: Store, run_id: int) -> tuple[ClassRow, ...]:
     ):
         suggested.setdefault(row["label"], row["suggested_label"])
     return tuple(
-        ClassRow(row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], suggested.get(row["label"]))
+        ClassRow(
+            row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], suggested.get(row["label"]),
+            row["expected"],
+        )
         for row in counts
+    )  # fmt: skip
+
+
+def _confusions(store: Store, run_id: int) -> tuple[ConfusionRow, ...]:
+    rows = store.query(
+        "SELECT e.label AS given_label, s.suggested_label, sum(s.suggested_probability) AS expected, "
+        "count(f.rule) AS mislabeled FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled' "
+        "WHERE s.run_id = ? AND e.split = 'train' AND e.label IS NOT NULL AND s.suggested_label IS NOT NULL "
+        "GROUP BY e.label, s.suggested_label HAVING sum(s.suggested_probability) >= 1 "
+        "ORDER BY expected DESC, e.label, s.suggested_label LIMIT ?",
+        [run_id, CONFUSIONS],
     )
+    return tuple(ConfusionRow(**row) for row in rows)
 
 
 def _totals(store: Store, run_id: int) -> tuple[Total, ...]:

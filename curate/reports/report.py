@@ -132,6 +132,17 @@ class ClassRow:
     mislabeled: int
     share: float
     suggested_label: str | None  # the label most often suggested for its mislabeled rows
+    expected: float | None  # estimated number of wrong labels among its rows: the sum of their suspicion
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """Training rows of one given label that look like another class."""
+
+    given_label: str
+    suggested_label: str
+    expected: float  # estimated number of such rows: the sum of the suggested label's probability
+    mislabeled: int  # those among them that are flagged
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,7 @@ class Report:
     harmful_count: int  # training rows with harm > 0
     others: tuple[OtherFinding, ...]
     by_class: tuple[ClassRow, ...]
+    confusions: tuple[ConfusionRow, ...]  # most first; those of one row or more
     totals: tuple[Total, ...]
     next: tuple[Step, ...]
     top: int

@@ -19,7 +19,7 @@ NAMES = {
     "harm": ("harm", "nats; above 0: the evaluation loss falls without it"),
     "margin": ("margin", "probability of the given label less the next best one's"),
     "neighbour_agreement": ("neighbour agreement", "share of the nearest rows' votes for the given label"),
-    "given_probability": ("given label", "its probability by probe and neighbours that did not see it, sharpened"),
+    "given_probability": ("given label", "its probability by probe and neighbours that did not see it"),
     "suggested_probability": ("suggested label", "its probability, given the noise in the labels"),
 }
 

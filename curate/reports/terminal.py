@@ -48,6 +48,7 @@ def write_report(page: Page, report: Report) -> None:
     _harmful(page, report)
     _others(page, report)
     _by_class(page, report)
+    _confusions(page, report)
     page.heading("Next")
     start = max((len(step.command) for step in report.next), default=0) + 2
     for step in report.next:
@@ -243,17 +244,38 @@ def _by_class(page: Page, report: Report) -> None:
     shown: list[ClassRow] = list(report.by_class)
     if not shown:
         return
-    page.heading("Class by class", "training rows by their given label")
+    expected = sum(row.expected or 0.0 for row in report.by_class)
+    known = any(row.expected is not None for row in report.by_class)
+    rows = sum(row.rows for row in report.by_class)
+    noise = f"; about {expected:,.0f} of {rows:,} labels are wrong ({percent(expected / rows)})" if known else ""
+    page.heading("Class by class", f"training rows by their given label{noise}")
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
+    narrow = page.width < NARROW
     columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
-               Column("share", right=True), Column(""), Column("most often suggested", shrinks=True)]  # fmt: skip
+               Column("share", right=True), *([] if narrow else [Column("")]), Column("estimate", right=True),
+               Column("most often suggested", shrinks=True)]  # fmt: skip
     cells = [
         [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
-         page.bar(row.share, "yellow"), cell(row.suggested_label or "")]
+         *([] if narrow else [page.bar(row.share, "yellow")]),
+         Text("" if row.expected is None else percent(row.expected / row.rows)), cell(row.suggested_label or "")]
         for row in shown
     ]  # fmt: skip
     page.table(columns, cells)
     left = len(report.by_class) - len(shown)
     if left:
         page.paragraph(f"and {plural(left, 'class', 'classes')} more with fewer (all of them: -f json)", style="dim")
+
+
+def _confusions(page: Page, report: Report) -> None:
+    if not report.confusions:
+        return
+    page.heading("Confused classes", "labels that are probably another class's, by estimate")
+    columns = [Column("given", shrinks=True), Column(f"{page.signs.arrow} probably", shrinks=True),
+               Column("rows, about", right=True), Column("flagged", right=True)]  # fmt: skip
+    cells = [
+        [cell(row.given_label), Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label)),
+         Text(f"{row.expected:,.0f}"), Text(f"{row.mislabeled:,}")]
+        for row in report.confusions
+    ]  # fmt: skip
+    page.table(columns, cells)

@@ -95,6 +95,14 @@ def called_as(module: nn.Module, transform: object) -> nn.Module:
     return CalledByKeyword(module, layout) if isinstance(layout, Layout) and layout.parts else module
 
 
+def attention_of(module: nn.Module, rows: Tensor) -> Tensor | None:
+    """``[b t]``, 1 where a token is text and 0 where it is padding; None where the model is not told."""
+    if not isinstance(module, CalledByKeyword):
+        return None
+    mask = module.__dict__["_called"][1].unpack(rows).get("attention_mask")
+    return mask if mask is not None and mask.ndim == 2 else None
+
+
 def _shapes(parts: Mapping[str, tuple[torch.Size, torch.dtype]]) -> str:
     return ", ".join(
         f"{name} {tuple(shape)} {str(kind).removeprefix('torch.')}" for name, (shape, kind) in parts.items()

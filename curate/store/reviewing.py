@@ -1,4 +1,4 @@
-"""The third migration: verdicts of several reviewers, taken back by a new row, and what is live, stale or accepted.
+"""The fourth migration: verdicts of several reviewers, taken back by a new row, and what is live, stale or accepted.
 
 Knows which word on a row is in force; like the tables and views before it, this text is never edited once released.
 ``standing_reviews`` holds every word that was not taken back; of those on one fingerprint the newest is in force.

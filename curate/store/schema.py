@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from curate.errors import StoreError
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
-from curate.store.views import VIEWS
+from curate.store.views import LATEST_SCORES, VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils.db import Database
@@ -30,12 +30,19 @@ def m002_views(db: "Database") -> None:
         db.execute(statement)
 
 
-def m003_reviewing(db: "Database") -> None:
+def m003_detectors(db: "Database") -> None:
+    """Which detectors spoke for a row's suspicion, names with commas between; NULL in runs before this column."""
+    db.execute("ALTER TABLE scores ADD COLUMN detectors TEXT")
+    db.execute("DROP VIEW latest_scores")
+    db.execute(LATEST_SCORES)
+
+
+def m004_reviewing(db: "Database") -> None:
     for statement in REVIEWING:
         db.execute(statement)
 
 
-MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views, m003_reviewing]
+MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views, m003_detectors, m004_reviewing]
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:

@@ -24,7 +24,7 @@ SCORE_NUMBERS = (
     "suspicion", "loss", "margin", "self_influence", "harm", "neighbour_agreement", "given_probability",
     "suggested_probability",
 )  # fmt: skip
-SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label")
+SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label", "detectors")
 RECEIPT_COLUMNS = tuple(field.name for field in fields(ReceiptRecord))
 RECEIPT_INTEGERS = ("steps",)
 RECEIPT_TEXTS = ("quantity", "solver", "curvature", "parameters")
@@ -316,6 +316,7 @@ def _score_row(run_id: int, score: Mapping[str, Any]) -> tuple[Any, ...]:
         *(number(score.get(column), column) for column in SCORE_NUMBERS),
         integer(score.get("rank"), "rank"),
         text(score.get("suggested_label")),
+        text(score.get("detectors")),
     )
 
 

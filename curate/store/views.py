@@ -155,3 +155,13 @@ VIEWS = (
     WHERE v.verdict IS NOT 'drop'
     """,
 )
+
+LATEST_SCORES = """
+    CREATE VIEW latest_scores AS
+    SELECT
+        s.run_id, e.dataset, s.example_id, e.split, e.key, e.label, s.suspicion, s.rank, s.loss, s.margin,
+        s.self_influence, s.harm, s.neighbour_agreement, s.given_probability, s.suggested_label,
+        s.suggested_probability, s.detectors, e.media_path, e.fingerprint
+    FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id
+    WHERE s.run_id IN (SELECT run_id FROM current_runs)
+    """

@@ -20,11 +20,16 @@ class Signals:
     head: Float[np.ndarray, "n C"] | None
     """The model's own head, which has seen the row."""
     head_self_influence: Float[np.ndarray, " n"] | None
+    head_input_length: Float[np.ndarray, " n"] | None
+    """Euclidean length of what the own head reads of the row."""
     left_out: Float[np.ndarray, "n C"]
     """The probe refitted without the row and its copies."""
     probe_self_influence: Float[np.ndarray, " n"]
     votes: Float[np.ndarray, "n C"]
     """Votes of the nearest rows, the row's copies left out."""
+    early_left_out: Float[np.ndarray, "n C"] | None
+    early_votes: Float[np.ndarray, "n C"] | None
+    """The same two from halfway up the network; None without a network."""
 
 
 def of_given(table: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -54,14 +59,41 @@ def agreement(votes: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> 
     return result
 
 
+def gradient_norm(
+    probabilities: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"], length: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Length of the loss's gradient in the head's weights: |p - y| |h|."""
+    gap = probabilities.copy()
+    gap[np.arange(len(given)), given] -= 1
+    result: np.ndarray = np.linalg.norm(gap, axis=1) * length
+    return result
+
+
 Detector = Callable[[Signals], Float[np.ndarray, " n"] | None]
 
 DETECTORS: dict[str, Detector] = {
     "loss": lambda s: None if s.head is None else loss(s.head, s.given),
     "margin": lambda s: None if s.head is None else -margin(s.head, s.given),
+    "gradient_norm": lambda s: (
+        None if s.head is None or s.head_input_length is None else gradient_norm(s.head, s.given, s.head_input_length)
+    ),
     "self_influence": lambda s: s.head_self_influence,
     "probe_self_influence": lambda s: s.probe_self_influence,
     "leave_one_out_loss": lambda s: loss(s.left_out, s.given),
     "leave_one_out_margin": lambda s: -margin(s.left_out, s.given),
     "neighbours": lambda s: 1 - agreement(s.votes, s.given),
+    "early_loss": lambda s: None if s.early_left_out is None else loss(s.early_left_out, s.given),
+    "early_margin": lambda s: None if s.early_left_out is None else -margin(s.early_left_out, s.given),
+    "early_neighbours": lambda s: None if s.early_votes is None else 1 - agreement(s.early_votes, s.given),
 }
+
+
+def spoken(signals: Signals, count: int) -> list[str]:
+    """For each row the names of the detectors that have it among their ``count`` most suspect, commas between."""
+    names: list[list[str]] = [[] for _ in signals.given]
+    for name, detector in DETECTORS.items():
+        values = detector(signals)
+        if values is not None:
+            for row in np.argsort(-values, kind="stable")[:count].tolist():
+                names[row].append(name)
+    return [",".join(of_row) for of_row in names]

@@ -17,29 +17,45 @@ PRIOR_RIGHT = 9.0
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """``transition[true, given]``, rows sum to one; ``prior`` of the true classes relative to that in q."""
+    """``transition[true, given]``, rows sum to one."""
 
     transition: Float[np.ndarray, "C C"]
 
+    @property
+    def rate(self) -> float:
+        """Mean share of a class's rows that get another label."""
+        return float(1 - np.diag(self.transition).mean())
+
     def posterior(self, q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
         """Probability of each true class, ``[n C]``."""
+        return self.explain(q, given)[0]
+
+    def explain(
+        self, q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, "n C"], float]:
+        """The posterior, and the mean log-likelihood of the given labels, nats."""
         joint = q * self.transition[:, given].T
-        result: np.ndarray = joint / joint.sum(1, keepdims=True)
-        return result
+        total = joint.sum(1, keepdims=True)
+        return joint / total, float(np.log(total).mean())
 
 
 def fit_noise_model(
-    q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"], steps: int = 200, tolerance: float = 1e-5
+    q: Float[np.ndarray, "n C"],
+    given: Int[np.ndarray, " n"],
+    steps: int = 200,
+    tolerance: float = 1e-5,
+    start: NoiseModel | None = None,
 ) -> NoiseModel:
-    """EM from the prior's mean; deterministic, and independent of the order of the rows up to rounding."""
+    """EM from the prior's mean or ``start``; deterministic, and independent of the rows' order up to rounding."""
     classes = q.shape[1]
     prior = np.full((classes, classes), 1 / max(1, classes - 1))
     np.fill_diagonal(prior, PRIOR_RIGHT)
-    model = NoiseModel(prior / prior.sum(1, keepdims=True))
-    one_hot = np.zeros((len(given), classes))
-    one_hot[np.arange(len(given)), given] = 1.0
+    model = start or NoiseModel(prior / prior.sum(1, keepdims=True))
+    order = np.argsort(given, kind="stable")
+    present, first = np.unique(given[order], return_index=True)
     for _ in range(steps):
-        counts = prior + model.posterior(q, given).T @ one_hot
+        counts = prior.copy()
+        counts[:, present] += np.add.reduceat(model.posterior(q, given)[order], first, axis=0).T
         better = counts / counts.sum(1, keepdims=True)
         change = np.abs(better - model.transition).max()
         model = NoiseModel(better)

@@ -3,27 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
-from curate.heads import Heads, content_groups
-from curate.neighbours import Neighbours, neighbour_votes
+from curate.heads import Heads
+from curate.neighbours import Neighbours
 from curate.prepare import Data
-from curate.probe import probe_inputs
 from curate.progress import Progress
-from curate.suspicion import (
-    DEFAULT_TEMPERATURE,
-    FEW_EVALUATION_ROWS,
-    Judgement,
-    Signals,
-    fit_suspicion,
-    fit_temperature,
-    judge,
-    out_of_sample,
-    sharpened,
-)
-from curate.suspicion.noise_model import NoiseModel
+from curate.suspicion import Judgement, Signals, cut_for
+from curate.suspicion.experts import Depth, Reading, early_depth, last_depth
+from curate.suspicion.panel import EARLY, LAST, Panel, panel_for, panel_on_unseen
 
-VOTERS = 20
-"""Nearest rows that vote on a label."""
+FEW_EVALUATION_ROWS = 100
+"""Below this many, evaluation rows are judged by what the training rows taught."""
 
 
 @dataclass(frozen=True)
@@ -33,48 +24,50 @@ class Judged:
     signals: Signals
     train: Judgement
     evaluation: Judgement | None
-    evaluation_votes: np.ndarray | None
-    evaluation_probe: np.ndarray | None
-    noise: NoiseModel
-    temperature: float
-    temperature_from: str
+    evaluation_reading: Reading | None
+    """The last features' probe and votes of the evaluation rows."""
+    panel: Panel
+    evaluation_panel: Panel | None
+    cut: float
+    """Rows of a suspicion above it are `mislabeled` findings."""
 
 
-def judge_rows(data: Data, heads: Heads, neighbours: Neighbours, progress: Progress) -> Judged:
-    train, given = data.train, data.train.labels.numpy()
-    _, group = content_groups(train)
-    groups = group.numpy()
-    # Copies of a row do not vote on it: ask for a few more, so that voters are left.
-    found, similarity = neighbours.nearest(train.features, 2 * VOTERS, progress, "Neighbours of every row")
-    votes = neighbour_votes(found, similarity, given, groups, groups, data.classes, VOTERS)
-    left_out = heads.probe_influence.scores.leave_one_out.softmax(1).double().numpy()
-    counts = np.bincount(given, minlength=data.classes).astype(float)
-    q = out_of_sample(left_out, votes, counts)
+def judge_rows(
+    data: Data, heads: Heads, neighbours: Neighbours, progress: Progress, seed: int = 0, precision: float | None = None
+) -> Judged:
+    """``precision``: the share of flagged rows that should be wrong; None cuts at a suspicion of one half."""
+    given = data.train.labels.numpy()
+    last = last_depth(data, heads.probe, heads.probe_influence, neighbours, progress)
+    early = early_depth(data, seed, progress)
+    experts = {LAST: last.experts} | ({} if early is None else {EARLY: early.experts})
+    # As many outputs as classes, in whatever order: the network was probably trained on these labels.
+    accuracy = heads.accuracies(data.train)[0]
+    panel = panel_for(experts, given, own_head=accuracy is not None, seed=seed, accuracy=accuracy or 0.0)
+    train = panel.judgement(experts, given)
+    signals = _signals(heads, last, early, given)
+    cut = cut_for(train.suspicion, precision)
+    if data.own_evaluation:
+        return Judged(signals, train, None, None, panel, None, cut)
+    theirs = data.evaluation.labels.numpy()
+    reading = last.unseen(data.evaluation.features, progress)
+    experts = {LAST: reading.experts}
+    if early is not None:
+        assert data.evaluation.early is not None
+        experts[EARLY] = early.unseen(data.evaluation.early, progress).experts
+    on_them = panel_on_unseen(experts, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
+    return Judged(signals, train, on_them.judgement(experts, theirs), reading, panel, on_them, cut)
+
+
+def _signals(heads: Heads, last: Depth, early: Depth | None, given: Int[np.ndarray, " n"]) -> Signals:
     own = heads.own_influence
-    signals = Signals(
+    return Signals(
         given=given,
         head=None if own is None else own.head.curvature.probabilities.double().numpy(),
         head_self_influence=None if own is None else own.scores.self_influence.numpy(),
-        left_out=left_out,
+        head_input_length=None if own is None else own.head.curvature.x.norm(dim=1).double().numpy(),
+        left_out=last.left_out,
         probe_self_influence=heads.probe_influence.scores.self_influence.numpy(),
-        votes=votes,
+        votes=last.votes,
+        early_left_out=None if early is None else early.left_out,
+        early_votes=None if early is None else early.votes,
     )
-    temperature, source = DEFAULT_TEMPERATURE, "default"
-    if own is None and len(given) >= FEW_EVALUATION_ROWS:
-        temperature, source = fit_temperature(q, given), f"{len(given):,} training rows, features not fitted to them"
-    if data.own_evaluation:
-        noise, judged = fit_suspicion(q, given, temperature)
-        return Judged(signals, judged, None, None, None, noise, temperature, source)
-    evaluation = data.evaluation
-    theirs = evaluation.labels.numpy()
-    x = probe_inputs(evaluation.features)
-    probe = heads.probe.logits(x.to(heads.probe.weights)).softmax(1).double().numpy()
-    near, closeness = neighbours.nearest(evaluation.features, VOTERS, progress, "Their neighbours")
-    nobody = np.full(len(near), -1)
-    their_votes = neighbour_votes(near, closeness, given, nobody, groups, data.classes, VOTERS)
-    unseen = out_of_sample(probe, their_votes, counts)
-    if own is not None and len(theirs) >= FEW_EVALUATION_ROWS:
-        temperature, source = fit_temperature(unseen, theirs), f"{len(theirs):,} evaluation rows"
-    noise, judged = fit_suspicion(q, given, temperature)
-    their_word = judge(noise, sharpened(unseen, temperature), theirs)
-    return Judged(signals, judged, their_word, their_votes, probe, noise, temperature, source)

@@ -11,7 +11,9 @@ from tensor_rows import TensorRows
 from torch import nn
 from torch.nn import functional as F
 
+import curate.curvature.class_blocks
 import curate.curvature.head
+from curate.curvature.class_blocks import corrected
 from curate.curvature.head import HeadCurvature
 from curate.curvature.objective import Objective, choose_parameters
 from curate.curvature.operator import Operator
@@ -32,7 +34,7 @@ def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) ->
     """A forward pass over tensors in memory."""
     source = SimpleNamespace(labels=labels.tolist())
     sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,34 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     assert residual <= 1e-3
     true = small.on(small.solve(small.gradients(x[:5], rests))[0])
     assert float((large.on(by_cg) - true).norm() / true.norm()) < 0.01
+
+
+def test_leaving_out_by_class_is_the_dense_solve() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = (3 * torch.randn(40, 7, generator=generator, dtype=torch.float64)).softmax(1)
+    m = torch.rand(40, 7, generator=generator, dtype=torch.float64)
+    r, sizes = torch.randn(40, 7, generator=generator, dtype=torch.float64), torch.arange(40) % 3 + 1
+    p[0] = torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0])
+    m[0, 0], sizes[0] = 2.0, 1  # p m = 1: the diagonal is singular, the whole is not
+    s = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    dense = torch.linalg.solve(torch.eye(7).double() - sizes[:, None, None] * s @ torch.diag_embed(m), r)
+    torch.testing.assert_close(corrected(p, m, r, sizes), dense, rtol=1e-4, atol=1e-4)
+
+
+def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(60, (3000,), generator=generator)
+    features = torch.randn(60, 40, generator=generator)[labels] + torch.randn(3000, 40, generator=generator)
+    labels[:300] = torch.randint(60, (300,), generator=generator)
+    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", 100)
+    head, x = fit_probe(features, labels, 60)
+    short = head.curvature(x).factorise().scores(head.logits(x), labels)
+    monkeypatch.setattr(curate.curvature.class_blocks, "CHANCES", -1.0)
+    full = head.curvature(x).factorise().scores(head.logits(x), labels)
+    moved = full.leave_one_out - head.logits(x)
+    assert float((short.leave_one_out - full.leave_one_out).norm() / moved.norm()) < 0.03
+    assert float((short.self_influence - full.self_influence).norm() / full.self_influence.norm()) < 0.03
+    assert float((short.corrected - full.corrected).norm() / full.corrected.norm()) < 0.01
 
 
 def test_equal_content_is_left_out_together() -> None:

@@ -1,0 +1,106 @@
+"""``curate bench``: a table of detectors on planted flips, as text or JSON.
+
+Knows the layout; leaves planting and judging to ``curate.bench``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curate.cli.options import put
+from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.config import load_settings
+from curate.errors import UsageError
+
+if TYPE_CHECKING:
+    from curate.bench import Bench
+
+
+@click.command(cls=Sections)
+@click.argument("train", required=False, metavar="[TRAIN]")
+@data_options
+@model_options
+@number_options
+@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@click.option("--noise", metavar="SHARE", default="10%", show_default=True, help="Share of labels that are changed.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Times that flips are drawn.")
+@click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              help="How to write it.")  # fmt: skip
+def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) -> None:
+    """Which detector finds wrong labels best on TRAIN? Changes labels on purpose, looks for them, stores nothing.
+
+    Labels are changed to any other class (uniform) and to the class that each is most taken for (look-alike). Rows that
+    are flagged as they are stand aside. Where cleanlab is installed it stands in the table, on five-fold predictions of
+    the probe.
+    """
+    share = _share(noise)
+    settings = load_settings(given, config=config)
+
+    from curate.bench import bench as run  # torch
+    from curate.progress import Progress
+
+    found = run(settings, noise=share, rounds=rounds, progress=Progress())
+    put(_json(found) if form == "json" else _text(found))
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 0.5:
+        raise UsageError(f"--noise {text}: a share above 0 and up to a half", "Like 10% or 0.1.")
+    return share
+
+
+def _json(found: "Bench") -> str:
+    from dataclasses import asdict
+
+    from curate.reports.json import SCHEMA_VERSION, dump
+
+    means = {name: found.mean(name) for name in found.detectors}
+    return dump({"schema_version": SCHEMA_VERSION, **asdict(found), "mean_average_precision": means})
+
+
+def _text(found: "Bench") -> str:
+    from curate.bench import OF_THE_HEAD
+
+    kinds = list(dict.fromkeys(score.kind for score in found.scores))
+    drawn = "once" if found.rounds == 1 else f"{found.rounds} times"
+    noise = f"{found.noise:.0%} of the labels changed, {drawn} for each kind"
+    lines = [
+        f"{found.rows:,} rows in {found.classes:,} classes; {noise}.",
+        f"Rows that are suspect as they are ({found.aside:,}) were left alone, and no figure counts them.",
+        "",
+        f"{'':26}" + "".join(f"{kind:^34}" for kind in kinds),
+        f"{'detector':26}" + f"{'AP':>8}{'AUROC':>8}{'P@flips':>9}{'seconds':>9}" * len(kinds),
+    ]
+    for name in found.detectors:
+        cells = ""
+        for kind in kinds:
+            of_kind = [score for score in found.scores if (score.detector, score.kind) == (name, kind)]
+            mean = [
+                sum(values) / len(of_kind)
+                for values in zip(*((s.average_precision, s.auroc, s.precision_at_flips) for s in of_kind), strict=True)
+            ]
+            seconds = [score.seconds for score in of_kind if score.seconds is not None]
+            spent = f"{sum(seconds) / len(seconds):.1f}" if seconds else ""
+            cells += f"{mean[0]:8.3f}{mean[1]:8.3f}{mean[2]:9.2f}{spent:>9}"
+        star = " *" if found.fitted and name in OF_THE_HEAD else ""
+        lines.append(f"{name.replace('_', ' ') + star:26}{cells}")
+    lines += ["", "Suspicion, as probability"]
+    for calibration in found.calibrations:
+        precision = "-" if calibration.precision is None else f"{calibration.precision:.0%}"
+        gap = "" if calibration.gap is None else f"; off by {calibration.gap:+.2f} in its worst bin"
+        lines.append(
+            f"  {calibration.kind}: adds up to {calibration.expected:,.0f} for {calibration.flips:,} flips{gap}; "
+            f"flags {calibration.flagged:,}, precision {precision}, recall {calibration.recall:.0%}"
+        )
+    if found.fitted:
+        lines += [
+            "",
+            "* reads the model's head, which learnt the labels as they were: planted flips are new to it, and it looks",
+            "  better here than on the labels it was trained with. So does all that reads its features, but less.",
+        ]
+    lines += ["", f"Best on these rows: {found.recommended.replace('_', ' ')}"]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
