@@ -20,20 +20,22 @@ from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.forward import Forward
 from curate.heads import fit_heads
+from curate.influence.stage import network_self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data, load, read
 from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
 from curate.suspicion.detectors import DETECTORS
-from curate.suspicion.stage import Judged, judge_rows
+from curate.suspicion.stage import Judged, judge_rows, with_network
 
 KINDS = ("uniform", "look-alike")
 FOLDS = 5
 EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 FEWEST_IN_BIN = 30
 FEWEST_FLIPS = 10
-OF_THE_HEAD = frozenset({"loss", "margin", "gradient_norm", "self_influence"})
-"""Detectors that read the model's own head, which was trained before the flips were planted."""
+SUSPICION = "suspicion (all of them)"
+OF_THE_MODEL = frozenset({"loss", "margin", "gradient_norm", "self_influence", "network_self_influence"})
+"""Detectors that read the model, which was trained before the flips were planted."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Bench:
 
 def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progress) -> Bench:
     """Plants a share ``noise`` of wrong labels of each kind, ``rounds`` times, and judges every detector on them."""
+    if len(settings.weights) > 1:
+        raise UsageError("curate bench judges one checkpoint", f"Try --weights {settings.weights[-1]} alone.")
     data = read(settings, load(settings, progress), progress)
     given = data.train.labels.numpy()
     neighbours = Neighbours(data.train.features, settings.seed)
@@ -123,7 +127,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
         len(given), data.classes, noise, rounds, tuple(scores), tuple(calibrations),
         len(given) - len(usable), fitted, "",
     )  # fmt: skip
-    fair = [name for name in result.detectors if not (fitted and name in OF_THE_HEAD)]
+    fair = [name for name in result.detectors if not (fitted and name in OF_THE_MODEL)]
     return replace(result, recommended=next(name for name in fair if name != "cleanlab, five-fold"))
 
 
@@ -165,8 +169,9 @@ def _judged(
     wrong = (planted != data.train.labels.numpy())[usable]
     noisy = replace(data, train=relabelled(data.train, planted), own_evaluation=True)
     judged, seconds = _timed(lambda: _fused(noisy, neighbours, settings))
+    judged = with_network(judged, network_self_influence(settings, noisy, Progress.silent()))
     suspicion = judged.train.suspicion[usable]
-    scores = [_score("suspicion (all of them)", kind, suspicion, wrong, seconds)]
+    scores = [_score(SUSPICION, kind, suspicion, wrong, seconds)]
     for name, detector in DETECTORS.items():
         values = detector(judged.signals)
         if values is not None:

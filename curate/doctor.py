@@ -209,7 +209,7 @@ def _media(media: str) -> str:
 def _weights(settings: ScanSettings, sha256: str | None) -> str:
     if sha256 is None:
         return "none given: is the model trained?"
-    where = settings.weights[0] if settings.weights else "the library's own"
+    where = settings.weights[-1] if settings.weights else "the library's own"
     return f"{where}, sha256 {sha256[:12]}"
 
 

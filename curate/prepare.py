@@ -21,12 +21,22 @@ from curate.sources.keywords import called_as
 from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
+from curate.sources.weights import weights_file
 from curate.versions import versions
 
 MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data sets alone; ``notes`` are those on rows left out."""
+
+    train: Source
+    evaluation: Source | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,8 @@ class Loaded:
     transform: Transform
     device: torch.device
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The data sets alone; ``notes`` are those on rows left out."""
-
-    train: Source
-    evaluation: Source | None
-    notes: tuple[str, ...]
+    opened: Opened
+    """The data sets before a model was added, for another checkpoint of it."""
 
 
 def load(settings: ScanSettings, progress: Progress) -> Loaded:
@@ -84,7 +87,9 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         raise UsageError("--solver lissa needs a model: features alone are solved exactly", "Name one with --model.")
     model = None
     if settings.model is not None:
-        weights = settings.weights[0] if settings.weights else None
+        weights = settings.weights[-1] if settings.weights else None
+        for file in settings.weights[:-1]:  # read only after the last one's run: told before it
+            weights_file(file)
         model = load_model(
             settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint,
             media=train.media, classes=train.classes, ordered=settings.classes is not None,
@@ -93,7 +98,7 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
-    return Loaded(train, evaluation, model, transform, _device(settings.device), said)
+    return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened)
 
 
 def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:

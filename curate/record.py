@@ -159,6 +159,8 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
         "harm": influence.harm,
         "influence": influence.pairs.influence,
     }
+    if judged.network is not None:
+        quantities["self-influence through the network"] = judged.network.values
     for name, values in quantities.items():
         broken = int((~torch.isfinite(values)).sum())
         if broken:
@@ -183,6 +185,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             "judges": [_judge(judge) for judge in judged.panel.judges],
             "confirmed_by_last_features": judged.panel.confirmed,
             "cut": judged.cut,
+            "checkpoints": judged.checkpoints,
             "mean_leverage": probe.scores.mean_leverage,
         },
     )
@@ -194,6 +197,17 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
         damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
         detail={"mean_leverage": heads.influence.scores.mean_leverage},
     )
+    network = judged.network
+    if network is not None:
+        yield ReceiptRecord(
+            quantity="self-influence through the network",
+            solver="exact" if network.sampled is None else "dual of a sample",
+            curvature="ggn",
+            parameters=network.parameters,
+            damping=network.damping,
+            seconds=network.seconds,
+            detail={"sampled_rows": network.sampled},
+        )
     deep = influence.deep
     if deep is not None and influence.solver is not None:
         low, high = deep.recall_interval
@@ -248,6 +262,8 @@ def _notes(
         )
     if influence.left:
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
+    if judged.checkpoints > 1:
+        yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
     if judged.panel.by_heart:
         assert data.network is not None
         assert data.network.early is not None

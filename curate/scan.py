@@ -5,14 +5,15 @@ Knows the order of the stages; leaves every number to the stage that makes it an
 
 import time
 
+from curate.checkpoints import with_earlier
 from curate.config import ScanSettings
 from curate.heads import doubts, fit_heads
-from curate.influence.stage import evaluation_influence
+from curate.influence.stage import evaluation_influence, network_self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import load, read
 from curate.progress import Progress
 from curate.record import begin_run
-from curate.suspicion.stage import judge_rows
+from curate.suspicion.stage import judge_rows, with_network
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
@@ -30,6 +31,8 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
+        judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
+        judged = with_network(judged, network_self_influence(settings, data, progress))
         influence = evaluation_influence(settings, data, heads, neighbours, progress)
         run.finish(data, heads, judged, influence, time.monotonic() - started)
     return run.id

@@ -136,13 +136,6 @@ def _list(value: Any) -> tuple[str, ...]:
     return _texts([value] if isinstance(value, str) else value)
 
 
-def _weights(value: Any) -> tuple[str, ...]:
-    found = _list(value)
-    if len(found) > 1:
-        raise WrongValue("one file (several checkpoints are not read yet)")
-    return found
-
-
 def _classes(value: Any) -> tuple[str, ...] | str:
     """A list, names with commas between, or the name of a file: read where it is known what it is relative to."""
     return value if isinstance(value, str) and value.strip() and "," not in value else _texts(value)
@@ -186,7 +179,7 @@ OPTIONS: dict[str, Option] = {
         _option("name", _text),
         _option("model", _text, "code"),
         _option("model-arg", _model_args, key="model_args"),
-        _option("weights", _weights, "path"),
+        _option("weights", _list, "path"),
         _option("trust-checkpoint", _flag, typed=True),
         _option("head", _text),
         _option("params", _params),

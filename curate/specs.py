@@ -5,6 +5,7 @@ what a file may name to ``curate.config``.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 MODEL_FAMILIES = ("torchvision", "timm", "hf")
 """Libraries whose models are named ``family:NAME``; everything else before a colon is Python code."""
 
+_PLAIN = re.compile(r"[\w%+,./:@-]+")
 # Two signs at least: `C:\data` is a drive, not a kind.
 _KIND = re.compile(r"^([A-Za-z][A-Za-z0-9_+.-]+):(.*)$", re.DOTALL)
 
@@ -41,7 +43,12 @@ def split_code(spec: str) -> tuple[str, str | None]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"Did you mean ...?"`` or an empty string."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(close)}?" if close else ""
+    return f"Did you mean {' or '.join(map(as_typed, close))}?" if close else ""
+
+
+def as_typed(name: str) -> str:
+    """A name as a shell takes it, and as it stands apart in a sentence: quoted where it has spaces or signs."""
+    return name if _PLAIN.fullmatch(name) else shlex.quote(name)
 
 
 def near_path(path: Path) -> str:

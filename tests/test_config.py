@@ -144,7 +144,6 @@ class TestMessages:
             ('device = "gpu"', "auto, cpu, cuda"),
             ('params = "["', "a regular expression"),
             ("train = 3", "a text"),
-            ('weights = ["a.pt", "b.pt"]', "one file"),
             ('fail-on = [""]', "a list of texts"),
             ('model-arg = ["depth"]', "NAME=VALUE"),
             ('classes = "gone.txt"', "no file gone.txt"),

@@ -237,7 +237,9 @@ def test_a_folder_with_nothing_in_it(here: Path) -> None:
 
 def test_a_folder_that_is_none(here: Path) -> None:
     (here / "file").write_text("")
-    assert "file is a file" in init("file", status=2).stderr
+    refused = init("file", status=2).stderr
+    assert "file is a file" in refused
+    assert "curate scan file" in refused
     assert "nothing is not there" in init("nothing", status=2).stderr
 
 

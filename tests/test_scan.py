@@ -173,6 +173,14 @@ def test_without_a_model_and_without_an_evaluation_set(tmp_path: Path) -> None:
     assert sum(key in flips for (key,) in first) >= 16
 
 
+def test_rows_without_a_label_are_counted(tmp_path: Path) -> None:
+    lines = [f"{row % 2 + row / 100},{'ab'[row % 2] if row not in (3, 8) else ''}" for row in range(40)]
+    (tmp_path / "a.csv").write_text("x,label\n" + "\n".join(lines) + "\n")
+    result = curate_scan(tmp_path / "a.csv")
+    assert "38 training rows in 2 classes" in result.stdout
+    assert "2 rows without a label skipped" in " ".join(result.stdout.split())
+
+
 def test_a_model_of_other_classes_is_a_feature_extractor(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MLP.format(outputs=1000))
     result = curate_scan(digits / "train.npz", "--model", "model.py:build")

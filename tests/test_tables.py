@@ -152,6 +152,8 @@ class TestColumns:
             (["red", "blue", "red"], "category"),
             (["2024-01-31", "2023-05-01", None], "number"),
             (["31.01.2024", "1.5.2023"], "number"),
+            (["1/31/2024", "5/1/2023"], "number"),
+            (["1/2/2024", "31/12/2023"], "number"),
             (["a long sentence of words", "another one that differs"], "text"),
             (["New York City", "New York City", "Rio de Janeiro", "Rio de Janeiro"] * 9, "category"),
             (["a/1.jpg", "a/2.PNG"], "image"),
@@ -183,6 +185,8 @@ class TestColumns:
     def test_dates_are_days(self) -> None:
         assert numbers(cells("1970-01-02", None)).tolist()[0] == 1
         assert numbers(cells("2.1.1970", "3.1.1970")).tolist() == [1, 2]
+        assert numbers(cells("1/2/1970", "1/13/1970")).tolist() == [1, 12]
+        assert numbers(cells("2/1/1970", "13/1/1970")).tolist() == [1, 12]
 
 
 class TestInput:
@@ -195,6 +199,15 @@ class TestInput:
         rows = "\n".join(f"{100 + row};{row % 7};{'ab'[row % 2]}" for row in range(40))
         source, _ = open_source(written(tmp_path / "a.csv", f"Nr;x;label\n{rows}\n"))
         assert [column.name for column in source.inputs] == ["x"]
+
+    def test_numbers_of_customers_are_no_category(self, tmp_path: Path) -> None:
+        rows = "\n".join(f"K-{row * 37 % 41:03};{row % 7};{'ab'[row % 2]}" for row in range(40))
+        file = written(tmp_path / "a.csv", f"Nr;x;label\n{rows}\n")
+        source, _ = open_source(file)
+        assert [column.name for column in source.inputs] == ["x"]
+        assert any(note.startswith("Nr left out: another value in each row") for note in source.notes)
+        source, _ = open_source(file, input="Nr")
+        assert [column.name for column in source.inputs] == ["Nr"]
 
     def test_rows_are_shown_as_they_stand_in_the_file(self, tmp_path: Path) -> None:
         source, _ = open_source(written(tmp_path / "a.csv", "d;n;label\n3.2.2024;1.234,50 €;a\n;2;b\n"))
@@ -354,6 +367,8 @@ class TestMessages:
         file = written(tmp_path / "a.csv", "x,sort\n1,a\n2,b\n")
         self.check(file, DataError, "no column is called y, label", "It holds x, sort", "--label sort")
         self.check(file, DataError, "no column 'srot' (--label)", "Did you mean sort?", label="srot")
+        file = written(tmp_path / "q.csv", "x,gone away?\n1,a\n2,b\n")
+        self.check(file, DataError, "no column 'gone way?'", "Did you mean 'gone away?'?", label="gone way?")
         file = written(tmp_path / "e.csv", "x,sort,why\n1,a,so\n2,b,no\n3,a,ok\n4,b,well\n")
         self.check(file, DataError, "--label sort")
         file = written(tmp_path / "b.csv", "x,label,target\n1,a,b\n2,b,c\n")

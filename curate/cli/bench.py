@@ -63,7 +63,7 @@ def _json(found: "Bench") -> str:
 
 
 def _text(found: "Bench") -> str:
-    from curate.bench import OF_THE_HEAD
+    from curate.bench import OF_THE_MODEL
 
     kinds = list(dict.fromkeys(score.kind for score in found.scores))
     drawn = "once" if found.rounds == 1 else f"{found.rounds} times"
@@ -86,7 +86,7 @@ def _text(found: "Bench") -> str:
             seconds = [score.seconds for score in of_kind if score.seconds is not None]
             spent = f"{sum(seconds) / len(seconds):.1f}" if seconds else ""
             cells += f"{mean[0]:8.3f}{mean[1]:8.3f}{mean[2]:9.2f}{spent:>9}"
-        star = " *" if found.fitted and name in OF_THE_HEAD else ""
+        star = " *" if found.fitted and name in OF_THE_MODEL else ""
         lines.append(f"{name.replace('_', ' ') + star:26}{cells}")
     lines += ["", "Suspicion, as probability"]
     for calibration in found.calibrations:
@@ -99,8 +99,18 @@ def _text(found: "Bench") -> str:
     if found.fitted:
         lines += [
             "",
-            "* reads the model's head, which learnt the labels as they were: planted flips are new to it, and it looks",
+            "* reads the model itself, which learnt the labels as they were: planted flips are new to it, and it looks",
             "  better here than on the labels it was trained with. So does all that reads its features, but less.",
         ]
-    lines += ["", f"Best on these rows: {found.recommended.replace('_', ' ')}"]
+    lines += ["", f"Best on these rows: {found.recommended.replace('_', ' ')}{_behind(found)}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _behind(found: "Bench") -> str:
+    """How far behind the best is the score by which a scan ranks."""
+    from curate.bench import SUSPICION
+
+    if found.recommended == SUSPICION:
+        return ", by which `curate scan` ranks"
+    gap = found.mean(found.recommended) - found.mean(SUSPICION)
+    return f"; suspicion, by which `curate scan` ranks, is {gap:.3f} behind in mean AP"

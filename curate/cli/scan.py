@@ -94,7 +94,12 @@ model_options = _options(
     click.option(
         "--model-arg", "model_args", metavar="NAME=VALUE", multiple=True, help="An argument for it; repeat for more."
     ),
-    click.option("--weights", metavar="FILE", multiple=True, help="Trained weights: .safetensors .pt .pth .bin .ckpt."),
+    click.option(
+        "--weights",
+        metavar="FILE",
+        multiple=True,
+        help="Trained weights: .safetensors .pt .pth .bin .ckpt. Several: earlier checkpoints first.",
+    ),
     click.option("--trust-checkpoint", is_flag=True, default=None, help="Load a checkpoint that may run any code."),
     click.option("--head", metavar="NAME", help="The last linear layer.  [found by itself]"),
 )

@@ -14,6 +14,7 @@ from curate.heads import Heads, with_ones
 from curate.influence.deep import DeepInfluence, deep_influence, residuals
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs
+from curate.influence.self_influence import SelfInfluence, self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.probe import probe_inputs
@@ -118,6 +119,16 @@ def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | Non
         return None, "head"
     described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"
     return objective, described
+
+
+def network_self_influence(settings: ScanSettings, data: Data, progress: Progress) -> SelfInfluence | None:
+    """Self-influence through the parameters that --params names beyond the head; None where it names none."""
+    if settings.params in ("auto", "head"):
+        return None
+    objective, names = _deep_objective(settings, data)
+    if objective is None:
+        return None
+    return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)
 
 
 def _solver(settings: ScanSettings, objective: Objective, data: Data) -> Solver:

@@ -19,7 +19,7 @@ from curate.init.code import COUNTS, Maker, find_makers
 from curate.init.data import find_data
 from curate.init.found import Found, Setting, listed
 from curate.init.text import Line, file_text
-from curate.specs import near_path, split_code, split_kind, split_model
+from curate.specs import as_typed, near_path, split_code, split_kind, split_model
 
 __all__ = ["Line", "Outcome", "initialise"]
 
@@ -53,8 +53,13 @@ def initialise(
     """
     path = folder / FILE
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise UsageError(f"{folder.as_posix()} {what}; init looks at a folder.", near_path(folder))
+        if folder.exists():
+            raise UsageError(
+                f"{folder.as_posix()} is a file; init looks at a folder.",
+                f"Give the folder it lies in: {as_typed(folder.parent.as_posix())}; or look for bad rows at once: "
+                f"curate scan {as_typed(folder.as_posix())}",
+            )
+        raise UsageError(f"{folder.as_posix()} is not there; init looks at a folder.", near_path(folder))
     if path.exists() and not force:
         raise UsageError(f"There is a {path.as_posix()} already.", "Give --force to write it anew.")
     outcome = Outcome(path, find_data(folder), not folder.resolve().is_relative_to(Path.cwd().resolve()))

@@ -70,6 +70,8 @@ def _scanned(page: Page, report: Report) -> None:
     rows = f"{plural(report.rows.get('train', 0), 'training row')} in {plural(report.classes, 'class', 'classes')}"
     if report.rows.get("eval"):
         rows += f" and {plural(report.rows['eval'], 'evaluation row')}"
+    blank = run.counts.get("blank")
+    skipped = f"; {plural(blank, 'row')} without a label skipped" if isinstance(blank, int) and blank else ""
     accuracies = [
         f"{name} {percent(accuracy)}"
         for name, accuracy in (("model's head", report.accuracy_head), ("probe", report.accuracy_probe))
@@ -83,7 +85,7 @@ def _scanned(page: Page, report: Report) -> None:
         work.append(duration(run.seconds))
     if run.peak_memory is not None:
         work.append(memory(run.peak_memory))
-    facts = [("scanned", f"{rows}, from {clean(run.location)}")]
+    facts = [("scanned", f"{rows}, from {clean(run.location)}{skipped}")]
     facts += [("accuracy", f"{', '.join(accuracies)}, on the given labels")] if accuracies else []
     facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of the evaluation rows")] if report.eval_loss else []
     facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]

@@ -37,6 +37,13 @@ class WoodburyInverse:
         inner = torch.cholesky_solve(self._times(rows).T, self.cholesky).T
         return ((rows.double() - self._back(inner)) / self.damping).to(rows)
 
+    def quadratic(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
+        """v · (Fᵀ F / m + λ I)⁻¹ v of each row, ≥ 0, in float64."""
+        inner = self._times(rows)
+        explained = torch.linalg.solve_triangular(self.cholesky, inner.T, upper=False).square().sum(0)
+        found: Tensor = ((rows.double().square().sum(1) - explained) / self.damping).clamp_min(0)
+        return found
+
     def _times(self, rows: Tensor) -> Tensor:
         size = max(1, 2**24 // self.factor.shape[1])
         return torch.cat([rows.double() @ part.double().T for part in self.factor.split(size)], dim=1)

@@ -157,7 +157,10 @@ def _number(text: str | None) -> float:
 
 
 def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
-    """Days since 1970 where every cell that is given is a date: 2024-01-31, with a time or not, or 31.1.2024."""
+    """Days since 1970 where every cell that is given is a date: 2024-01-31, with a time or not, 31.1.2024 or 1/31/2024.
+
+    With slashes the month stands first where every cell allows it.
+    """
     import numpy as np
     import pyarrow
     import pyarrow.compute as compute
@@ -166,12 +169,12 @@ def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
     texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING)), None, texts)
     if texts.null_count == len(texts):
         return None
-    for iso in (True, False):
+    for form in (None, "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y"):
         try:
-            if iso:
+            if form is None:
                 moments = texts.cast(pyarrow.timestamp("ms"))
             else:
-                moments = compute.strptime(texts, format="%d.%m.%Y", unit="ms")
+                moments = compute.strptime(texts, format=form, unit="ms")
         except pyarrow.ArrowInvalid:
             continue
         milliseconds = moments.cast(pyarrow.int64()).cast(pyarrow.float64())

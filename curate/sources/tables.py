@@ -22,7 +22,7 @@ from curate.sources.columns import Column, classify, has_decimal_commas, numbers
 from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
-from curate.specs import did_you_mean
+from curate.specs import as_typed, did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LABEL_NAMES = (*labels.LABEL_NAMES, "class", "category")
 MEDIA = {"text": "text", "image": "image", "vector": "features"}
 """What a row is where one column of this kind is the whole input; columns of numbers and categories make a record."""
+
+FEW = 20
+"""Below so many rows, cells that all differ may do so by chance."""
 
 
 class TableSource(Source):
@@ -271,7 +274,7 @@ def _usual_label(table: RawTable, location: str, options: DataOptions) -> str:
         raise DataError(f"{location}: {' and '.join(found)} could each be the label.", "Say which with --label.")
     raise DataError(
         f"{location}: no column is called {', '.join(LABEL_NAMES[:-1])} or {LABEL_NAMES[-1]}.",
-        f"It holds {_listed(there)}. Name the one with the labels: --label {_like_a_label(table)}.",
+        f"It holds {_listed(there)}. Name the one with the labels: --label {as_typed(_like_a_label(table))}.",
     )
 
 
@@ -331,12 +334,10 @@ def _inputs(table: RawTable, label: str, location: str, options: DataOptions) ->
         notes.append(f"columns that are neither numbers nor texts were left out: {_listed(odd)}")
         found = [column for column in found if column.kind != "other"]
     rows = len(table.positions)
-    whole_numbers = _ids_among(found, table, rows)
-    if whole_numbers and asked is None and len(found) > len(whole_numbers):
-        notes.append(
-            f"{_listed(whole_numbers)} left out: another value in each row, as an id has (--id makes it the key)"
-        )
-        found = [column for column in found if column.name not in whole_numbers]
+    ids = _ids_among(found, table, rows)
+    if ids and asked is None and len(found) > len(ids):
+        notes.append(f"{_listed(ids)} left out: another value in each row, as an id has (--id makes it the key)")
+        found = [column for column in found if column.name not in ids]
     if not found:
         raise DataError(f"{location} has no column that can be an input.", "Name one with --input.")
     parts = [
@@ -348,28 +349,24 @@ def _inputs(table: RawTable, label: str, location: str, options: DataOptions) ->
 
 
 def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
-    """An index, no measurement: whole numbers that count up, or a name that says id and cells that all differ."""
-    import numpy as np
-
+    """No measurements: whole numbers that count up, single words that all differ, a name that says id over such."""
     if rows < 2:
         return []
-    ids = []
-    for column in found:
-        name = column.name.lower()
-        if column.kind == "number" and rows >= 20:
-            steps = np.diff(numbers(table.columns[column.name], column.comma))
-            if bool((steps == 1).all()):
-                ids.append(column.name)
-                continue
-        if (
-            name in ("id", "index", "key", "uuid", "row", "idx")
-            or name.endswith(("_id", " id"))
-            or name.startswith(("unnamed", "__index_level_"))
-        ):
-            cells = table.columns[column.name]
-            if len(cells.unique()) == rows:
-                ids.append(column.name)
-    return ids
+    return [column.name for column in found if _is_id(column, table.columns[column.name], rows)]
+
+
+def _is_id(column: Column, cells: "pyarrow.ChunkedArray", rows: int) -> bool:
+    import numpy as np
+
+    if column.kind == "number" and rows >= FEW and bool((np.diff(numbers(cells, column.comma)) == 1).all()):
+        return True
+    name = column.name.lower()
+    named = (
+        name in ("id", "index", "key", "uuid", "row", "idx")
+        or name.endswith(("_id", " id"))
+        or name.startswith(("unnamed", "__index_level_"))
+    )
+    return (named or (column.kind == "category" and rows >= FEW)) and len(cells.unique()) == rows
 
 
 def _posix(path: str) -> str:

@@ -26,13 +26,19 @@ KNOWN_PREFIXES = ("module.", "model.", "net.")
 State = dict[str, torch.Tensor]
 
 
-def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, list[str]]:
-    """(state dict, sha256 of the file, what was found where). Raises ``ModelError``."""
+def weights_file(location: str) -> Path:
+    """The file, if it is one. Raises ``ModelError``."""
     path = Path(location)
     if not path.exists():
         raise ModelError(f"There is no weights file {location}.", near_path(path))
     if path.is_dir():
         raise ModelError(f"{location} is a folder; --weights takes one file.")
+    return path
+
+
+def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, list[str]]:
+    """(state dict, sha256 of the file, what was found where). Raises ``ModelError``."""
+    path = weights_file(location)
     with path.open("rb") as file:
         head = file.read(64)
         file.seek(0)

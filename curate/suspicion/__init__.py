@@ -31,6 +31,10 @@ class Judgement:
     """The most probable class other than the given one."""
     suggested_probability: Float[np.ndarray, " n"]
     """Its posterior probability."""
+    posterior: Float[np.ndarray, "n C"]
+    """Of each true class."""
+    q: Float[np.ndarray, "n C"]
+    """The same before the given label was looked at."""
 
 
 def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Judgement:
@@ -45,6 +49,8 @@ def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], giv
         likeliest=q.argmax(1),
         suggested=suggested,
         suggested_probability=np.clip(posterior[rows, suggested], 0.0, 1.0),
+        posterior=posterior,
+        q=q,
     )
 
 

@@ -30,6 +30,10 @@ class Signals:
     early_left_out: Float[np.ndarray, "n C"] | None
     early_votes: Float[np.ndarray, "n C"] | None
     """The same two from halfway up the network; None without a network."""
+    checkpoint_loss: Float[np.ndarray, " n"] | None = None
+    """Mean loss over several checkpoints of one training, nats; None with one."""
+    network_self_influence: Float[np.ndarray, " n"] | None = None
+    """Through the parameters that were asked for beyond the head, nats."""
 
 
 def of_given(table: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -85,6 +89,8 @@ DETECTORS: dict[str, Detector] = {
     "early_loss": lambda s: None if s.early_left_out is None else loss(s.early_left_out, s.given),
     "early_margin": lambda s: None if s.early_left_out is None else -margin(s.early_left_out, s.given),
     "early_neighbours": lambda s: None if s.early_votes is None else 1 - agreement(s.early_votes, s.given),
+    "checkpoint_loss": lambda s: s.checkpoint_loss,
+    "network_self_influence": lambda s: s.network_self_influence,
 }
 
 

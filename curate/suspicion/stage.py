@@ -1,11 +1,12 @@
 """The stage of a scan that turns heads and neighbours into suspicion of every row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from curate.heads import Heads
+from curate.influence.self_influence import SelfInfluence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
@@ -30,6 +31,10 @@ class Judged:
     evaluation_panel: Panel | None
     cut: float
     """Rows of a suspicion above it are `mislabeled` findings."""
+    network: SelfInfluence | None = None
+    """Self-influence through parameters beyond the head, where --params names them."""
+    checkpoints: int = 1
+    """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
 
 
 def judge_rows(
@@ -71,3 +76,11 @@ def _signals(heads: Heads, last: Depth, early: Depth | None, given: Int[np.ndarr
         early_left_out=None if early is None else early.left_out,
         early_votes=None if early is None else early.votes,
     )
+
+
+def with_network(judged: Judged, network: SelfInfluence | None) -> Judged:
+    """``judged`` with self-influence through the network as one more detector; as it is where there is none."""
+    if network is None:
+        return judged
+    signals = replace(judged.signals, network_self_influence=network.values.numpy())
+    return replace(judged, signals=signals, network=network)

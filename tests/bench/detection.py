@@ -29,9 +29,12 @@ import fashion
 import numpy as np
 import torch
 from pyarrow import parquet
+from safetensors.torch import save_file
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
+from torch import nn
 
+from curate.checkpoints import with_earlier
 from curate.config import ScanSettings
 from curate.heads import fit_heads
 from curate.neighbours import Neighbours
@@ -42,6 +45,8 @@ from curate.suspicion.stage import judge_rows
 
 HOME = fashion.HOME / "detection"
 RECIPES = {"regularised": {"epochs": 10, "weight_decay": 5e-3}, "memorised": {"epochs": 60, "weight_decay": 0.0}}
+EPOCHS = (6, 12, 24, 36, 48, 60)
+"""Checkpoints of a memorised network."""
 SMALL = ("phoneme", "mammography", "banknote_authentication", "german", "ionosphere")
 EDGES = (0.3, 0.5, 0.7, 0.9, 1.01)
 
@@ -311,6 +316,43 @@ def as_they_come(folder: Path) -> None:
                   f"-> {judged.train.suggested[row]} ({suspicion[row]:.2f})")  # fmt: skip
 
 
+def several_checkpoints(seeds: list[int]) -> None:
+    """The memorised networks, judged from their last checkpoint and from `EPOCHS` of the same training."""
+    recipe = RECIPES["memorised"]
+    for kind in ("uniform", "lookalike"):
+        for seed in seeds:
+            folder = fashion.make(5_000, 1_000, 0.1, kind, seed, **recipe)
+            stored = np.load(folder / "train.npz")
+            number = {name: index for index, name in enumerate(fashion.CLASSES)}
+            given = np.array([number[name] for name in stored["y"]])
+            wrong = given != np.array([number[name] for name in np.load(folder / "clean.npy")])
+            files = [folder / f"epoch-{epoch}.safetensors" for epoch in EPOCHS]
+            if not all(file.exists() for file in files):
+                x = torch.stack([fashion.transform(image) for image in stored["x"]])
+
+                def keep(epoch: int, model: nn.Module, folder: Path = folder) -> None:
+                    if epoch in EPOCHS:
+                        save_file(model.state_dict(), folder / f"epoch-{epoch}.safetensors")
+
+                fashion.train(x, torch.from_numpy(given), seed=seed, after=keep, **recipe)
+            settings = ScanSettings(
+                str(folder / "train.npz"), model=f"{folder / 'model.py'}:factory", weights=tuple(map(str, files)),
+                cache=False, classes=fashion.CLASSES,
+            )  # fmt: skip
+            silent = Progress.silent()
+            loaded = load(settings, silent)
+            data = read(settings, loaded, silent)
+            heads = fit_heads(data)
+            one = judge_rows(data, heads, Neighbours(data.train.features, settings.seed), silent)
+            for judged in (one, with_earlier(settings, loaded.opened, data, heads, one, silent)):
+                suspicion, truth = judged.train.suspicion, wrong[np.array(data.train.indices)]
+                print(
+                    f"{kind} {seed}, {judged.checkpoints} checkpoints: average precision "
+                    f"{average_precision_score(truth, suspicion):.3f}, F1 {f1(suspicion > judged.cut, truth):.3f}, "
+                    f"sum {suspicion.sum():.0f} of {truth.sum()}"
+                )
+
+
 def show(value: object) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -323,12 +365,18 @@ def main() -> None:
     parser.add_argument(
         "--clean", action="store_true", help="the sets as they come: how many rows are flagged, and which"
     )
+    parser.add_argument(
+        "--checkpoints", action="store_true", help="the memorised networks from one checkpoint and from several"
+    )
     parser.add_argument("--noise", help="shares, with commas: Fashion-MNIST and digits at each, without the baseline")
     asked = parser.parse_args()
     if asked.clean:
         as_they_come(asked.folder)
         return
     seeds = [int(seed) for seed in asked.seeds.split(",")]
+    if asked.checkpoints:
+        several_checkpoints(seeds)
+        return
     if asked.noise:
         shares = tuple(float(share) for share in asked.noise.split(","))
         todo: Iterator[Workload] = (

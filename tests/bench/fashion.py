@@ -9,6 +9,7 @@ Needs Debian's package ``dataset-fashion-mnist``. Run it to see what it made:
 import gzip
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,19 +57,21 @@ def flipped(clean: np.ndarray, share: float, kind: str, seed: int) -> np.ndarray
     return labels
 
 
-def train(x: torch.Tensor, y: torch.Tensor, *, epochs: int, weight_decay: float, seed: int) -> nn.Module:
+def train(x: torch.Tensor, y: torch.Tensor, *, epochs: int, weight_decay: float, seed: int,
+          after: Callable[[int, nn.Module], None] = lambda epoch, model: None) -> nn.Module:  # fmt: skip
     """SGD with momentum and a cosine schedule; ``weight_decay`` 0 and many epochs memorise the labels."""
     torch.manual_seed(seed)
     model = factory()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for rows in torch.randperm(len(x), generator=order).split(64):
             optimiser.zero_grad(set_to_none=True)
             F.cross_entropy(model(x[rows]), y[rows]).backward()
             optimiser.step()
         schedule.step()
+        after(epoch + 1, model)
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import curate.curvature.class_blocks
 import curate.curvature.head
 from curate.curvature.class_blocks import corrected
+from curate.curvature.gauss_newton import GaussNewton
 from curate.curvature.head import HeadCurvature
 from curate.curvature.objective import Objective, choose_parameters
 from curate.curvature.operator import Operator
@@ -21,6 +22,7 @@ from curate.forward import Forward
 from curate.influence.deep import deep_influence, residuals, wilson_interval
 from curate.influence.head import HeadInfluence, SameContent
 from curate.influence.pairs import StrongestPairs
+from curate.influence.self_influence import self_influence
 from curate.neighbours import Neighbours, neighbour_votes
 from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
@@ -242,3 +244,25 @@ def test_curvature_of_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(curate.curvature.head, "MOST_CURVATURE_ROWS", 10_000)
     whole = HeadCurvature(x, p, penalty).factorise()
     assert float((sampled.solve(rows) - whole.solve(rows)).norm() / whole.solve(rows).norm()) < 0.1
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_self_influence_through_the_network_is_its_dense_twin(
+    world: tuple[nn.Module, Forward, Forward], everything: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, train, _ = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    if not everything:  # C from random signs of every row: near the truth, and never below zero
+        monkeypatch.setattr(Exact, "fits", staticmethod(lambda factor_rows, p: False))
+    found = self_influence(objective, "all", train, 0.05, 0, Progress.silent())
+    assert train.logits is not None
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
+    curvature = GaussNewton(objective, train.inputs, train.logits.softmax(1))
+    dense = (curvature @ torch.eye(objective.p)).double() + 0.05 * torch.eye(objective.p, dtype=torch.float64)
+    twin = (gradients * torch.linalg.solve(dense, gradients.T).T).sum(1) / len(train)
+    assert (found.sampled is None) == everything
+    assert bool((found.values >= 0).all())
+    if everything:
+        torch.testing.assert_close(found.values, twin, rtol=1e-3, atol=1e-8)
+    else:
+        assert spearmanr(found.values, twin)[0] > 0.9
