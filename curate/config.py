@@ -31,6 +31,7 @@ class ScanSettings:
     split: str | None = None
     header: bool = True
     limit: int | None = None
+    strict: bool = False
     classes: tuple[str, ...] | None = None
     name: str | None = None
     model: str | None = None

@@ -19,6 +19,7 @@ from curate.errors import DataError, NothingScanned, NumericalError, UnreadableR
 from curate.network import Network
 from curate.progress import Progress
 from curate.sources import Source
+from curate.sources.images import LFS_REASON
 
 Transform = Callable[[object], Tensor]
 T = TypeVar("T")
@@ -192,8 +193,9 @@ def run_forward(
     cache: ForwardCache | None,
     progress: Progress,
     title: str,
+    strict: bool = False,
 ) -> Forward:
-    """Raises `NothingScanned` where no row is left, `DataError` where over 5 % cannot be read."""
+    """Raises `NothingScanned` where no row is left, `DataError` where too many cannot be read (`_refuse_broken`)."""
     wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
     # Decoded rows are remembered by their place among the rows that have a label; the unreadable leave gaps.
     inputs = Inputs(source, transform, wanted, device)
@@ -239,7 +241,7 @@ def run_forward(
                 logits.append(logit)
                 early.append(soon)
             advance(len(shard))
-    _refuse_broken(source, wanted, unreadable, kept)
+    _refuse_broken(source, wanted, unreadable, kept, strict)
     return Forward(
         source=source,
         indices=[wanted[position] for position in kept],
@@ -288,12 +290,19 @@ def _batches(
     return out
 
 
-def _refuse_broken(source: Source, wanted: list[int], unreadable: list[tuple[int, str]], kept: list[int]) -> None:
-    if wanted and len(unreadable) > UNREADABLE_SHARE * len(wanted) and (kept or len(unreadable) > 1):
-        first = f"{source.keys[unreadable[0][0]]}: {unreadable[0][1]}"
+def _refuse_broken(
+    source: Source, wanted: list[int], unreadable: list[tuple[int, str]], kept: list[int], strict: bool
+) -> None:
+    """More than 5 % are an error, with ``strict`` one is; so is a Git LFS pointer, which one command mends."""
+    pointers = [broken for broken in unreadable if broken[1] == LFS_REASON]
+    many = len(unreadable) > UNREADABLE_SHARE * len(wanted) and (kept or len(unreadable) > 1)
+    if pointers or many or (strict and unreadable):
+        index, reason = (pointers or unreadable)[0]
+        told = f"{len(unreadable):,} of {len(wanted):,} rows of {source.location} cannot be read"
+        limit = "--strict allows none" if strict else "At most 5 % may be broken"
         raise DataError(
-            f"{len(unreadable):,} of {len(wanted):,} rows of {source.location} cannot be read; the first is {first}",
-            "At most 5 % may be broken. Git LFS pointers become files with `git lfs pull`.",
+            f"{told}; the first is {source.keys[index]}: {reason}",
+            "" if pointers else f"{limit}: mend them or take them out.",
         )
     if not kept:
         raise NothingScanned(f"{source.location}: no row could be read", "Nothing was scanned.")

@@ -165,7 +165,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         if source is None
         else run_forward(
             source, network, loaded.transform, device=loaded.device, batch_size=settings.batch_size or 128,
-            cache=cache, progress=progress, title=title,
+            cache=cache, progress=progress, title=title, strict=settings.strict,
         ).in_content_order()
         for title, source in sources.items()
     )  # fmt: skip

@@ -175,6 +175,7 @@ OPTIONS: dict[str, Option] = {
         _option("split", _column),
         _option("header", _flag, typed=True),
         _option("limit", _whole(1), typed=True),
+        _option("strict", _flag, typed=True),
         _option("classes", _classes, "classes"),
         _option("name", _text),
         _option("model", _text, "code"),

@@ -326,6 +326,25 @@ def test_over_five_per_cent_unreadable_is_an_error(images: Path) -> None:
     assert "git lfs pull" in result.output
 
 
+def test_one_pointer_of_git_lfs_is_an_error(images: Path) -> None:
+    (images / "class0" / "00.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    result = curate_scan("images", "--model", "model.py:build")
+    assert result.exit_code == 2
+    assert "1 of 60 rows of images cannot be read" in result.output
+    assert "git lfs pull" in result.output
+
+
+def test_strict_allows_no_unreadable_row(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "class0" / "00.png").write_bytes(b"no picture")
+    assert curate_scan("images", "--model", "model.py:build").exit_code == 0
+    result = curate_scan("images", "--model", "model.py:build", "--strict")
+    assert result.exit_code == 2
+    assert "1 of 60 rows of images cannot be read; the first is class0/00.png" in result.output
+    assert "--strict allows none" in result.output
+    monkeypatch.setenv("CURATE_STRICT", "1")
+    assert curate_scan("images", "--model", "model.py:build").exit_code == 2
+
+
 def test_nothing_readable_is_never_a_success(images: Path) -> None:
     for path in images.glob("*/*.png"):
         path.write_bytes(b"")

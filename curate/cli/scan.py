@@ -21,7 +21,7 @@ class Sections(click.Command):
     """A command whose help shows its options under headings; what no heading names stands under the last."""
 
     headings: ClassVar[dict[str, tuple[str, ...]]] = {
-        "Data": ("eval", "input", "label", "id", "split", "header", "limit", "classes", "name"),
+        "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
             "params", "solver", "damping", "neighbours", "eval_rows", "expected_precision", "seed", "device",
@@ -76,6 +76,9 @@ data_options = _options(
         help="The first line of a csv file is a row; columns are numbered from 0.",
     ),
     click.option("--limit", metavar="N", help="A sample of N rows, stratified, by content.  [all rows]"),
+    click.option(
+        "--strict", is_flag=True, default=None, help="One row that cannot be read is an error, not only 5 % of them."
+    ),
     click.option(
         "--classes", metavar="A,B,...|FILE", help="The classes in the order of the model's outputs.  [sorted]"
     ),
