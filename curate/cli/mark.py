@@ -63,9 +63,7 @@ def mark(
                     words = [reviews.undo(store, row, note, reviewer=reviewer, source="mark") for row in rows]
                 else:
                     words = [
-                        reviews.mark(
-                            store, row, verdict, label, note, reviewer=who, source="mark", new_class=new_class
-                        )
+                        reviews.mark(store, row, verdict, label, note, reviewer=who, source="mark", new_class=new_class)
                         for row in rows
                     ]
         for word in words[:SHOWN]:

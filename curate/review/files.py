@@ -54,7 +54,9 @@ def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], in
         except FileNotFoundError:
             raise DataError(f"there is no file {name}", near_path(path)) from None
         except UnicodeDecodeError as error:
-            raise DataError(f"{name} is not in UTF-8: byte {error.start}", "save it as CSV UTF-8, or as JSON lines") from None
+            raise DataError(
+                f"{name} is not in UTF-8: byte {error.start}", "save it as CSV UTF-8, or as JSON lines"
+            ) from None
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror}") from None
     rows = list(_json_rows(name, content) if content.lstrip().startswith("{") else _csv_rows(name, content))
@@ -72,7 +74,9 @@ def _json_rows(name: str, content: str) -> Iterator[tuple[str, dict[str, str]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} is no JSON: {error}", 'one object a line: {"key": "...", "verdict": "keep"}') from None
+            raise DataError(
+                f"{where} is no JSON: {error}", 'one object a line: {"key": "...", "verdict": "keep"}'
+            ) from None
         if not isinstance(row, dict):
             raise DataError(f"{where} is no object", 'one object a line: {"key": "...", "verdict": "keep"}')
         yield where, _named({str(key): "" if value is None else str(value) for key, value in row.items()})

@@ -84,7 +84,9 @@ def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: 
     facts = [fingerprint, reviewer, entry.verdict, label if entry.verdict == "relabel" else None]
     same = "fingerprint = ? AND reviewer = ? AND verdict = ? AND new_label IS ?"
     if entry.time is not None:
-        return bool(store.query(f"SELECT 1 FROM reviews WHERE {same} AND time = ? AND undoes IS NULL", [*facts, entry.time]))
+        return bool(
+            store.query(f"SELECT 1 FROM reviews WHERE {same} AND time = ? AND undoes IS NULL", [*facts, entry.time])
+        )
     return bool(store.query(f"SELECT 1 FROM last_words WHERE {same}", facts))
 
 

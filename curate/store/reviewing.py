@@ -203,7 +203,9 @@ REVIEWING = (
         SELECT
             e.*, c.run_id, json_extract(r.settings, '$.limit') IS NOT NULL AS sampled,
             {_of_run("e.id", "c.run_id")} AS live,
-            row_number() OVER (PARTITION BY e.fingerprint ORDER BY {_of_run("e.id", "c.run_id")} DESC, e.id DESC) AS turn,
+            row_number() OVER (
+                PARTITION BY e.fingerprint ORDER BY {_of_run("e.id", "c.run_id")} DESC, e.id DESC
+            ) AS turn,
             -- the same key with another content or label, else the same content under another label
             ifnull(
                 (

@@ -140,7 +140,9 @@ def add(
     """One row of ``reviews``, as it is; without a ``time``, now (and never before an earlier word on the row)."""
     with store.transaction() as connection:
         if time is None:
-            (newest,) = connection.execute("SELECT max(time) FROM reviews WHERE fingerprint = ?", [fingerprint]).fetchone()
+            (newest,) = connection.execute(
+                "SELECT max(time) FROM reviews WHERE fingerprint = ?", [fingerprint]
+            ).fetchone()
             time = max(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), newest or "")
         values = (fingerprint, text(key), verdict, text(new_label), text(reviewer), text(note), time, source, undoes)
         try:

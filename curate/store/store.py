@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from curate.errors import StoreError
+from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.opening import connect, explain
-from curate.store import reviews
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.values import integer, json_text, number, text
 
