@@ -138,12 +138,14 @@ def _time(where: str, given: str | None) -> str | None:
 
 def write_csv(words: Iterable[Mapping[str, Any]]) -> str:
     """Verdicts as a table; cells that a spreadsheet would run get a ' before them, which ``read_entries`` takes off."""
+    cells = (["" if word[name] is None else quoted(str(word[name])) for name in COLUMNS] for word in words)
+    return "".join(map(_line, [COLUMNS, *cells]))
+
+
+def _line(cells: Iterable[str]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for word in words:
-        writer.writerow(["" if word[name] is None else quoted(str(word[name])) for name in COLUMNS])
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)  # quotes a cell for any sign of its line's end
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_jsonl(words: Iterable[Mapping[str, Any]]) -> str:
