@@ -31,7 +31,8 @@ TABLES = {
     "suggested_label suggested_probability detectors",
     "influences": "run_id eval_example_id train_example_id influence rank",
     "findings": "run_id example_id rule severity score evidence why fingerprint",
-    "reviews": "id fingerprint key verdict new_label reviewer note time source",
+    "reviews": "id fingerprint key verdict new_label reviewer note time source undoes",
+    "accepted": "dataset_id fingerprint rule key time",
 }
 QUEUE = "key split rules given_label suggested_label suspicion harm why path text thumbnail verdict"
 
@@ -242,6 +243,7 @@ def verdicts(store: Store) -> list[dict[str, object]]:
 def test_a_verdict_in_plain_sql_is_filled_in(path: Path):
     with sqlite3.connect(path) as plain:  # without any code of curate's
         plain.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'relabel')")
+        plain.execute("INSERT INTO labels (dataset_id, name) SELECT id, 'newt' FROM datasets")
         plain.execute("INSERT INTO review_queue (key, verdict, new_label) VALUES (?, 'relabel', 'newt')", [HOSTILE])
         plain.execute(
             "INSERT INTO review_queue (key, verdict, note, reviewer) VALUES ('cat/02.png', 'drop', 'n', 'Ada')"

@@ -251,6 +251,11 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
              "evidence, the rows that help and harm it")
         for key in typable[:1]
     ]  # fmt: skip
+    steps += [
+        Step(f"curate mark{' --' if key.startswith('-') else ''} {shlex.quote(key)} --verdict keep{chosen}",
+             "your word on it: relabel, keep, drop or unsure")
+        for key in typable[:1]
+    ]  # fmt: skip
     return (
         *steps,
         Step(f"curate report --top 100{chosen}", "the longer list"),

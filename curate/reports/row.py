@@ -44,6 +44,19 @@ class RowFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word that counts on the row; ``words`` are those of all reviewers."""
+
+    verdict: str
+    new_label: str | None
+    reviewer: str
+    note: str | None
+    time: str
+    words: str
+    disagreement: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowReport:
     """What is known of one row. For a training row ``helps`` and ``harms`` are evaluation rows, else the reverse."""
 
@@ -61,7 +74,7 @@ class RowReport:
     fingerprint: str
     scores: tuple[Score, ...]
     findings: tuple[RowFinding, ...]
-    verdict: str | None
+    verdict: Verdict | None
     helps: tuple[HitRow, ...]  # training row: evaluation rows it helps most
     harms: tuple[HitRow, ...]
     helped_by: tuple[HitRow, ...]  # evaluation row: training rows that help it most
@@ -76,7 +89,8 @@ class RowReport:
         found = store.query("SELECT * FROM scores WHERE run_id = ? AND example_id = ?", [run_id, example_id])
         scored = found[0] if found else {}
         verdicts = store.query(
-            "SELECT verdict FROM reviews WHERE fingerprint = ? ORDER BY id DESC LIMIT 1", [example["fingerprint"]]
+            "SELECT verdict, new_label, reviewer, note, time, words, disagreement FROM verdicts WHERE fingerprint = ?",
+            [example["fingerprint"]],
         )
         return cls(
             run=run,
@@ -93,7 +107,7 @@ class RowReport:
             fingerprint=example["fingerprint"],
             scores=tuple(_scores(store, run_id, example["split"], scored)),
             findings=tuple(_findings(store, run_id, example_id)),
-            verdict=verdicts[0]["verdict"] if verdicts else None,
+            verdict=Verdict(**verdicts[0]) if verdicts else None,
             helps=hits(store, run_id, example_id, harmful=False, limit=STRONGEST),
             harms=hits(store, run_id, example_id, harmful=True, limit=STRONGEST),
             helped_by=_hit_by(store, run_id, example_id, harmful=False),

@@ -8,7 +8,7 @@ from rich.text import Text
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import HitRow
-from curate.reports.row import RowReport
+from curate.reports.row import RowReport, Verdict
 from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500
@@ -24,6 +24,13 @@ NAMES = {
 }
 
 
+def _said(word: Verdict) -> str:
+    label = f" to {word.new_label}" if word.new_label else ""
+    note = f": {word.note}" if word.note else ""
+    others = f"; the reviewers disagree ({word.words})" if word.disagreement else ""
+    return clean(f"{word.verdict}{label}, by {word.reviewer}{note}{others}")
+
+
 def write_row(page: Page, row: RowReport) -> None:
     dot = page.signs.dot
     title = Text.assemble((clean(row.key), "bold cyan"), f" {dot} {row.split} {dot} {clean(row.run.dataset)} {dot} ",
@@ -34,7 +41,7 @@ def write_row(page: Page, row: RowReport) -> None:
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
         facts.append(("suggested", clean(row.suggested_label) + sure))
-    facts.append(("verdict", row.verdict or "none yet"))
+    facts.append(("verdict", "none yet" if row.verdict is None else _said(row.verdict)))
     if row.media_path:
         facts.append(("file", clean(row.media_path)))
     if row.text:

@@ -5,13 +5,16 @@ Knows its schema and how to write and read it; leaves what the numbers mean to t
 
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.records import WARNING, ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.reviews import VERDICTS, Review
 from curate.store.store import Store
 
 __all__ = [
+    "VERDICTS",
     "WARNING",
     "ExampleRecord",
     "FindingRecord",
     "ReceiptRecord",
+    "Review",
     "Store",
     "finding_fingerprint",
     "row_fingerprint",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
+from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.views import LATEST_SCORES, VIEWS
 
@@ -36,7 +37,12 @@ def m003_detectors(db: "Database") -> None:
     db.execute(LATEST_SCORES)
 
 
-MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views, m003_detectors]
+def m004_reviewing(db: "Database") -> None:
+    for statement in REVIEWING:
+        db.execute(statement)
+
+
+MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views, m003_detectors, m004_reviewing]
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:

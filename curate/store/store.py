@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from curate.errors import StoreError
+from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.opening import connect, explain
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
@@ -246,6 +247,39 @@ class Store:
             raise StoreError(f"{where}; its newest, run {runs[0]['id']}, is {runs[0]['status']}", _SCAN_FIRST)
         raise StoreError(where, _SCAN_FIRST)
 
+    # Verdicts
+
+    def mark(
+        self,
+        key: str,
+        verdict: str,
+        label: str | None = None,
+        note: str | None = None,
+        *,
+        reviewer: str,
+        dataset: str | None = None,
+        split: str | None = None,
+        new_class: bool = False,
+    ) -> reviews.Review:
+        """A verdict on a row of the newest finished run: `relabel`, `keep`, `drop`, `unsure`. Raises ``UsageError``."""
+        with self.transaction():
+            row = reviews.row_by_key(self, self.latest_run(dataset), key, split)
+            return reviews.mark(
+                self, row, verdict, label, note, reviewer=reviewer, source="python", new_class=new_class
+            )
+
+    def undo(
+        self, key: str, *, reviewer: str | None = None, dataset: str | None = None, split: str | None = None
+    ) -> reviews.Review:
+        """Take back the newest verdict on the row (of the reviewer, if named), by a new row of ``reviews``."""
+        with self.transaction():
+            row = reviews.row_by_key(self, self.latest_run(dataset), key, split)
+            return reviews.undo(self, row, reviewer=reviewer, source="python")
+
+    def accept(self, dataset_id: int, findings: Iterable[tuple[str, str, str]]) -> int:
+        """Make these findings (fingerprint, rule, key) the accepted ones of the data set; their number."""
+        return reviews.accept(self, dataset_id, findings, _now())
+
     def _dataset_name(self, dataset_id: int) -> str:
         row = self.connection.execute("SELECT name FROM datasets WHERE id = ?", [dataset_id]).fetchone()
         if row is None:
@@ -261,7 +295,7 @@ _ADD_EXAMPLE = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (dataset_id, split, key, content_sha256, ifnull(label, 0)) DO UPDATE SET
         position = excluded.position, label_id = excluded.label_id, media_path = excluded.media_path,
-        thumbnail = excluded.thumbnail, seen = excluded.seen
+        thumbnail = ifnull(excluded.thumbnail, thumbnail), seen = excluded.seen
     RETURNING id
 """
 

@@ -1,0 +1,124 @@
+"""``curate mark``: a verdict on rows by key, or all verdicts of a file. Never imports torch.
+
+Knows options and what is said afterwards; leaves the rules to ``curate.store`` and files to ``curate.review``.
+"""
+
+import getpass
+import sys
+
+import click
+
+from curate.cli.options import database, db_option, put, run_options
+from curate.cli.read import chosen_run
+from curate.errors import UsageError
+from curate.reports.gather import read_run
+from curate.reports.row import find
+from curate.reports.words import clean, plural
+from curate.review import mark_entries, read_entries
+from curate.store import VERDICTS, Review, Store, reviews
+
+SHOWN = 10
+
+
+@click.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("-v", "--verdict", type=click.Choice(VERDICTS), help="Your word on these rows.")
+@click.option("-l", "--label", metavar="LABEL", help="The right label, for relabel.  [the suggested one]")
+@click.option("-n", "--note", metavar="TEXT", help="Why; for those who read it later.")
+@click.option("--undo", is_flag=True, help="Take back the newest verdict on these rows; the one before counts again.")
+@click.option("--from", "file", metavar="FILE", help="Verdicts of a .csv or .jsonl file (- for stdin).")
+@click.option("--reviewer", metavar="NAME", envvar="CURATE_REVIEWER", help="Who says it.  [your login name]")
+@click.option("--new-class", is_flag=True, help="Allow a label that no row of the data set has.")
+@run_options
+@db_option
+def mark(
+    keys: tuple[str, ...], verdict: str | None, label: str | None, note: str | None, undo: bool, file: str | None,
+    reviewer: str | None, new_class: bool, run_id: int | None, dataset: str | None, db: str | None,
+) -> None:  # fmt: skip
+    """Leave a verdict on rows: relabel, keep, drop or unsure.
+
+    KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
+    A file has the columns key and verdict, and may have new_label, note, reviewer, time, split and fingerprint; rows
+    without a verdict are skipped. Verdicts are never changed: a new one counts instead, and --undo brings back the old.
+    """
+    _check(keys, verdict, label, note, undo, file)
+    who = reviewer or _login()
+    with Store.open(database(db)) as store:
+        run = chosen_run(store, run_id, dataset)
+        facts, _ = read_run(store, run)
+        if file is not None:
+            entries, blank = read_entries("stdin" if file == "-" else file, sys.stdin.read() if file == "-" else None)
+            done = mark_entries(store, run, facts.dataset, entries, reviewer=who, new_class=new_class)
+            words, remarks = done.added, [
+                (done.repeated, "verdict was there already", "verdicts were there already"),
+                (blank, "row had no verdict", "rows had no verdict"),
+                (done.unseen, "verdict is on a row that was never scanned here, and waits for it",
+                 "verdicts are on rows that were never scanned here, and wait for them"),
+            ]  # fmt: skip
+        else:
+            remarks = []
+            with store.transaction():
+                rows = [reviews.row_by_id(store, run, find(store, facts, key)) for key in keys]
+                if verdict is None:
+                    words = [reviews.undo(store, row, note, reviewer=reviewer, source="mark") for row in rows]
+                else:
+                    words = [
+                        reviews.mark(store, row, verdict, label, note, reviewer=who, source="mark", new_class=new_class)
+                        for row in rows
+                    ]
+        for word in words[:SHOWN]:
+            put(f"{_told(store, word)}\n")
+        if len(words) > SHOWN or file is not None:
+            put(f"{plural(len(words), 'verdict')} stored\n")
+        for count, one, many in remarks:
+            if count:
+                put(f"{count:,} {one if count == 1 else many}\n")
+        put(f"{_left(store, facts.dataset)}\n")
+
+
+def _check(
+    keys: tuple[str, ...], verdict: str | None, label: str | None, note: str | None, undo: bool, file: str | None
+) -> None:
+    if file is not None:
+        if keys or verdict or label or note or undo:
+            raise UsageError("--from FILE brings its own keys and verdicts", "leave out the key and the other options")
+        return
+    if not keys:
+        raise UsageError("no row was named", "curate mark KEY --verdict keep, or curate mark --from FILE.csv")
+    if undo == (verdict is not None):
+        raise UsageError(
+            "give either --verdict or --undo", f"verdicts: {', '.join(VERDICTS)}; --undo takes the newest one back"
+        )
+    if label is not None and verdict != "relabel":
+        raise UsageError("--label belongs to --verdict relabel", "leave it out, or say --verdict relabel")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "anonymous"
+
+
+def _told(store: Store, word: Review) -> str:
+    what = word.verdict + (f" to {word.new_label}" if word.new_label else "")
+    if word.undoes is not None:
+        what = "taken back"
+    found = store.query("SELECT verdict, new_label, disagreement, words FROM verdicts WHERE fingerprint = ?",
+                        [word.fingerprint])  # fmt: skip
+    if word.undoes is not None and found:
+        what += f"; now {found[0]['verdict']}" + (f" to {found[0]['new_label']}" if found[0]["new_label"] else "")
+    line = f"{word.key}: {what}, by {word.reviewer}"
+    if found and found[0]["disagreement"]:
+        line += f"; the reviewers disagree ({found[0]['words']}), and the newest word counts"
+    return clean(line)
+
+
+def _left(store: Store, dataset: str) -> str:
+    (count,) = store.query(
+        "SELECT count(*) AS rows, count(DISTINCT example_id) FILTER (WHERE state = 'reviewed') AS done, "
+        "count(DISTINCT example_id) FILTER (WHERE state IN ('new', 'known')) AS open "
+        "FROM current_findings WHERE dataset = ?",
+        [dataset],
+    )
+    return f"flagged rows: {count['done']:,} reviewed, {count['open']:,} open"

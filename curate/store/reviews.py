@@ -1,0 +1,198 @@
+"""Verdicts: which row a word is on, what may be said of it, and how a word is taken back.
+
+Knows the table ``reviews`` and the trigger's rules, in the words of a person; leaves reading files of verdicts to
+``curate.review`` and finding a row by a path to ``curate.reports.row``.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import UsageError
+from curate.specs import did_you_mean
+from curate.store.values import text
+
+if TYPE_CHECKING:
+    from curate.store.store import Store
+
+VERDICTS = ("relabel", "keep", "drop", "unsure")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a run, as far as a verdict on it needs."""
+
+    example_id: int
+    dataset_id: int
+    key: str  # as people read it: eval:KEY where a training row has that key too
+    label: str | None
+    suggested_label: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One word on a row; ``undoes`` is the id of the word that it takes back."""
+
+    id: int
+    fingerprint: str
+    key: str
+    verdict: str
+    new_label: str | None
+    reviewer: str
+    note: str | None
+    time: str
+    source: str
+    undoes: int | None = None
+
+
+def row_by_id(store: "Store", run_id: int, example_id: int) -> Row:
+    """The row of this example; ``ValueError`` where it is not stored."""
+    found = _rows(store, run_id, "e.id = ?", [example_id])
+    if not found:
+        raise ValueError(f"no example has the id {example_id}")
+    return found[0]
+
+
+def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) -> Row:
+    """The row of the run with this key, or with ``eval:KEY``. Raises ``UsageError``."""
+    plain = key.removeprefix("eval:")
+    where = (
+        "e.plain_key IN (?, ?) AND e.split = ifnull(?, e.split) AND ("
+        "EXISTS (SELECT 1 FROM scores AS x WHERE x.run_id = ? AND x.example_id = e.id) OR "
+        "EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = ? AND f.example_id = e.id))"
+    )
+    rows = _rows(store, run_id, where, [key, plain, split, run_id, run_id])
+    found = [row for row in rows if row.key == key] or (rows if split is not None else [])
+    if not found:
+        raise UsageError(f"run {run_id} has no row {key}", "see the keys with `curate report`")
+    if len({row.fingerprint for row in found}) > 1:
+        raise UsageError(f"{key} stands for {len(found)} rows of run {run_id}", "say which split it is in")
+    return found[0]
+
+
+def _rows(store: "Store", run_id: int, where: str, parameters: list[Any]) -> list[Row]:
+    found = store.query(
+        "SELECT e.id AS example_id, e.dataset_id, e.key, e.label, s.suggested_label, e.fingerprint "
+        "FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = ? AND s.example_id = e.id "
+        f"WHERE e.dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) AND {where}",
+        [run_id, run_id, *parameters],
+    )
+    return [Row(**row) for row in found]
+
+
+def mark(
+    store: "Store",
+    row: Row,
+    verdict: str,
+    label: str | None = None,
+    note: str | None = None,
+    *,
+    reviewer: str,
+    source: str,
+    new_class: bool = False,
+    time: str | None = None,
+) -> Review:
+    """A verdict on the row; `relabel` without a label takes the suggested one. Raises ``UsageError``.
+
+    ``new_class`` allows a label that no row of the data set has.
+    """
+    new_label = _new_label(store, row, verdict, label, new_class)
+    return add(store, row.fingerprint, row.key, verdict, new_label, note, reviewer=reviewer, source=source, time=time)
+
+
+def undo(store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str) -> Review:
+    """Take back the newest word on the row, of the reviewer where one is named; the word before counts again."""
+    standing = store.query(
+        "SELECT id, reviewer FROM standing_reviews WHERE fingerprint = ? AND reviewer = ifnull(?, reviewer) "
+        "ORDER BY time DESC, id DESC LIMIT 1",
+        [row.fingerprint, reviewer],
+    )
+    if not standing:
+        others = store.query(
+            "SELECT DISTINCT reviewer FROM standing_reviews WHERE fingerprint = ? ORDER BY 1", [row.fingerprint]
+        )
+        by = f" by {reviewer}" if reviewer else ""
+        hint = f"there is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
+        raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
+    word = standing[0]
+    return add(
+        store, row.fingerprint, row.key, "unsure", None, note, reviewer=reviewer or word["reviewer"], source=source,
+        undoes=word["id"],
+    )  # fmt: skip
+
+
+def add(
+    store: "Store",
+    fingerprint: str,
+    key: str,
+    verdict: str,
+    new_label: str | None,
+    note: str | None,
+    *,
+    reviewer: str,
+    source: str,
+    time: str | None = None,
+    undoes: int | None = None,
+) -> Review:
+    """One row of ``reviews``, as it is; without a ``time``, now (and never before an earlier word on the row)."""
+    with store.transaction() as connection:
+        if time is None:
+            (newest,) = connection.execute(
+                "SELECT max(time) FROM reviews WHERE fingerprint = ?", [fingerprint]
+            ).fetchone()
+            time = max(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), newest or "")
+        values = (fingerprint, text(key), verdict, text(new_label), text(reviewer), text(note), time, source, undoes)
+        try:
+            (number,) = connection.execute(
+                "INSERT INTO reviews (fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                values,
+            ).fetchone()
+        except sqlite3.IntegrityError as error:
+            raise UsageError(f"{key}: this verdict cannot be stored: {error}") from error
+    return Review(number, fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes)
+
+
+def accept(store: "Store", dataset_id: int, findings: Iterable[tuple[str, str, str]], time: str) -> int:
+    """Replace what is accepted of a data set by these findings (fingerprint, rule, key); their number."""
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM accepted WHERE dataset_id = ?", [dataset_id])
+        rows = [(dataset_id, fingerprint, rule, text(key), time) for fingerprint, rule, key in findings]
+        connection.executemany(
+            "INSERT OR IGNORE INTO accepted (dataset_id, fingerprint, rule, key, time) VALUES (?, ?, ?, ?, ?)", rows
+        )
+    return len(rows)
+
+
+def _new_label(store: "Store", row: Row, verdict: str, label: str | None, new_class: bool) -> str | None:
+    if verdict not in VERDICTS:
+        raise UsageError(f"'{verdict}' is no verdict", f"verdicts: {', '.join(VERDICTS)}")
+    if verdict != "relabel":
+        if label is not None:
+            raise UsageError(f"{row.key}: a label belongs to the verdict relabel, not to {verdict}")
+        return None
+    if label is None:
+        if row.suggested_label is None:
+            raise UsageError(f"{row.key}: no label is suggested for this row", "give the right one with --label")
+        label = row.suggested_label
+    if not label.strip():
+        raise UsageError(f"{row.key}: the label is blank", "give the right one, or the verdict drop")
+    if label == row.label:
+        raise UsageError(f"{row.key}: it has the label {label} already", "the verdict keep says that it is right")
+    classes = [
+        known["name"]
+        for known in store.query("SELECT name FROM labels WHERE dataset_id = ? ORDER BY id", [row.dataset_id])
+    ]
+    if label not in classes:
+        if not new_class:
+            near = did_you_mean(label, classes)
+            raise UsageError(
+                f"{row.key}: no class of the data set is called '{label}'",
+                f"{near} --new-class adds it.".strip() if near else "--new-class adds it",
+            )
+        with store.transaction() as connection:
+            connection.execute("INSERT INTO labels (dataset_id, name) VALUES (?, ?)", [row.dataset_id, text(label)])
+    return label
