@@ -235,6 +235,11 @@ def table_sources(
     return training, source(held_out, asked, tuple(training.classes), [])
 
 
+def label_column(table: RawTable, location: str, options: DataOptions) -> str:
+    """The name of the column that holds the labels."""
+    return _chosen(table, location, options)[1]
+
+
 def _chosen(table: RawTable, location: str, options: DataOptions) -> tuple[DataOptions, str]:
     """The options with the names of columns as the table spells them, and the column of the labels."""
     names = {

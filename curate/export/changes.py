@@ -1,0 +1,60 @@
+"""Which rows of a run change, and how: the words that count, and suggestions where they are asked for.
+
+Knows the database; leaves files to others.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+from curate.config import ScanSettings
+from curate.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row, by what it was when it was judged, and its new label; None: it is dropped."""
+
+    split: str
+    key: str
+    given: str | None
+    content_sha256: str
+    label: str | None
+
+
+def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple[ScanSettings, str, list[Change]]:
+    """The settings of the run, the kind of its data, and every row that a verdict (or a suggestion) changes."""
+    (run,) = store.query(
+        "SELECT r.settings, r.dataset_id, d.kind FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?",
+        [run_id],
+    )
+    words = {
+        word["fingerprint"]: (word["verdict"], word["new_label"])
+        for word in store.query("SELECT fingerprint, verdict, new_label FROM verdicts")
+    }
+    rows = store.query(
+        "SELECT e.split, e.plain_key AS key, e.label AS given, e.content_sha256, e.fingerprint, s.suggested_label, "
+        "EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id AND f.rule = 'mislabeled') "
+        "AS flagged FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
+        "WHERE e.dataset_id = :dataset AND (s.example_id IS NOT NULL OR EXISTS "
+        "(SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id)) ORDER BY e.split, e.plain_key",
+        {"run": run_id, "dataset": run["dataset_id"]},
+    )
+    found = []
+    for row in rows:
+        verdict, label = words.get(row["fingerprint"], (None, None))
+        if verdict is None and apply_suggestions and row["flagged"] and row["suggested_label"] is not None:
+            verdict, label = "relabel", row["suggested_label"]
+        if verdict in ("relabel", "drop"):
+            facts = (row[name] for name in ("split", "key", "given", "content_sha256"))
+            found.append(Change(*facts, label if verdict == "relabel" else None))
+    return _settings(json.loads(run["settings"])), run["kind"], found
+
+
+def _settings(stored: dict[str, Any]) -> ScanSettings:
+    """Those that say what the data is; settings of other versions are left out."""
+    known = {setting.name for setting in fields(ScanSettings)}
+    plain = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in known
+    }
+    return ScanSettings(**plain)
