@@ -134,12 +134,13 @@ def _write(
     """Number of rows of all that was written, before any was dropped."""
     parts = [(train, chosen["train"])] + ([(evaluation, chosen["eval"])] if evaluation is not None else [])
     if kind == "images":
-        apart = settings.eval is not None  # a folder of its own
-        for number, part in enumerate(parts):
-            if not apart or number == 0 or part[1]:
-                target = out / Path(part[0].location).resolve().name if apart else out
-                export_pictures([part], target, pictures)
-        return sum(len(source) for source, _ in parts)
+        if settings.eval is None:
+            export_pictures(parts, out, pictures)
+            return sum(len(source) for source, _ in parts)
+        apart = [part for number, part in enumerate(parts) if number == 0 or part[1]]  # folders of their own
+        for part in apart:
+            export_pictures([part], out / Path(part[0].location).resolve().name, pictures)
+        return sum(len(source) for source, _ in apart)
     files: dict[str, list[tuple[Source, Mapping[int, Change]]]] = {}
     for source, changes in parts:
         if source.location == train.location or changes:

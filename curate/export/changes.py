@@ -25,7 +25,8 @@ class Change:
 def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple[ScanSettings, str, list[Change]]:
     """The settings of the run, the kind of its data, and every row that a verdict (or a suggestion) changes."""
     (run,) = store.query(
-        "SELECT r.settings, r.dataset_id, d.kind FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?",
+        "SELECT r.settings, r.dataset_id, d.kind FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id "
+        "WHERE r.id = ?",
         [run_id],
     )
     words = {
@@ -46,15 +47,15 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
         if verdict is None and apply_suggestions and row["flagged"] and row["suggested_label"] is not None:
             verdict, label = "relabel", row["suggested_label"]
         if verdict in ("relabel", "drop"):
-            facts = (row[name] for name in ("split", "key", "given", "content_sha256"))
-            found.append(Change(*facts, label if verdict == "relabel" else None))
+            new = label if verdict == "relabel" else None
+            found.append(Change(row["split"], row["key"], row["given"], row["content_sha256"], new))
     return _settings(json.loads(run["settings"])), run["kind"], found
 
 
 def _settings(stored: dict[str, Any]) -> ScanSettings:
     """Those that say what the data is; settings of other versions are left out."""
     known = {setting.name for setting in fields(ScanSettings)}
-    plain = {
+    plain: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in known
     }
     return ScanSettings(**plain)
