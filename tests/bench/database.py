@@ -1,0 +1,94 @@
+"""100,000 rows in the database: bytes a row, the reviewer's queries, and `curate mark` as a process.
+
+    python tests/bench/database.py [ROWS]
+
+Two runs over the same rows, a finding on one row in twenty, a verdict on every finding at the end.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from curate.store import ExampleRecord, FindingRecord, Store
+
+QUERIES = (
+    "SELECT * FROM review_queue LIMIT 20",
+    "SELECT * FROM review_queue",
+    "SELECT state, count(*) FROM current_findings GROUP BY state",
+    "SELECT * FROM verdicts",
+    "SELECT * FROM rule_precision",
+    "SELECT count(*) FROM cleaned",
+)
+WHY = "the probe without it gives c1 0.93 and c2 0.04; of the 20 nearest rows' votes 90% are for c1, 0% for c2"
+
+
+def fill(path: Path, rows: int) -> None:
+    numbers = {"loss": 1.0, "margin": 0.1, "self_influence": 0.1, "harm": 0.01, "neighbour_agreement": 0.5,
+               "given_probability": 0.2, "suggested_probability": 0.5}  # fmt: skip
+    with Store.open(path, create=True) as store:
+        dataset = store.dataset("made", "made", "images")
+        store.set_labels(dataset, [(f"c{label}", label) for label in range(10)])
+        for _ in range(2):
+            run = store.begin_run(dataset, settings={}, seed=0, versions={}, model=None, weights_sha256=None, device="cpu",
+                                  git_commit=None, gate=None)  # fmt: skip
+            with store.transaction():
+                ids = store.add_examples(
+                    dataset,
+                    [
+                        ExampleRecord("train", f"c{row % 10}/{row:06}.png", row, f"{row:064x}", f"c{row % 10}",
+                                      f"made/c{row % 10}/{row:06}.png", seen=True)
+                        for row in range(rows)
+                    ],
+                )  # fmt: skip
+                store.add_scores(
+                    run,
+                    [
+                        {"example_id": example, "suspicion": 1 - place / rows, "rank": place + 1, **numbers,
+                         "suggested_label": f"c{(place + 1) % 10}", "detectors": "loss,margin,neighbours"}
+                        for place, example in enumerate(ids)
+                    ],
+                )  # fmt: skip
+                store.add_findings(
+                    run,
+                    [
+                        FindingRecord(example, "mislabeled", "error", 0.95, {"loss": 4.31, "margin": 0.9}, WHY)
+                        for example in ids[: rows // 20]
+                    ],
+                )
+            store.finish_run(run, counts={}, accuracy_head=0.9, accuracy_probe=0.9, seconds=1, peak_memory=1, notes=[])
+
+
+def clock(store: Store) -> None:
+    for query in QUERIES:
+        begun = time.perf_counter()
+        found = len(store.query(query))
+        print(f"  {1000 * (time.perf_counter() - begun):7.1f} ms  {query} ({found:,} lines)")
+
+
+def main(rows: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "curate.db"
+        fill(path, rows)
+        print(f"{rows:,} rows, {rows // 20:,} findings, two runs: {path.stat().st_size / rows:,.0f} bytes a row")
+        with Store.open(path) as store:
+            clock(store)
+            with store.transaction() as connection:
+                connection.executemany(
+                    "INSERT INTO review_queue (key, verdict) VALUES (?, 'keep')",
+                    [(f"c{row % 10}/{row:06}.png",) for row in range(rows // 20)],
+                )
+            print("with a verdict on every finding:")
+            clock(store)
+        command = [str(Path(sys.executable).with_name("curate")), "--db", str(path), "mark", "c7/000007.png"]
+        times = []
+        for verdict in ("drop", "keep", "unsure", "drop", "keep"):
+            begun = time.perf_counter()
+            subprocess.run([*command, "--verdict", verdict], check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - begun)
+        print(f"curate mark: {min(times):.2f} s at best, {max(times):.2f} s at worst of {len(times)}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
