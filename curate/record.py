@@ -7,9 +7,12 @@ import resource
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from curate.config import ScanSettings
 from curate.errors import NumericalError
@@ -20,10 +23,11 @@ from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
-from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store
+from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
 from curate.suspicion.experts import VOTERS
 from curate.suspicion.panel import BY_HEART, Judge
 from curate.suspicion.stage import Judged
+from curate.suspicion.verdicts import RIGHT, UNKNOWN, WRONG
 from curate.versions import git_commit, versions
 
 
@@ -32,6 +36,18 @@ class Run:
 
     def __init__(self, store: Store, dataset_id: int, run_id: int) -> None:
         self.store, self.dataset_id, self.id = store, dataset_id, run_id
+
+    def words(self, rows: Forward) -> Int[np.ndarray, " n"]:
+        """What people said of each row as it is now: WRONG (relabel, drop), RIGHT (keep), else UNKNOWN."""
+        said = self.store.words(self.dataset_id)
+        words = np.full(len(rows), UNKNOWN)
+        if said:
+            source = rows.source
+            kinds = {"relabel": WRONG, "drop": WRONG, "keep": RIGHT}
+            for row, (index, sha256) in enumerate(zip(rows.indices, rows.sha256, strict=True)):
+                fingerprint = row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index])
+                words[row] = kinds.get(said.get(fingerprint, ""), UNKNOWN)
+        return words
 
     def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
@@ -186,6 +202,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             "confirmed_by_last_features": judged.panel.confirmed,
             "cut": judged.cut,
             "checkpoints": judged.checkpoints,
+            "verdicts": None if judged.correction is None else asdict(judged.correction),
             "mean_leverage": probe.scores.mean_leverage,
         },
     )
@@ -264,6 +281,14 @@ def _notes(
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
     if judged.checkpoints > 1:
         yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
+    if judged.correction is not None:
+        told = judged.correction
+        before = np.array([0.5, 0.9])
+        half, sure = told.of(before)
+        yield (
+            f"suspicion was corrected by {told.wrong + told.right:,} verdicts ({told.wrong:,} labels wrong, "
+            f"{told.right:,} right): 0.5 became {half:.2f}, 0.9 became {sure:.2f}; the order of the rows is the same"
+        )
     if judged.panel.by_heart:
         assert data.network is not None
         assert data.network.early is not None

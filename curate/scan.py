@@ -13,7 +13,7 @@ from curate.neighbours import Neighbours
 from curate.prepare import load, read
 from curate.progress import Progress
 from curate.record import begin_run
-from curate.suspicion.stage import judge_rows, with_network
+from curate.suspicion.stage import judge_rows, with_network, with_verdicts
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
@@ -32,6 +32,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         neighbours = Neighbours(data.train.features, settings.seed)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
         judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
+        judged = with_verdicts(judged, run.words(data.train), settings.expected_precision)
         judged = with_network(judged, network_self_influence(settings, data, progress))
         influence = evaluation_influence(settings, data, heads, neighbours, progress)
         run.finish(data, heads, judged, influence, time.monotonic() - started)

@@ -19,6 +19,7 @@ from curate.reports.report import (
     OtherFinding,
     Receipt,
     Report,
+    Reviewed,
     RunFacts,
     Step,
     SuspectRow,
@@ -71,6 +72,7 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         by_class=by_class,
         confusions=_confusions(store, run_id),
         totals=_totals(store, run_id),
+        reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         top=top,
     )
@@ -221,6 +223,15 @@ def _confusions(store: Store, run_id: int) -> tuple[ConfusionRow, ...]:
         [run_id, CONFUSIONS],
     )
     return tuple(ConfusionRow(**row) for row in rows)
+
+
+def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
+    rows = store.query(
+        "SELECT rule, flagged, confirmed, refuted, unsure, precision FROM rule_precision "
+        "WHERE dataset = ? AND confirmed + refuted + unsure > 0 ORDER BY flagged DESC, rule",
+        [dataset],
+    )
+    return tuple(Reviewed(**row) for row in rows)
 
 
 def _totals(store: Store, run_id: int) -> tuple[Total, ...]:

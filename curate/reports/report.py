@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What people said of a rule's findings, over all finished runs; ``precision`` is None where nobody decided."""
+
+    rule: str
+    flagged: int
+    confirmed: int
+    refuted: int
+    unsure: int
+    precision: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What was run, on what, and for how long."""
 
@@ -186,6 +198,7 @@ class Report:
     by_class: tuple[ClassRow, ...]
     confusions: tuple[ConfusionRow, ...]  # most first; those of one row or more
     totals: tuple[Total, ...]
+    reviewed: tuple[Reviewed, ...]  # rules on whose findings somebody spoke
     next: tuple[Step, ...]
     top: int
 

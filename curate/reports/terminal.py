@@ -49,6 +49,7 @@ def write_report(page: Page, report: Report) -> None:
     _others(page, report)
     _by_class(page, report)
     _confusions(page, report)
+    _reviewed(page, report)
     page.heading("Next")
     start = max((len(step.command) for step in report.next), default=0) + 2
     for step in report.next:
@@ -279,5 +280,19 @@ def _confusions(page: Page, report: Report) -> None:
         [cell(row.given_label), Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label)),
          Text(f"{row.expected:,.0f}"), Text(f"{row.mislabeled:,}")]
         for row in report.confusions
+    ]  # fmt: skip
+    page.table(columns, cells)
+
+
+def _reviewed(page: Page, report: Report) -> None:
+    if not report.reviewed:
+        return
+    page.heading("Reviewed", "what people said of flagged rows, over all runs of this data set")
+    columns = [Column("rule"), *(Column(name, right=True) for name in ("flagged", "confirmed", "refuted", "unsure")),
+               Column("precision", right=True)]  # fmt: skip
+    cells = [
+        [Text(row.rule), *(Text(f"{count:,}") for count in (row.flagged, row.confirmed, row.refuted, row.unsure)),
+         Text("-" if row.precision is None else percent(row.precision))]
+        for row in report.reviewed
     ]  # fmt: skip
     page.table(columns, cells)

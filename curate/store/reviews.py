@@ -156,6 +156,16 @@ def add(
     return Review(number, fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes)
 
 
+def words(store: "Store", dataset_id: int) -> dict[str, str]:
+    """The verdict in force by fingerprint: the newest word that was not taken back."""
+    rows = store.query(
+        "SELECT v.fingerprint, v.verdict FROM standing_reviews AS v "
+        "WHERE v.fingerprint IN (SELECT fingerprint FROM examples WHERE dataset_id = ?) ORDER BY v.time, v.id",
+        [dataset_id],
+    )
+    return {row["fingerprint"]: row["verdict"] for row in rows}
+
+
 def accept(store: "Store", dataset_id: int, findings: Iterable[tuple[str, str, str]], time: str) -> int:
     """Replace what is accepted of a data set by these findings (fingerprint, rule, key); their number."""
     with store.transaction() as connection:

@@ -276,6 +276,10 @@ class Store:
             row = reviews.row_by_key(self, self.latest_run(dataset), key, split)
             return reviews.undo(self, row, reviewer=reviewer, source="python")
 
+    def words(self, dataset_id: int) -> dict[str, str]:
+        """The verdict in force on each fingerprint that somebody spoke on, of rows of this data set."""
+        return reviews.words(self, dataset_id)
+
     def accept(self, dataset_id: int, findings: Iterable[tuple[str, str, str]]) -> int:
         """Make these findings (fingerprint, rule, key) the accepted ones of the data set; their number."""
         return reviews.accept(self, dataset_id, findings, _now())

@@ -13,6 +13,7 @@ from curate.progress import Progress
 from curate.suspicion import Judgement, Signals, cut_for
 from curate.suspicion.experts import Depth, Reading, early_depth, last_depth
 from curate.suspicion.panel import EARLY, LAST, Panel, panel_for, panel_on_unseen
+from curate.suspicion.verdicts import Correction, fit
 
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
@@ -35,6 +36,8 @@ class Judged:
     """Self-influence through parameters beyond the head, where --params names them."""
     checkpoints: int = 1
     """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
+    correction: Correction | None = None
+    """What people's verdicts made of the training rows' suspicion."""
 
 
 def judge_rows(
@@ -84,3 +87,15 @@ def with_network(judged: Judged, network: SelfInfluence | None) -> Judged:
         return judged
     signals = replace(judged.signals, network_self_influence=network.values.numpy())
     return replace(judged, signals=signals, network=network)
+
+
+def with_verdicts(judged: Judged, words: Int[np.ndarray, " n"], precision: float | None) -> Judged:
+    """``judged`` with the suspicion of training rows corrected by verdicts; as it is where there are too few."""
+    correction = fit(judged.train.suspicion, words)
+    if correction is None:
+        return judged
+    before, after = judged.train.suspicion, correction.of(judged.train.suspicion)
+    # The other classes share what is left, in the proportions they had.
+    suggested = np.minimum(judged.train.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
+    train = replace(judged.train, suspicion=after, suggested_probability=suggested)
+    return replace(judged, train=train, cut=cut_for(after, precision), correction=correction)

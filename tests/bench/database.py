@@ -31,8 +31,10 @@ def fill(path: Path, rows: int) -> None:
         dataset = store.dataset("made", "made", "images")
         store.set_labels(dataset, [(f"c{label}", label) for label in range(10)])
         for _ in range(2):
-            run = store.begin_run(dataset, settings={}, seed=0, versions={}, model=None, weights_sha256=None, device="cpu",
-                                  git_commit=None, gate=None)  # fmt: skip
+            run = store.begin_run(
+                dataset, settings={}, seed=0, versions={}, model=None, weights_sha256=None, device="cpu",
+                git_commit=None, gate=None,
+            )  # fmt: skip
             with store.transaction():
                 ids = store.add_examples(
                     dataset,
