@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from curate.cli import main
+from curate.export.patch import spliced, unified
 from curate.export.tables import records
 from curate.store import Store
 
@@ -58,6 +61,13 @@ def parsed(content: bytes, delimiter: str = ",") -> dict[str, list[str]]:
     return {row[0]: row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)}
 
 
+def applied(name: str, *more: str) -> None:
+    """By git, which knows nothing of curate; outside of any repository."""
+    subprocess.run(
+        ["git", "apply", "--whitespace=nowarn", *more, name], check=True, env={**os.environ, "GIT_DIR": "no"}
+    )
+
+
 DIALECTS = [
     {}, {"delimiter": ";", "end": "\r\n", "mark": "\ufeff"}, {"quote": True}, {"delimiter": "\t", "last": False},
 ]  # fmt: skip
@@ -81,6 +91,11 @@ def test_csv(dialect: dict[str, object]) -> None:
     del before["r03"]
     assert after == before
     assert list(after) == list(before)
+    assert "wrote p.patch" in curate("export", "--patch", "p.patch").stdout
+    applied("p.patch")
+    assert Path("a.csv").read_bytes() == Path("out/a.csv").read_bytes()
+    applied("p.patch", "-R")
+    assert Path("a.csv").read_bytes() == content
     # every line that no verdict is on is the same to the byte
     untouched = [line for line in content.splitlines() if line[:3] not in (b"r00", b"r03", b"r09")]
     assert set(untouched) <= set(Path("out/a.csv").read_bytes().splitlines()) | {b'two"', b'"'}
@@ -125,6 +140,11 @@ def test_jsonl() -> None:
     curate("export", "out")
     rows[0]["label"] = 1
     del rows[3]
+    curate("export", "--patch", "p.patch")
+    applied("p.patch")
+    assert Path("a.jsonl").read_bytes() == Path("out/a.jsonl").read_bytes()
+    applied("p.patch", "-R")
+    assert Path("a.jsonl").read_text() == text
     assert Path("out/a.jsonl").read_text() == "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n"
     say(("r05", "relabel", "new"))
     assert "the column label cannot hold 'new'" in curate("export", "no", status=2).stderr
@@ -271,6 +291,11 @@ class TestRefused:
         Path("a.csv").write_bytes(table())
         curate("scan", "a.csv", "--id", "id", "--input", "p,q")
 
+    def test_no_patch_for_what_is_no_text(self) -> None:
+        np.savez("x.npz", x=np.array([values(row) for row in range(N)]), y=np.arange(N) % 2)
+        curate("scan", "x.npz")
+        assert "is no table" in curate("export", "--patch", "p", "--dataset", "x.npz", status=2).stderr
+
     def test_nothing_named(self) -> None:
         assert "nothing to write was named" in curate("export", status=2).stderr
         assert "no such format" in curate("export", "--verdicts", "a.txt", status=2).stderr
@@ -355,3 +380,49 @@ def test_records_are_those_of_the_csv_module(rows: list[list[str]], delimiter: s
     cells = [[text[a:b] for a, b in spans] for _, _, spans in found]
     read = [[c[1:-1].replace('""', '"') if c.startswith('"') else c for c in row] for row in cells]
     assert read == rows
+
+
+@given(
+    st.lists(st.sampled_from(["a\n", "b\n", "c\r\n", "\n", "a", "x\ny\n"]), min_size=1, max_size=40), st.data()
+)  # fmt: skip
+def test_a_diff_says_what_the_splices_do(pieces: list[str], data: st.DataObject) -> None:
+    text = "".join(pieces)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    splices = [
+        (start, end, data.draw(st.sampled_from(["", "n", "n\n", "\n"])))
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    ]
+    after = spliced(text, splices)
+    diff = unified("f", text, splices)
+    assert taken(text, diff) == after
+    assert taken(after, diff, back=True) == text
+
+
+def taken(text: str, diff: str, back: bool = False) -> str:
+    """The diff applied strictly: every line of context and every number must be right."""
+    gone, come = ("+", "-") if back else ("-", "+")
+    lines = text.split("\n")
+    lines = [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+    out: list[str] = []
+    at = 0
+    entries: list[str] = []
+    for line in diff.split("\n")[2:-1]:
+        if line.startswith("\\"):
+            entries[-1] = entries[-1].removesuffix("\n")
+        else:
+            entries.append(line + "\n")
+    for entry in entries:
+        if entry.startswith("@@"):
+            numbers = entry.split()[2 if back else 1][1:].split(",")
+            first, count = int(numbers[0]), int(numbers[1])
+            start = first - 1 if count else first
+            out += lines[at:start]
+            at = start
+        elif entry[0] == come:
+            out.append(entry[1:])
+        else:
+            assert lines[at] == entry[1:]
+            at += 1
+            if entry[0] != gone:
+                out.append(entry[1:])
+    return "".join(out + lines[at:])

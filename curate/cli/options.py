@@ -158,9 +158,13 @@ def put(text: str) -> None:
 
 
 def write_file(name: str, text: str) -> None:
+    """Text as UTF-8, by ``write_bytes``."""
+    write_bytes(name, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(name: str, data: bytes) -> None:
     """Write the whole file or leave what was there; a pipe or a device is written to as it is."""
     path = Path(name)
-    data = text.encode("utf-8", "backslashreplace")
     try:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             path.write_bytes(data)

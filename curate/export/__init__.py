@@ -15,7 +15,7 @@ from curate.errors import DataError, UsageError
 from curate.export.arrays import export_arrays
 from curate.export.changes import Change, read_changes
 from curate.export.pictures import export_pictures
-from curate.export.tables import export_table
+from curate.export.tables import export_table, table_patch
 from curate.sources import Source, open_source
 from curate.store import Store
 
@@ -81,6 +81,24 @@ def export(
         dropped=sum(change.label is None for change in made),
         left_out=len(found) - len(made),
     )
+
+
+def patch(store: Store, run_id: int, *, allow_eval: bool = False, apply_suggestions: bool = False) -> bytes:
+    """What ``export`` would change in a text table, as a unified diff of the training set's file.
+
+    Raises as ``export`` does, and ``UsageError`` where the data is no text table.
+    """
+    settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
+    if kind != "table":
+        raise UsageError(
+            f"{settings.train} is no table, so there is no patch for it", "--pictures list names the moves of a folder."
+        )
+    train, evaluation = _opened(settings)
+    parts = [(train, _places(train, [change for change in found if change.split == "train"]))]
+    if evaluation is not None and evaluation.location == train.location:
+        chosen = [change for change in found if change.split == "eval" and allow_eval]
+        parts.append((evaluation, _places(evaluation, chosen)))
+    return table_patch(parts, settings)
 
 
 def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:

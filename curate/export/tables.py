@@ -10,12 +10,14 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
 from curate.export.changes import Change
+from curate.export.patch import Splice, spliced, unified
 from curate.sources import Source
 from curate.sources.base import DataOptions
 from curate.sources.table_files import find_delimiter, read_table
@@ -30,18 +32,74 @@ _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 def export_table(parts: Sequence[Part], settings: ScanSettings, target: Path) -> None:
     """Write the table that the sources share. ``UsageError`` for a label that the column cannot hold."""
+    asked = _asked(parts, settings)
+    if not asked.changes:
+        shutil.copyfile(asked.path, target)
+    elif asked.path.suffix.lower() in (".parquet", ".pq"):
+        _parquet(asked, target)
+    else:
+        text, encoding, splices = _splices(asked)
+        target.write_bytes(_encoded(spliced(text, splices), encoding, asked.path))
+
+
+def table_patch(parts: Sequence[Part], settings: ScanSettings) -> bytes:
+    """The same as a unified diff. ``UsageError`` for a table that is no text of one byte a sign at least in ASCII."""
+    asked = _asked(parts, settings)
+    if asked.path.suffix.lower() in (".parquet", ".pq"):
+        raise UsageError(
+            f"{asked.path.as_posix()} is no text, so there is no patch for it", "Export it whole: curate export OUT."
+        )
+    text, encoding, splices = _splices(asked)
+    if encoding.startswith("utf-16"):
+        raise UsageError(
+            f"{asked.path.as_posix()} is in UTF-16, which no patch can hold", "Export it whole: curate export OUT."
+        )
+    name = asked.path.name if asked.path.is_absolute() or ".." in asked.path.parts else asked.path.as_posix()
+    return _encoded(unified(name, text, splices), encoding, asked.path)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    path: Path
+    label: str
+    place: int
+    """Of the label's column."""
+    header: bool
+    texts: Mapping[int, str]
+    """Given labels by position, as the scan read them."""
+    changes: Mapping[int, Change]
+
+
+def _asked(parts: Sequence[Part], settings: ScanSettings) -> _Asked:
     path = Path(parts[0][0].location)
-    changes = {source.positions[row]: change for source, changed in parts for row, change in changed.items()}
-    if not changes:
-        shutil.copyfile(path, target)
-        return
-    texts = {source.positions[row]: text for source, _ in parts for row, text in enumerate(source.label_texts) if text}
     table = read_table(str(path), header=settings.header)
-    options = DataOptions(label=settings.label, header=settings.header)
-    label = label_column(table, str(path), options)
-    writer = {".parquet": _parquet, ".pq": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl}.get(path.suffix.lower(), _csv)
-    place = list(table.columns).index(label)
-    writer(path, target, place, label, settings.header, texts, changes)
+    label = label_column(table, str(path), DataOptions(label=settings.label, header=settings.header))
+    return _Asked(
+        path=path,
+        label=label,
+        place=list(table.columns).index(label),
+        header=settings.header,
+        texts={
+            source.positions[row]: text for source, _ in parts for row, text in enumerate(source.label_texts) if text
+        },
+        changes={source.positions[row]: change for source, changed in parts for row, change in changed.items()},
+    )
+
+
+def _splices(asked: _Asked) -> tuple[str, str, list[Splice]]:
+    """(text, its encoding, what is replaced in it)."""
+    text, encoding = _decoded(asked.path.read_bytes())
+    splice = _jsonl if asked.path.suffix.lower() in (".jsonl", ".ndjson") else _csv
+    return text, encoding, splice(asked, text)
+
+
+def _encoded(text: str, encoding: str, path: Path) -> bytes:
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{path.as_posix()} is in {encoding}, which cannot write {error.object[error.start]!r}"
+        ) from None
 
 
 def as_stored(wanted: str, values: Mapping[int, Any], texts: Mapping[int, str], seen: dict[str, Any]) -> Any:
@@ -70,47 +128,25 @@ def records(text: str, delimiter: str) -> Iterator[tuple[int, int, list[tuple[in
             start, fields = at, []
 
 
-def _csv(
-    path: Path,
-    target: Path,
-    place: int,
-    label: str,
-    header: bool,
-    texts: Mapping[int, str],
-    changes: Mapping[int, Change],
-) -> None:
-    text, encoding = _decoded(path.read_bytes())
+def _csv(asked: _Asked, text: str) -> list[Splice]:
     delimiter = find_delimiter(text.removeprefix("\ufeff"))
     lines = [record for record in records(text, delimiter) if record[2] != [(record[0], record[0])]]  # no empty ones
-    rows = lines[int(header) :]
-    cells = {
-        position: _unquoted(text[slice(*rows[position][2][place])])
-        for position in texts
-        if place < len(rows[position][2])
-    }
+    rows, place = lines[int(asked.header) :], asked.place
+    cells = {at: _unquoted(text[slice(*rows[at][2][place])]) for at in asked.texts if place < len(rows[at][2])}
     seen: dict[str, Any] = {}
-    out, copied = [], 0
-    for position in sorted(changes):
+    found: list[Splice] = []
+    for position, change in sorted(asked.changes.items()):
         start, end, spans = rows[position]
-        change = changes[position]
         if change.label is None:
-            out.append(text[copied:start])
-            copied = end
+            found.append((start, end, ""))
             continue
         old = slice(*spans[place])
         try:
-            new = as_stored(change.label, cells, texts, seen)
+            new = as_stored(change.label, cells, asked.texts, seen)
         except KeyError:
             new = change.label
-        out += [text[copied : old.start], _cell(new, text[old], delimiter)]
-        copied = old.stop
-    out.append(text[copied:])
-    try:
-        target.write_bytes("".join(out).encode(encoding, "surrogateescape"))
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"{path.as_posix()} is in {encoding}, which cannot write {error.object[error.start]!r}"
-        ) from None
+        found.append((old.start, old.stop, _cell(new, text[old], delimiter)))
+    return found
 
 
 def _decoded(content: bytes) -> tuple[str, str]:
@@ -137,38 +173,33 @@ def _cell(value: str, old: str, delimiter: str) -> str:
     return out.getvalue().removesuffix("\r\n")
 
 
-def _jsonl(
-    path: Path,
-    target: Path,
-    place: int,
-    label: str,
-    header: bool,
-    texts: Mapping[int, str],
-    changes: Mapping[int, Change],
-) -> None:
-    text, encoding = _decoded(path.read_bytes())
-    lines = text.splitlines(keepends=True)
-    numbers = [number for number, line in enumerate(lines) if line.lstrip("\ufeff").strip()]
-    values = {position: json.loads(lines[numbers[position]].lstrip("\ufeff")).get(label) for position in texts}
+def _jsonl(asked: _Asked, text: str) -> list[Splice]:
+    lines, at = [], 0  # (start, line) of those that are not blank
+    for line in text.splitlines(keepends=True):
+        if line.lstrip("\ufeff").strip():
+            lines.append((at, line))
+        at += len(line)
+    label = asked.label
+    values = {position: json.loads(lines[position][1].lstrip("\ufeff")).get(label) for position in asked.texts}
     seen: dict[str, Any] = {}
-    for position, change in changes.items():
-        number = numbers[position]
-        line = lines[number]
-        body = line.lstrip("\ufeff").rstrip("\r\n")
+    found: list[Splice] = []
+    for position, change in sorted(asked.changes.items()):
+        start, line = lines[position]
         if change.label is None:
-            lines[number] = ""
+            found.append((start, start + len(line), ""))
             continue
+        body = line.lstrip("\ufeff").rstrip("\r\n")
         row = json.loads(body)
         try:
-            row[label] = as_stored(change.label, values, texts, seen)
+            row[label] = as_stored(change.label, values, asked.texts, seen)
         except KeyError:
             if not isinstance(row[label], str):
-                raise _no_such_label(path, label, change.label) from None
+                raise _no_such_label(asked.path, label, change.label) from None
             row[label] = change.label
+        start += line.index(body)
         signs = (", ", ": ") if '": ' in body else (",", ":")
-        new = json.dumps(row, ensure_ascii=body.isascii(), separators=signs)
-        lines[number] = line.replace(body, new, 1)
-    target.write_bytes("".join(lines).encode(encoding, "surrogateescape"))
+        found.append((start, start + len(body), json.dumps(row, ensure_ascii=body.isascii(), separators=signs)))
+    return found
 
 
 def _no_such_label(path: Path, label: str, wanted: str) -> UsageError:
@@ -178,30 +209,23 @@ def _no_such_label(path: Path, label: str, wanted: str) -> UsageError:
     )
 
 
-def _parquet(
-    path: Path,
-    target: Path,
-    place: int,
-    label: str,
-    header: bool,
-    texts: Mapping[int, str],
-    changes: Mapping[int, Change],
-) -> None:
+def _parquet(asked: _Asked, target: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
+    path, label, changes = asked.path, asked.label, asked.changes
     file = parquet.ParquetFile(path)
     table = file.read()
     kind = table.schema.field(label).type
     plain = table.column(label).cast(kind.value_type) if pyarrow.types.is_dictionary(kind) else table.column(label)
     values = plain.to_pylist()
-    known = {position: values[position] for position in texts}
+    known = {position: values[position] for position in asked.texts}
     seen: dict[str, Any] = {}
     for position, change in changes.items():
         if change.label is None:
             continue
         try:
-            values[position] = as_stored(change.label, known, texts, seen)
+            values[position] = as_stored(change.label, known, asked.texts, seen)
         except KeyError:
             if not pyarrow.types.is_string(plain.type) and not pyarrow.types.is_large_string(plain.type):
                 raise _no_such_label(path, label, change.label) from None
@@ -209,7 +233,7 @@ def _parquet(
     new = pyarrow.chunked_array([pyarrow.array(values, plain.type)])
     if pyarrow.types.is_dictionary(kind):
         new = _in_dictionary(new, table.column(label), kind)
-    table = table.set_column(place, table.schema.field(label), new)
+    table = table.set_column(asked.place, table.schema.field(label), new)
     dropped = {position for position, change in changes.items() if change.label is None}
     table = table.take([row for row in range(table.num_rows) if row not in dropped]) if dropped else table
     if not table.schema.equals(file.schema_arrow, check_metadata=True):
