@@ -28,6 +28,7 @@ from curate.suspicion.experts import VOTERS
 from curate.suspicion.panel import BY_HEART, Judge
 from curate.suspicion.stage import Judged
 from curate.suspicion.verdicts import RIGHT, UNKNOWN, WRONG
+from curate.thumbnails import thumbnails
 from curate.versions import git_commit, versions
 
 
@@ -61,14 +62,18 @@ class Run:
         has_model = data.network is not None
         train_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
-        self._findings(train_ids, train_findings(data, judged))
+        found = list(train_findings(data, judged))
+        self._findings(train_ids, found)
+        self.store.set_thumbnails(thumbnails(train, train_ids, found))
         if data.own_evaluation:
             evaluation_ids = train_ids[: len(evaluation)]
         else:
             evaluation_ids = self._rows(evaluation, "eval", seen=False)
             assert judged.evaluation is not None
             self._scores(evaluation_ids, scores_of(evaluation, judged.evaluation, heads, judged, None))
-            self._findings(evaluation_ids, evaluation_findings(data, judged))
+            found = list(evaluation_findings(data, judged))
+            self._findings(evaluation_ids, found)
+            self.store.set_thumbnails(thumbnails(evaluation, evaluation_ids, found))
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)

@@ -65,7 +65,7 @@ class TestKeys:
         mark("cat/00.png", "-v", "relabel", "-l", "dog")
         assert word("cat/00.png")[:2] == ("relabel", "dog")
         assert "taken back, by ada; now keep" not in mark("cat/02.png", "-v", "keep").stdout
-        assert "cat/00.png: taken back; now keep, by ada" in mark("cat/00.png", "--undo").stdout
+        assert "cat/00.png: taken back, by ada; now keep, by ada" in mark("cat/00.png", "--undo").stdout
         assert word("cat/00.png")[:2] == ("keep", None)
         mark("cat/00.png", "--undo")
         assert word("cat/00.png") == ()

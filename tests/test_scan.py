@@ -1,6 +1,7 @@
 """`curate scan` through its real entry point, on the shipped fixtures and on small sets made here."""
 
 import csv
+import io
 import shutil
 import sqlite3
 from pathlib import Path
@@ -272,6 +273,22 @@ def test_conflicts_leaks_and_unreadable_rows_become_findings(images: Path, tmp_p
     assert gated.exit_code == 1
     assert gated.output.rstrip().splitlines()[-1].startswith("failed: 1 unreadable")
     assert curate_scan("images", "--model", "model.py:build", "--fail-on", "unreadable", "--exit-zero").exit_code == 0
+
+
+def test_flagged_pictures_have_thumbnails(images: Path, tmp_path: Path) -> None:
+    picture = images / "class0" / "00.png"
+    (images / "class1" / "copy.png").write_bytes(picture.read_bytes())
+    assert curate_scan("images", "--model", "model.py:build", "--db", "t.db").exit_code == 0
+    flagged = dict(
+        table(
+            tmp_path / "t.db", "SELECT e.key, e.thumbnail FROM examples AS e JOIN findings AS f ON f.example_id = e.id"
+        )
+    )
+    assert {"class0/00.png", "class1/copy.png"} <= set(flagged)
+    small = Image.open(io.BytesIO(flagged["class0/00.png"]))
+    assert (small.format, small.size, small.mode) == ("JPEG", (8, 8), "RGB")
+    others = "SELECT count(*) FROM examples WHERE thumbnail IS NOT NULL AND id NOT IN (SELECT example_id FROM findings)"
+    assert table(tmp_path / "t.db", others) == [(0,)]
 
 
 def test_copies_of_a_wrong_row_do_not_vouch_for_one_another(tmp_path: Path) -> None:

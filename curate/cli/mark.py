@@ -101,17 +101,23 @@ def _login() -> str:
 
 
 def _told(store: Store, word: Review) -> str:
-    what = word.verdict + (f" to {word.new_label}" if word.new_label else "")
-    if word.undoes is not None:
-        what = "taken back"
-    found = store.query("SELECT verdict, new_label, disagreement, words FROM verdicts WHERE fingerprint = ?",
-                        [word.fingerprint])  # fmt: skip
-    if word.undoes is not None and found:
-        what += f"; now {found[0]['verdict']}" + (f" to {found[0]['new_label']}" if found[0]["new_label"] else "")
-    line = f"{word.key}: {what}, by {word.reviewer}"
+    found = store.query(
+        "SELECT verdict, new_label, reviewer, disagreement, words FROM verdicts WHERE fingerprint = ?",
+        [word.fingerprint],
+    )
+    if word.undoes is None:
+        line = f"{word.key}: {_said(word.verdict, word.new_label)}, by {word.reviewer}"
+    else:
+        line = f"{word.key}: taken back, by {word.reviewer}"
+        if found:
+            line += f"; now {_said(found[0]['verdict'], found[0]['new_label'])}, by {found[0]['reviewer']}"
     if found and found[0]["disagreement"]:
         line += f"; the reviewers disagree ({found[0]['words']}), and the newest word counts"
     return clean(line)
+
+
+def _said(verdict: str, label: str | None) -> str:
+    return f"{verdict} to {label}" if label else verdict
 
 
 def _left(store: Store, dataset: str) -> str:

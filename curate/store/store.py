@@ -276,6 +276,11 @@ class Store:
             row = reviews.row_by_key(self, self.latest_run(dataset), key, split)
             return reviews.undo(self, row, reviewer=reviewer, source="python")
 
+    def set_thumbnails(self, pictures: Iterable[tuple[int, bytes]]) -> None:
+        """(example id, JPEG) each; a thumbnail is no part of a row's version."""
+        with self.transaction() as connection:
+            connection.executemany("UPDATE examples SET thumbnail = ?2 WHERE id = ?1", pictures)
+
     def words(self, dataset_id: int) -> dict[str, str]:
         """The verdict in force on each fingerprint that somebody spoke on, of rows of this data set."""
         return reviews.words(self, dataset_id)

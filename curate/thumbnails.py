@@ -1,0 +1,51 @@
+"""Small pictures of flagged rows, for those who review them in the database.
+
+Knows size and format; leaves which rows are flagged to ``findings``.
+"""
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from curate.errors import UnreadableRow
+from curate.findings import Found
+from curate.forward import Forward
+
+SIDE = 96
+"""Pixels of the longer side."""
+MOST = 2000
+"""Rows that get one, the most suspect first: each is decoded once more."""
+
+
+def thumbnails(rows: Forward, ids: Sequence[int], found: Sequence[Found]) -> Iterator[tuple[int, bytes]]:
+    """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others."""
+    if rows.source.media != "image" or rows.source.ready:
+        return
+    score = {each.row: 0.0 for each in found} | {each.row: each.score for each in found if each.score is not None}
+    for row in sorted(score, key=lambda row: -score[row])[:MOST]:
+        try:
+            picture = _picture(rows.source.read(rows.indices[row]).decode())
+        except UnreadableRow:  # it could be read when the scan began
+            continue
+        if picture is not None:
+            yield ids[row], _jpeg(picture)
+
+
+def _picture(row: Any) -> Image.Image | None:
+    if isinstance(row, Image.Image):
+        return row
+    array = np.asarray(row)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        return None
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    small = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    small.thumbnail((SIDE, SIDE))
+    out = BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return out.getvalue()
