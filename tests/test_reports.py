@@ -195,8 +195,8 @@ def test_database_without_numbers_makes_a_report(tmp_path: Path):
         run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
         finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
         report = Report.of_run(store, run)
-    for renderer in REPORTS.values():
-        assert renderer().render(report)
+    for name, renderer in REPORTS.items():
+        assert renderer().render(report) or name == "jsonl"  # no finding, no line
 
 
 @pytest.mark.parametrize("rows", [1, 31])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from curate.store import Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-PRINTED = ("rich", "text")
+PRINTED = ("rich", "text", "github")
 """Formats whose last line is the gate's sentence."""
 
 
@@ -114,7 +114,7 @@ def summarise(report: "Report") -> None:
     from curate.reports import REPORTS
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not file or "markdown" not in REPORTS:
+    if not file:
         return
     try:
         with open(file, "a", encoding="utf-8") as summary:

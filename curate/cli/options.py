@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from curate.reports import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FORMATS = ("rich", "text", "json")  # checked against REPORTS by a test: the names alone cost no import
+# Checked against REPORTS by a test: the names alone cost no import.
+FORMATS = ("rich", "text", "json", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+PLAIN_FORMATS = ("rich", "text", "json")
+"""Of what is no report of a run: one row, the list of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ def _format(context: click.Context, parameter: click.Parameter, value: tuple[str
     return value
 
 
+def _plain_format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_formats(value, PLAIN_FORMATS)
+    return value
+
+
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -79,6 +87,15 @@ def format_option(function: Function) -> Function:
     option = click.option(
         "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
         help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
+    return option(function)
+
+
+def plain_format_option(function: Function) -> Function:
+    """The same for what is no report of a run."""
+    option = click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_plain_format,
+        help=f"Output format: {', '.join(PLAIN_FORMATS)}; repeatable. Default: rich on a terminal, else text.",
     )  # fmt: skip
     return option(function)
 
@@ -101,11 +118,14 @@ def database(db: str | None) -> str:
     return str(setting("db", db))
 
 
-def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """The formats that a reading command writes, given what the command line says."""
+def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
+    """The formats that a reading command writes, given what the command line says.
+
+    Settings may name formats of reports that the command does not know: those are of other commands.
+    """
     found = tuple(setting("format", formats or None) or ())
     parse_formats(found)
-    return found
+    return tuple(text for text in found if text.partition(":")[0] in known)
 
 
 def write_reports(

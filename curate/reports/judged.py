@@ -29,10 +29,7 @@ class Judged:
 
 def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> Judged:
     """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing."""
-    rows = _findings(store, run.id)
-    places = places_of(run, rows, positions)
-    found = [_finding(row, place) for row, place in zip(rows, places, strict=True)]
-    found.sort(key=lambda f: (-f.rank, f.key, f.split, f.rule))
+    found = findings_of(store, run, positions)
     if run.status != "finished":
         told = f"failed: run {run.id} is {run.status}: a run that did not finish never passes"
         return Judged(tuple(found), None, Outcome(2, told))
@@ -45,8 +42,12 @@ def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, 
     return Judged(findings, reference, gate.judge(findings, tally, reference))
 
 
-def _findings(store: Store, run_id: int) -> list[dict[str, Any]]:
-    return store.query(_FINDINGS, [run_id])
+def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] | None = None) -> list[Finding]:
+    """All findings of a run, the most urgent first, judged by no gate yet."""
+    rows = store.query(_FINDINGS, [run.id])
+    places = places_of(run, rows, positions)
+    found = [_finding(row, place) for row, place in zip(rows, places, strict=True)]
+    return sorted(found, key=lambda f: (-f.rank, f.key, f.split, f.rule))
 
 
 _FINDINGS = """

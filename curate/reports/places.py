@@ -1,12 +1,14 @@
 """Where a finding is mended: the file, and the line of a table's row, relative to the repository.
 
-Knows which kinds of data have files. Lines are looked up in the file as it is now, with the positions of the run.
+Knows which kinds of data have files. Lines are looked up in the file as it is now, with the positions of the run: of a
+file that was written since, unless the positions were looked up anew, no line is told rather than another row's.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,7 +45,11 @@ def places_of(
         file = files[row["split"]]
         if file is not None and Path(file).suffix.lower() in TEXT_TABLES:
             wanted[file].add(position)
-    lines = {file: _lines(file, places, header) for file, places in wanted.items()}
+    lines = {
+        file: _lines(file, places, header)
+        for file, places in wanted.items()
+        if positions is not None or _as_read(file, run.finished)
+    }
     root = repository()
     found = []
     for row, position in zip(rows, at, strict=True):
@@ -82,6 +88,16 @@ def _lines(file: str, positions: set[int], header: bool) -> dict[int, int]:
         return lines_of(Path(file), positions, header=header)
     except OSError:  # it is not here any more: the report is of the run, not of the file
         return {}
+
+
+def _as_read(file: str, finished: str | None) -> bool:
+    """Was the file last written before the run ended? Times of runs are whole seconds."""
+    if finished is None:
+        return False
+    try:
+        return os.stat(file).st_mtime < datetime.fromisoformat(finished).timestamp() + 1
+    except OSError:
+        return False
 
 
 def _relative(file: str, root: Path) -> str:

@@ -25,7 +25,9 @@ def place_of(finding: Finding) -> str:
     """``FILE:LINE``, the file, or the key where the data has no file."""
     if finding.path is None:
         return clean(finding.key)
-    return clean(finding.path) + (f":{finding.line}" if finding.line is not None else "")
+    # A line of a build's log that begins with :: is a command to GitHub, not the name of a file.
+    path = f"./{finding.path}" if finding.path.startswith("::") else finding.path
+    return clean(path) + (f":{finding.line}" if finding.line is not None else "")
 
 
 def sentence_of(finding: Finding) -> str:
