@@ -1,4 +1,4 @@
-"""A data set in git: a commit adds bad rows, the gate names them on their lines, and what is accepted stays accepted."""
+"""A data set in git: a commit adds bad rows, the gate names their lines, and what is accepted stays accepted."""
 
 import csv
 import json
@@ -89,6 +89,7 @@ def suspicion() -> dict[str, float]:
 
 
 GATE = ("--fail-on", "mislabeled")
+CHECK = ("check", "--no-verify")  # looking at the data again is tested in test_check.py
 
 
 def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,7 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
     curate("scan", "rows.csv", *GATE, status=1)
     curate("baseline")
     repository.commit(clean, "what stands today")
-    assert "passed: no finding in 2,000 rows" in curate("check")
+    assert "passed: no finding in 2,000 rows" in curate(*CHECK)
     before = fingerprints()
     shutil.copy(".curate/curate.db", tmp_path / "main.db")
 
@@ -115,7 +116,7 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
     assert "rows.csv has changed since run 1: rows 20 new" in CliRunner().invoke(main, ["check"]).stderr
     told = curate("scan", "rows.csv", *GATE, "-f", "sarif:found.sarif", status=1)
     new_lines = set(range(ROWS + 2, ROWS + 22))
-    found = named_lines(curate("check", status=1))
+    found = named_lines(curate(*CHECK, status=1))
     assert len(found & new_lines) >= 15, told
     assert len(found - new_lines) <= 2
     results = json.loads(Path("found.sarif").read_text("utf-8"))["runs"][0]["results"]
@@ -125,26 +126,26 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
         if result["baselineState"] == "new" and not result["suppressions"]
     }
     assert fails == found
-    blamed = named_lines(curate("check", "--changed-rows", *GATE, status=1))
+    blamed = named_lines(curate(*CHECK, "--changed-rows", *GATE, status=1))
     assert blamed == found & new_lines
     since = ("--since", "main.db", "--changed-rows", *GATE)
-    assert named_lines(curate("check", *since, status=1)) == blamed
-    assert "the 20 of 2,020 rows that are new or changed since" in curate("check", *since, status=1)
+    assert named_lines(curate(*CHECK, *since, status=1)) == blamed
+    assert "the 20 of 2,020 rows that are new or changed since" in curate(*CHECK, *since, status=1)
     assert before < fingerprints()
 
     # Accepted: green. The most urgent one mended: gone, and the file says so in one line.
-    first = re.search(r"^rows\.csv:(\d+): ", curate("check", "--changed-rows", *GATE, status=1), re.MULTILINE)
+    first = re.search(r"^rows\.csv:(\d+): ", curate(*CHECK, "--changed-rows", *GATE, status=1), re.MULTILINE)
     assert first is not None
     place = int(first[1]) - 2
     curate("baseline")
-    assert "passed: no finding in 2,020 rows" in curate("check")
+    assert "passed: no finding in 2,020 rows" in curate(*CHECK)
     repository.git("add", "-A")
     repository.git("commit", "--quiet", "-m", "accepted")
     mended = [*bad]
     mended[place] = (bad[place][0], fresh[place - ROWS][1])
     repository.commit(mended, "one label mended")
     CliRunner().invoke(main, ["scan", "rows.csv", *GATE])
-    beside = named_lines(CliRunner().invoke(main, ["check"]).stdout)  # rows near the cut, moved by the mended one
+    beside = named_lines(CliRunner().invoke(main, [*CHECK]).stdout)  # rows near the cut, moved by the mended one
     assert place + 2 not in beside
     assert len(beside) <= 2
     assert f"label is now {mended[place][1]}" in curate("diff", "2")
@@ -172,10 +173,9 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
     old = fingerprints()
     noise = [(draw.integers(0, 17, 64).tolist(), "none") for _ in range(40)]
     repository.commit([*shuffled, *noise], "a new class")
-    told = curate("check", "--no-verify")
     CliRunner().invoke(main, ["scan", "rows.csv", *GATE])
     assert old < fingerprints()
-    untouched = named_lines(CliRunner().invoke(main, ["check"]).stdout)
+    untouched = named_lines(CliRunner().invoke(main, [*CHECK]).stdout)
     assert len([line for line in untouched if line <= len(shuffled) + 1]) <= 2
     kept = {found.fingerprint for found in Baseline.read("curate-baseline.json").sections["rows.csv"].findings}
     with Store.open(".curate/curate.db") as store:
@@ -185,8 +185,10 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
 
 def test_a_retrained_model_leaves_what_is_accepted_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    repository, rows = Repository(tmp_path), pool()[:600]
-    wrong = [(values, str((int(label) + 3) % 10)) if k < 12 else (values, label) for k, (values, label) in enumerate(rows)]
+    repository, rows = Repository(tmp_path), pool()[:400]
+    wrong = [
+        (values, str((int(label) + 3) % 10)) if k < 12 else (values, label) for k, (values, label) in enumerate(rows)
+    ]
     Path("net.py").write_text(NET)
     repository.commit(wrong, "the data")
     x, y = torch.tensor([values for values, _ in wrong]).float(), torch.tensor([int(label) for _, label in wrong])
@@ -209,7 +211,7 @@ def test_a_retrained_model_leaves_what_is_accepted_accepted(tmp_path: Path, monk
             accepted = Path("curate-baseline.json").read_text()
             assert accepted.count('"mislabeled"') >= 10
     assert seen[0] == seen[1]
-    assert len(named_lines(CliRunner().invoke(main, ["check"]).stdout)) <= 2
+    assert len(named_lines(CliRunner().invoke(main, [*CHECK]).stdout)) <= 2
     # Between 0.4 and 0.5 an accepted finding is none, and stays accepted: it does not come back as a new one.
     curate("baseline", "--update")
     again = Baseline.read("curate-baseline.json").sections["rows.csv"].findings

@@ -237,7 +237,7 @@ def test_no_text_of_the_users_steers_github(key: str, label: str) -> None:
 
     line = _annotation(finding)
     assert len(line.splitlines()) == 1
-    head, _, message = line.removeprefix("::").partition("::")
+    head, _, _message = line.removeprefix("::").partition("::")
     assert head.startswith("error file=x/")
     assert head.count(",") == 2  # the name of a file brings in no property
     row = _row(finding)
