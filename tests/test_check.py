@@ -132,10 +132,10 @@ def test_a_table_that_is_only_formatted_anew_is_the_same(table: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("label", "rows 1 with other content or another label"),
-        ("value", "rows 1 new, 1 gone"),
-        ("added", "rows 1 new"),
-        ("removed", "rows 1 gone"),
+        ("label", "1 row with other content or another label"),
+        ("value", "1 row new, 1 row gone"),
+        ("added", "1 row new"),
+        ("removed", "1 row gone"),
     ],
 )
 def test_changed_data_is_never_green(table: Path, change: str, words: str) -> None:
@@ -207,10 +207,10 @@ def test_pictures_are_compared_by_their_bytes_the_unreadable_too(here: Path) -> 
     asked = ("check", "--db", "curate.db")
     assert "pets/dog/c.png: error: unreadable: dog/c.png" in curate(*asked, status=1).stdout
     (folder / "dog/c.png").write_bytes(b"mended")
-    assert "1 with other content" in curate(*asked, status=2).stderr
+    assert "1 row with other content" in curate(*asked, status=2).stderr
     (folder / "dog/c.png").write_bytes(b"broken")
     (folder / "cat/b.png").rename(folder / "cat/d.png")
-    assert "1 new, 1 gone with" not in curate(*asked, status=2).stderr
+    assert "1 row new, 1 row gone; the first is cat/d.png" in curate(*asked, status=2).stderr
     (folder / "cat/d.png").rename(folder / "cat/b.png")
     curate(*asked, status=1)
 

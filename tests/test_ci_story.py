@@ -113,7 +113,7 @@ def test_a_commit_with_bad_rows_fails_and_says_which(tmp_path: Path, monkeypatch
     wrong += [taken[label] for _, label in fresh[RANDOM:]]
     bad = [*clean, *((values, label) for (values, _), label in zip(fresh, wrong, strict=True))]
     repository.commit(bad, "more rows")
-    assert "rows.csv has changed since run 1: rows 20 new" in CliRunner().invoke(main, ["check"]).stderr
+    assert "rows.csv has changed since run 1: 20 rows new" in CliRunner().invoke(main, ["check"]).stderr
     told = curate("scan", "rows.csv", *GATE, "-f", "sarif:found.sarif", status=1)
     new_lines = set(range(ROWS + 2, ROWS + 22))
     found = named_lines(curate(*CHECK, status=1))

@@ -2,11 +2,11 @@
 
     python tests/bench/gate.py FOLDER [SET ...] [--rows N] [--seeds N]
 
-FOLDER holds banking77/train.parquet, adult/train.parquet and clinc150/clinc150.parquet; `digits` is scikit-learn's, with 300
-noisy copies. For each seed: N rows are scanned as .csv and what is found is accepted; 20 other rows are added, 10 with a
-random wrong label, 10 with that of the class that theirs is most taken for; scanned again. Prints how many of each ten
-are among the new findings on their lines, new findings on untouched rows, what `--changed-rows` counts, and the processor
-seconds of `curate check`. The labels of adult and the two sets of intents hold errors of their own.
+FOLDER holds banking77/train.parquet, adult/train.parquet and clinc150/clinc150.parquet; `digits` is scikit-learn's,
+with 300 noisy copies. For each seed: N rows are scanned as .csv and what is found is accepted; 20 other rows are added,
+10 with a random wrong label, 10 with that of the class that theirs is most taken for; scanned again. Prints how many of
+each ten are among the new findings on their lines, new findings on untouched rows, what `--changed-rows` counts, and the
+processor seconds of `curate check`. The labels of adult and the two sets of intents hold errors of their own.
 """
 
 import argparse
@@ -38,7 +38,8 @@ def read(folder: Path, name: str) -> list[dict[str, object]]:
         noisy = np.clip(pixels[again] + draw.integers(-2, 3, (300, 64)), 0, 16)
         pixels, labels = np.vstack([pixels, noisy]).astype(int), np.concatenate([labels, labels[again]])
         return [
-            {**{f"p{k}": v for k, v in enumerate(row)}, "label": y} for row, y in zip(pixels.tolist(), labels.tolist())
+            {**{f"p{k}": v for k, v in enumerate(row)}, "label": y}
+            for row, y in zip(pixels.tolist(), labels.tolist(), strict=True)
         ]
     file = {"clinc150": "clinc150/clinc150.parquet"}.get(name, f"{name}/train.parquet")
     rows = parquet.read_table(folder / file).to_pylist()
