@@ -5,8 +5,8 @@
 FOLDER holds banking77/train.parquet, adult/train.parquet and clinc150/clinc150.parquet; `digits` is scikit-learn's,
 with 300 noisy copies. For each seed: N rows are scanned as .csv and what is found is accepted; 20 other rows are added,
 10 with a random wrong label, 10 with that of the class that theirs is most taken for; scanned again. Prints how many of
-each ten are among the new findings on their lines, new findings on untouched rows, what `--changed-rows` counts, and the
-processor seconds of `curate check`. The labels of adult and the two sets of intents hold errors of their own.
+each ten are among the new findings on their lines, new findings on untouched rows, what `--changed-rows` counts, and
+the processor seconds of `curate check`. The labels of adult and the two sets of intents hold errors of their own.
 """
 
 import argparse
