@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from curate.reports import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FORMATS = ("rich", "text", "json")  # checked against REPORTS by a test: the names alone cost no import
+# Checked against REPORTS by a test: the names alone cost no import.
+FORMATS = ("rich", "text", "json", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+PLAIN_FORMATS = ("rich", "text", "json")
+"""Of what is no report of a run: one row, the list of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ def _format(context: click.Context, parameter: click.Parameter, value: tuple[str
     return value
 
 
+def _plain_format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_formats(value, PLAIN_FORMATS)
+    return value
+
+
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -79,6 +87,15 @@ def format_option(function: Function) -> Function:
     option = click.option(
         "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
         help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
+    return option(function)
+
+
+def plain_format_option(function: Function) -> Function:
+    """The same for what is no report of a run."""
+    option = click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_plain_format,
+        help=f"Output format: {', '.join(PLAIN_FORMATS)}; repeatable. Default: rich on a terminal, else text.",
     )  # fmt: skip
     return option(function)
 
@@ -101,15 +118,20 @@ def database(db: str | None) -> str:
     return str(setting("db", db))
 
 
-def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """The formats that a reading command writes, given what the command line says."""
+def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
+    """The formats that a reading command writes, given what the command line says.
+
+    Settings may name formats of reports that the command does not know: those are of other commands.
+    """
     found = tuple(setting("format", formats or None) or ())
     parse_formats(found)
-    return found
+    return tuple(text for text in found if text.partition(":")[0] in known)
 
 
-def write_reports(report: "Report", formats: Iterable[str]) -> None:
-    """Write the report in each format asked for; the terminal report too where nothing else goes to stdout."""
+def write_reports(
+    report: "Report", formats: Iterable[str], otherwise: Callable[["Report"], None] | None = None
+) -> None:
+    """Write the report in each format asked for; where none goes to stdout, ``otherwise`` or the terminal report."""
     from curate.reports import REPORTS, RichReport
 
     def to_file(name: str) -> str:
@@ -121,17 +143,26 @@ def write_reports(report: "Report", formats: Iterable[str]) -> None:
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats, tuple(REPORTS)), to_file, to_stdout)
+    outputs = parse_formats(formats, tuple(REPORTS))
+    if otherwise is not None and all(output.file is not None for output in outputs):
+        write_files(outputs, to_file)
+        otherwise(report)
+    else:
+        write_outputs(outputs, to_file, to_stdout)
 
 
 def write_outputs(outputs: list[Output], to_file: Callable[[str], str], to_stdout: Callable[[str], None]) -> None:
     """Files first: who reads the terminal may act on them at once."""
-    for output in outputs:
-        if output.file is not None:
-            write_file(output.file, to_file(output.format))
+    write_files(outputs, to_file)
     spoken = [output.format for output in outputs if output.file is None]
     for name in spoken or [default_format()]:
         to_stdout(name)
+
+
+def write_files(outputs: list[Output], to_file: Callable[[str], str]) -> None:
+    for output in outputs:
+        if output.file is not None:
+            write_file(output.file, to_file(output.format))
 
 
 def default_format() -> str:
@@ -157,12 +188,12 @@ def put(text: str) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)
 
 
-def write_file(name: str, text: str) -> None:
+def write_file(name: str, text: str, option: str = "-f") -> None:
     """Text as UTF-8, by ``write_bytes``."""
-    write_bytes(name, text.encode("utf-8", "backslashreplace"))
+    write_bytes(name, text.encode("utf-8", "backslashreplace"), option)
 
 
-def write_bytes(name: str, data: bytes) -> None:
+def write_bytes(name: str, data: bytes, option: str = "-f") -> None:
     """Write the whole file or leave what was there; a pipe or a device is written to as it is."""
     path = Path(name)
     try:
@@ -181,7 +212,9 @@ def write_bytes(name: str, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"cannot write {name}: {error.strerror or error}", "name another file after -f") from None
+        raise UsageError(
+            f"cannot write {name}: {error.strerror or error}", f"name another file after {option}"
+        ) from None
 
 
 def _umask() -> int:

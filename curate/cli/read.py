@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from curate.cli.options import (
+    PLAIN_FORMATS,
     asked_formats,
     database,
     db_option,
     format_option,
     parse_formats,
+    plain_format_option,
     put,
     run_options,
     terminal,
@@ -59,33 +61,33 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
 @click.argument("key")
 @db_option
 @run_options
-@format_option
+@plain_format_option
 def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """Show one row: scores, findings, and the rows that help and harm.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
     """
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
     told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "run"}
-    _write(asked, lambda page: write_row(page, row), told)
+    write_plain(asked, lambda page: write_row(page, row), told)
 
 
 @click.command()
 @db_option
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
-@format_option
+@plain_format_option
 def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """List the runs in the database, newest first."""
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         lines = run_lines(store, dataset)
-    _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+    write_plain(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
 
 
-def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
+def write_plain(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
     """What is no report of a run knows the three formats of the terminal and of programs."""
 
     def to_file(name: str) -> str:
@@ -101,4 +103,4 @@ def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[s
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats), to_file, to_stdout)
+    write_outputs(parse_formats(formats, PLAIN_FORMATS), to_file, to_stdout)

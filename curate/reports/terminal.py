@@ -58,9 +58,11 @@ def write_report(page: Page, report: Report) -> None:
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
     outcome = report.outcome
-    set_gate = bool(report.run.gate.fail_on)
-    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
-    page.paragraph(Text(outcome.sentence, style))
+    style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
+    if page.console.is_terminal:
+        page.paragraph(Text(clean(outcome.sentence), style))
+    else:
+        page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
 
 
 def _scanned(page: Page, report: Report) -> None:
