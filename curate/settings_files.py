@@ -76,6 +76,8 @@ class Layer:
                 local = name.startswith(".") or (self.base / name).is_dir()
                 return f"{family}:{self._path(name)}" if family == "hf" and local else value
             return self._code(value)
+        if option.place == "keys":  # a word, keys, or a file of them
+            return self._path(value) if (self.base / value).is_file() else value
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value

@@ -289,12 +289,6 @@ def test_unknown_word_lists_what_is_allowed():
     assert caught.value.exit_status == 2
 
 
-def test_gate_on_harm_says_that_none_is_judged(report: Report):
-    outcome = judged(report, Gate(("harmful",)))
-    assert outcome.passed
-    assert "ranked, not judged" in outcome.sentence
-
-
 @pytest.mark.parametrize(
     ("verdict", "passed"), [("keep", True), ("relabel", False), ("drop", False), ("unsure", False)]
 )

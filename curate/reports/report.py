@@ -119,6 +119,11 @@ class HarmfulRow:
     share: float | None  # of the mean evaluation loss
     hits: tuple[HitRow, ...]  # hit hardest first; only pairs that the run kept
     text: str | None = None
+    flagged: bool = False  # a `harmful` finding; the others are only ranked
+    low: float | None = None  # of a finding: 95 % interval over the choice of evaluation rows, nats
+    high: float | None = None
+    turn_right: int | None = None  # of a finding: evaluation predictions that leaving it out would flip
+    turn_wrong: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
