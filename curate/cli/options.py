@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from curate.reports import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FORMATS = ("rich", "text", "json")  # checked against REPORTS by a test: the names alone cost no import
+FORMATS = ("rich", "text", "json", "html")  # checked against REPORTS by a test: the names alone cost no import
+PLAIN_FORMATS = ("rich", "text", "json")  # of what is no report of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,15 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def _format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_formats(value)  # a slip is told before the work, not after it
-    return value
+def _formats(known: Collection[str]) -> Callable[[Function], Function]:
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
 
 
 def db_option(function: Function) -> Function:
@@ -76,11 +83,12 @@ def db_option(function: Function) -> Function:
 
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
-    option = click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
-        help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
-    )  # fmt: skip
-    return option(function)
+    return _formats(FORMATS)(function)
+
+
+def plain_format_option(function: Function) -> Function:
+    """The same for what is no report of a run."""
+    return _formats(PLAIN_FORMATS)(function)
 
 
 def run_options(function: Function) -> Function:
@@ -101,11 +109,21 @@ def database(db: str | None) -> str:
     return str(setting("db", db))
 
 
-def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """The formats that a reading command writes, given what the command line says."""
+def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
+    """The formats that a reading command writes, given what the command line says.
+
+    Settings are written for reports: a format among them that this command lacks is left out.
+    """
     found = tuple(setting("format", formats or None) or ())
-    parse_formats(found)
-    return found
+    outputs = parse_formats(found)
+    return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
+
+
+def wants_gallery(formats: Iterable[str]) -> bool:
+    """Whether one of these formats shows every flagged row in full."""
+    from curate.reports import REPORTS
+
+    return any(REPORTS[output.format].gallery for output in parse_formats(formats, tuple(REPORTS)))
 
 
 def write_reports(report: "Report", formats: Iterable[str]) -> None:

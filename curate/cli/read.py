@@ -9,14 +9,17 @@ from typing import Any
 import click
 
 from curate.cli.options import (
+    PLAIN_FORMATS,
     asked_formats,
     database,
     db_option,
     format_option,
     parse_formats,
+    plain_format_option,
     put,
     run_options,
     terminal,
+    wants_gallery,
     write_outputs,
     write_reports,
 )
@@ -51,7 +54,7 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top)
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, gallery=wants_gallery(asked))
     write_reports(told, asked)
 
 
@@ -59,13 +62,13 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
 @click.argument("key")
 @db_option
 @run_options
-@format_option
+@plain_format_option
 def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """Show one row: scores, findings, and the rows that help and harm.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
     """
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
@@ -76,10 +79,10 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
 @click.command()
 @db_option
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
-@format_option
+@plain_format_option
 def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """List the runs in the database, newest first."""
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         lines = run_lines(store, dataset)
     _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})

@@ -4,6 +4,7 @@ Knows the formats by name; leaves where a report is written to the commands. Add
 """
 
 from curate.reports.base import Renderer
+from curate.reports.html import HtmlReport
 from curate.reports.json import JsonReport
 from curate.reports.report import Report
 from curate.reports.terminal import RichReport, TextReport
@@ -12,6 +13,7 @@ REPORTS: dict[str, type[Renderer]] = {
     "rich": RichReport,
     "text": TextReport,
     "json": JsonReport,
+    "html": HtmlReport,
 }
 
-__all__ = ["REPORTS", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]
+__all__ = ["REPORTS", "HtmlReport", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]

@@ -4,12 +4,13 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.gate import Gate, Outcome
 
 if TYPE_CHECKING:
+    from curate.reports.gallery import Gallery
     from curate.store import Store
 
 
@@ -201,13 +202,19 @@ class Report:
     reviewed: tuple[Reviewed, ...]  # rules on whose findings somebody spoke
     next: tuple[Step, ...]
     top: int
+    gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
 
     @classmethod
-    def of_run(cls, store: "Store", run_id: int, top: int = 20) -> "Report":
+    def of_run(cls, store: "Store", run_id: int, top: int = 20, *, gallery: bool = False) -> "Report":
         """The report of a stored run; StoreError where there is no such run."""
         from curate.reports.gather import gather
 
-        return gather(store, run_id, top)
+        told = gather(store, run_id, top)
+        if not gallery:
+            return told
+        from curate.reports.gallery import CARDS, Gallery
+
+        return replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
 
     @property
     def outcome(self) -> Outcome:
