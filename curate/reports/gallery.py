@@ -5,7 +5,7 @@ Knows the SQL; leaves how a card looks to ``curate.reports.html`` and what is on
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,23 +98,33 @@ class Gallery:
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
         (count,) = store.query("SELECT count(DISTINCT example_id) AS n FROM findings WHERE run_id = ?", [run_id])
         return cls(
-            cards=cards(store, run_id, most),
+            cards=cards(store, run_id, flagged(store, run_id)[:most]),
             flagged=count["n"],
             distribution=_distribution(store, run_id),
             confusion=_confusion(store, run_id),
         )
 
 
-def cards(store: Store, run_id: int, most: int) -> tuple[Card, ...]:
-    """The gravest and most suspect flagged rows of the run, at most this many."""
+def flagged(store: Store, run_id: int) -> list[int]:
+    """Examples with a finding in the run, the gravest and most suspect first."""
+    rows = store.query(
+        "SELECT q.example_id FROM (SELECT example_id, min(instr('error warning note', severity)) AS gravity "
+        "FROM findings WHERE run_id = :run GROUP BY example_id) AS q JOIN named_examples AS e ON e.id = q.example_id "
+        "LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
+        "ORDER BY q.gravity, s.suspicion DESC, e.key",
+        {"run": run_id},
+    )
+    return [row["example_id"] for row in rows]
+
+
+def cards(store: Store, run_id: int, examples: Sequence[int]) -> tuple[Card, ...]:
+    """These flagged rows of the run in full, in this order."""
     rows = store.query(
         "SELECT e.id, e.key, e.split, e.label AS given_label, s.suggested_label, s.suggested_probability, s.suspicion, "
-        "s.harm, s.loss, e.text, e.media_path, e.thumbnail, e.fingerprint FROM ("
-        "SELECT example_id, min(instr('error warning note', severity)) AS gravity FROM findings WHERE run_id = :run "
-        "GROUP BY example_id) AS q JOIN named_examples AS e ON e.id = q.example_id "
-        "LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
-        "ORDER BY q.gravity, s.suspicion DESC, e.key LIMIT :most",
-        {"run": run_id, "most": most},
+        "s.harm, s.loss, e.text, e.media_path, e.thumbnail, e.fingerprint FROM json_each(:examples) AS j "
+        "JOIN named_examples AS e ON e.id = j.value LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
+        "ORDER BY j.key",
+        {"run": run_id, "examples": json.dumps(list(examples))},
     )
     findings = _findings(store, run_id, [row["id"] for row in rows])
     words = _words(store, [row["fingerprint"] for row in rows])

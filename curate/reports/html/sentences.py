@@ -82,13 +82,20 @@ def detector(name: str) -> str:
     return DETECTORS.get(name, name.replace("_", " "))
 
 
-def spoke(finding: CardFinding) -> list[tuple[str, float]]:
-    """Detectors and the share of rows that each finds less suspect, most first."""
+def spoke(finding: CardFinding) -> list[tuple[str, str]]:
+    """Detectors, and how many rows each finds less suspect, most first."""
     shares = finding.evidence.get("more_suspect_than")
     if not isinstance(shares, Mapping):
         return []
     found = [(detector(str(name)), float(share)) for name, share in shares.items() if isinstance(share, (int, float))]
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    return [(name, _more(share)) for name, share in sorted(found, key=lambda pair: (-pair[1], pair[0]))]
+
+
+def _more(share: float) -> str:
+    """The most suspect row stands over all others; just below it no share is rounded up to all of them."""
+    if share >= 1:
+        return "more suspect than any other row"
+    return f"more suspect than {percent(min(share, 0.999))} of the rows"
 
 
 def facts(finding: CardFinding) -> list[tuple[str, str]]:
