@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "baseline": ("curate.cli.baseline:baseline", "Accept the findings that stand today, in a file to commit."),
     "show": ("curate.cli.read:show", "One row: scores, findings, helpful and harmful rows."),
     "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
+    "review": ("curate.cli.review:review", "Go through flagged rows with the keyboard."),
     "mark": ("curate.cli.mark:mark", "Leave a verdict on rows, or on all rows of a file."),
     "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),
     "runs": ("curate.cli.read:runs", "The runs in the database."),

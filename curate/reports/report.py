@@ -4,12 +4,13 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.gate import Gate, Outcome, Reference
 
 if TYPE_CHECKING:
+    from curate.reports.gallery import Gallery
     from curate.store import Store
 
 
@@ -243,6 +244,7 @@ class Report:
     reference: Reference | None  # what the gate compared with
     outcome: Outcome
     top: int
+    gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
 
     @classmethod
     def of_run(
@@ -253,15 +255,21 @@ class Report:
         *,
         gate: Gate | None = None,
         positions: Mapping[tuple[str, str], int] | None = None,
+        gallery: bool = False,
     ) -> "Report":
         """The report of a stored run; StoreError where there is no such run.
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
-        key, are those of the run unless they were looked up anew.
+        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full.
         """
         from curate.reports.gather import gather
 
-        return gather(store, run_id, top, gate=gate, positions=positions)
+        told = gather(store, run_id, top, gate=gate, positions=positions)
+        if not gallery:
+            return told
+        from curate.reports.gallery import CARDS, Gallery
+
+        return replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
 
     @property
     def counted(self) -> tuple[Finding, ...]:
