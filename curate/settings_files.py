@@ -51,7 +51,7 @@ class Layer:
         if from_file and option.place is not None:
             if isinstance(read, str):
                 read = self._placed(option, read)
-            elif isinstance(read, tuple) and option.place != "classes":  # a list of classes holds names, one text a file
+            elif isinstance(read, tuple) and option.place != "classes":  # classes in a list are names
                 read = tuple(self._placed(option, part) for part in read)
         if option.place == "classes":
             read = _class_file(Path(read), called) if isinstance(read, str) else read
