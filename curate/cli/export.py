@@ -23,7 +23,20 @@ from curate.store import Store
 if TYPE_CHECKING:
     from curate.export import Exported
 
+FORMATS = ("cleanlab", "fiftyone", "label-studio")  # checked against TOOLS by a test: the names alone cost no import
 WRITERS = {".csv": write_csv, ".jsonl": write_jsonl}
+
+
+def _formats(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[tuple[str, str]]:
+    found = []
+    for text in value:
+        name, colon, file = text.partition(":")
+        if name not in FORMATS:
+            raise UsageError(f"-f {text}: no format is called '{name}'", f"formats: {', '.join(FORMATS)}")
+        if not colon or not file:
+            raise UsageError(f"-f {text}: no file is named", f"give -f {name}:FILE")
+        found.append((name, file))
+    return found
 
 
 @click.command()
@@ -37,6 +50,8 @@ WRITERS = {".csv": write_csv, ".jsonl": write_jsonl}
 @click.option(
     "--verdicts", metavar="FILE", help="Write every verdict to FILE, .csv or .jsonl, for `curate mark --from`."
 )
+@click.option("-f", "--format", "formats", metavar="FORMAT:FILE", multiple=True, callback=_formats,
+              help=f"Write what another program reads: {', '.join(FORMATS)}; repeatable.")  # fmt: skip
 @click.option(
     "--apply-suggestions", is_flag=True, help="Take the suggested label of flagged rows that have no verdict."
 )
@@ -47,7 +62,8 @@ WRITERS = {".csv": write_csv, ".jsonl": write_jsonl}
 @db_option
 def export(
     out: Path | None, in_place: bool, backup: Path | None, revert: Path | None, patch: str | None,
-    verdicts: str | None, pictures: Any, run_id: int | None, dataset: str | None, db: str | None, **which: bool,
+    verdicts: str | None, formats: list[tuple[str, str]], pictures: Any, run_id: int | None, dataset: str | None,
+    db: str | None, **which: bool,
 ) -> None:  # fmt: skip
     """Write the data set after verdicts into the new folder OUT, in the format it came in.
 
@@ -55,11 +71,11 @@ def export(
     scanned are only read, unless --in-place is given.
     """
     if revert is not None:
-        if out or in_place or patch or verdicts:
+        if out or in_place or patch or verdicts or formats:
             raise UsageError("--revert puts files back and does nothing else", "Leave out the other options.")
         _revert(revert)
         return
-    _check(out, in_place, backup, patch, verdicts)
+    _check(out, in_place, backup, patch, verdicts, formats)
     path = database(db)
     with Store.open(path) as store:
         run = chosen_run(store, run_id, dataset)
@@ -79,13 +95,17 @@ def export(
             words = all_words(store, facts.dataset)
             write_file(verdicts, WRITERS[Path(verdicts).suffix.lower()](words))
             put(f"wrote {verdicts}: {plural(len(words), 'verdict')}\n")
+        for name, file in formats:
+            _for_tool(store, run, name, file)
         if in_place:
             _in_place(store, run, backup or _backup_folder(path, facts.dataset, run), which)
         _stale(store, facts.dataset)
 
 
-def _check(out: Path | None, in_place: bool, backup: Path | None, patch: str | None, verdicts: str | None) -> None:
-    if out is None and verdicts is None and patch is None and not in_place:
+def _check(
+    out: Path | None, in_place: bool, backup: Path | None, patch: str | None, verdicts: str | None, formats: Any
+) -> None:
+    if not (out or in_place or patch or verdicts or formats):
         raise UsageError("nothing to write was named", "curate export FOLDER, or curate export --verdicts FILE.csv")
     if out is not None and in_place:
         raise UsageError("OUT and --in-place are two ways", "Leave out one of them.")
@@ -93,6 +113,15 @@ def _check(out: Path | None, in_place: bool, backup: Path | None, patch: str | N
         raise UsageError("--backup belongs to --in-place", "Leave it out, or add --in-place.")
     if verdicts is not None and Path(verdicts).suffix.lower() not in WRITERS:
         raise UsageError(f"--verdicts {verdicts}: no such format", f"Endings: {', '.join(WRITERS)}.")
+
+
+def _for_tool(store: Store, run: int, name: str, file: str) -> None:
+    from curate.export.tools import TOOLS, read_rows
+
+    rows = read_rows(store, run)
+    for path, text in TOOLS[name](rows, Path(file)).items():
+        write_file(str(path), text)
+        put(f"wrote {path.as_posix()}\n")
 
 
 def _told(done: "Exported") -> str:
