@@ -1,5 +1,6 @@
 """A patch and `--in-place` give what `curate export OUT` gives; taken back, the files are as they were, to the byte."""
 
+import errno
 import json
 import os
 import shutil
@@ -199,21 +200,68 @@ class TestInPlace:
         data = pictures()
         before = tree(data)
         say_at_random(0)
-        move, calls = shutil.move, []
+        with Store.open(Path(".curate/curate.db")) as store:
+            for row in store.query("SELECT key FROM cleaned WHERE verdict = 'relabel'"):
+                store.mark(row["key"], "relabel", "new", reviewer="ada", new_class=True)
+        rename, calls = os.rename, []
 
-        def failing(source: object, target: object) -> object:
+        def failing(source: Path, target: Path) -> None:
             calls.append(source)
             if len(calls) == 4:
                 raise PermissionError(13, "Permission denied", str(source))
-            return move(source, target)  # type: ignore[call-overload]
+            rename(source, target)
 
-        monkeypatch.setattr("curate.export.backups.shutil.move", failing)
+        monkeypatch.setattr("curate.export.backups.os.rename", failing)
         told = curate("export", "--in-place", status=2).stderr
         assert "Permission denied" in told
         assert "Nothing was changed" in told
         assert len(calls) > 4
         assert tree(data) == before
+        assert sorted(path.name for path in Path("pets/train").iterdir()) == ["a", "b"]
         assert not list(Path(".curate/backups").glob("*"))
+
+    def test_a_file_that_may_be_read_but_not_taken_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On another disk a move is a copy and a removal."""
+        data = pictures()
+        before = tree(data)
+        say_at_random(0)
+        removed: list[Path] = []
+        unlink = Path.unlink
+
+        def other_disk(source: Path, target: Path) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+
+        def failing(path: Path, missing_ok: bool = False) -> None:
+            removed.append(path)
+            if len(removed) == 3:
+                raise PermissionError(13, "Permission denied", str(path))
+            unlink(path, missing_ok)
+
+        monkeypatch.setattr("curate.export.backups.os.rename", other_disk)
+        monkeypatch.setattr(Path, "unlink", failing)
+        assert "Nothing was changed" in curate("export", "--in-place", "--backup", "kept", status=2).stderr
+        assert tree(data) == before
+        assert not Path("kept").exists()
+
+    def test_what_could_not_be_taken_back_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = pictures()
+        before = tree(data)
+        say_at_random(0)
+        rename, calls = os.rename, []
+
+        def failing(source: Path, target: Path) -> None:
+            calls.append(source)
+            if len(calls) in (4, 5):
+                raise PermissionError(13, "Permission denied", str(source))
+            rename(source, target)
+
+        with monkeypatch.context() as broken:
+            broken.setattr("curate.export.backups.os.rename", failing)
+            told = curate("export", "--in-place", "--backup", "kept", status=2).stderr
+        assert "1 of the changes made before could not be taken back" in told
+        assert tree(data) != before
+        curate("export", "--revert", "kept")
+        assert tree(data) == before
 
     def test_a_kill_in_the_middle_can_be_taken_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = pictures()
@@ -227,6 +275,16 @@ class TestInPlace:
         assert tree(data) != before
         curate("export", "--revert", "kept")
         assert tree(data) == before
+
+    def test_no_empty_folder_is_left(self) -> None:
+        pictures()
+        with Store.open(Path(".curate/curate.db")) as store:
+            for row in store.query("SELECT key FROM current_rows WHERE label = 'a'"):
+                store.mark(row["key"], "relabel", "new", reviewer="ada", new_class=True)
+        curate("export", "--in-place", "--backup", "kept")
+        assert sorted(path.name for path in Path("pets/train").iterdir()) == ["b", "new"]
+        curate("export", "--revert", "kept")
+        assert sorted(path.name for path in Path("pets/train").iterdir()) == ["a", "b"]
 
     def test_what_changed_since_is_left_alone(self) -> None:
         arrays()

@@ -131,11 +131,7 @@ def in_place(
     if not plan.changes:
         return _told(plan, rows), None
     if plan.kind == "images":
-        pictures = [
-            Entry("move", _absolute(move.source), None if move.target is None else _absolute(move.target))
-            for each in plan.by_location.values()
-            for move in moves(each)
-        ]
+        pictures = [_move(move) for each in plan.by_location.values() for move in moves(each)]
         return _told(plan, rows), replace_all(pictures, backup)
     made: list[Path] = []
     entries = []
@@ -192,6 +188,11 @@ def _refuse_no_file(plan: Plan) -> None:
             f"{plan.settings.train} is {plan.kind}: data: there is no file to change",
             f"curate export OUT lists its changes in OUT/{CHANGES}.",
         )
+
+
+def _move(move: Move) -> Entry:
+    target = None if move.target is None else _absolute(move.target)
+    return Entry("move", _absolute(move.source), target, root=str(move.root.resolve()))
 
 
 def _absolute(path: Path) -> str:

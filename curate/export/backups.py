@@ -4,6 +4,7 @@ Knows files, folders and the record of a backup; leaves what changes to others. 
 the backup, where it is dropped), or a file or folder whose place another one takes, made beside it before.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curate.errors import DataError, UsageError
+from curate.specs import as_typed
 
 RECORD = "record.json"
 
@@ -29,6 +31,8 @@ class Entry:
     before: str | None = None
     """For ``replace``: the digest of what was read, and of what takes its place."""
     after: str | None = None
+    root: str = ""
+    """For ``move``: folders below it that are left empty are taken away, as git does."""
     kept: str = ""
     """Its name in the backup."""
 
@@ -104,14 +108,34 @@ def replace_all(entries: Sequence[Entry], folder: Path) -> Backup:
             begun.append(entry)
             _do(entry, folder)
     except BaseException as error:
-        for entry in reversed(begun):
-            _undo(entry, folder)
+        broken = _take_back(begun, folder)
+        if broken:
+            raise UsageError(
+                f"{_reason(error, folder)}, and {len(broken)} of the changes made before could not be taken back",
+                f"Mend that, then `curate export --revert {as_typed(str(folder))}`.",
+            ) from error
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            name = error.filename or folder
-            raise UsageError(f"{name} cannot be changed: {error.strerror or error}", "Nothing was changed.") from error
+            raise UsageError(_reason(error, folder), "Nothing was changed.") from error
         raise
     return backup
+
+
+def _take_back(begun: Sequence[Entry], folder: Path) -> list[Entry]:
+    """Undo the entries; those that could not be."""
+    broken = []
+    for entry in reversed(begun):
+        try:
+            _undo(entry, folder)
+        except (OSError, DataError):
+            broken.append(entry)
+    return broken
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or folder} cannot be changed: {error.strerror or error}"
+    return str(error) or type(error).__name__
 
 
 def revert(folder: Path) -> Backup:
@@ -157,20 +181,47 @@ def _do(entry: Entry, backup: Path) -> None:
     if os.path.lexists(target):
         raise DataError(f"{target} is there already", "Scan again, then export.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, target)
+    _rename(path, target)
+    _tidy(path.parent, entry.root)
 
 
 def _undo(entry: Entry, backup: Path) -> None:
+    path, target = Path(entry.path), Path(entry.to or "")
     if not entry.done(backup):
+        if entry.how == "move" and entry.to is not None:
+            _tidy(target.parent, entry.root)  # a folder that was made for it
         return
-    path = Path(entry.path)
     if entry.how == "replace":
         beside = path.with_name(f".{path.name}.curate-back")
         _copy(backup / entry.kept, beside)
         _take_place(beside, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(entry.to or backup / entry.kept, path)
+    _rename(Path(entry.to or backup / entry.kept), path)
+    if entry.to is not None:
+        _tidy(target.parent, entry.root)
+
+
+def _rename(path: Path, to: Path) -> None:
+    """Not shutil.move, which leaves a copy behind where the file may be read but not taken away."""
+    try:
+        os.rename(path, to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(path, to, follow_symlinks=False)
+        try:
+            path.unlink()
+        except OSError:
+            to.unlink()
+            raise
+
+
+def _tidy(folder: Path, root: str) -> None:
+    """Take away folders below the root that are empty, from this one upwards."""
+    while folder.is_relative_to(root) and folder != Path(root) and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _take_place(new: Path, path: Path) -> None:

@@ -124,6 +124,7 @@ def label_studio(rows: Rows, target: Path) -> dict[Path, str]:
     neither pictures nor texts.
     """
     chosen = [row for row in rows.rows if row["rules"] or row["verdict"]]
+    chosen.sort(key=lambda row: -(row["suspicion"] or 0.0))
     pictures = any(row["media_path"] for row in rows.rows)
     if not pictures and not any(row["text"] for row in rows.rows):
         raise UsageError(
