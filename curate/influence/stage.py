@@ -91,7 +91,7 @@ def evaluation_influence(
     targets = choose_targets(settings, data.evaluation, everyone.logits, everyone.losses)
     asked = everyone.of(targets.rows)
     same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
-    objective, names = _deep_objective(settings, data)
+    objective, names = deep_objective(settings, data)
     least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
     many = objective is None and asked.head.head.exact
     groups = None
@@ -110,7 +110,7 @@ def evaluation_influence(
             others[:] = False
             others[targets.chosen] = True
     else:
-        solver = _solver(settings, objective, data)
+        solver = solver_for(settings, objective, data)
         deep = _through_network(
             settings, data, objective, solver, targets, asked, same, neighbours, groups, least, progress
         )
@@ -189,7 +189,7 @@ def _flips(everyone: _AtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, 
     return flips[:-1], flips[-1]
 
 
-def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
+def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
     """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
@@ -210,13 +210,13 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
     """Self-influence through the parameters that --params names beyond the head; None where it names none."""
     if settings.params in ("auto", "head"):
         return None
-    objective, names = _deep_objective(settings, data)
+    objective, names = deep_objective(settings, data)
     if objective is None:
         return None
     return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)
 
 
-def _solver(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
+def solver_for(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
     rows = len(data.train) * data.classes
     if settings.solver == "exact" or (settings.solver == "auto" and Exact.fits(rows, objective.p)):
         return Exact()
