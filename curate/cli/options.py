@@ -63,11 +63,6 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def _format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_formats(value)  # a slip is told before the work, not after it
-    return value
-
-
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -76,11 +71,20 @@ def db_option(function: Function) -> Function:
 
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
-    option = click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
-        help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    return formats_option(FORMATS)(function)
+
+
+def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
+    """The same for a command that writes other formats."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
     )  # fmt: skip
-    return option(function)
 
 
 def run_options(function: Function) -> Function:
@@ -101,10 +105,10 @@ def database(db: str | None) -> str:
     return str(setting("db", db))
 
 
-def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
+def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
     """The formats that a reading command writes, given what the command line says."""
     found = tuple(setting("format", formats or None) or ())
-    parse_formats(found)
+    parse_formats(found, known)
     return found
 
 
