@@ -98,7 +98,7 @@ def schema() -> dict[str, object]:
         "title": "The report of curate as JSON",
         **whole,
         "properties": properties,
-        "required": [name for name in properties],
+        "required": list(properties),
         "$defs": dict(sorted(found.items())),
     }
 
