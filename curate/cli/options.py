@@ -119,11 +119,13 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
     return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
 
 
-def wants_gallery(formats: Iterable[str]) -> bool:
-    """Whether one of these formats shows every flagged row in full."""
+def looks(formats: Iterable[str]) -> dict[str, bool]:
+    """What these formats draw beyond words, as arguments of ``Report.of_run``."""
     from curate.reports import REPORTS
 
-    return any(REPORTS[output.format].gallery for output in parse_formats(formats, tuple(REPORTS)))
+    outputs = parse_formats(formats, tuple(REPORTS))
+    spoken = [output.format for output in outputs if output.file is None] or [default_format()]
+    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
 
 
 def write_reports(report: "Report", formats: Iterable[str]) -> None:

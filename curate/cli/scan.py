@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import click
 
-from curate.cli.options import db_option, format_option, parse_formats, wants_gallery, write_reports
+from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.config import load_settings
 from curate.gate import Gate
 
@@ -174,7 +174,7 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     from curate.store import Store
 
     with Store.open(settings.db) as store:
-        report = Report.of_run(store, run_id, gallery=wants_gallery(settings.format))
+        report = Report.of_run(store, run_id, **looks(settings.format))
     write_reports(report, settings.format)
     if not gate.evaluate(report).passed and not settings.exit_zero:
         context.exit(1)

@@ -100,8 +100,8 @@ class Gallery:
         return cls(
             cards=cards(store, run_id, flagged(store, run_id)[:most]),
             flagged=count["n"],
-            distribution=_distribution(store, run_id),
-            confusion=_confusion(store, run_id),
+            distribution=distribution_of(store, run_id),
+            confusion=confusion_of(store, run_id),
         )
 
 
@@ -200,7 +200,8 @@ _OF_TRAIN = (
 )
 
 
-def _distribution(store: Store, run_id: int) -> Distribution | None:
+def distribution_of(store: Store, run_id: int) -> Distribution | None:
+    """None where no training row has a suspicion."""
     rows = store.query(
         f"SELECT min(cast(s.suspicion * {BINS} AS INTEGER), {BINS - 1}) AS bin, count(*) AS n {_OF_TRAIN} GROUP BY bin",
         [run_id],
@@ -216,7 +217,8 @@ def _distribution(store: Store, run_id: int) -> Distribution | None:
     return Distribution(tuple(counts.get(place, 0) for place in range(BINS)), CUT if cut is None else float(cut))
 
 
-def _confusion(store: Store, run_id: int) -> Confusion | None:
+def confusion_of(store: Store, run_id: int) -> Confusion | None:
+    """None where nothing is suggested."""
     rows = store.query(
         f"SELECT e.label, s.suggested_label, sum(s.suggested_probability) AS expected {_OF_TRAIN}"
         "AND e.label IS NOT NULL AND s.suggested_label IS NOT NULL GROUP BY 1, 2",

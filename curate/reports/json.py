@@ -14,6 +14,7 @@ from curate.reports.report import Report
 
 SCHEMA_VERSION = 1
 DIGITS = 9
+DRAWN = ("gallery", "sketch")  # for people to look at
 
 
 class JsonReport(Renderer):

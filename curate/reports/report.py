@@ -11,6 +11,7 @@ from curate.gate import Gate, Outcome
 
 if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
+    from curate.reports.sketch import Sketch
     from curate.store import Store
 
 
@@ -203,18 +204,25 @@ class Report:
     next: tuple[Step, ...]
     top: int
     gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
+    sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
 
     @classmethod
-    def of_run(cls, store: "Store", run_id: int, top: int = 20, *, gallery: bool = False) -> "Report":
+    def of_run(
+        cls, store: "Store", run_id: int, top: int = 20, *, gallery: bool = False, sketch: bool = False
+    ) -> "Report":
         """The report of a stored run; StoreError where there is no such run."""
         from curate.reports.gather import gather
 
         told = gather(store, run_id, top)
-        if not gallery:
-            return told
-        from curate.reports.gallery import CARDS, Gallery
+        if gallery:
+            from curate.reports.gallery import CARDS, Gallery
 
-        return replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+            told = replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+        if sketch:
+            from curate.reports.sketch import Sketch
+
+            told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))
+        return told
 
     @property
     def outcome(self) -> Outcome:

@@ -107,9 +107,7 @@ PAGES = ("/-/review", "/-/review?page=2", "/-/review?given=c3", "/-/review?q=c7"
 def served(folder: Path, rows: int, flagged: int) -> None:
     path = folder / f"{flagged}" / "made.db"
     fill(path, rows, flagged, pictures=False)
-    print(
-        f"served queue: {rows:,} rows, {flagged:,} of them flagged; a verdict is left before each page of the first line"
-    )
+    print(f"served queue: {rows:,} rows, {flagged:,} of them flagged")
     asyncio.run(_pages(path))
 
 
