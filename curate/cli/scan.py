@@ -120,7 +120,7 @@ number_options = _options(
     click.option(
         "--expected-precision",
         metavar="SHARE",
-        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [flag over a suspicion of 0.5]",
+        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [what has the best expected F1]",
     ),
     click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),

@@ -229,6 +229,13 @@ class Report:
         """What the gate that was stored with the run says."""
         return self.run.gate.evaluate(self)
 
+    @property
+    def cut(self) -> float | None:
+        """The suspicion above which a row is a `mislabeled` finding; None in runs that do not say."""
+        found = (receipt.detail.get("cut") for receipt in self.receipts if receipt.quantity == "suspicion")
+        cut = next(found, None)
+        return float(cut) if isinstance(cut, (int, float)) else None
+
     def count(self, rule: str | None = None, split: str | None = None, severity: str | None = None) -> int:
         """How many findings there are, of a rule, a split or a severity where one is named."""
         return sum(

@@ -128,7 +128,10 @@ def receipt_sentence(receipt: Receipt) -> str:
 def _mislabeled(page: Page, report: Report) -> None:
     total = report.count("mislabeled", "train")
     rows = report.rows.get("train", 0)
-    remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    over = "" if report.cut is None else f" over a suspicion of {report.cut:.2g}"
+    remark = (
+        f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    )
     page.heading("Likely mislabeled", remark)
     _drawn(page, report)
     _mislabeled_table(page, report.mislabeled)
