@@ -18,7 +18,7 @@ BINS = 20
 MATRIX = 12
 """Classes in the table of confused classes: those of the strongest pairs."""
 HITS = 5
-CUT = 0.5
+CUT = 0.5  # of runs that did not store theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Distribution:
 
     counts: tuple[int, ...]
     cut: float
+    over: int  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,10 @@ def distribution_of(store: Store, run_id: int) -> Distribution | None:
         "SELECT json_extract(detail, '$.cut') AS cut FROM receipts WHERE run_id = ? AND quantity = 'suspicion'",
         [run_id],
     )
-    cut = receipts[0]["cut"] if receipts else None
-    return Distribution(tuple(counts.get(place, 0) for place in range(BINS)), CUT if cut is None else float(cut))
+    stored = receipts[0]["cut"] if receipts else None
+    cut = CUT if stored is None else float(stored)
+    (over,) = store.query(f"SELECT count(*) AS n {_OF_TRAIN} AND s.suspicion > ?", [run_id, cut])
+    return Distribution(tuple(counts.get(place, 0) for place in range(BINS)), cut, over["n"])
 
 
 def confusion_of(store: Store, run_id: int) -> Confusion | None:

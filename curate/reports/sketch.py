@@ -100,7 +100,7 @@ def curve(page: Page, distribution: Distribution) -> None:
     line = Text("  suspicion 0 ", "dim")
     for place, count in enumerate(distribution.counts):
         level = math.ceil((len(LEVELS) - 1) * math.log10(count + 1) / most)
-        over = place / len(distribution.counts) >= distribution.cut - 1e-9
+        over = (place + 0.5) / len(distribution.counts) > distribution.cut
         line.append(wide * LEVELS[level], "red" if over else "cyan")
     line.append(" 1", "dim").append("  rows, log scale; " if wide > 1 else "  ", "dim")
     line.append(f"cut {brief(distribution.cut)}", "dim")
