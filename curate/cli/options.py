@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -123,11 +123,20 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
     return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
 
 
-def wants_gallery(formats: Iterable[str]) -> bool:
-    """Whether one of these formats shows every flagged row in full."""
+class Looks(TypedDict):
+    """Arguments of ``Report.of_run``."""
+
+    gallery: bool
+    sketch: bool
+
+
+def looks(formats: Iterable[str]) -> Looks:
+    """What these formats draw beyond words."""
     from curate.reports import REPORTS
 
-    return any(REPORTS[output.format].gallery for output in parse_formats(formats, tuple(REPORTS)))
+    outputs = parse_formats(formats, tuple(REPORTS))
+    spoken = [output.format for output in outputs if output.file is None] or [default_format()]
+    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
 
 
 def write_reports(
