@@ -46,7 +46,8 @@ class ScanSettings:
     solver: str = "auto"
     damping: float | None = None
     neighbours: int | None = None
-    eval_rows: int = 32
+    eval_rows: int | str = 32
+    slice: str | None = None
     expected_precision: float | None = None
     seed: int = 0
     device: str = "auto"

@@ -13,7 +13,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
-from curate.specs import did_you_mean, near_path, split_code, split_kind, split_model
+from curate.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 
 _NOT_FROM_STRANGERS = {
     "model": "names Python code",
@@ -51,7 +51,7 @@ class Layer:
         if from_file and option.place is not None:
             if isinstance(read, str):
                 read = self._placed(option, read)
-            elif option.place != "classes":  # a list of classes holds names, one text a file
+            elif isinstance(read, tuple) and option.place != "classes":  # classes in a list are names
                 read = tuple(self._placed(option, part) for part in read)
         if option.place == "classes":
             read = _class_file(Path(read), called) if isinstance(read, str) else read
@@ -76,6 +76,8 @@ class Layer:
                 local = name.startswith(".") or (self.base / name).is_dir()
                 return f"{family}:{self._path(name)}" if family == "hf" and local else value
             return self._code(value)
+        if option.place == "keys":  # a word, keys, or a file of them
+            return self._path(value) if is_file(str(self.base / value)) else value
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value

@@ -23,7 +23,7 @@ class Option:
     """``key`` in ``ScanSettings``, ``flag`` on the command line, ``read`` from TOML or text to the setting's value.
 
     ``place`` says what a relative value is relative to its file as: "data", "code", "path", "run" (a number is none),
-    "classes" or "format".
+    "classes", "keys" or "format".
     """
 
     key: str
@@ -77,6 +77,26 @@ def _whole(least: int, *words: str) -> Callable[[Any], int | None]:
         return number
 
     return read
+
+
+def _eval_rows(value: Any) -> int | str:
+    """How many rows to solve for one by one, or which rows harm is measured on."""
+    expected = "a whole number, at least 1, or mistakes, all, keys with commas between, or a file of keys"
+    if isinstance(value, str) and value.strip() and not value.strip().lstrip("-+").isdigit():
+        return value.strip()
+    try:
+        number = _whole(1)(value)
+    except WrongValue:
+        raise WrongValue(expected) from None
+    assert number is not None
+    return number
+
+
+def _slice(value: Any) -> str:
+    column, sign, wanted = value.partition("=") if isinstance(value, str) else ("", "", "")
+    if not (column.strip() and sign and wanted.strip()):
+        raise WrongValue("COLUMN=VALUE, like label=cat")
+    return f"{column.strip()}={wanted.strip()}"
 
 
 def _positive(value: Any) -> float:
@@ -217,7 +237,8 @@ OPTIONS: dict[str, Option] = {
         _option("solver", _one_of("auto", "exact", "lissa")),
         _option("damping", _positive, typed=True),
         _option("neighbours", _whole(1), typed=True),
-        _option("eval-rows", _whole(1), typed=True),
+        _option("eval-rows", _eval_rows, "keys"),
+        _option("slice", _slice),
         _option("expected-precision", _share, typed=True),
         _option("seed", _whole(0), typed=True),
         _option("device", _device),

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Checked against REPORTS by a test: the names alone cost no import.
-FORMATS = ("rich", "text", "json", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+FORMATS = ("rich", "text", "json", "html", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
 PLAIN_FORMATS = ("rich", "text", "json")
 """Of what is no report of a run: one row, the list of runs."""
 
@@ -66,16 +66,6 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def _format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_formats(value)  # a slip is told before the work, not after it
-    return value
-
-
-def _plain_format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_formats(value, PLAIN_FORMATS)
-    return value
-
-
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -84,20 +74,25 @@ def db_option(function: Function) -> Function:
 
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
-    option = click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
-        help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
-    )  # fmt: skip
-    return option(function)
+    return formats_option(FORMATS)(function)
 
 
 def plain_format_option(function: Function) -> Function:
     """The same for what is no report of a run."""
-    option = click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_plain_format,
-        help=f"Output format: {', '.join(PLAIN_FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    return formats_option(PLAIN_FORMATS)(function)
+
+
+def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
+    """The same for a command that writes other formats."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
     )  # fmt: skip
-    return option(function)
 
 
 def run_options(function: Function) -> Function:
@@ -121,11 +116,27 @@ def database(db: str | None) -> str:
 def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
     """The formats that a reading command writes, given what the command line says.
 
-    Settings may name formats of reports that the command does not know: those are of other commands.
+    Settings are written for reports: a format among them that this command lacks is left out.
     """
     found = tuple(setting("format", formats or None) or ())
-    parse_formats(found)
-    return tuple(text for text in found if text.partition(":")[0] in known)
+    outputs = parse_formats(found)
+    return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
+
+
+class Looks(TypedDict):
+    """Arguments of ``Report.of_run``."""
+
+    gallery: bool
+    sketch: bool
+
+
+def looks(formats: Iterable[str]) -> Looks:
+    """What these formats draw beyond words."""
+    from curate.reports import REPORTS
+
+    outputs = parse_formats(formats, tuple(REPORTS))
+    spoken = [output.format for output in outputs if output.file is None] or [default_format()]
+    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
 
 
 def write_reports(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
-from curate.cli.options import db_option, format_option, parse_formats, write_reports
+from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.config import load_settings
 from curate.gate import Gate
 
@@ -25,7 +25,7 @@ class Sections(click.Command):
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
-            "params", "solver", "damping", "neighbours", "eval_rows", "expected_precision", "seed", "device",
+            "params", "solver", "damping", "neighbours", "eval_rows", "slice", "expected_precision", "seed", "device",
             "batch_size", "cache",
         ),
         "Gate, settings and output": (),
@@ -117,7 +117,14 @@ number_options = _options(
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
     ),
-    click.option("--eval-rows", metavar="N", help="Evaluation rows of highest loss to solve for one by one.  [32]"),
+    click.option(
+        "--eval-rows",
+        metavar="N|mistakes|all|KEY,...|FILE",
+        help="N: evaluation rows of highest loss to solve for one by one. Else: rows to measure harm on.  [32]",
+    ),
+    click.option(
+        "--slice", metavar="COLUMN=VALUE", help="Measure harm on these evaluation rows; label=CLASS for a class."
+    ),
     click.option(
         "--expected-precision",
         metavar="SHARE",
@@ -173,6 +180,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     with Store.open(settings.db) as store:
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
-        report = Report.of_run(store, run_id, gate=gate)
+        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
     write_reports(report, settings.format)
     end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

@@ -7,6 +7,7 @@ from curate.reports.base import Renderer
 from curate.reports.csv import CsvReport
 from curate.reports.github import GithubReport
 from curate.reports.gitlab import GitlabReport
+from curate.reports.html import HtmlReport
 from curate.reports.json import JsonReport
 from curate.reports.jsonl import JsonLinesReport
 from curate.reports.junit import JunitReport
@@ -26,6 +27,7 @@ REPORTS: dict[str, type[Renderer]] = {
     "gitlab": GitlabReport,
     "junit": JunitReport,
     "sarif": SarifReport,
+    "html": HtmlReport,
 }
 
-__all__ = ["REPORTS", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]
+__all__ = ["REPORTS", "HtmlReport", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]

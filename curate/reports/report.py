@@ -4,12 +4,14 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.gate import Gate, Outcome, Reference
 
 if TYPE_CHECKING:
+    from curate.reports.gallery import Gallery
+    from curate.reports.sketch import Sketch
     from curate.store import Store
 
 
@@ -119,6 +121,26 @@ class HarmfulRow:
     share: float | None  # of the mean evaluation loss
     hits: tuple[HitRow, ...]  # hit hardest first; only pairs that the run kept
     text: str | None = None
+    flagged: bool = False  # a `harmful` finding; the others are only ranked
+    low: float | None = None  # of a finding: 95 % interval over the choice of evaluation rows, nats
+    high: float | None = None
+    turn_right: int | None = None  # of a finding: evaluation predictions that leaving it out would flip
+    turn_wrong: int | None = None
+    group: "HarmfulGroup | None" = None  # where several findings have one cause: this row stands for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class HarmfulGroup:
+    """Harmful rows near one another, of one given label, taken for one other class: probably one cause."""
+
+    size: int
+    given_label: str
+    suggested_label: str
+    harm: float  # of all of them, nats
+    share: float | None  # of the mean evaluation loss
+    turn_right: int
+    turn_wrong: int
+    members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +260,8 @@ class Report:
     reference: Reference | None  # what the gate compared with
     outcome: Outcome
     top: int
+    gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
+    sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
 
     @classmethod
     def of_run(
@@ -248,15 +272,27 @@ class Report:
         *,
         gate: Gate | None = None,
         positions: Mapping[tuple[str, str], int] | None = None,
+        gallery: bool = False,
+        sketch: bool = False,
     ) -> "Report":
         """The report of a stored run; StoreError where there is no such run.
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
-        key, are those of the run unless they were looked up anew.
+        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full;
+        ``sketch``: with what a terminal with colours draws.
         """
         from curate.reports.gather import gather
 
-        return gather(store, run_id, top, gate=gate, positions=positions)
+        told = gather(store, run_id, top, gate=gate, positions=positions)
+        if gallery:
+            from curate.reports.gallery import CARDS, Gallery
+
+            told = replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+        if sketch:
+            from curate.reports.sketch import Sketch
+
+            told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))
+        return told
 
     @property
     def counted(self) -> tuple[Finding, ...]:

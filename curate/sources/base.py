@@ -7,8 +7,11 @@ Nothing here needs torch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from curate.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -67,9 +70,22 @@ class Source(ABC):
         """The path of the row's file as found (relative to where the location is relative to), None for arrays."""
         return None
 
+    def file(self, index: int) -> Path | None:
+        """The row's own file, where the data set is a folder of files; its name need not be valid text."""
+        return None
+
     def cells(self, column: "Column") -> "pyarrow.ChunkedArray":
         """A column of a source of records, as it stands in the file: its readable rows, which come first."""
         raise NotImplementedError
+
+    def values(self, column: str) -> list[str | None]:
+        """What each row has in a column, as text; `label` is the given label. Raises ``UsageError`` for no column."""
+        if column == "label":
+            return self.label_texts
+        raise UsageError(
+            f"--slice {column}: {self.location} has no columns beside its labels.",
+            "Give --slice label=CLASS, or name rows with --eval-rows KEY,...|FILE.",
+        )
 
     def text(self, index: int) -> str | None:
         """The row as people read it, where it is a text or a record; None for pictures and plain numbers."""
