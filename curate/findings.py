@@ -1,7 +1,7 @@
 """Which rows broke which rule, with the sentence that says why.
 
-Knows rules and severities (`mislabeled`, `conflict`, `leak`, `unreadable`; `harmful` rows are ranked, not flagged);
-leaves thresholds on suspicion to `suspicion` and storage to `record`.
+Knows rules and severities (`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`); leaves thresholds to `suspicion`
+and `influence`, and storage to `record`.
 """
 
 from collections import defaultdict
@@ -35,9 +35,10 @@ class Found:
     why: str
 
 
-def train_findings(data: Data, judged: Judged) -> Iterator[Found]:
+def train_findings(data: Data, judged: Judged, influence: Influence) -> Iterator[Found]:
     """Findings on training rows."""
     yield from _mislabeled(data, judged)
+    yield from _harmful(influence)
     yield from _conflicts(data.train)
 
 
@@ -100,6 +101,31 @@ def _sentence(
         f"of the {VOTERS} nearest rows' votes {votes[suggested] / total:.0%} are for {classes[suggested]}, "
         f"{votes[given] / total:.0%} for {classes[given]}"
     )
+
+
+def _harmful(influence: Influence) -> Iterator[Found]:
+    harmful, loss_then = influence.harmful, influence.eval_loss
+    if harmful is None:
+        return
+    for place, row in enumerate(harmful.rows.tolist()):
+        harm, low, high = float(influence.harm[row]), float(harmful.low[place]), float(harmful.high[place])
+        evidence: dict[str, object] = {
+            "measured_on": influence.targets.name,
+            "share_of_loss": harm / loss_then,
+            "interval": [low, high],
+            "p_value": float(harmful.p_value[place]),
+            "minimum": harmful.minimum,
+        }
+        why = (
+            f"without it the mean loss of {influence.targets.name} falls by an estimated {harm / loss_then:.2%}, "
+            f"{harm:.2g} nats (95 %: {low:.2g} to {high:.2g} over the choice of these rows)"
+        )
+        if place < len(influence.flips):
+            fixed, broken = influence.flips[place].tolist()
+            evidence["flips"] = {"right": fixed, "wrong": broken}
+            if fixed or broken:
+                why += f"; predictions that turn right: {fixed}, wrong: {broken}"
+        yield Found(row, "harmful", "warning", harm, evidence, why)
 
 
 def _conflicts(rows: Forward) -> Iterator[Found]:

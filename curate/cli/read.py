@@ -73,7 +73,7 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
     told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "run"}
-    _write(asked, lambda page: write_row(page, row), told)
+    write_plain(asked, lambda page: write_row(page, row), told)
 
 
 @click.command()
@@ -85,10 +85,10 @@ def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
     asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         lines = run_lines(store, dataset)
-    _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+    write_plain(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
 
 
-def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
+def write_plain(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
     """What is no report of a run knows the three formats of the terminal and of programs."""
 
     def to_file(name: str) -> str:
@@ -104,4 +104,4 @@ def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[s
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats), to_file, to_stdout)
+    write_outputs(parse_formats(formats, PLAIN_FORMATS), to_file, to_stdout)

@@ -5,11 +5,13 @@ Knows tables and views; leaves layout to the renderers.
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
 from curate.gate import Gate
+from curate.reports.judged import judge
 from curate.reports.report import (
     ClassRow,
     ConfusionRow,
@@ -32,8 +34,16 @@ HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
 
 
-def gather(store: Store, run_id: int, top: int) -> Report:
+def gather(
+    store: Store,
+    run_id: int,
+    top: int,
+    *,
+    gate: Gate | None = None,
+    positions: Mapping[tuple[str, str], int] | None = None,
+) -> Report:
     run, stored = read_run(store, run_id)
+    judged = judge(store, run, gate or run.gate, positions)
     rows = {
         row["split"]: row["n"]
         for row in store.query(
@@ -74,6 +84,10 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         totals=_totals(store, run_id),
         reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
+        findings=judged.findings,
+        gate=gate or run.gate,
+        reference=judged.reference,
+        outcome=judged.outcome,
         top=top,
     )
 
@@ -143,22 +157,36 @@ def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
 
 
 def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
+    """Findings first, then the rows of highest harm above zero."""
     rows = store.query(
-        "SELECT e.id, e.key, e.label, e.text, s.harm FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
-        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train' ORDER BY s.harm DESC, e.key LIMIT ?",
+        "SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence FROM scores AS s "
+        "JOIN named_examples AS e ON e.id = s.example_id LEFT JOIN findings AS f "
+        "ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'harmful' "
+        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train' "
+        "ORDER BY f.rule IS NULL, s.harm DESC, e.key LIMIT ?",
         [run_id, top],
     )
-    return tuple(
-        HarmfulRow(
-            key=row["key"],
-            label=row["label"],
-            harm=row["harm"],
-            share=row["harm"] / eval_loss if eval_loss else None,
-            hits=hits(store, run_id, row["id"], harmful=True, limit=HITS),
-            text=row["text"],
+    found = []
+    for row in rows:
+        evidence = json.loads(row["evidence"] or "{}")
+        low, high = evidence.get("interval", (None, None))
+        flips = evidence.get("flips", {})
+        found.append(
+            HarmfulRow(
+                key=row["key"],
+                label=row["label"],
+                harm=row["harm"],
+                share=row["harm"] / eval_loss if eval_loss else None,
+                hits=hits(store, run_id, row["id"], harmful=True, limit=HITS),
+                text=row["text"],
+                flagged=row["evidence"] is not None,
+                low=low,
+                high=high,
+                turn_right=flips.get("right"),
+                turn_wrong=flips.get("wrong"),
+            )
         )
-        for row in rows
-    )
+    return tuple(found)
 
 
 def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int) -> tuple[HitRow, ...]:

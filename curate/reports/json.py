@@ -29,11 +29,21 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
     run = {field.name: getattr(report.run, field.name) for field in dataclasses.fields(report.run)}
     run["gate"] = report.run.gate.settings()
+    outcome, reference = report.outcome, report.reference
+    gate = {
+        **report.gate.settings(),
+        "status": outcome.status,
+        "found": outcome.found,
+        "allowed": outcome.allowed,
+        "spared": outcome.spared,
+        "reference": None if reference is None else reference.name,
+    }
+    del fields["reference"]
     return {
         "schema_version": SCHEMA_VERSION,
-        **{**fields, "run": run},
-        "passed": report.outcome.passed,
-        "outcome": report.outcome.sentence,
+        **{**fields, "run": run, "gate": gate},
+        "passed": outcome.passed,
+        "outcome": outcome.sentence,
     }
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from curate.reports.base import Renderer
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.report import ClassRow, HarmfulRow, MislabeledRow, Receipt, Report
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
 
 MOST_CLASSES = 30
@@ -58,9 +58,11 @@ def write_report(page: Page, report: Report) -> None:
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
     outcome = report.outcome
-    set_gate = bool(report.run.gate.fail_on)
-    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
-    page.paragraph(Text(outcome.sentence, style))
+    style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
+    if page.console.is_terminal:
+        page.paragraph(Text(clean(outcome.sentence), style))
+    else:
+        page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
 
 
 def _scanned(page: Page, report: Report) -> None:
@@ -215,29 +217,51 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
 def _harmful(page: Page, report: Report) -> None:
     if not report.harmful:
         return
+    flagged = report.count("harmful", "train")
+    judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
     of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
+    counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
     page.heading(
         "Harmful rows",
-        f"left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training rows "
-        f"have harm above 0{_first(report.harmful, report.harmful_count)}",
+        f"{counted}left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training "
+        f"rows have harm above 0{_first(report.harmful, report.harmful_count)}",
     )
-    columns = [Column("", right=True), Column("of the loss", right=True), Column("harm, nats", right=True),
+    if flagged and facts.get("sum") is not None:
+        share = f" ({_share(facts['sum'] / report.eval_loss)} of the loss)" if report.eval_loss else ""
+        page.paragraph(
+            f"without the {plural(flagged, 'row')} marked {_FLAG}: {brief(facts['sum'])} nats less"
+            f"{share}, predictions that turn right {facts['turn_right']:,}, wrong {facts['turn_wrong']:,}",
+            indent=2,
+        )
+    elif judged:
+        page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
+    columns = [Column("", right=True), Column(""), Column("of the loss", right=True), Column("harm, nats", right=True),
                Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
     cells = [
-        [Text(str(number), "dim"), Text(_share(row.share), "yellow"), Text(brief(row.harm)), cell(row.key),
+        [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
+         Text(_share(row.share), "yellow" if row.flagged else ""), Text(brief(row.harm)), cell(row.key),
          cell("(none)" if row.label is None else row.label)]
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
-    details = [
-        [
-            quoted(row.text),
-            "hits hardest: " + ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
-            if row.hits
-            else "",
-        ]
-        for row in report.harmful
-    ]
-    page.table(columns, cells, details)
+    page.table(columns, cells, [[quoted(row.text), _beyond(row), _hits(row)] for row in report.harmful])
+
+
+_FLAG = "*"
+
+
+def _beyond(row: HarmfulRow) -> str:
+    """What a finding rests on."""
+    if row.low is None or row.high is None:
+        return ""
+    told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
+    if row.turn_right or row.turn_wrong:
+        told += f"; predictions that turn right {row.turn_right:,}, wrong {row.turn_wrong:,}"
+    return told
+
+
+def _hits(row: HarmfulRow) -> str:
+    told = ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
+    return f"hits hardest: {told}" if told else ""
 
 
 def _share(share: float | None) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from curate.errors import DataError, UnreadableRow
+from curate.errors import DataError, UnreadableRow, UsageError
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.columns import Column, classify, has_decimal_commas, numbers, texts_of
@@ -87,6 +87,15 @@ class TableSource(Source):
                 f"{self.location} has no column '{column.name}', which the training set has.",
                 f"It holds {_listed(list(self._table.columns))}.",
             ) from None
+
+    def values(self, column: str) -> list[str | None]:
+        there = self._table.columns
+        if column not in there:
+            if column == "label":
+                return self.label_texts
+            hint = f"It holds {_listed(list(there))}. {did_you_mean(column, there)}".rstrip()
+            raise UsageError(f"--slice {column}: {self.location} has no such column.", hint)
+        return texts_of(there[column].take(self._rows)) + [None] * len(self._malformed)
 
     def read(self, index: int) -> Item:
         if index in self.malformed:

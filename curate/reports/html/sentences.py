@@ -36,7 +36,7 @@ DETECTORS = {
     "probe_loss": "loss at the probe",
 }
 _NEXT_CELL = re.compile(r", (?=[^,=]+=)")
-_APART = ("detectors", "more_suspect_than", "nearest")  # told in a form of their own
+_APART = ("detectors", "more_suspect_than", "nearest", "group")  # told in a form of their own
 
 
 def receipt_sentences(receipt: Receipt) -> list[str]:
