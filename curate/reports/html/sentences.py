@@ -44,7 +44,7 @@ def receipt_sentences(receipt: Receipt) -> list[str]:
     curvature = CURVATURES.get(receipt.curvature or "", receipt.curvature)
     how = f"It was {SOLVERS.get(receipt.solver, f'solved by {receipt.solver}')}"
     how += f", with the {clean(curvature)} curvature" if curvature else ""
-    told = [how + (f", in the parameters: {clean(receipt.parameters)}." if receipt.parameters else ".")]
+    told = [clean(how) + (f". Parameters: {clean(receipt.parameters)}." if receipt.parameters else ".")]
     if receipt.damping is not None:
         asked = receipt.damping_asked
         if asked is not None and brief(asked) != brief(receipt.damping):

@@ -1,7 +1,7 @@
 """What Datasette is told about a curate database: titles, descriptions, canned queries, limits.
 
 Knows limits and queries; the words on tables and columns are those of ``store/glossary.py``, the pages stand in
-``plugin.py``.
+``pages.py``.
 """
 
 from typing import Any
