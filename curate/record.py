@@ -16,13 +16,14 @@ from jaxtyping import Int
 
 from curate.config import ScanSettings
 from curate.errors import NumericalError, UnreadableRow
-from curate.findings import Found, evaluation_findings, scores_of, train_findings
+from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
 from curate.influence.deep import DISTANCE, HEAD
 from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
 from curate.influence.stage import Influence
+from curate.neighbours import Neighbours
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
 from curate.sources import Source
@@ -53,19 +54,23 @@ class Run:
                 words[row] = kinds.get(said.get(fingerprint, ""), UNKNOWN)
         return words
 
-    def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def finish(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, seconds)
+            self._write(data, heads, judged, influence, neighbours, seconds)
 
-    def _write(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def _write(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
         train_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
-        found = list(train_findings(data, judged, influence))
+        found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
         self._findings(train_ids, found)
         self.store.set_thumbnails(thumbnails(train, train_ids, found))
         if data.own_evaluation:

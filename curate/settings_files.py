@@ -13,7 +13,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
-from curate.specs import did_you_mean, near_path, split_code, split_kind, split_model
+from curate.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 
 _NOT_FROM_STRANGERS = {
     "model": "names Python code",
@@ -77,7 +77,7 @@ class Layer:
                 return f"{family}:{self._path(name)}" if family == "hf" and local else value
             return self._code(value)
         if option.place == "keys":  # a word, keys, or a file of them
-            return self._path(value) if (self.base / value).is_file() else value
+            return self._path(value) if is_file(str(self.base / value)) else value
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value

@@ -66,17 +66,6 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def _formats(known: Collection[str]) -> Callable[[Function], Function]:
-    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_formats(value, known)  # a slip is told before the work, not after it
-        return value
-
-    return click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
-        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
-    )  # fmt: skip
-
-
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -85,12 +74,25 @@ def db_option(function: Function) -> Function:
 
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
-    return _formats(FORMATS)(function)
+    return formats_option(FORMATS)(function)
 
 
 def plain_format_option(function: Function) -> Function:
     """The same for what is no report of a run."""
-    return _formats(PLAIN_FORMATS)(function)
+    return formats_option(PLAIN_FORMATS)(function)
+
+
+def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
+    """The same for a command that writes other formats."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
 
 
 def run_options(function: Function) -> Function:

@@ -14,7 +14,7 @@ from torch import Tensor
 from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.forward import Forward
-from curate.specs import did_you_mean
+from curate.specs import did_you_mean, is_file
 
 ONE_BY_ONE = 32
 """Evaluation rows of highest loss that are solved for one by one, where nobody says which."""
@@ -77,18 +77,17 @@ def _slice(asked: str, evaluation: Forward) -> Tensor:
 def _named(asked: str, evaluation: Forward) -> Tensor:
     """Rows by key: one, several with commas between, or those of a file, one a line."""
     keys = {key: row for row, key in enumerate(evaluation.keys)}
-    file = Path(asked)
     if asked in keys or asked.removeprefix("eval:") in keys:
         names = [asked]
-    elif file.is_file():
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    elif is_file(asked):
+        names = [line.strip() for line in Path(asked).read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
         names = [name.strip() for name in asked.split(",") if name.strip()]
     keep = torch.zeros(len(evaluation), dtype=torch.bool)
     for name in names:
         row = keys.get(name, keys.get(name.removeprefix("eval:")))
         if row is None:
-            where = f" (of {asked})" if file.is_file() else ""
+            where = f" (of {asked})" if is_file(asked) else ""
             raise UsageError(
                 f"--eval-rows: no evaluation row is called '{name}'{where}.",
                 did_you_mean(name, keys)

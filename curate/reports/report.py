@@ -126,6 +126,21 @@ class HarmfulRow:
     high: float | None = None
     turn_right: int | None = None  # of a finding: evaluation predictions that leaving it out would flip
     turn_wrong: int | None = None
+    group: "HarmfulGroup | None" = None  # where several findings have one cause: this row stands for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class HarmfulGroup:
+    """Harmful rows near one another, of one given label, taken for one other class: probably one cause."""
+
+    size: int
+    given_label: str
+    suggested_label: str
+    harm: float  # of all of them, nats
+    share: float | None  # of the mean evaluation loss
+    turn_right: int
+    turn_wrong: int
+    members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +279,7 @@ class Report:
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
         key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full;
-        ``sketch``: with what a terminal draws.
+        ``sketch``: with what a terminal with colours draws.
         """
         from curate.reports.gather import gather
 

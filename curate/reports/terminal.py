@@ -8,7 +8,7 @@ from rich.text import Text
 
 from curate.reports.base import Renderer
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import ClassRow, HarmfulRow, MislabeledRow, Receipt, Report
+from curate.reports.report import ClassRow, HarmfulGroup, HarmfulRow, MislabeledRow, Receipt, Report
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
 
 MOST_CLASSES = 30
@@ -239,24 +239,41 @@ def _harmful(page: Page, report: Report) -> None:
                Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
     cells = [
         [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
-         Text(_share(row.share), "yellow" if row.flagged else ""), Text(brief(row.harm)), cell(row.key),
+         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
+         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
          cell("(none)" if row.label is None else row.label)]
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
-    page.table(columns, cells, [[quoted(row.text), _beyond(row), _hits(row)] for row in report.harmful])
+    page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
 
 
 _FLAG = "*"
 
 
-def _beyond(row: HarmfulRow) -> str:
-    """What a finding rests on."""
+def _beyond(row: HarmfulRow) -> list[str]:
+    """What a finding rests on, and the rows of the same cause."""
     if row.low is None or row.high is None:
-        return ""
+        return []
     told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
-    if row.turn_right or row.turn_wrong:
-        told += f"; predictions that turn right {row.turn_right:,}, wrong {row.turn_wrong:,}"
-    return told
+    if row.group is None:
+        return [told + turned(row.turn_right, row.turn_wrong)]
+    return [
+        group_sentence(row.group),
+        f"this one: {brief(row.harm)} nats, {told}{turned(row.turn_right, row.turn_wrong)}",
+    ]
+
+
+def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
+    keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
+    return (
+        f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "
+        f"{clean(group.suggested_label)}{turned(group.turn_right, group.turn_wrong)}: {keys}"
+    )
+
+
+def turned(right: int | None, wrong: int | None) -> str:
+    """Predicted flips of evaluation predictions, where there are any."""
+    return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
 
 
 def _hits(row: HarmfulRow) -> str:

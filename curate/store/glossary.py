@@ -98,9 +98,9 @@ COLUMNS: dict[str, dict[str, str]] = {
     "findings": {
         "run_id": "",
         "example_id": "",
-        "rule": "`mislabeled`, `conflict`, `leak`, `unreadable`; `harmful` is reserved",
+        "rule": "`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`",
         "severity": "`error`, `warning`, `note`",
-        "score": "suspicion for `mislabeled`, else NULL",
+        "score": "suspicion for `mislabeled`, harm (nats) for `harmful`, else NULL",
         "evidence": "JSON: what the detectors said",
         "why": "one sentence",
         "fingerprint": "that of the row, and the rule: what baselines hang on",
