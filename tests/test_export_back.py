@@ -320,6 +320,20 @@ class TestInPlace:
         assert "is no backup of curate's" in curate("export", "--revert", ".", status=2).stderr
 
 
+def test_nothing_is_written_over_the_data() -> None:
+    data = csv_table()
+    before = tree(data)
+    for option in (["--patch", data], ["-f", f"cleanlab:./{data}"], [data]):
+        assert "is, or lies in, the data that was scanned" in curate("export", *option, status=2).stderr
+    assert tree(data) == before
+
+
+def test_nothing_is_written_into_a_folder_of_data() -> None:
+    before = tree(pictures())
+    assert "lies in, the data" in curate("export", "pets/cleaned", status=2).stderr
+    assert tree("pets") == before
+
+
 def test_a_new_class_of_a_data_set_with_class_labels() -> None:
     hf_folder()
     with Store.open(Path(".curate/curate.db")) as store:
