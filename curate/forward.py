@@ -118,13 +118,14 @@ class Forward:
             index = self.indices[row]
             return self.sha256[row], texts[index] or "", self.source.keys[index]
 
-        return self._taken(sorted(range(len(self)), key=place))
+        return self.taken(sorted(range(len(self)), key=place))
 
     def first(self, count: int) -> "Forward":
         """The first rows only."""
-        return self._taken(list(range(count)))
+        return self.taken(list(range(count)))
 
-    def _taken(self, rows: list[int]) -> "Forward":
+    def taken(self, rows: list[int]) -> "Forward":
+        """The rows at these places, in this order."""
         return replace(
             self,
             indices=[self.indices[row] for row in rows],

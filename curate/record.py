@@ -15,14 +15,18 @@ import torch
 from jaxtyping import Int
 
 from curate.config import ScanSettings
-from curate.errors import NumericalError
-from curate.findings import Found, evaluation_findings, scores_of, train_findings
+from curate.errors import NumericalError, UnreadableRow
+from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
+from curate.influence.deep import DISTANCE, HEAD
+from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
 from curate.influence.stage import Influence
+from curate.neighbours import Neighbours
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
+from curate.sources import Source
 from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
 from curate.suspicion.experts import VOTERS
 from curate.suspicion.panel import BY_HEART, Judge
@@ -50,19 +54,23 @@ class Run:
                 words[row] = kinds.get(said.get(fingerprint, ""), UNKNOWN)
         return words
 
-    def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def finish(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, seconds)
+            self._write(data, heads, judged, influence, neighbours, seconds)
 
-    def _write(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def _write(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
         train_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
-        found = list(train_findings(data, judged))
+        found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
         self._findings(train_ids, found)
         self.store.set_thumbnails(thumbnails(train, train_ids, found))
         if data.own_evaluation:
@@ -92,6 +100,7 @@ class Run:
                 "features": train.features.shape[1],
                 "evaluation_rows": len(evaluation),
                 "eval_loss": influence.eval_loss,
+                "harm": _harm_facts(influence),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,
@@ -127,8 +136,15 @@ class Run:
         self.store.add_findings(
             self.id,
             [
-                FindingRecord(example, "unreadable", "error", None, {"reason": reason}, f"it cannot be read: {reason}")
-                for example, (_, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
+                FindingRecord(
+                    example,
+                    "unreadable",
+                    "error",
+                    None,
+                    {"reason": reason, "content_sha256": _bytes_of(source, index)},
+                    f"it cannot be read: {reason}",
+                )
+                for example, (index, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
             ],
         )
         return ids[: len(read)]
@@ -148,10 +164,18 @@ class Run:
         )
 
 
+def _bytes_of(source: Source, index: int) -> str:
+    """Content hash of a row that came no further: with it `curate check` sees whether the row was replaced."""
+    try:
+        return source.read(index).content_sha256
+    except UnreadableRow:
+        return ""
+
+
 @contextmanager
 def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
     """A run in the database, marked failed or interrupted where the block does not get to its end."""
-    source, model = loaded.train, loaded.model
+    source, model, gate = loaded.train, loaded.model, Gate.of_settings(settings.as_json())
     with Store.open(Path(settings.db), create=True) as store:
         dataset_id = store.dataset(source.name, source.location, source.kind)
         run_id = store.begin_run(
@@ -163,7 +187,7 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
             weights_sha256=model.weights_sha256 if model else None,
             device=str(loaded.device),
             git_commit=git_commit(),
-            gate=Gate(settings.fail_on).settings() if settings.fail_on else None,
+            gate=gate.settings() if gate.is_set else None,
         )
         try:
             yield Run(store, dataset_id, run_id)
@@ -253,6 +277,8 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
                 "largest_residual": float(deep.solution.residual.max()),
                 "candidates": deep.candidates,
                 "gradients_taken": deep.gradients_taken,
+                "recall_by_order_of_candidates": deep.recalls,
+                "evaluation_rows": influence.targets.name,
             },
         )
     if influence.head_rows:
@@ -266,6 +292,33 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             seconds=influence.seconds if deep is None else None,
             detail={"evaluation_rows": influence.head_rows},
         )
+    harmful = influence.harmful
+    if harmful is not None:
+        at_head = "exact" if head.exact else "cg"
+        yield ReceiptRecord(
+            quantity="harmful rows",
+            solver=at_head if influence.solver is None else influence.solver.name,
+            curvature="ggn",
+            parameters=influence.parameters,
+            detail={
+                "evaluation_rows": influence.targets.name,
+                "groups_of_evaluation_rows": harmful.groups,
+                "smallest_harm": harmful.minimum,
+                "rows_tested": harmful.tested,
+                "false_discovery_rate": FALSE_DISCOVERIES,
+                "flips": heads.name,
+            },
+        )
+
+
+def _harm_facts(influence: Influence) -> dict[str, object]:
+    """What reports say of harm as a whole."""
+    facts: dict[str, object] = {"measured_on": influence.targets.name, "judged": influence.harmful is not None}
+    if influence.harmful is not None and len(influence.harmful.rows):
+        right, wrong = influence.together.tolist()
+        rows = influence.harmful.rows
+        facts |= {"sum": float(influence.harm[rows].sum()), "turn_right": right, "turn_wrong": wrong}
+    return facts
 
 
 def _notes(
@@ -283,11 +336,17 @@ def _notes(
             f"the forward pass of {reused:,} of {sum(map(len, sets)):,} rows was taken from an earlier scan (same "
             "content, model and versions); what is fitted to all rows was fitted anew"
         )
-    if influence.deep is not None and influence.head_rows:
-        chosen = len(data.evaluation) - influence.head_rows - influence.left
+    if not influence.targets.whole:
+        yield f"harm is measured on {influence.targets.name}, of {len(data.evaluation):,}"
+    if influence.harmful is None:
         yield (
-            f"harm and the {chosen:,} evaluation rows of highest loss are answered from {influence.parameters}; "
-            f"the other {influence.head_rows:,} evaluation rows from the head"
+            f"no row is called harmful: {len(influence.targets.rows):,} evaluation rows are too few to tell "
+            f"(it takes {FEWEST_ROWS})"
+        )
+    if influence.deep is not None and influence.head_rows:
+        yield (
+            f"harm and the {len(influence.targets.chosen):,} evaluation rows of highest loss are answered from "
+            f"{influence.parameters}; the other {influence.head_rows:,} evaluation rows from the head"
         )
     if influence.left:
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
@@ -314,6 +373,11 @@ def _notes(
             "probabilities are too timid; its ranks are better than they"
         )
     deep = influence.deep
+    if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
+        yield (
+            f"candidates are the training rows of most influence at the head: {deep.recall:.0%} of the strongest are "
+            f"among them, {deep.recalls[DISTANCE]:.0%} among the nearest"
+        )
     if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
         yield (
             f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "

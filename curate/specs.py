@@ -51,6 +51,14 @@ def as_typed(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else shlex.quote(name)
 
 
+def is_file(text: str) -> bool:
+    """Whether a text that may be a list of names is the path of a file; what no path can be is none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def near_path(path: Path) -> str:
     """A hint for a path that is not there: near names in the deepest folder that is, else that folder."""
     here, missing = path, path.name

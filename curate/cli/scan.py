@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import click
 
-from curate.cli.options import db_option, format_option, parse_formats, write_reports
+from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
+from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.config import load_settings
 from curate.gate import Gate
 
@@ -24,7 +25,7 @@ class Sections(click.Command):
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
-            "params", "solver", "damping", "neighbours", "eval_rows", "expected_precision", "seed", "device",
+            "params", "solver", "damping", "neighbours", "eval_rows", "slice", "expected_precision", "seed", "device",
             "batch_size", "cache",
         ),
         "Gate, settings and output": (),
@@ -116,11 +117,18 @@ number_options = _options(
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
     ),
-    click.option("--eval-rows", metavar="N", help="Evaluation rows of highest loss to solve for one by one.  [32]"),
+    click.option(
+        "--eval-rows",
+        metavar="N|mistakes|all|KEY,...|FILE",
+        help="N: evaluation rows of highest loss to solve for one by one. Else: rows to measure harm on.  [32]",
+    ),
+    click.option(
+        "--slice", metavar="COLUMN=VALUE", help="Measure harm on these evaluation rows; label=CLASS for a class."
+    ),
     click.option(
         "--expected-precision",
         metavar="SHARE",
-        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [flag over a suspicion of 0.5]",
+        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [what has the best expected F1]",
     ),
     click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),
@@ -128,14 +136,8 @@ number_options = _options(
     click.option("--no-cache", "cache", flag_value=False, default=None, help="Compute everything anew."),
 )
 
-gate_options = _options(
-    click.option(
-        "--fail-on",
-        metavar="RULE,...|SEVERITY",
-        help="Exit with 1 on findings of these rules, or this grave.  [no gate]",
-    ),
-    click.option("--exit-zero", is_flag=True, default=None, help="Exit with 0 whatever was found."),
-    click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."),
+config_option = click.option(
+    "--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."
 )
 
 
@@ -145,6 +147,7 @@ gate_options = _options(
 @model_options
 @number_options
 @gate_options
+@config_option
 @format_option
 @db_option
 @click.pass_context
@@ -161,7 +164,8 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """
     settings = load_settings(given, config=config)
     # A slip in the gate or the formats is told before the work, wherever it was written.
-    gate = Gate(settings.fail_on)
+    gate = Gate.of_settings(settings.as_json())
+    check_reference(gate, settings.db)
     parse_formats(settings.format)
 
     from curate.scan import scan as run  # torch
@@ -171,10 +175,11 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     run_id = run(settings)
 
     from curate.reports import Report
+    from curate.reports.gather import read_run
     from curate.store import Store
 
     with Store.open(settings.db) as store:
-        report = Report.of_run(store, run_id)
+        accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
+        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
     write_reports(report, settings.format)
-    if not gate.evaluate(report).passed and not settings.exit_zero:
-        context.exit(1)
+    end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

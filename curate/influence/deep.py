@@ -1,7 +1,8 @@
 """Influence through the whole network: kNN candidates, one solve for many evaluation rows, one forward-mode pass.
 
-FastIF (Guo et al. 2020): only the K nearest training rows of an evaluation row are its candidates, and only their
-gradients are taken. What that misses is measured against an exact scan of a random few evaluation rows.
+FastIF (Guo et al. 2020): only K training rows are the candidates of an evaluation row, and only their gradients are
+taken: its nearest ones, or those of most influence at the head. What that misses is measured against an exact scan of a
+random few evaluation rows.
 The mean evaluation gradient needs no candidates: s · gᵢ for all rows is the derivative of their losses along s.
 """
 
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from curate.curvature.gauss_newton import CHUNK_FLOATS, GaussNewton
 from curate.curvature.objective import Objective
 from curate.forward import Forward
+from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs, StrongestPairs
 from curate.progress import Progress
@@ -26,6 +28,9 @@ TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
 EXACT_ROWS = 4
 """Evaluation rows whose influence is scanned exactly to measure the recall."""
+
+DISTANCE, HEAD = "distance", "head influence"
+"""What candidates are ordered by."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class DeepInfluence:
     """K: candidates of each evaluation row."""
     gradients_taken: int
     damping_asked: float
+    by_group: HarmByGroup
+    """Harm on each group of evaluation rows, of the training rows whose harm reaches ``minimum``."""
+    recalls: dict[str, float]
+    """Recall of each order of candidates that was offered; the best one's is ``recall``."""
 
 
 def residuals(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
@@ -77,34 +86,43 @@ def deep_influence(
     seed: int,
     same: SameContent,
     progress: Progress,
+    by_head: Int[np.ndarray, "T K"] | None = None,
+    groups: Int[Tensor, " E"] | None = None,
+    minimum: float = math.inf,
 ) -> DeepInfluence:
-    """``chosen`` are rows of ``evaluation``; ``candidates`` their K nearest training rows."""
+    """``chosen`` are rows of ``evaluation``; ``candidates`` their K nearest training rows.
+
+    ``by_head`` are as many of most influence at the head, taken instead where they hold more of the strongest rows, as
+    measured on the exact few. ``groups`` deals all rows of ``evaluation``: harm is then also measured on each group,
+    for training rows of at least ``minimum`` harm (nats).
+    """
     assert train.logits is not None
     assert evaluation.logits is not None
     device = train.inputs.device
     train_residuals = residuals(train.logits, train.labels).to(device)
     operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
     asked = default_damping(operator, seed) if damping is None else damping
-    rights = right_hand_sides(objective, evaluation, chosen, device, progress)
+    rights = right_hand_sides(objective, evaluation, chosen, device, progress, groups)
     prepared = solver.prepare(operator, asked)
     with progress.stage(f"Solving with {solver.name}", prepared.planned_steps) as advance:
         solution = prepared.solve(rights, advance)
 
+    first = len(rights) - len(chosen)  # the mean and the groups stand before the chosen rows
+    own = solution.rows[first:]
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
-    along = torch.cat([solution.rows[:1], solution.rows[1:][exact]])
+    along = torch.cat([solution.rows[:1], own[exact]])
     influence = _along(objective, train, train_residuals, along, progress)
+    offered = {DISTANCE: candidates} | ({} if by_head is None else {HEAD: by_head})
+    recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
+    best = max(recalls, key=lambda name: recalls[name])
+    taken = offered[best]
 
-    union, inverse = np.unique(candidates, return_inverse=True)
-    inverse = inverse.reshape(candidates.shape)
-    solved = solution.rows[1:] if solution.earlier is None else torch.cat([solution.rows[1:], solution.earlier[1:]])
-    parts = []
-    with progress.stage("Candidates' gradients", len(union)) as advance:
-        for part in torch.from_numpy(union).to(device).split(max(1, CHUNK_FLOATS // objective.p)):
-            parts.append(objective.row_gradients(train.inputs.batch(part), train_residuals[part]) @ solved.T)
-            advance(len(part))
-    products = torch.cat(parts).cpu()
+    union, inverse = np.unique(taken, return_inverse=True)
+    inverse = inverse.reshape(taken.shape)
+    solved = own if solution.earlier is None else torch.cat([own, solution.earlier[first:]])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
     mean = _mean_gradient(objective, train, train_residuals)
+    products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]
     picked = torch.zeros(scores.shape, dtype=torch.bool)
@@ -118,43 +136,84 @@ def deep_influence(
     rows = torch.from_numpy(union)
     strongest = StrongestPairs(chosen)
     strongest.add(same.hidden(torch.where(picked, scores, torch.nan), rows, chosen), rows)
-    hits, trials = 0, 0
-    for column, position in enumerate(exact.tolist(), start=1):
-        values = same.hidden(
-            influence[:, column : column + 1], torch.arange(len(train)), chosen[position : position + 1]
-        )
-        top = values[:, 0].abs().nan_to_num(-1).argsort(descending=True, stable=True)[:TOP]
-        hits += int(np.isin(top.numpy(), candidates[position]).sum())
-        trials += len(top)
+    harm = -influence[:, 0]
+    harmful = (harm >= minimum).nonzero()[:, 0]
+    on_groups = _products(objective, train, train_residuals, harmful, solution.rows[1:first], progress)
+    trials = len(exact) * min(TOP, len(train))
     return DeepInfluence(
         pairs=strongest.pairs(),
-        harm=-influence[:, 0],
+        harm=harm,
         solution=solution,
         score_error=error,
-        recall=hits / trials,
-        recall_interval=wilson_interval(hits, trials),
-        candidates=candidates.shape[1],
+        recall=recalls[best],
+        recall_interval=wilson_interval(round(recalls[best] * trials), trials),
+        candidates=taken.shape[1],
         gradients_taken=len(union),
         damping_asked=asked,
+        by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
+        recalls=recalls,
     )
 
 
+def _recalls(
+    influence: Float[Tensor, "n x"],
+    exact: Int[Tensor, " x"],
+    chosen: Int[Tensor, " T"],
+    offered: dict[str, Int[np.ndarray, "T K"]],
+    same: SameContent,
+) -> dict[str, float]:
+    """Share of the `TOP` strongest rows of the exact few that each set of candidates holds."""
+    values = same.hidden(influence.clone(), torch.arange(len(influence)), chosen[exact])
+    top = values.abs().nan_to_num(-1).argsort(dim=0, descending=True, stable=True)[:TOP].numpy()
+    return {
+        name: float(np.mean([np.isin(top[:, place], found[row]) for place, row in enumerate(exact.tolist())]))
+        for name, found in offered.items()
+    }
+
+
+def _products(
+    objective: Objective,
+    train: Forward,
+    rests: Tensor,
+    rows: Int[Tensor, " b"],
+    solved: Float[Tensor, "k p"],
+    progress: Progress,
+) -> Float[Tensor, "b k"]:
+    """gᵢ · s of some training rows, from their gradients."""
+    parts = [torch.empty(0, len(solved))]
+    if len(solved):
+        with progress.stage("Candidates' gradients", len(rows)) as advance:
+            for part in rows.to(rests.device).split(max(1, CHUNK_FLOATS // objective.p)):
+                parts.append((objective.row_gradients(train.inputs.batch(part), rests[part]) @ solved.T).cpu())
+                advance(len(part))
+    return torch.cat(parts)
+
+
 def right_hand_sides(
-    objective: Objective, evaluation: Forward, chosen: Tensor, device: torch.device, progress: Progress
+    objective: Objective,
+    evaluation: Forward,
+    chosen: Tensor,
+    device: torch.device,
+    progress: Progress,
+    groups: Int[Tensor, " E"] | None = None,
 ) -> Float[Tensor, "k p"]:
-    """The mean evaluation gradient first, then those of the chosen rows."""
+    """The mean evaluation gradient first, then the mean of each group, then those of the chosen rows."""
     assert evaluation.logits is not None
     rests = residuals(evaluation.logits, evaluation.labels).to(device)
-    mean = torch.zeros(1, objective.p, device=device)
+    numbers = torch.zeros(len(evaluation), dtype=torch.long) if groups is None else groups
+    counts = torch.bincount(numbers)
+    sums = torch.zeros(len(counts), objective.p, device=device)
     with progress.stage("Evaluation gradients", len(evaluation)) as advance:
-        for part in torch.arange(len(evaluation), device=device).split(512):
-            mean += objective.cotangents(evaluation.inputs.batch(part), rests[part][None])
-            advance(len(part))
+        for group in range(len(counts)):
+            for part in (numbers == group).nonzero()[:, 0].to(device).split(512):
+                sums[group] += objective.cotangents(evaluation.inputs.batch(part), rests[part][None])[0]
+                advance(len(part))
     size = max(1, CHUNK_FLOATS // objective.p)
     own = [
         objective.row_gradients(evaluation.inputs.batch(part), rests[part]) for part in chosen.to(device).split(size)
     ]
-    return torch.cat([mean / len(evaluation), *own])
+    of_groups = sums[:0] if groups is None else sums / counts[:, None].to(sums)
+    return torch.cat([sums.sum(0, keepdim=True) / len(evaluation), of_groups, *own])
 
 
 def _along(

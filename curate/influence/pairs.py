@@ -32,23 +32,39 @@ class StrongestPairs:
 
     def __init__(self, evaluation: Int[Tensor, " T"], each_side: int = 10) -> None:
         self.evaluation, self.each_side = evaluation, each_side
-        empty = torch.empty(len(evaluation), 0)
+        count = len(evaluation)
         self._best: dict[int, tuple[Tensor, Tensor]] = {
-            sign: (empty, torch.empty(len(evaluation), 0, dtype=torch.long)) for sign in (1, -1)
+            sign: (torch.full((count, each_side), -torch.inf), torch.zeros(count, each_side, dtype=torch.long))
+            for sign in (1, -1)
         }
 
     def add(self, values: Float[Tensor, "b T"], train: Int[Tensor, " b"]) -> None:
         """Influence of training rows ``train``; NaN marks a pair that is not to be kept."""
-        block = values.T.float().cpu()
+        block, train = values.float().cpu(), train.cpu()
         for sign, (best, rows) in self._best.items():
-            signed = torch.where(torch.isnan(block) | (block * sign <= 0), -torch.inf, block * sign)
-            both = torch.cat([best, signed], dim=1)
-            index = torch.cat([rows, train.cpu().expand(len(block), -1)], dim=1)
-            # The lower row first among equals, so that the order of the blocks does not matter.
-            order = torch.argsort(index, dim=1, stable=True)
-            both, index = both.gather(1, order), index.gather(1, order)
-            top = torch.sort(both, dim=1, descending=True, stable=True).indices[:, : self.each_side]
-            self._best[sign] = both.gather(1, top), index.gather(1, top)
+            # Only what reaches the weakest pair kept so far is looked at: after the first blocks, next to nothing.
+            least = best[:, -1].clamp_min(torch.finfo(torch.float32).tiny)
+            row, column = ((block >= least) if sign > 0 else (block <= -least)).nonzero(as_tuple=True)
+            column, order = column.sort(stable=True)
+            row = row[order]
+            touched, counts = column.unique_consecutive(return_counts=True)
+            if not len(touched):
+                continue
+            number = torch.arange(len(touched)).repeat_interleave(counts)
+            place = torch.arange(len(column)) - (counts.cumsum(0) - counts)[number]
+            new = torch.full((len(touched), int(counts.max())), -torch.inf)
+            index = torch.zeros(new.shape, dtype=torch.long)
+            new[number, place], index[number, place] = block[row, column] * sign, train[row]
+            best[touched], rows[touched] = self._top(
+                torch.cat([best[touched], new], dim=1), torch.cat([rows[touched], index], dim=1)
+            )
+
+    def _top(self, values: Float[Tensor, "t m"], rows: Int[Tensor, "t m"]) -> tuple[Tensor, Tensor]:
+        """The largest values; the lower row first among equals, so that the order of the blocks does not matter."""
+        order = torch.argsort(rows, dim=1, stable=True)
+        values, rows = values.gather(1, order), rows.gather(1, order)
+        top = torch.sort(values, dim=1, descending=True, stable=True).indices[:, : self.each_side]
+        return values.gather(1, top), rows.gather(1, top)
 
     def pairs(self) -> Pairs:
         parts = []

@@ -2,19 +2,25 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn import functional as F
 
 from curate.config import ScanSettings
 from curate.curvature.objective import Objective, choose_parameters
 from curate.errors import NumericalError
 from curate.heads import Heads, with_ones
+from curate.influence.causes import Cause, find_causes
 from curate.influence.deep import DeepInfluence, deep_influence, residuals
-from curate.influence.head import SameContent
+from curate.influence.harmful import FEW_GROUPS, FEWEST_ROWS, GROUPS, Harmful, deal, harmful_rows, minimum_harm
+from curate.influence.head import HeadInfluence, SameContent
 from curate.influence.pairs import Pairs
 from curate.influence.self_influence import SelfInfluence, self_influence
+from curate.influence.targets import Targets, choose_targets
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.probe import probe_inputs
@@ -24,6 +30,8 @@ from curate.solvers.dual import Exact
 from curate.solvers.lissa import LiSSA
 
 MOST_DEEP_PARAMETERS = 5_000_000
+MOST_SHIFTS = 64
+"""Rows whose predicted flips are solved for where the head is too large to be factorised."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,108 @@ class Influence:
     left: int
     """Evaluation rows not answered at all."""
     eval_loss: float
+    """Mean loss of the target rows, nats."""
     seconds: float
+    targets: Targets
+    """The evaluation rows that harm is measured on."""
+    harmful: Harmful | None
+    """None where the target rows are too few to tell."""
+    flips: Int[np.ndarray, "h 2"]
+    """Predictions on the whole evaluation set that turn right, and wrong, without each of the first harmful rows."""
+    together: Int[np.ndarray, " 2"]
+    """The same without all harmful rows at once."""
+    causes: list[Cause]
+    """Harmful rows that belong together."""
+    cause_flips: Int[np.ndarray, "c 2"]
+    """Predictions that turn right, and wrong, without all rows of a cause."""
+
+
+@dataclass(frozen=True)
+class _AtHead:
+    """The evaluation set as the head reads it."""
+
+    head: HeadInfluence
+    x: Float[Tensor, "E D"]
+    logits: Float[Tensor, "E C"]
+    labels: Int[Tensor, " E"]
+
+    @property
+    def residuals(self) -> Float[Tensor, "E C"]:
+        return residuals(self.logits, self.labels)
+
+    @property
+    def losses(self) -> Float[Tensor, " E"]:
+        return F.cross_entropy(self.logits, self.labels, reduction="none")
+
+    def of(self, rows: Int[Tensor, " T"]) -> "_AtHead":
+        return _AtHead(self.head, self.x[rows], self.logits[rows], self.labels[rows])
 
 
 def evaluation_influence(
-    settings: ScanSettings, data: Data, heads: Heads, neighbours: Neighbours, progress: Progress
+    settings: ScanSettings,
+    data: Data,
+    heads: Heads,
+    neighbours: Neighbours,
+    suggested: Int[np.ndarray, " n"],
+    progress: Progress,
 ) -> Influence:
+    """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
     started = time.monotonic()
+    everyone = _at_head(data, heads)
+    if not bool(torch.isfinite(everyone.losses).all()):
+        raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
+    targets = choose_targets(settings, data.evaluation, everyone.logits, everyone.losses)
+    asked = everyone.of(targets.rows)
+    same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
+    objective, names = deep_objective(settings, data)
+    least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
+    many = objective is None and asked.head.head.exact
+    groups = None
+    if len(targets.rows) >= FEWEST_ROWS:
+        groups = deal(len(targets.rows), GROUPS if many else FEW_GROUPS, settings.seed)
+
+    deep, solver, parts, residual = None, None, [], 0.0
+    others = torch.ones(len(targets.rows), dtype=torch.bool)
+    if objective is None:
+        names = "head" if heads.own_influence is not None else "probe"
+        harm, residual = asked.head.harm(asked.x, asked.residuals)
+        by_group = None
+        if groups is not None:
+            by_group = asked.head.harm_by_group(asked.x, asked.residuals, groups, (harm >= least).nonzero()[:, 0])
+        if not asked.head.head.exact:
+            others[:] = False
+            others[targets.chosen] = True
+    else:
+        solver = solver_for(settings, objective, data)
+        deep = _through_network(
+            settings, data, objective, solver, targets, asked, same, neighbours, groups, least, progress
+        )
+        harm, by_group = deep.harm, deep.by_group if groups is not None else None
+        parts.append(deep.pairs)
+        others[targets.chosen] = False
+        others &= asked.head.head.exact
+    rows = others.nonzero()[:, 0]
+    if len(rows):
+        rest = asked.of(rows)
+        found, worst = asked.head.strongest(rest.x, rest.residuals, rows, same, progress)
+        parts.append(found)
+        residual = max(residual, worst)
+    pairs = Pairs.concatenate(parts)
+    harmful = None if by_group is None else harmful_rows(harm, by_group, least)
+    flips, together = _flips(everyone, harmful)
+    causes: list[Cause] = []
+    if harmful is not None and len(harmful.rows):
+        near, _ = neighbours.nearest(data.train.features[harmful.rows], _candidate_count(settings, data))
+        causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
+    answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
+    return Influence(
+        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, len(rows),
+        len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets, harmful, flips,
+        together, causes, _cause_flips(everyone, causes),
+    )  # fmt: skip
+
+
+def _at_head(data: Data, heads: Heads) -> _AtHead:
     head = heads.influence
     if heads.own_influence is not None:
         assert data.network is not None
@@ -57,54 +160,64 @@ def evaluation_influence(
     else:
         x = probe_inputs(data.evaluation.features).to(head.head.curvature.x)
         logits = heads.probe.logits(x)
-    labels = data.evaluation.labels
-    losses = F.cross_entropy(logits, labels, reduction="none")
-    if not bool(torch.isfinite(losses).all()):
-        raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
-    order = torch.argsort(losses, descending=True, stable=True)
-    chosen = order[: settings.eval_rows].sort().values
-    same = SameContent(data.train.sha256, data.evaluation.sha256)
-    rests = residuals(logits, labels)
+    return _AtHead(head, x, logits, data.evaluation.labels)
 
-    objective, names = _deep_objective(settings, data)
-    if objective is None:
-        rows = torch.arange(len(labels)) if head.head.exact else chosen
-        pairs, residual = head.strongest(x[rows], rests[rows], rows, same, progress)
-        harm, harm_residual = head.harm(x, rests)
-        which = "head" if heads.own_influence is not None else "probe"
-        return Influence(
-            pairs, harm, None, None, which, max(residual, harm_residual), len(rows), len(labels) - len(rows),
-            float(losses.mean()), time.monotonic() - started,
-        )  # fmt: skip
-    solver = _solver(settings, objective, data)
-    k = settings.neighbours or max(50, len(data.train) // 20)
-    candidates, _ = neighbours.nearest(data.evaluation.features[chosen], k, progress, "Candidates")
-    deep = deep_influence(
-        objective,
-        data.train,
-        data.evaluation,
-        chosen,
-        candidates,
-        solver,
-        settings.damping,
-        settings.seed,
-        same,
-        progress,
-    )
-    others = torch.ones(len(labels), dtype=torch.bool)
-    others[chosen] = False
-    rows = others.nonzero()[:, 0] if head.head.exact else torch.empty(0, dtype=torch.long)
-    parts, residual = [deep.pairs], 0.0
-    if len(rows):
-        rest, residual = head.strongest(x[rows], rests[rows], rows, same, progress)
-        parts.append(rest)
-    return Influence(
-        Pairs.concatenate(parts), deep.harm, deep, solver, names, residual, len(rows),
-        len(labels) - len(rows) - len(chosen), float(losses.mean()), time.monotonic() - started,
+
+def _candidate_count(settings: ScanSettings, data: Data) -> int:
+    """K, the rows that count as near."""
+    return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
+
+
+def _through_network(
+    settings: ScanSettings,
+    data: Data,
+    objective: Objective,
+    solver: Solver,
+    targets: Targets,
+    asked: _AtHead,
+    same: SameContent,
+    neighbours: Neighbours,
+    groups: Tensor | None,
+    least: float,
+    progress: Progress,
+) -> DeepInfluence:
+    k = _candidate_count(settings, data)
+    evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
+    candidates, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
+    chosen = asked.of(targets.chosen)
+    by_head = None
+    if asked.head.head.exact:
+        by_head = asked.head.most_influential(chosen.x, chosen.residuals, candidates.shape[1])
+    return deep_influence(
+        objective, data.train, evaluation, targets.chosen, candidates, solver, settings.damping, settings.seed, same,
+        progress, by_head=by_head, groups=groups, minimum=least,
     )  # fmt: skip
 
 
-def _deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
+def _flips(everyone: _AtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
+    """Of the harmful rows one by one, and of all at once, as the head answers it."""
+    if harmful is None or not len(harmful.rows):
+        return np.zeros((0, 2), dtype=int), np.zeros(2, dtype=int)
+    head = everyone.head
+    rows = torch.from_numpy(harmful.rows)
+    if head.head.exact:
+        shifts = head.shifts(rows)
+        moved = torch.cat([shifts, shifts.sum(0, keepdim=True)])
+    else:
+        moved = torch.cat([head.shifts(rows[:MOST_SHIFTS]), head.shifts_together([rows])])
+    flips = head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
+    return flips[:-1], flips[-1]
+
+
+def _cause_flips(everyone: _AtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:
+    head = everyone.head
+    if not causes:
+        return np.zeros((0, 2), dtype=int)
+    moved = head.shifts_together([torch.from_numpy(cause.rows) for cause in causes])
+    return head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
+
+
+def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
     """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
@@ -125,13 +238,13 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
     """Self-influence through the parameters that --params names beyond the head; None where it names none."""
     if settings.params in ("auto", "head"):
         return None
-    objective, names = _deep_objective(settings, data)
+    objective, names = deep_objective(settings, data)
     if objective is None:
         return None
     return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)
 
 
-def _solver(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
+def solver_for(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
     rows = len(data.train) * data.classes
     if settings.solver == "exact" or (settings.solver == "auto" and Exact.fits(rows, objective.p)):
         return Exact()

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from curate.reports.base import Renderer
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.report import ClassRow, HarmfulGroup, HarmfulRow, MislabeledRow, Receipt, Report
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
 
 MOST_CLASSES = 30
@@ -58,9 +58,11 @@ def write_report(page: Page, report: Report) -> None:
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
     outcome = report.outcome
-    set_gate = bool(report.run.gate.fail_on)
-    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
-    page.paragraph(Text(outcome.sentence, style))
+    style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
+    if page.console.is_terminal:
+        page.paragraph(Text(clean(outcome.sentence), style))
+    else:
+        page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
 
 
 def _scanned(page: Page, report: Report) -> None:
@@ -128,8 +130,12 @@ def receipt_sentence(receipt: Receipt) -> str:
 def _mislabeled(page: Page, report: Report) -> None:
     total = report.count("mislabeled", "train")
     rows = report.rows.get("train", 0)
-    remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    over = "" if report.cut is None else f" over a suspicion of {report.cut:.2g}"
+    remark = (
+        f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    )
     page.heading("Likely mislabeled", remark)
+    _drawn(page, report)
     _mislabeled_table(page, report.mislabeled)
     _suspects(page, report)
     total = report.count("mislabeled", "eval")
@@ -140,6 +146,20 @@ def _mislabeled(page: Page, report: Report) -> None:
             f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
         )
         _mislabeled_table(page, report.eval_mislabeled)
+
+
+def _drawn(page: Page, report: Report) -> None:
+    """Pictures, where the terminal has colours for them; pillow is imported only then."""
+    if report.sketch is None:
+        return
+    from curate.reports.sketch import can_draw, curve, strips
+
+    if can_draw(page):
+        if report.sketch.distribution is not None:
+            curve(page, report.sketch.distribution)
+        if report.sketch.pictures:
+            page.line()
+            strips(page, report.sketch, report.mislabeled)
 
 
 def _suspects(page: Page, report: Report) -> None:
@@ -197,29 +217,68 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
 def _harmful(page: Page, report: Report) -> None:
     if not report.harmful:
         return
+    flagged = report.count("harmful", "train")
+    judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
     of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
+    counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
     page.heading(
         "Harmful rows",
-        f"left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training rows "
-        f"have harm above 0{_first(report.harmful, report.harmful_count)}",
+        f"{counted}left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training "
+        f"rows have harm above 0{_first(report.harmful, report.harmful_count)}",
     )
-    columns = [Column("", right=True), Column("of the loss", right=True), Column("harm, nats", right=True),
+    if flagged and facts.get("sum") is not None:
+        share = f" ({_share(facts['sum'] / report.eval_loss)} of the loss)" if report.eval_loss else ""
+        page.paragraph(
+            f"without the {plural(flagged, 'row')} marked {_FLAG}: {brief(facts['sum'])} nats less"
+            f"{share}, predictions that turn right {facts['turn_right']:,}, wrong {facts['turn_wrong']:,}",
+            indent=2,
+        )
+    elif judged:
+        page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
+    columns = [Column("", right=True), Column(""), Column("of the loss", right=True), Column("harm, nats", right=True),
                Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
     cells = [
-        [Text(str(number), "dim"), Text(_share(row.share), "yellow"), Text(brief(row.harm)), cell(row.key),
+        [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
+         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
+         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
          cell("(none)" if row.label is None else row.label)]
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
-    details = [
-        [
-            quoted(row.text),
-            "hits hardest: " + ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
-            if row.hits
-            else "",
-        ]
-        for row in report.harmful
+    page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
+
+
+_FLAG = "*"
+
+
+def _beyond(row: HarmfulRow) -> list[str]:
+    """What a finding rests on, and the rows of the same cause."""
+    if row.low is None or row.high is None:
+        return []
+    told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
+    if row.group is None:
+        return [told + turned(row.turn_right, row.turn_wrong)]
+    return [
+        group_sentence(row.group),
+        f"this one: {brief(row.harm)} nats, {told}{turned(row.turn_right, row.turn_wrong)}",
     ]
-    page.table(columns, cells, details)
+
+
+def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
+    keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
+    return (
+        f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "
+        f"{clean(group.suggested_label)}{turned(group.turn_right, group.turn_wrong)}: {keys}"
+    )
+
+
+def turned(right: int | None, wrong: int | None) -> str:
+    """Predicted flips of evaluation predictions, where there are any."""
+    return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
+
+
+def _hits(row: HarmfulRow) -> str:
+    told = ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
+    return f"hits hardest: {told}" if told else ""
 
 
 def _share(share: float | None) -> str:
@@ -255,12 +314,13 @@ def _by_class(page: Page, report: Report) -> None:
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
     narrow = page.width < NARROW
+    most = max(row.share for row in shown) or 1.0
     columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
                Column("share", right=True), *([] if narrow else [Column("")]), Column("estimate", right=True),
                Column("most often suggested", shrinks=True)]  # fmt: skip
     cells = [
         [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
-         *([] if narrow else [page.bar(row.share, "yellow")]),
+         *([] if narrow else [page.bar(row.share / most, "yellow")]),
          Text("" if row.expected is None else percent(row.expected / row.rows)), cell(row.suggested_label or "")]
         for row in shown
     ]  # fmt: skip
@@ -274,6 +334,11 @@ def _confusions(page: Page, report: Report) -> None:
     if not report.confusions:
         return
     page.heading("Confused classes", "labels that are probably another class's, by estimate")
+    if report.sketch is not None and report.sketch.confusion is not None:
+        from curate.reports.sketch import can_draw, matrix
+
+        if can_draw(page) and matrix(page, report.sketch.confusion):
+            return
     columns = [Column("given", shrinks=True), Column(f"{page.signs.arrow} probably", shrinks=True),
                Column("rows, about", right=True), Column("flagged", right=True)]  # fmt: skip
     cells = [

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from curate.errors import UsageError
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -75,6 +77,15 @@ class Source(ABC):
     def cells(self, column: "Column") -> "pyarrow.ChunkedArray":
         """A column of a source of records, as it stands in the file: its readable rows, which come first."""
         raise NotImplementedError
+
+    def values(self, column: str) -> list[str | None]:
+        """What each row has in a column, as text; `label` is the given label. Raises ``UsageError`` for no column."""
+        if column == "label":
+            return self.label_texts
+        raise UsageError(
+            f"--slice {column}: {self.location} has no columns beside its labels.",
+            "Give --slice label=CLASS, or name rows with --eval-rows KEY,...|FILE.",
+        )
 
     def text(self, index: int) -> str | None:
         """The row as people read it, where it is a text or a record; None for pictures and plain numbers."""

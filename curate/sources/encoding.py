@@ -45,6 +45,9 @@ class EncodedSource(Source):
     def media_path(self, index: int) -> str | None:
         return self._source.media_path(index)
 
+    def values(self, column: str) -> list[str | None]:
+        return self._source.values(column)
+
     def text(self, index: int) -> str | None:
         return self._source.text(index)
 

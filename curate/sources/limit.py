@@ -38,6 +38,10 @@ class Sample(Source):
     def cells(self, column: Column) -> "pyarrow.ChunkedArray":
         return self._source.cells(column).take(self._rows)
 
+    def values(self, column: str) -> list[str | None]:
+        values = self._source.values(column)
+        return [values[row] for row in self._rows]
+
     def text(self, index: int) -> str | None:
         return self._source.text(self._rows[index])
 

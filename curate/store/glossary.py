@@ -15,7 +15,7 @@ TABLES: dict[str, str] = {
     "findings": "A row, and a rule that it broke.",
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
-    "accepted": "Findings that a baseline accepts. Not filled yet.",
+    "accepted": "Findings that a baseline accepts (`curate baseline`).",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -98,9 +98,9 @@ COLUMNS: dict[str, dict[str, str]] = {
     "findings": {
         "run_id": "",
         "example_id": "",
-        "rule": "`mislabeled`, `conflict`, `leak`, `unreadable`; `harmful` is reserved",
+        "rule": "`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`",
         "severity": "`error`, `warning`, `note`",
-        "score": "suspicion for `mislabeled`, else NULL",
+        "score": "suspicion for `mislabeled`, harm (nats) for `harmful`, else NULL",
         "evidence": "JSON: what the detectors said",
         "why": "one sentence",
         "fingerprint": "that of the row, and the rule: what baselines hang on",
@@ -135,7 +135,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "reviewer": "who says it",
         "note": "why",
         "time": "ISO 8601, UTC",
-        "source": "`sql`, `mark`, `file`, `python`",
+        "source": "`sql`, `mark`, `review`, `file`, `python`",
         "undoes": "the word that this row takes back; its verdict is then `unsure` and counts for nothing",
     },
     "accepted": {

@@ -95,10 +95,10 @@ def test_only_the_candidates_gradients_are_taken(
 def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forward]) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    everyone = np.tile(np.arange(N), (T, 1))
+    everyone, groups = np.tile(np.arange(N), (T, 1)), torch.arange(T) % 5
     result = deep_influence(
         objective, train, evaluation, torch.arange(T), everyone, Exact(), 0.05, 0,
-        SameContent(train.sha256, evaluation.sha256), Progress.silent(),
+        SameContent(train.sha256, evaluation.sha256), Progress.silent(), groups=groups, minimum=0.0,
     )  # fmt: skip
     assert train.logits is not None
     assert evaluation.logits is not None
@@ -122,6 +122,33 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
         ordered = dense[row].argsort(descending=rank > 0)
         assert float(dense[row, ordered[abs(rank) - 1]]) == pytest.approx(value, rel=1e-2, abs=1e-6)
     assert result.recall == 1.0
+    # Harm by group is the mean over the group's rows, of every training row with the harm that was asked for.
+    by_group = result.by_group
+    assert by_group.rows.tolist() == (result.harm >= 0).nonzero()[:, 0].tolist()
+    for group in range(5):
+        theirs_then = -dense[groups == group].mean(0)[by_group.rows]
+        torch.testing.assert_close(by_group.values[:, group].double(), theirs_then, rtol=1e-2, atol=1e-6)
+
+
+def test_candidates_are_those_that_hold_more_of_the_strongest_rows(world: tuple[nn.Module, Forward, Forward]) -> None:
+    module, train, evaluation = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    chosen = torch.arange(T)
+    nothing = np.tile(np.arange(30), (T, 1))
+    same = SameContent(train.sha256, evaluation.sha256)
+    everyone = deep_influence(
+        objective, train, evaluation, chosen, np.tile(np.arange(N), (T, 1)), Exact(), 0.05, 0, same, Progress.silent()
+    )
+    strongest = np.zeros((T, 20), dtype=int)
+    for row in range(T):  # ten of each side hold most of the twenty strongest
+        strongest[row] = everyone.pairs.train[everyone.pairs.evaluation == row].numpy()
+    for offered, by_head in ((nothing[:, :20], strongest), (strongest, nothing[:, :20])):
+        result = deep_influence(
+            objective, train, evaluation, chosen, offered, Exact(), 0.05, 0, same, Progress.silent(), by_head=by_head
+        )
+        assert result.recall == max(result.recalls.values())
+        assert result.recall > min(result.recalls.values()) + 0.3
+        assert set(result.pairs.train[result.pairs.evaluation == 5].tolist()) <= set(strongest[5].tolist())
 
 
 def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +251,22 @@ def test_neighbours_are_the_brute_force_ones_and_copies_do_not_vote() -> None:
     votes = neighbour_votes(found, similarity, labels, groups, groups, 2, 3)
     others = [row for row in found[0] if row not in (0, 1)][:3]
     assert votes[0].sum() == pytest.approx(sum(similarity[0][list(found[0]).index(row)] ** 2 for row in others))
+
+
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 1.0), (0.05, 0.7)])
+def test_neighbours_of_wide_features_are_those_of_their_principal_directions(noise: float, least: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.linspace(1, 0.1, 40)
+    inner = torch.randn(600, 40, generator=generator) * spread
+    wide = inner @ torch.linalg.qr(torch.randn(300, 40, generator=generator))[0].T
+    wide += noise * torch.randn(600, 300, generator=generator)
+    found, similarity = Neighbours(wide, 0).nearest(wide, 11)
+    unit = wide / wide.norm(dim=1, keepdim=True)
+    true = (unit @ unit.T).topk(11, dim=1)
+    same = np.mean([len(set(a[1:]) & set(b[1:])) / 10 for a, b in zip(found, true.indices.numpy(), strict=True)])
+    assert same >= least
+    if not noise:  # 40 directions hold everything: no angle changes
+        np.testing.assert_allclose(similarity, true.values.numpy(), atol=1e-5)
 
 
 def test_wilson_interval() -> None:

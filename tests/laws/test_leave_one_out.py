@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from refits import refitted
 from scipy.stats import linregress, pearsonr
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
@@ -32,23 +33,6 @@ class World:
     true_influence: np.ndarray  # [n T]
     true_own: np.ndarray  # [n]: loss of the left-out row under the refit
     own_loss: np.ndarray
-
-
-def refitted(x: torch.Tensor, y: torch.Tensor, penalty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The optimum of the mean cross-entropy with its penalty, by dense Newton steps from ``weights [C D]``."""
-    classes, width = weights.shape
-    ridge = torch.diag(penalty.repeat(classes)) + torch.kron(
-        torch.ones(classes, classes, dtype=x.dtype), torch.diag((penalty == 0).to(x))
-    )
-    for _ in range(20):
-        p = (x @ weights.T).softmax(1)
-        gradient = (p - F.one_hot(y, classes)).T @ x / len(x) + penalty * weights
-        if float(gradient.abs().max()) < 1e-11:
-            return weights
-        s = torch.diag_embed(p) - p[:, :, None] * p[:, None]
-        hessian = torch.einsum("nce,nd,nf->cdef", s, x, x).reshape(classes * width, -1) / len(x) + ridge
-        weights = weights - torch.linalg.solve(hessian, gradient.flatten()).view_as(weights)
-    raise AssertionError("the refit did not converge")
 
 
 @pytest.fixture(scope="module", params=[(400, 0.05, 2), (300, 0.1, 1)], ids=["light-penalty", "strong-penalty"])

@@ -1,0 +1,177 @@
+"""``curate verify``: what-if questions, predicted beside refitted, as text or JSON.
+
+Knows options and layout; leaves selection, prediction and refits to ``curate.verify``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curate.cli.options import database, db_option, put
+from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.config import load_settings
+from curate.errors import UsageError
+from curate.reports.words import brief, clean, percent, signed
+
+if TYPE_CHECKING:
+    from curate.verify.mistakes import Mended
+    from curate.verify.what_if import Change, WhatIf
+
+DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
+
+
+@click.command(cls=Sections)
+@click.argument("train", required=False, metavar="[TRAIN]")
+@data_options
+@model_options
+@number_options
+@db_option
+@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@click.option(
+    "--what-if",
+    "change",
+    type=click.Choice(["drop", "relabel", "finetune"]),
+    required=True,
+    help="Leave rows out, give them the suggested label, or step on the rows that help the mistakes.",
+)
+@click.option(
+    "--rows",
+    metavar="RULE,...|KEY,...|FILE",
+    help="Findings of the newest finished run, or rows by key.  [harmful for drop, mislabeled for relabel]",
+)
+@click.option(
+    "--at",
+    "at",
+    type=click.Choice(["model", "probe"]),
+    default="model",
+    show_default=True,
+    help="Refit the network, or the probe on its features.",
+)
+@click.option(
+    "--retrain",
+    metavar="FILE.py:NAME|PKG.MOD:NAME",
+    help="Your own training: NAME(dataset, seed) returns the model.  [fine-tuning from the checkpoint]",
+)
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of the fine-tuning.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="Its learning rate at the start.",
+)
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.0, show_default=True, help="Its weight decay.")
+@click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Gradient steps of finetune.")
+@click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows that finetune steps on.")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
+def verify(
+    config: str | None,
+    change: str,
+    rows: str | None,
+    at: str,
+    retrain: str | None,
+    epochs: int,
+    rate: float,
+    weight_decay: float,
+    steps: int,
+    top: int,
+    form: str,
+    db: str | None,
+    **given: Any,
+) -> None:
+    """What if rows of TRAIN were dropped or relabelled? Predicts the change, refits, and shows both.
+
+    The refit is the probe's optimum, or a network fine-tuned from its checkpoint; the drift of a refit without any
+    change is subtracted. finetune takes gradient steps on the training rows that help the mistakes most, and shows what
+    it fixes and breaks. Nothing is stored, and your model and data stay as they are.
+    """
+    for name, said in (("--rows", rows), ("--retrain", retrain)):
+        if change == "finetune" and said is not None:
+            raise UsageError(
+                f"{name} does not go with --what-if finetune", "It steps on the rows that help most: --top."
+            )
+    settings = load_settings({**given, "db": database(db)}, config=config)
+
+    from curate.progress import Progress
+    from curate.verify.mistakes import finetune  # torch
+    from curate.verify.refit import Recipe
+    from curate.verify.what_if import what_if
+
+    recipe = Recipe(epochs=epochs, rate=rate, weight_decay=weight_decay)
+    if change == "finetune":
+        mended = finetune(settings, rows=top, steps=steps, at_probe=at == "probe", recipe=recipe, progress=Progress())
+        put(_json(mended) if form == "json" else _steps(mended))
+        return
+    found = what_if(
+        settings,
+        change,
+        rows or DEFAULT_ROWS[change],
+        at_probe=at == "probe",
+        recipe=recipe,
+        retrain=retrain,
+        progress=Progress(),
+    )
+    put(_json(found) if form == "json" else _table(found))
+
+
+def _json(found: object) -> str:
+    from curate.reports.json import SCHEMA_VERSION, dump, plain
+
+    return dump({"schema_version": SCHEMA_VERSION, **plain(found)})
+
+
+def _table(found: "WhatIf") -> str:
+    done = "left out" if found.change == "drop" else "given their suggested labels"
+    columns = (("predicted", found.predicted), ("actual", found.actual), ("drift", found.drift))
+    lines = [
+        clean(f"What if: {found.what} {done}"),
+        clean(f"measured on {found.measured_on}: loss {brief(found.loss)} nats, accuracy {percent(found.accuracy)}"),
+        "",
+        f"{'':26}" + "".join(f"{name:>12}" for name, _ in columns),
+        f"{'loss, nats':26}" + "".join(f"{signed(change.loss):>12}" for _, change in columns),
+        f"{'loss, share':26}" + "".join(f"{_share(change.loss, found.loss):>12}" for _, change in columns),
+        f"{'accuracy, points':26}" + "".join(f"{_points(change, found.targets):>12}" for _, change in columns),
+        f"{'predictions turned right':26}" + "".join(f"{change.turn_right:>12,}" for _, change in columns),
+        f"{'predictions turned wrong':26}" + "".join(f"{change.turn_wrong:>12,}" for _, change in columns),
+        "",
+        f"predicted by {clean(found.prediction)}; the predictions that turn, by the head",
+        f"actual: {clean(found.refit)}, with the change against without it",
+        "drift: the same without any change, against the model as it is",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _share(change: float, loss: float) -> str:
+    return f"{change / loss:+.1%}" if loss else "-"
+
+
+def _points(change: "Change", targets: int) -> str:
+    return f"{100 * (change.turn_right - change.turn_wrong) / targets:+.2f}"
+
+
+def _steps(mended: "Mended") -> str:
+    shown = ", ".join(clean(key) for key in mended.keys[:5]) + (" ..." if len(mended.keys) > 5 else "")
+    lines = [
+        f"Gradient steps on the {len(mended.keys):,} training rows that help {clean(mended.measured_on)} most",
+        f"{shown}",
+        "",
+        f"{'steps':>5}{'their loss':>13}{'loss of all':>13}{'fixed':>8}{'broken':>8}",
+    ]
+    lines += [
+        f"{step.steps:>5}{brief(step.target_loss):>13}{brief(step.loss):>13}{step.fixed:>8,}{step.broken:>8,}"
+        for step in mended.steps
+    ]
+    lines += [
+        "",
+        f"rate {mended.rate:g}; fixed and broken: predictions on the whole evaluation set, against the model as it is",
+        f"help by {clean(mended.prediction)}",
+    ]
+    return "\n".join(lines) + "\n"

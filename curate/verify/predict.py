@@ -1,0 +1,109 @@
+"""What influence says of a change before it is made: the change of the mean evaluation loss, and the flips.
+
+Leaving rows out moves the parameters by (1/n) (C + λI)⁻¹ Σ (gᵢ - ḡ), with the leverage-corrected gradient at a head;
+relabelling them by (1/n) (C + λI)⁻¹ Σ Jᵢᵀ (y'ᵢ - yᵢ), which needs no correction: the row stays, and so does its
+curvature. Times the mean evaluation gradient that is the predicted change of the loss, nats.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.curvature.gauss_newton import GaussNewton
+from curate.curvature.objective import Objective
+from curate.forward import Forward
+from curate.influence.deep import default_damping, residuals, right_hand_sides
+from curate.influence.head import HeadInfluence
+from curate.progress import Progress
+from curate.solvers.base import Solver
+
+
+class Predictor(ABC):
+    """Predicted changes of the mean loss of the target rows, one entry a training row, nats."""
+
+    how: str
+    """In words, for the report."""
+
+    @abstractmethod
+    def drop(self) -> Float[Tensor, " n"]:
+        """When each training row is left out."""
+
+    @abstractmethod
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """When each of these rows gets this label."""
+
+
+@dataclass(frozen=True)
+class AtHead(Predictor):
+    """By the closed form at a head; ``x [T D]`` and ``rests [T C]`` are those of the target rows."""
+
+    head: HeadInfluence
+    x: Float[Tensor, "T D"]
+    rests: Float[Tensor, "T C"]
+    how: str
+
+    def drop(self) -> Float[Tensor, " n"]:
+        return -self.head.harm(self.x, self.rests)[0]
+
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        curvature = self.head.head.curvature
+        solved, _, _ = self.head.solve((self.rests.T @ self.x / len(self.x)).flatten()[None])
+        moves = curvature.x[rows] @ solved.view(curvature.classes, curvature.width).T
+        return (moves * moved_labels(self.head.labels[rows], labels, curvature.classes)).sum(1) / curvature.n
+
+    def shift(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"] | None) -> Float[Tensor, "1 p"]:
+        """How the head's weights move for all of the rows together."""
+        if labels is None:
+            return self.head.shifts_together([rows])
+        curvature = self.head.head.curvature
+        moved = moved_labels(self.head.labels[rows], labels, curvature.classes).to(curvature.x)
+        gradient = self.head.gradients(curvature.x[rows], moved).sum(0, keepdim=True)
+        return self.head.solve(gradient)[0] / curvature.n
+
+
+class ThroughNetwork(Predictor):
+    """By one solve for the mean gradient of the target rows, and one forward-mode pass over the training rows."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        train: Forward,
+        targets: Forward,
+        solver: Solver,
+        damping: float | None,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        assert train.logits is not None
+        device = train.inputs.device
+        operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
+        nobody = torch.empty(0, dtype=torch.long)
+        right = right_hand_sides(objective, targets, nobody, device, progress)
+        prepared = solver.prepare(operator, default_damping(operator, seed) if damping is None else damping)
+        with progress.stage(f"Solving with {solver.name}", prepared.planned_steps) as advance:
+            solution = prepared.solve(right, advance)
+        parts = []
+        with progress.stage("Influence of every row", len(train)) as advance:
+            for rows in torch.arange(len(train), device=device).split(512):
+                parts.append(objective.tangents(train.inputs.batch(rows), solution.rows)[0].cpu())
+                advance(len(rows))
+        self._moves, self._labels = torch.cat(parts), train.labels
+        self._rests = residuals(train.logits, train.labels)
+        self.how = f"{solver.name} on {objective.p:,} parameters, damping {solution.damping:.2g}"
+
+    def drop(self) -> Float[Tensor, " n"]:
+        products = (self._moves * self._rests).sum(1)
+        return (products - products.mean()) / len(products)
+
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        moved = moved_labels(self._labels[rows], labels, self._moves.shape[1])
+        return (self._moves[rows] * moved).sum(1) / len(self._moves)
+
+
+def moved_labels(old: Int[Tensor, " m"], new: Int[Tensor, " m"], classes: int) -> Float[Tensor, "m C"]:
+    """y'ᵢ - yᵢ."""
+    return (F.one_hot(new, classes) - F.one_hot(old, classes)).float()

@@ -1,0 +1,91 @@
+"""Which training rows a what-if changes: findings of a stored run, keys, or a file of keys; and their suggested labels.
+
+Knows the database's side of it; leaves the change itself to `what_if`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from curate.errors import UsageError
+from curate.gate import RULES
+from curate.prepare import Data
+from curate.specs import did_you_mean, is_file
+from curate.store import Store
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Places of training rows, and the labels suggested for them where that was asked for."""
+
+    rows: Int[Tensor, " m"]
+    labels: Int[Tensor, " m"] | None
+    words: str
+    """`28 mislabeled findings of run 3`."""
+
+
+def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selection:
+    """``asked``: rules with commas between, keys with commas between, or a file of keys, one a line.
+
+    Raises `UsageError` where nothing is found, and for a key that no training row has.
+    """
+    rules = [word.strip() for word in asked.split(",")]
+    by_rule = all(word in RULES for word in rules)
+    name = data.train.source.name
+    run_id, keys, words = None, [], ""
+    if by_rule or relabel:
+        with Store.open(database) as store:
+            run_id = store.latest_run(name)
+            if by_rule:
+                keys = _found(store, run_id, rules)
+                words = f"{len(keys):,} {' and '.join(rules)} findings of run {run_id}"
+            suggested = _suggested(store, run_id) if relabel else {}
+    if not by_rule:
+        keys, words = _named(asked)
+    places = {key: place for place, key in enumerate(data.train.keys)}
+    for key in keys:
+        if key not in places:
+            hint = did_you_mean(key, places) or "Give rules, keys with commas between, or a file of keys."
+            raise UsageError(f"--rows: no training row is called '{key}'.", hint)
+    if not keys:
+        raise UsageError(f"--rows {asked}: run {run_id} of {name} has no such finding on training rows.",
+                         "Name rows with --rows KEY,...|FILE.")  # fmt: skip
+    labels = None
+    if relabel:
+        classes = data.train.source.classes
+        for key in keys:
+            if suggested.get(key) not in classes:
+                raise UsageError(f"--rows: run {run_id} suggests no label for {key}.", "Scan the data again first.")
+        labels = torch.tensor([classes.index(suggested[key]) for key in keys])
+    return Selection(torch.tensor([places[key] for key in keys]), labels, words)
+
+
+def _named(asked: str) -> tuple[list[str], str]:
+    if is_file(asked):
+        keys = [line.strip() for line in Path(asked).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return list(dict.fromkeys(keys)), f"{len(set(keys)):,} rows of {asked}"
+    keys = list(dict.fromkeys(part.strip() for part in asked.split(",") if part.strip()))
+    return keys, keys[0] if len(keys) == 1 else f"{len(keys):,} rows by key"
+
+
+def _found(store: Store, run_id: int, rules: list[str]) -> list[str]:
+    rows = store.query(
+        "SELECT DISTINCT e.key FROM findings AS f JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ? "
+        "AND e.split = 'train' AND f.rule IN (SELECT value FROM json_each(?)) AND f.rule <> 'unreadable' "
+        "ORDER BY e.key",
+        [run_id, json.dumps(rules)],
+    )
+    return [row["key"] for row in rows]
+
+
+def _suggested(store: Store, run_id: int) -> dict[str, str]:
+    rows = store.query(
+        "SELECT e.key, s.suggested_label FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ? AND e.split = 'train' AND s.suggested_label IS NOT NULL",
+        [run_id],
+    )
+    return {row["key"]: row["suggested_label"] for row in rows}

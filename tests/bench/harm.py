@@ -1,0 +1,175 @@
+"""Harmful rows: planted harm that is found, clean rows that are left alone, and the recall of the candidates.
+
+    python tests/bench/harm.py planted [--seeds 0,1,2]         # Fashion-MNIST CNN, 100 rows of one class relabelled
+    python tests/bench/harm.py clean FOLDER [--seeds 0,1,2]    # Fashion-MNIST CNN, banking77 and adult as published
+    python tests/bench/harm.py adult FOLDER                    # processor seconds of 32,561 rows on 16,281
+
+FOLDER holds banking77/ (Casanueva et al. 2020) and adult/ (UCI). Each line is a `curate scan` with default parameters.
+Planted: harm for the evaluation rows of the class that lost its rows; columns: planted rows among the first 100 by harm
+and among the first 100 by loss within the given class, `harmful` findings, planted ones among them, the candidates'
+recall by distance and by head influence (of the 20 strongest rows, all parameters, k = 5 % of the rows).
+Clean: the share of the rows that are `harmful`.
+"""
+
+import argparse
+import json
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import fashion
+import numpy as np
+import torch
+from pyarrow import parquet
+from safetensors.torch import save_file
+
+from curate.config import ScanSettings
+from curate.progress import Progress
+from curate.scan import scan
+
+HOME = fashion.HOME / "harm"
+PLANTED = 100
+PAIRS = {"unlike": ("Trouser", "Bag"), "look-alike": ("Shirt", "T-shirt")}
+N, N_EVAL = 10_000, 2_000
+
+
+def workload(pair: tuple[str, str] | None, seed: int) -> Path:
+    """A folder with train.npz, eval.npz, model.py, weights.safetensors and planted.npy; made once."""
+    folder = HOME / f"fashion-{'-'.join(pair or ('clean',))}-{seed}"
+    if (folder / "weights.safetensors").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels, labels = fashion.images("train")
+    rows = np.random.default_rng(seed).permutation(len(pixels))[:N]
+    given, planted = labels[rows].copy(), np.zeros(N, dtype=bool)
+    if pair is not None:
+        source, target = (fashion.CLASSES.index(name) for name in pair)
+        planted[np.random.default_rng(seed + 1).permutation(np.flatnonzero(given == source))[:PLANTED]] = True
+        given[planted] = target
+    names = np.array(fashion.CLASSES)
+    test, test_labels = fashion.images("t10k")
+    np.savez(folder / "train.npz", x=pixels[rows], y=names[given])
+    np.savez(folder / "eval.npz", x=test[:N_EVAL], y=names[test_labels[:N_EVAL]])
+    np.save(folder / "planted.npy", planted)
+    (folder / "model.py").write_text(Path(fashion.__file__).read_text())
+    x = torch.stack([fashion.transform(image) for image in pixels[rows]])
+    model = fashion.train(x, torch.from_numpy(given), epochs=10, weight_decay=5e-3, seed=seed)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    return folder
+
+
+def with_model(folder: Path, **more: object) -> ScanSettings:
+    return ScanSettings(
+        str(folder / "train.npz"), eval=str(folder / "eval.npz"), model=f"{folder / 'model.py'}:factory",
+        weights=(str(folder / "weights.safetensors"),), db=str(folder / "curate.db"), classes=fashion.CLASSES,
+        **more,
+    )  # fmt: skip
+
+
+def scanned(settings: ScanSettings) -> tuple[sqlite3.Connection, int, float]:
+    """The database, the run in it, and processor seconds."""
+    started = time.process_time()
+    run = scan(settings, Progress.silent())
+    return sqlite3.connect(settings.db), run, time.process_time() - started
+
+
+def columns(connection: sqlite3.Connection, run: int) -> dict[str, np.ndarray]:
+    """Harm, loss, given label and whether it is `harmful`, of the training rows in the order of the source."""
+    rows = connection.execute(
+        "SELECT s.harm, s.loss, e.label, f.rule IS NOT NULL FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'harmful' "
+        "WHERE s.run_id = ? AND e.split = 'train' ORDER BY e.position",
+        [run],
+    ).fetchall()
+    return {
+        name: np.array(column)
+        for name, column in zip(("harm", "loss", "label", "harmful"), zip(*rows, strict=True), strict=True)
+    }
+
+
+def planted(seeds: list[int]) -> None:
+    for kind, pair in PAIRS.items():
+        for seed in seeds:
+            folder = workload(pair, seed)
+            connection, run, seconds = scanned(with_model(folder, slice=f"label={pair[0]}"))
+            found, truth = columns(connection, run), np.load(folder / "planted.npy")
+            by_harm = truth[np.argsort(-found["harm"], kind="stable")[:PLANTED]].sum()
+            within = np.where(found["label"] == pair[1], found["loss"], -np.inf)
+            by_loss = truth[np.argsort(-within, kind="stable")[:PLANTED]].sum()
+            flagged = found["harmful"].astype(bool)
+            recall = json.loads(
+                connection.execute(
+                    "SELECT json_extract(detail, '$.recall_by_order_of_candidates') FROM receipts "
+                    "WHERE run_id = ? AND quantity = 'evaluation influence'",
+                    [run],
+                ).fetchone()[0]
+            )
+            print(
+                f"{kind:10} {pair[0]} -> {pair[1]} seed {seed}: by harm {by_harm}, by loss within the class {by_loss}; "
+                f"harmful {flagged.sum()}, planted {truth[flagged].sum()}; recall {recall}; {seconds:.0f} s",
+                flush=True,
+            )
+
+
+def part(file: Path, seed: int, rows: int) -> Path:
+    """A random part of a parquet file, as a file."""
+    table = parquet.read_table(file)
+    HOME.mkdir(parents=True, exist_ok=True)
+    out = HOME / f"{file.parent.name}-{seed}.parquet"
+    parquet.write_table(table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:rows])), out)
+    return out
+
+
+def clean(data: Path, seeds: list[int]) -> None:
+    for seed in seeds:
+        sets = {
+            "fashion": with_model(workload(None, seed)),
+            "banking77": ScanSettings(
+                str(part(data / "banking77/train.parquet", seed, 5_000)), eval=str(data / "banking77/test.parquet")
+            ),
+            "adult": ScanSettings(
+                str(part(data / "adult/train.parquet", seed, 10_000)), eval=str(data / "adult/test.parquet"),
+                label="income",
+            ),
+        }  # fmt: skip
+        for name, settings in sets.items():
+            if settings.model is None:
+                settings = ScanSettings(**{**vars(settings), "db": str(HOME / f"{name}-{seed}.db")})
+            connection, run, seconds = scanned(settings)
+            flagged = columns(connection, run)["harmful"].astype(bool)
+            share = f"{flagged.sum()} of {len(flagged):,} rows, {flagged.mean():.2%}"
+            print(f"{name:10} seed {seed}: {share}; {seconds:.0f} s", flush=True)
+
+
+def adult(data: Path) -> None:
+    settings = ScanSettings(
+        str(data / "adult/train.parquet"), eval=str(data / "adult/test.parquet"), label="income", cache=False,
+        db=str(HOME / "adult.db"),
+    )  # fmt: skip
+    HOME.mkdir(parents=True, exist_ok=True)
+    connection, run, seconds = scanned(settings)
+    flagged = columns(connection, run)["harmful"].astype(bool)
+    (influence,) = connection.execute(
+        "SELECT seconds FROM receipts WHERE run_id = ? AND quantity = 'evaluation influence'", [run]
+    ).fetchone()
+    print(
+        f"adult: {seconds:.0f} processor seconds, {influence:.0f} s of it head influence; {flagged.mean():.2%} harmful"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("planted", "clean", "adult"))
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--seeds", default="0,1,2")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    if options.what == "planted":
+        planted(seeds)
+    elif options.folder is None:
+        sys.exit(f"{options.what} needs the FOLDER that holds banking77/ and adult/")
+    elif options.what == "clean":
+        clean(options.folder, seeds)
+    else:
+        adult(options.folder)
