@@ -108,7 +108,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "receipts": {
         "run_id": "",
         "quantity": "`suspicion`, `self-influence`, `self-influence through the network`, `evaluation influence`, "
-        "`influence on the other rows`",
+        "`influence on the other rows`, `harmful rows`",
         "solver": "`exact`, `lissa`, `cg`, `class-block` ...",
         "curvature": "`ggn`: Gauss-Newton",
         "parameters": "which",
