@@ -16,7 +16,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from pyarrow import parquet
 
+from curate import export as exporting
 from curate.cli import main
+from curate.export.arrays import export_arrays
 from curate.store import Store
 
 N = 40
@@ -330,6 +332,22 @@ class TestInPlace:
         Path(data).write_text(changed)
         assert "no longer what the scan read" in curate("export", "--in-place", status=2).stderr
         assert Path(data).read_text() == changed
+
+    def test_a_file_that_changes_meanwhile(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = scanned("npz")
+        say_at_random(0)
+
+        def writes(*arguments: object) -> None:
+            export_arrays(*arguments)  # type: ignore[arg-type]
+            Path(data).write_bytes(b"another's work")
+
+        monkeypatch.setitem(exporting._WRITERS, "arrays", writes)
+        assert "was changed while it was read" in curate("export", "--in-place", status=2).stderr
+        assert Path(data).read_bytes() == b"another's work"
+        assert not list(Path().glob(".*curate-new"))
+        assert not list(Path(".curate/backups").glob("*"))
 
     def test_a_link_stays_a_link(self, scanned: Callable[[str], str]) -> None:
         data = scanned("csv")
