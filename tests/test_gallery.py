@@ -17,7 +17,7 @@ import curate
 from curate.cli import main
 from curate.errors import CurateError
 from curate.reports import HtmlReport, Report, TextReport
-from curate.reports.gallery import Confusion, Distribution, Gallery
+from curate.reports.gallery import Confusion, Distribution, Gallery, Near
 from curate.reports.html import charts, sentences
 from curate.reports.words import clean
 from curate.store import ExampleRecord, FindingRecord, Store
@@ -406,3 +406,8 @@ def test_harmful_rows_of_one_cause_are_one_card_with_members(tmp_path: Path):
         "3 rows close together, called cat and taken for dog; predictions that turn right 2, wrong 0: h0, h1, h2"
         in page
     )
+
+
+def test_labels_of_the_nearest_rows_are_counted():
+    nearest = [Near("a", "dog"), Near("b", None), Near("c", "dog"), Near("d", "\x1bcat")]
+    assert sentences.tally(nearest) == [("dog", 2), ("(none)", 1), (r"\x1bcat", 1)]

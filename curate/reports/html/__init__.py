@@ -96,7 +96,7 @@ def picture(thumbnail: bytes) -> str:
 FILTERS = {
     "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
     "percent": percent, "plural": plural, "signed": signed, "picture": picture, "spoke": sentences.spoke,
-    "facts": sentences.facts, "group": group_sentence, "turned": turned,
+    "facts": sentences.facts, "group": group_sentence, "turned": turned, "tally": sentences.tally,
 }  # fmt: skip
 """What the templates say numbers and foreign text with; also those of ``curate serve``."""
 
