@@ -5,15 +5,17 @@ from typing import Any
 
 from rich.text import Text
 
+from curate.reports.halfblocks import half_blocks, opened
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
-from curate.reports.picture import half_blocks
 from curate.reports.report import HitRow
 from curate.reports.row import RowReport, Verdict
 from curate.reports.terminal import group_sentence
 from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500
+ACROSS = 40  # columns of the picture, at most
+LARGEST = 512
 NAMES = {
     "suspicion": ("suspicion", "probability that the given label is wrong"),
     "loss": ("loss", "nats"),
@@ -40,8 +42,9 @@ def write_row(page: Page, row: RowReport) -> None:
     page.line(title)
     page.rule()
     if page.console.color_system is not None:  # without colours there is no picture
-        picture = row.picture()
-        for line in half_blocks(picture, page.width) if picture else ():
+        content = row.picture()
+        picture = opened(content, LARGEST) if content else None
+        for line in half_blocks(picture, min(page.width, ACROSS), ACROSS // 2) if picture else ():
             page.line(line)
     facts = [("given label", "(none)" if row.label is None else clean(row.label))]
     if row.suggested_label is not None:
