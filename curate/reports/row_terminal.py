@@ -39,7 +39,7 @@ def write_row(page: Page, row: RowReport) -> None:
                           f"run {row.run.id}")  # fmt: skip
     page.line(title)
     page.rule()
-    if page.console.color_system is not None:  # without colours there is no picture
+    if page.console.color_system is not None and not page.console.no_color:  # without colours there is no picture
         picture = row.picture()
         for line in half_blocks(picture, page.width) if picture else ():
             page.line(line)
