@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
-from curate.gate import RULES, SEVERITIES, Gate
+from curate.gate import RULES, SEVERITIES, Gate, Outcome, Tally
 from curate.reports import REPORTS, Report, RichReport
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
@@ -117,7 +118,8 @@ def test_older_run_is_named_in_the_next_commands(tmp_path: Path):
 def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
     text = REPORTS["text"]().render(report)
     assert text.isascii()
-    body = [line for line in text.splitlines() if not line.startswith("  curate ")]  # commands are never broken
+    # Commands are never broken, nor is the gate's sentence.
+    body = [line for line in text.splitlines()[:-1] if not line.startswith("  curate ")]
     assert max(map(len, body)) <= 100
     assert not any(line != line.rstrip() for line in text.splitlines())
     for words in (
@@ -132,7 +134,10 @@ def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
 def test_last_line_is_the_gates_sentence(report: Report):
     for name in ("text", "rich"):
         assert REPORTS[name]().render(report).rstrip().splitlines()[-1] == report.outcome.sentence
-    assert report.outcome.sentence == "failed: 1 mislabeled, 1 conflict (--fail-on error)"
+    assert report.outcome.sentence == (
+        "failed: 1 mislabeled, 1 conflict in 13 rows, 0 allowed (--fail-on error); not counted: 0 accepted, 0 kept by "
+        "a verdict"
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
@@ -177,7 +182,7 @@ def test_json_is_stable_and_finite(report: Report):
     assert next(iter(told)) == "schema_version"
     assert told["schema_version"] == 1
     assert told["passed"] is False
-    assert told["run"]["gate"] == {"fail_on": ["error"]}
+    assert told["run"]["gate"]["fail_on"] == ["error"]
     assert told["mislabeled"][1]["key"] == HOSTILE  # programs get the key itself
     assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4, "text": None}
     assert "NaN" not in text
@@ -190,8 +195,8 @@ def test_database_without_numbers_makes_a_report(tmp_path: Path):
         run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
         finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
         report = Report.of_run(store, run)
-    for renderer in REPORTS.values():
-        assert renderer().render(report)
+    for name, renderer in REPORTS.items():
+        assert renderer().render(report) or name == "jsonl"  # no finding, no line
 
 
 @pytest.mark.parametrize("rows", [1, 31])
@@ -242,10 +247,14 @@ def test_numbers_as_people_read_them():
 # The gate
 
 
+def judged(report: Report, gate: Gate) -> Outcome:
+    found = [replace(finding, spared=gate.spares(finding, None)) for finding in report.findings]
+    return gate.judge(found, Tally(13))
+
+
 def test_no_gate_passes_and_says_so(report: Report):
-    outcome = Gate().evaluate(report)
-    assert outcome.passed
-    assert outcome.sentence.startswith("passed: no gate is set")
+    assert judged(report, Gate()).passed
+    assert judged(report, Gate()).sentence.startswith("passed: no gate is set")
 
 
 @pytest.mark.parametrize(
@@ -261,15 +270,15 @@ def test_no_gate_passes_and_says_so(report: Report):
     ],
 )
 def test_gate_takes_rules_and_severities(report: Report, fail_on: tuple[str, ...], passed: bool):
-    outcome = Gate(fail_on).evaluate(report)
+    outcome = judged(report, Gate(fail_on))
     assert outcome.passed == passed
     assert outcome.sentence.startswith("passed: " if passed else "failed: ")
     assert ",".join(fail_on) in outcome.sentence
 
 
 def test_severity_stands_for_itself_and_all_above(report: Report):
-    assert "1 mislabeled, 1 conflict" in Gate(("error",)).evaluate(report).sentence
-    assert "3 mislabeled, 1 conflict" in Gate(("warning",)).evaluate(report).sentence
+    assert "1 mislabeled, 1 conflict" in judged(report, Gate(("error",))).sentence
+    assert "3 mislabeled, 1 conflict" in judged(report, Gate(("warning",))).sentence
 
 
 def test_unknown_word_lists_what_is_allowed():
@@ -280,18 +289,24 @@ def test_unknown_word_lists_what_is_allowed():
     assert caught.value.exit_status == 2
 
 
-def test_reviewed_findings_do_not_fail(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("verdict", "passed"), [("keep", True), ("relabel", False), ("drop", False), ("unsure", False)]
+)
+def test_only_the_verdict_keep_spares_a_finding(tmp_path: Path, verdict: str, passed: bool):
     run = fill(tmp_path / "curate.db")
     with Store.open(tmp_path / "curate.db") as store:
-        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'keep')")
-        report = Report.of_run(store, run)
-    assert Gate(("error",)).evaluate(report).passed
+        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', ?)", [verdict])
+        report = Report.of_run(store, run, gate=Gate(("error",)))
+    assert report.outcome.passed == passed
+    assert ("2 kept by a verdict" in report.outcome.sentence) == passed
 
 
 def test_gate_is_stored_and_read_again():
     gate = Gate(("error", "leak"))
     assert Gate.of_settings(gate.settings()) == gate
     assert Gate.of_settings(None) == Gate()
+    full = Gate((), "2%", ("5%", "class:a:b:7%"), True, True, "3", "x.json")
+    assert Gate.of_settings(full.settings()) == full
 
 
 def test_the_estimate_of_wrong_labels_is_the_sum_of_suspicion(report: Report, tmp_path: Path):

@@ -10,16 +10,18 @@ from typing import Any
 import click
 
 from curate.cli.options import (
-    FORMATS,
+    PLAIN_FORMATS,
     asked_formats,
     database,
     db_option,
     format_option,
     formats_option,
     parse_formats,
+    plain_format_option,
     put,
     run_options,
     terminal,
+    wants_gallery,
     write_outputs,
     write_reports,
 )
@@ -55,7 +57,7 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top)
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, gallery=wants_gallery(asked))
     write_reports(told, asked)
 
 
@@ -77,22 +79,22 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
     told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name not in ("run", "thumbnail")}
-    _write(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
+    write_plain(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
 
 
 @click.command()
 @db_option
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
-@format_option
+@plain_format_option
 def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """List the runs in the database, newest first."""
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         lines = run_lines(store, dataset)
-    _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+    write_plain(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
 
 
-def _write(
+def write_plain(
     formats: tuple[str, ...],
     draw: Callable[[Page], None],
     plain: dict[str, Any],
@@ -115,4 +117,4 @@ def _write(
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats, (*FORMATS, *more)), to_file, to_stdout)
+    write_outputs(parse_formats(formats, (*PLAIN_FORMATS, *more)), to_file, to_stdout)

@@ -7,9 +7,8 @@ file is read is ``curate.sources.table_files``'s affair: rows are counted as the
 import csv
 import io
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
 from curate.export.changes import Change
 from curate.export.patch import Splice, spliced, unified
+from curate.lines import find_delimiter, records, split_lines
 from curate.sources import Source
 from curate.sources.base import DataOptions
-from curate.sources.table_files import find_delimiter, read_table
+from curate.sources.table_files import read_table
 from curate.sources.tables import label_column
 
 if TYPE_CHECKING:
@@ -110,24 +110,6 @@ def as_stored(wanted: str, values: Mapping[int, Any], texts: Mapping[int, str], 
     return seen[wanted]
 
 
-def records(text: str, delimiter: str) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """(start, end, spans of the fields) of each record of a csv text, its line end included."""
-    sign = re.escape(delimiter)
-    field = re.compile(rf'("(?:[^"]|"")*"[^{sign}\r\n]*|[^{sign}\r\n]*)({sign}|\r\n|\r|\n|\Z)')
-    start = at = 0
-    fields: list[tuple[int, int]] = []
-    while at < len(text):
-        found = field.match(text, at)
-        assert found is not None  # any text is a field
-        fields.append(found.span(1))
-        at = found.end()
-        if found[2] == delimiter and at == len(text):
-            fields.append((at, at))
-        if found[2] != delimiter or at == len(text):
-            yield start, at, fields
-            start, fields = at, []
-
-
 def _csv(asked: _Asked, text: str) -> list[Splice]:
     delimiter = find_delimiter(text.removeprefix("\ufeff"))
     lines = [record for record in records(text, delimiter) if record[2] != [(record[0], record[0])]]  # no empty ones
@@ -175,7 +157,7 @@ def _cell(value: str, old: str, delimiter: str) -> str:
 
 def _jsonl(asked: _Asked, text: str) -> list[Splice]:
     lines, at = [], 0  # (start, line) of those that are not blank
-    for line in text.splitlines(keepends=True):
+    for line in split_lines(text):
         if line.lstrip("\ufeff").strip():
             lines.append((at, line))
         at += len(line)

@@ -5,11 +5,13 @@ Knows tables and views; leaves layout to the renderers.
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
 from curate.gate import Gate
+from curate.reports.judged import judge
 from curate.reports.report import (
     ClassRow,
     ConfusionRow,
@@ -34,8 +36,16 @@ HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
 
 
-def gather(store: Store, run_id: int, top: int) -> Report:
+def gather(
+    store: Store,
+    run_id: int,
+    top: int,
+    *,
+    gate: Gate | None = None,
+    positions: Mapping[tuple[str, str], int] | None = None,
+) -> Report:
     run, stored = read_run(store, run_id)
+    judged = judge(store, run, gate or run.gate, positions)
     rows = {
         row["split"]: row["n"]
         for row in store.query(
@@ -76,6 +86,10 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         totals=_totals(store, run_id),
         reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
+        findings=judged.findings,
+        gate=gate or run.gate,
+        reference=judged.reference,
+        outcome=judged.outcome,
         top=top,
     )
 

@@ -58,9 +58,11 @@ def write_report(page: Page, report: Report) -> None:
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
     outcome = report.outcome
-    set_gate = bool(report.run.gate.fail_on)
-    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
-    page.paragraph(Text(outcome.sentence, style))
+    style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
+    if page.console.is_terminal:
+        page.paragraph(Text(clean(outcome.sentence), style))
+    else:
+        page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
 
 
 def _scanned(page: Page, report: Report) -> None:
@@ -128,7 +130,10 @@ def receipt_sentence(receipt: Receipt) -> str:
 def _mislabeled(page: Page, report: Report) -> None:
     total = report.count("mislabeled", "train")
     rows = report.rows.get("train", 0)
-    remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    over = "" if report.cut is None else f" over a suspicion of {report.cut:.2g}"
+    remark = (
+        f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    )
     page.heading("Likely mislabeled", remark)
     _mislabeled_table(page, report.mislabeled)
     _suspects(page, report)
