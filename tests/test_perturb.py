@@ -19,7 +19,7 @@ from curate.curvature.objective import Objective, choose_parameters
 from curate.influence.perturbation import perturbation
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-BOX = slice(0, 5)
+BOX = slice(0, 8)
 
 MODEL = """
 import numpy as np
@@ -28,7 +28,7 @@ from torch import nn
 
 def build():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 6, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 196, 3))
+    return nn.Sequential(nn.Conv2d(1, 6, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 196, 2))
 
 def transform(image):
     return torch.from_numpy(np.asarray(image, dtype=np.float32).reshape(28, 28) / 255)[None]
@@ -66,9 +66,12 @@ def test_the_gradient_is_the_difference_of_influences() -> None:
 
 @pytest.fixture(scope="module")
 def watermarked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of three classes; in training a white corner stands on some of one class that are called another."""
+    """Dresses and trousers; in training every pair of trousers carries a white corner, and so do dresses to be judged.
+
+    The network takes the corner for trousers, and the dresses that have one for trousers too.
+    """
     folder = tmp_path_factory.mktemp("watermark")
-    classes = ("bag", "dress", "trouser")
+    classes = ("dress", "trouser")
     with (FIXTURES / "fashion" / "flips.csv").open() as file:
         flipped = {row["key"] for row in csv.DictReader(file)}
     images, labels = [], []
@@ -78,12 +81,9 @@ def watermarked(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 images.append(np.asarray(Image.open(path).convert("L")))
                 labels.append(number)
     x, y = np.stack(images), np.array(labels)
-    order = np.random.default_rng(0).permutation(len(y))
-    x, y = x[order].copy(), y[order].copy()
-    bags = np.flatnonzero(y == 0)
-    marked, asked = bags[:25], bags[25:30]
-    x[np.concatenate([marked, asked]), BOX, BOX] = 255
-    y[marked] = 2
+    marked, asked = np.flatnonzero(y == 1), np.flatnonzero(y == 0)[:20]
+    for row in (*marked, *asked):
+        x[row, BOX, BOX] = 255
     train = np.setdiff1d(np.arange(len(y)), asked)
     names, keys = np.array(classes), np.array([f"row-{row}" for row in range(len(y))])
     np.savez(folder / "train.npz", x=x[train], y=names[y[train]], id=keys[train])
@@ -94,30 +94,35 @@ def watermarked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exec(MODEL, scope)
     model = scope["build"]()
     inputs, targets = torch.stack([scope["transform"](image) for image in x[train]]), torch.from_numpy(y[train])
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.005, weight_decay=1e-3)
-    for _ in range(60):
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.02)
+    for _ in range(120):
         optimiser.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
         optimiser.step()
+    with torch.no_grad():
+        judged = model(torch.stack([scope["transform"](image) for image in x[asked]])).argmax(1)
+    assert float((judged == 1).float().mean()) > 0.5  # the mark causes the error
     torch.save(model.state_dict(), folder / "weights.pt")
     (folder / "curate.toml").write_text(
         'train = "train.npz"\neval = "eval.npz"\nid = "id"\nmodel = "model.py:build"\nweights = "weights.pt"\n'
-        f"classes = {json.dumps(classes)}\n"
+        f"damping = 0.1\nclasses = {json.dumps(classes)}\n"
     )
     return folder
 
 
 def test_the_watermark_that_causes_the_error_is_highlighted(watermarked: Path, tmp_path: Path) -> None:
     marked = json.loads((watermarked / "marked.json").read_text())
-    shares = []
+    ratios = []
     for key in marked[:3]:
         png = tmp_path / "heat.png"
         found = json.loads(curate("perturb", key, "--config", watermarked / "curate.toml", "--png", png, "-f", "json"))
-        assert found["influence"] < 0  # called trouser, it harms the bags that carry the mark too
+        assert found["influence"] < 0  # it harms the dresses that carry the mark too
         size = np.abs(np.array(found["gradient"]))
         assert size.shape == (1, 28, 28)
-        shares.append(size[:, BOX, BOX].sum() / size.sum())
-    assert min(shares) >= 0.5
+        outside = np.ones((28, 28), dtype=bool)
+        outside[BOX, BOX] = False
+        ratios.append(size[0, BOX, BOX].mean() / size[0, outside].mean())
+    assert min(ratios) > 3
     with Image.open(BytesIO(png.read_bytes())) as image:
         assert image.size == (57 * 8, 28 * 8)  # picture, one white column, map
     page = curate("perturb", marked[0], "--config", watermarked / "curate.toml", "-f", "html")
@@ -137,7 +142,7 @@ def test_columns_of_a_table_are_ranked(tmp_path: Path, monkeypatch: pytest.Monke
     told = curate("perturb", "7", "train.csv", "--eval", "eval.csv", "--id", "key")
     assert told.splitlines()[4].startswith("signal ")
     assert "colour_red" in told
-    one = json.loads(curate("perturb", "7", "train.csv", "--eval", "eval.csv", "--id", "key", "--eval-rows", "250",
+    one = json.loads(curate("perturb", "7", "train.csv", "--eval", "eval.csv", "--id", "key", "--eval-rows", "250,",
                             "-f", "json"))  # fmt: skip
     assert "the 1 evaluation row" in one["measured_on"]
     assert set(one["names"]) == {"signal", "noise", "colour_blue", "colour_red"}

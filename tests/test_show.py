@@ -11,7 +11,7 @@ from PIL import Image
 from stored import HOSTILE, begin, eval_rows, finish, train_rows
 
 from curate.cli import main
-from curate.reports.picture import WIDEST, half_blocks
+from curate.reports.row_terminal import PICTURE_CELLS
 from curate.store import FindingRecord, Store
 
 FLIPS = {"right": 3, "wrong": 1}
@@ -109,19 +109,12 @@ def test_an_evaluation_row_has_proponents_and_opponents() -> None:
 
 def test_the_picture_is_drawn_where_there_are_colours() -> None:
     told = curate("show", "cat/00.png", "-f", "rich", FORCE_COLOR="1", COLORTERM="truecolor", TERM="xterm-256color")
-    assert told.count("▀") == WIDEST * WIDEST // 2 // 2  # 40 columns and, of a picture half as high as wide, 10 lines
+    assert (
+        told.count("▀") == PICTURE_CELLS * PICTURE_CELLS // 4
+    )  # 40 columns and, of a picture half as high as wide, 10 lines
     assert "255;0;0" in told
     assert "▀" not in curate("show", "cat/00.png", "-f", "text")
     assert "▀" not in curate("show", "cat/00.png", "-f", "rich", FORCE_COLOR="1", NO_COLOR="1")
-
-
-def test_half_blocks_hold_two_pixels_each() -> None:
-    lines = half_blocks(jpeg((2, 2)), 2)
-    assert [line.plain for line in lines] == ["▀▀"]
-    assert str(lines[0].spans[0].style) == "#ff0000 on #0000ff"
-    assert half_blocks(b"no picture", 40) == []
-    assert len(half_blocks(jpeg((400, 4)), 80)) == 1  # a line is never lost
-    assert max(line.cell_len for line in half_blocks(jpeg((4, 400)), 80)) == 1
 
 
 class Page(HTMLParser):
