@@ -45,6 +45,8 @@ class Compared:
 
 def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda rows: None) -> Compared:
     """Read the data of a finished run again. Raises ``CurateError`` where it cannot be read, or is made by code."""
+    if not run.settings.get("train"):
+        raise DataError(f"run {run.id} does not say where its data is", NOT_COMPARED)
     settings = stored_settings(run.settings)
     for spec in (settings.train, settings.eval):
         if spec is not None and split_kind(spec)[0] == "python":

@@ -36,7 +36,7 @@ def scanned(database: str) -> Report:
         cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     with Store.open(database) as store:
-        return Report.of_run(store, store.latest_run(), top=TOP)
+        return Report.of_run(store, store.latest_run(), top=TOP, sketch=True)
 
 
 def steady(report: Report, database: str) -> Report:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from typing import Any
 
 import pytest
@@ -42,6 +43,15 @@ def look(browser: Any, width: int, height: int = 900, *, dark: bool = False) -> 
 
 def find(browser: Any, selector: str) -> list[Any]:
     return list(browser.find_elements("css selector", selector))
+
+
+def until(browser: Any, selector: str, seconds: float = 15) -> list[Any]:
+    """The same, as soon as there is one: a click does not wait for the page that it leads to."""
+    end = time.monotonic() + seconds
+    while not (found := find(browser, selector)):
+        assert time.monotonic() < end, f"no {selector} on {browser.current_url}"
+        time.sleep(0.05)
+    return found
 
 
 def shown(browser: Any, selector: str) -> list[Any]:

@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 from stored import HOSTILE, begin, fill, finish
 
+import curate
 from curate.cli import main
+from curate.errors import CurateError
 from curate.reports import HtmlReport, Report, TextReport
 from curate.reports.gallery import Confusion, Distribution, Gallery
 from curate.reports.html import charts, sentences
@@ -131,9 +135,10 @@ def test_bins_hold_every_training_row_and_the_cut_is_the_runs(folder: Path):
     assert gallery is not None
     assert gallery.distribution is not None
     assert sum(gallery.distribution.counts) == 10
-    drawn = charts.histogram(Distribution((5, 0, 2, 1), 0.5))
-    assert [bar.flagged for bar in drawn.bars] == [False, False, True, True]
-    assert drawn.over == 3
+    assert gallery.distribution.over == 5  # 0.95, 0.85 ... 0.55 of the rows by hand
+    drawn = charts.histogram(Distribution((5, 0, 2, 1), 0.6, 2))
+    assert drawn.over == 2
+    assert [bar.under / bar.width for bar in drawn.bars] == pytest.approx([1, 1, 0.4, 0], abs=0.01)
     assert drawn.bars[0].height > drawn.bars[2].height > drawn.bars[3].height > drawn.bars[1].height == 0
 
 
@@ -325,3 +330,47 @@ def test_attacks_are_shown_and_run_nothing(browser, folder: Path):
     assert complaints(browser) == []
     assert len(find(browser, "script")) == 1
     assert re.search("[\x00-\x08\x0b-\x1f\u202e]", browser.page_source) is None
+
+
+# In a notebook
+
+
+def test_a_run_renders_as_the_gallery_in_a_notebook(browser, folder: Path):
+    run = curate.Run.open(folder / "attacked.db", cards=2)
+    shown = run._repr_html_()
+    ((tag, attributes),) = Elements(shown).found
+    assert (tag, attributes["sandbox"]) == ("iframe", "allow-scripts")
+    notebook = folder / "notebook.html"
+    notebook.write_text(f"<!doctype html><title>notebook</title>{shown}", encoding="utf-8")
+    look(browser, 1200)
+    browser.get(notebook.as_uri())
+    browser.switch_to.frame(find(browser, "iframe")[0])
+    assert len(find(browser, ".card")) == 2
+    find(browser, "#search")[0].send_keys("nothing has this")
+    assert find(browser, "#count")[0].text.startswith("0 of 2 rows, the gravest of 6")
+    browser.switch_to.default_content()
+    assert browser.title == "notebook"
+    assert complaints(browser) == []
+
+
+def test_a_run_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    run = curate.Run.open(folder / "pets.db")
+    assert repr(run) == "<run 1 of pets: 4 findings; .report, .findings>"
+    assert [(row["key"], row["rule"]) for row in run.findings][:2] == [
+        ("cat/00.png", "conflict"),
+        ("cat/00.png", "mislabeled"),
+    ]
+    assert run.findings[1]["suspicion"] == 0.95
+    assert run.report.run.dataset == "pets"
+    monkeypatch.setenv("CURATE_DB", str(folder / "pets.db"))
+    assert curate.Run.open().id == 1
+    for wrong in ({"run": 7}, {"dataset": "zoo"}, {"db": folder / "no.db"}, {"run": 1, "dataset": "pets"}):
+        with pytest.raises(CurateError):
+            curate.Run.open(**wrong)
+    with pytest.raises(AttributeError, match="no attribute 'run_'"):
+        curate.run_  # noqa: B018
+
+
+def test_importing_curate_imports_nothing():
+    code = "import sys, curate; sys.exit(any(m in sys.modules for m in ('sqlite3', 'curate.run', 'numpy', 'jinja2')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

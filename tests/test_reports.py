@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate import RULES, SEVERITIES, Gate, Outcome, Tally
-from curate.reports import REPORTS, Report, RichReport
+from curate.reports import REPORTS, Report, RichReport, sketch
+from curate.reports.halfblocks import half_blocks
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
 from curate.store import FindingRecord, Store
@@ -323,3 +325,68 @@ def test_confused_classes_stand_most_first(report: Report):
     assert expected == sorted(expected, reverse=True)
     assert min(expected) >= 1
     assert "Confused classes" in TextReport().render(report)
+
+
+# What a terminal with colours draws
+
+
+def drawn(tmp_path: Path, width: int, colours: str | None = "truecolor", pictures: bool = True) -> str:
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        if pictures:
+            out = io.BytesIO()
+            Image.new("RGB", (28, 28), (200, 40, 40)).save(out, "JPEG")
+            store.set_thumbnails([(1, out.getvalue()), (4, b"\xff\xd8broken")])
+        report = Report.of_run(store, run, sketch=True)
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=colours is not None, color_system=colours, _environ={})
+    RichReport().write(report, console)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_pictures_fit_the_terminal_and_broken_ones_are_left_out(tmp_path: Path, width: int):
+    text = drawn(tmp_path, width)
+    lines = COLOUR.sub("", text).splitlines()
+    body = [line for line in lines if not line.startswith("  curate ")]
+    assert max(map(cell_len, body)) <= width
+    assert sum("▀" in line for line in lines) == sketch.DOWN
+    assert re.search(r"\x1b\[38;2;(19\d|20\d);[34]\d;[34]\d;48;2;", text)  # the picture's own red
+    assert any("suspicion 0 " in line and "cut 0.5" in line for line in lines)
+
+
+@pytest.mark.parametrize("colours", [None, "standard"])
+def test_without_enough_colours_nothing_is_drawn_and_no_fact_is_missing(tmp_path: Path, colours: str | None):
+    plain = COLOUR.sub("", drawn(tmp_path, 100, colours))
+    assert "▀" not in plain
+    assert "→ dog" in plain
+    assert "Confused classes" in plain
+
+
+def test_confused_classes_are_a_table_where_all_of_them_fit(tmp_path: Path):
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        report = Report.of_run(store, run, sketch=True)
+        assert report.sketch is not None
+        assert report.sketch.confusion is not None
+    wide = COLOUR.sub("", drawn(tmp_path / "wide", 120, pictures=False))
+    table = wide.partition("Confused classes")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table[2:]] == [clean(label) for label in report.sketch.confusion.labels]
+    for line, row in zip(table[2:], report.sketch.confusion.expected, strict=True):
+        told = [float(part) for part in line.split()[1:] if part not in "\\·"]
+        assert told == [round(value) for value in row if value >= 0.5]
+    narrow = COLOUR.sub("", drawn(tmp_path / "narrow", 60, pictures=False))
+    assert "rows, about" in narrow or "\\" in narrow
+
+
+def test_half_blocks_keep_the_proportions_and_the_colours():
+    picture = Image.new("RGB", (40, 20), (255, 0, 0))
+    picture.paste((0, 0, 255), (0, 10, 40, 20))
+    lines = half_blocks(picture, 20, 20)
+    assert [line.plain for line in lines] == ["▀" * 20] * 5
+    first, last = lines[0].spans[0].style, lines[-1].spans[0].style
+    assert (first.color.triplet.hex, last.bgcolor.triplet.hex) == ("#ff0000", "#0000ff")
+    for size in ((1, 500), (500, 1), (3, 3)):
+        lines = half_blocks(Image.new("RGB", size), 14, 7)
+        assert len(lines) <= 7
+        assert max(line.cell_len for line in lines) <= 14

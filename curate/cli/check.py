@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
-from curate.cli.options import asked_formats, database, db_option, format_option, put, run_options, write_reports
+from curate.cli.options import asked_formats, database, db_option, format_option, looks, put, run_options, write_reports
 from curate.cli.read import chosen_run
 from curate.config import BASELINE, setting
 from curate.errors import DataError, StoreError
@@ -48,7 +48,7 @@ def check(
         check_reference(gate, name)
         accept_baseline(store, run.dataset, gate.baseline)
         positions = None if no_verify else _verify(store, run)
-        report = Report.of_run(store, run.id, gate=gate, positions=positions)
+        report = Report.of_run(store, run.id, gate=gate, positions=positions, **looks(asked))
     write_reports(report, asked, otherwise=_write_problems)
     end(context, report, exit_zero=bool(setting("exit_zero", exit_zero)), told=printed(asked))
 

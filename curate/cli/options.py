@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -66,19 +66,6 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def formats_option(known: Collection[str]) -> Callable[[Function], Function]:
-    """``-f FORMAT[:FILE]`` of a command that writes these formats."""
-
-    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_formats(value, known)  # a slip is told before the work, not after it
-        return value
-
-    return click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
-        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
-    )  # fmt: skip
-
-
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -93,6 +80,19 @@ def format_option(function: Function) -> Function:
 def plain_format_option(function: Function) -> Function:
     """The same for what is no report of a run."""
     return formats_option(PLAIN_FORMATS)(function)
+
+
+def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
+    """The same for a command that writes other formats."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
+    )  # fmt: skip
 
 
 def run_options(function: Function) -> Function:
@@ -123,11 +123,20 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
     return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
 
 
-def wants_gallery(formats: Iterable[str]) -> bool:
-    """Whether one of these formats shows every flagged row in full."""
+class Looks(TypedDict):
+    """Arguments of ``Report.of_run``."""
+
+    gallery: bool
+    sketch: bool
+
+
+def looks(formats: Iterable[str]) -> Looks:
+    """What these formats draw beyond words."""
     from curate.reports import REPORTS
 
-    return any(REPORTS[output.format].gallery for output in parse_formats(formats, tuple(REPORTS)))
+    outputs = parse_formats(formats, tuple(REPORTS))
+    spoken = [output.format for output in outputs if output.file is None] or [default_format()]
+    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
 
 
 def write_reports(

@@ -16,12 +16,12 @@ from curate.cli.options import (
     db_option,
     format_option,
     formats_option,
+    looks,
     parse_formats,
     plain_format_option,
     put,
     run_options,
     terminal,
-    wants_gallery,
     write_outputs,
     write_reports,
 )
@@ -57,7 +57,7 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, gallery=wants_gallery(asked))
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, **looks(asked))
     write_reports(told, asked)
 
 

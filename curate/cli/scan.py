@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
-from curate.cli.options import db_option, format_option, parse_formats, wants_gallery, write_reports
+from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.config import load_settings
 from curate.gate import Gate
 
@@ -180,6 +180,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     with Store.open(settings.db) as store:
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
-        report = Report.of_run(store, run_id, gate=gate, gallery=wants_gallery(settings.format))
+        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
     write_reports(report, settings.format)
     end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 Part = tuple[Source, Mapping[int, Change]]
+_PARQUET = (".parquet", ".pq")
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -35,26 +36,25 @@ def export_table(parts: Sequence[Part], settings: ScanSettings, target: Path) ->
     asked = _asked(parts, settings)
     if not asked.changes:
         shutil.copyfile(asked.path, target)
-    elif asked.path.suffix.lower() in (".parquet", ".pq"):
+    elif asked.path.suffix.lower() in _PARQUET:
         _parquet(asked, target)
     else:
         text, encoding, splices = _splices(asked)
         target.write_bytes(_encoded(spliced(text, splices), encoding, asked.path))
 
 
-def table_patch(parts: Sequence[Part], settings: ScanSettings) -> bytes:
-    """The same as a unified diff. ``UsageError`` for a table that is no text of one byte a sign at least in ASCII."""
+def is_text_table(path: Path) -> bool:
+    """Can a diff of lines hold it: no Parquet, and none of UTF-16's null bytes?"""
+    if path.suffix.lower() in _PARQUET:
+        return False
+    with path.open("rb") as file:
+        return not file.read(2).startswith(tuple(mark for mark, _ in _MARKS))
+
+
+def table_patch(parts: Sequence[Part], settings: ScanSettings, name: str) -> bytes:
+    """The same as a unified diff of the text table ``name``."""
     asked = _asked(parts, settings)
-    if asked.path.suffix.lower() in (".parquet", ".pq"):
-        raise UsageError(
-            f"{asked.path.as_posix()} is no text, so there is no patch for it", "Export it whole: curate export OUT."
-        )
     text, encoding, splices = _splices(asked)
-    if encoding.startswith("utf-16"):
-        raise UsageError(
-            f"{asked.path.as_posix()} is in UTF-16, which no patch can hold", "Export it whole: curate export OUT."
-        )
-    name = asked.path.name if asked.path.is_absolute() or ".." in asked.path.parts else asked.path.as_posix()
     return _encoded(unified(name, text, splices), encoding, asked.path)
 
 
@@ -217,7 +217,9 @@ def _parquet(asked: _Asked, target: Path) -> None:
         new = _in_dictionary(new, table.column(label), kind)
     table = table.set_column(asked.place, table.schema.field(label), new)
     dropped = {position for position, change in changes.items() if change.label is None}
-    table = table.take([row for row in range(table.num_rows) if row not in dropped]) if dropped else table
+    if dropped:
+        # not take(), whose offsets overflow where a column of texts or pictures is over 2 GiB
+        table = table.filter(pyarrow.array([row not in dropped for row in range(table.num_rows)]))
     if not table.schema.equals(file.schema_arrow, check_metadata=True):
         raise DataError(f"{path.as_posix()}: its schema cannot be written back", "Export the verdicts with --verdicts.")
     groups = file.metadata

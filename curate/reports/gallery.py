@@ -18,7 +18,7 @@ BINS = 20
 MATRIX = 12
 """Classes in the table of confused classes: those of the strongest pairs."""
 HITS = 5
-CUT = 0.5
+CUT = 0.5  # of runs that did not store theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Distribution:
 
     counts: tuple[int, ...]
     cut: float
+    over: int  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ class Gallery:
         return cls(
             cards=cards(store, run_id, flagged(store, run_id)[:most]),
             flagged=count["n"],
-            distribution=_distribution(store, run_id),
-            confusion=_confusion(store, run_id),
+            distribution=distribution_of(store, run_id),
+            confusion=confusion_of(store, run_id),
         )
 
 
@@ -200,7 +201,8 @@ _OF_TRAIN = (
 )
 
 
-def _distribution(store: Store, run_id: int) -> Distribution | None:
+def distribution_of(store: Store, run_id: int) -> Distribution | None:
+    """None where no training row has a suspicion."""
     rows = store.query(
         f"SELECT min(cast(s.suspicion * {BINS} AS INTEGER), {BINS - 1}) AS bin, count(*) AS n {_OF_TRAIN} GROUP BY bin",
         [run_id],
@@ -212,11 +214,14 @@ def _distribution(store: Store, run_id: int) -> Distribution | None:
         "SELECT json_extract(detail, '$.cut') AS cut FROM receipts WHERE run_id = ? AND quantity = 'suspicion'",
         [run_id],
     )
-    cut = receipts[0]["cut"] if receipts else None
-    return Distribution(tuple(counts.get(place, 0) for place in range(BINS)), CUT if cut is None else float(cut))
+    stored = receipts[0]["cut"] if receipts else None
+    cut = CUT if stored is None else float(stored)
+    (over,) = store.query(f"SELECT count(*) AS n {_OF_TRAIN} AND s.suspicion > ?", [run_id, cut])
+    return Distribution(tuple(counts.get(place, 0) for place in range(BINS)), cut, over["n"])
 
 
-def _confusion(store: Store, run_id: int) -> Confusion | None:
+def confusion_of(store: Store, run_id: int) -> Confusion | None:
+    """None where nothing is suggested."""
     rows = store.query(
         f"SELECT e.label, s.suggested_label, sum(s.suggested_probability) AS expected {_OF_TRAIN}"
         "AND e.label IS NOT NULL AND s.suggested_label IS NOT NULL GROUP BY 1, 2",

@@ -326,6 +326,8 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     ]  # fmt: skip
     return (
         *steps,
+        Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),
+        Step(f"curate report -f html:report.html{chosen}", "the same as a page of pictures"),
         Step(f"curate report --top 100{chosen}", "the longer list"),
         Step(f"curate report -f json:report.json{chosen}", "the same for a program"),
         Step(f"curate runs{database}", "all runs in this database"),

@@ -14,6 +14,7 @@ from curate.reports.report import Report
 
 SCHEMA_VERSION = 1
 DIGITS = 9
+DRAWN = ("gallery", "sketch")  # for people to look at
 
 
 class JsonReport(Renderer):
@@ -24,7 +25,7 @@ class JsonReport(Renderer):
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as plain values, with its gate's outcome."""
     fields = {
-        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "gallery"
+        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in DRAWN
     }
     run = {field.name: getattr(report.run, field.name) for field in dataclasses.fields(report.run)}
     run["gate"] = report.run.gate.settings()

@@ -14,7 +14,7 @@ from curate.reports.words import brief, clean, percent, plural, shorten
 MOST = 50
 """Rows of the table: a comment holds 65,536 signs."""
 LONGEST = 120
-_SIGNS = re.compile(r"[^\w\s.,:;/()%'+=?!-]", re.ASCII)
+_SIGNS = re.compile(r"[^A-Za-z0-9\s.,:;/()%'+=?!-]")
 
 
 class MarkdownReport(Renderer):
@@ -42,7 +42,8 @@ def _table(report: Report) -> list[str]:
 
 
 def _row(finding: Finding) -> str:
-    what = _code(finding.text) if finding.text else "" if finding.path is None else _code(finding.key)
+    told = finding.path is None or finding.path.endswith(finding.key)  # the first column says it
+    what = _code(finding.text) if finding.text else "" if told else _code(finding.key)
     if finding.rule != "mislabeled":
         what = _code(finding.why)
     given = "" if finding.given_label is None else _code(finding.given_label)
@@ -74,4 +75,10 @@ def _code(text: str | None) -> str:
 
 def _plain(text: str) -> str:
     """Signs that Markdown, HTML or a table cell would take as theirs, as character references."""
-    return _SIGNS.sub(lambda found: found[0] if not found[0].isascii() else f"&#{ord(found[0])};", clean(text))
+    return _SIGNS.sub(_reference, clean(text))
+
+
+def _reference(found: re.Match[str]) -> str:
+    sign = found[0]
+    # An invisible space behind it: GitHub looks for @names after it has resolved references.
+    return sign if not sign.isascii() else f"&#{ord(sign)};" + ("&#8203;" if sign == "@" else "")

@@ -11,6 +11,7 @@ from curate.gate import Gate, Outcome, Reference
 
 if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
+    from curate.reports.sketch import Sketch
     from curate.store import Store
 
 
@@ -260,6 +261,7 @@ class Report:
     outcome: Outcome
     top: int
     gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
+    sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
 
     @classmethod
     def of_run(
@@ -271,20 +273,26 @@ class Report:
         gate: Gate | None = None,
         positions: Mapping[tuple[str, str], int] | None = None,
         gallery: bool = False,
+        sketch: bool = False,
     ) -> "Report":
         """The report of a stored run; StoreError where there is no such run.
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
-        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full.
+        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full;
+        ``sketch``: with what a terminal with colours draws.
         """
         from curate.reports.gather import gather
 
         told = gather(store, run_id, top, gate=gate, positions=positions)
-        if not gallery:
-            return told
-        from curate.reports.gallery import CARDS, Gallery
+        if gallery:
+            from curate.reports.gallery import CARDS, Gallery
 
-        return replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+            told = replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+        if sketch:
+            from curate.reports.sketch import Sketch
+
+            told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))
+        return told
 
     @property
     def counted(self) -> tuple[Finding, ...]:

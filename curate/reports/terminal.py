@@ -135,6 +135,7 @@ def _mislabeled(page: Page, report: Report) -> None:
         f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
     )
     page.heading("Likely mislabeled", remark)
+    _drawn(page, report)
     _mislabeled_table(page, report.mislabeled)
     _suspects(page, report)
     total = report.count("mislabeled", "eval")
@@ -145,6 +146,20 @@ def _mislabeled(page: Page, report: Report) -> None:
             f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
         )
         _mislabeled_table(page, report.eval_mislabeled)
+
+
+def _drawn(page: Page, report: Report) -> None:
+    """Pictures, where the terminal has colours for them; pillow is imported only then."""
+    if report.sketch is None:
+        return
+    from curate.reports.sketch import can_draw, curve, strips
+
+    if can_draw(page):
+        if report.sketch.distribution is not None:
+            curve(page, report.sketch.distribution)
+        if report.sketch.pictures:
+            page.line()
+            strips(page, report.sketch, report.mislabeled)
 
 
 def _suspects(page: Page, report: Report) -> None:
@@ -299,12 +314,13 @@ def _by_class(page: Page, report: Report) -> None:
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
     narrow = page.width < NARROW
+    most = max(row.share for row in shown) or 1.0
     columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
                Column("share", right=True), *([] if narrow else [Column("")]), Column("estimate", right=True),
                Column("most often suggested", shrinks=True)]  # fmt: skip
     cells = [
         [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
-         *([] if narrow else [page.bar(row.share, "yellow")]),
+         *([] if narrow else [page.bar(row.share / most, "yellow")]),
          Text("" if row.expected is None else percent(row.expected / row.rows)), cell(row.suggested_label or "")]
         for row in shown
     ]  # fmt: skip
@@ -318,6 +334,11 @@ def _confusions(page: Page, report: Report) -> None:
     if not report.confusions:
         return
     page.heading("Confused classes", "labels that are probably another class's, by estimate")
+    if report.sketch is not None and report.sketch.confusion is not None:
+        from curate.reports.sketch import can_draw, matrix
+
+        if can_draw(page) and matrix(page, report.sketch.confusion):
+            return
     columns = [Column("given", shrinks=True), Column(f"{page.signs.arrow} probably", shrinks=True),
                Column("rows, about", right=True), Column("flagged", right=True)]  # fmt: skip
     cells = [

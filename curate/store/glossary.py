@@ -100,7 +100,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "example_id": "",
         "rule": "`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`",
         "severity": "`error`, `warning`, `note`",
-        "score": "suspicion for `mislabeled`, harm in nats for `harmful`, else NULL",
+        "score": "suspicion for `mislabeled`, harm (nats) for `harmful`, else NULL",
         "evidence": "JSON: what the detectors said",
         "why": "one sentence",
         "fingerprint": "that of the row, and the rule: what baselines hang on",

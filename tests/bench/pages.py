@@ -6,8 +6,10 @@ Needs Chromium with chromedriver, and the extras review and test. The thumbnails
 that size gets; with real pictures the page is smaller.
 """
 
+import asyncio
 import io
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ from PIL import Image
 from stored import begin, finish
 
 from curate.reports import HtmlReport, Report
+from curate.review.web import server
 from curate.store import ExampleRecord, FindingRecord, Store
 
 WHY = "the probe without it gives c1 0.93 and c2 0.04; of the 20 nearest rows' votes 90% are for c1, 0% for c2"
@@ -97,6 +100,41 @@ def gallery(folder: Path, flagged: int) -> None:
         browser.quit()
 
 
+PAGES = ("/-/review", "/-/review?page=2", "/-/review?given=c3", "/-/review?q=c7", "/-/review?order=harm&verdict=all",
+         "/made/review_queue")  # fmt: skip
+
+
+def served(folder: Path, rows: int, flagged: int) -> None:
+    path = folder / f"{flagged}" / "made.db"
+    fill(path, rows, flagged, pictures=False)
+    print(f"served queue: {rows:,} rows, {flagged:,} of them flagged")
+    asyncio.run(_pages(path))
+
+
+async def _pages(path: Path) -> None:
+    made = server(path)
+    begun = time.process_time()
+    await made.invoke_startup()
+    print(f"  start: {time.process_time() - begun:.2f} processor seconds")
+    for number, page in enumerate(("/-/review", *PAGES)):
+        walls, works = [], []
+        for place in range(7):
+            if number == 0:
+                with Store.open(path) as store:
+                    store.mark(f"c{place}/{place:06}.png", "keep", reviewer="bench")
+            begun, worked = time.perf_counter(), time.process_time()
+            answer = await made.client.get(page)
+            walls.append(time.perf_counter() - begun)
+            works.append(time.process_time() - worked)
+            assert answer.status_code == 200
+        wall, work = 1000 * statistics.median(walls), 1000 * statistics.median(works)
+        what = "after a verdict" if number == 0 else page
+        print(f"  {what}: {wall:.0f} ms, of them {work:.0f} of the processor (medians of {len(walls)})")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         gallery(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+        rows = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+        served(Path(place), rows, rows // 20)
+        served(Path(place), rows, rows)

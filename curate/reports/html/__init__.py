@@ -53,6 +53,7 @@ def page(report: Report) -> str:
             matrix=charts.matrix(gallery.confusion) if gallery.confusion else None,
             noise=charts.noise(report.by_class),
             receipts=[(receipt.quantity, sentences.receipt_sentences(receipt)) for receipt in report.receipts],
+            writing=False,
             records=sentences.records([card.text for card in gallery.cards]),
             filters=_filters(gallery),
         )
@@ -76,11 +77,7 @@ def environment() -> "Environment":
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {
-        "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
-        "percent": percent, "plural": plural, "signed": signed, "picture": picture, "detector": sentences.detector,
-        "spoke": sentences.spoke, "facts": sentences.facts,
-    }  # fmt: skip
+    made.filters |= FILTERS
     return made
 
 
@@ -93,6 +90,14 @@ def picture(thumbnail: bytes) -> str:
     """A thumbnail as an address that holds it; "" where it is no picture that browsers know."""
     kind = "jpeg" if thumbnail.startswith(b"\xff\xd8") else "png" if thumbnail.startswith(b"\x89PNG") else None
     return f"data:image/{kind};base64,{base64.b64encode(thumbnail).decode()}" if kind else ""
+
+
+FILTERS = {
+    "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
+    "percent": percent, "plural": plural, "signed": signed, "picture": picture, "spoke": sentences.spoke,
+    "facts": sentences.facts,
+}  # fmt: skip
+"""What the templates say numbers and foreign text with; also those of ``curate serve``."""
 
 
 def _part(name: str) -> str:

@@ -25,7 +25,7 @@ class Bar:
     low: float
     high: float
     count: int
-    flagged: bool
+    under: float  # how much of its width is below the cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Histogram:
     cut: float
     cut_at: float
     rows: int
-    over: int  # rows in bins over the cut
+    over: int  # rows over the cut
 
 
 def histogram(distribution: Distribution) -> Histogram:
@@ -58,11 +58,12 @@ def histogram(distribution: Distribution) -> Histogram:
     bars = []
     for place, count in enumerate(counts):
         low, high = place / len(counts), (place + 1) / len(counts)
-        top = upward(count)
+        top, width = upward(count), wide / len(counts) - 2
+        share = min(max((cut - low) * len(counts), 0.0), 1.0)
         bars.append(
             Bar(
-                x=round(LEFT + wide * low + 1, 1), y=round(top, 1), width=round(wide / len(counts) - 2, 1),
-                height=round(HEIGHT - BOTTOM - top, 1), low=low, high=high, count=count, flagged=low >= cut - 1e-9,
+                x=round(LEFT + wide * low + 1, 1), y=round(top, 1), width=round(width, 1),
+                height=round(HEIGHT - BOTTOM - top, 1), low=low, high=high, count=count, under=round(share * width, 1),
             )
         )  # fmt: skip
     return Histogram(
@@ -74,7 +75,7 @@ def histogram(distribution: Distribution) -> Histogram:
         cut=cut,
         cut_at=round(LEFT + wide * cut, 1),
         rows=sum(counts),
-        over=sum(bar.count for bar in bars if bar.flagged),
+        over=distribution.over,
     )
 
 
