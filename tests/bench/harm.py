@@ -15,6 +15,7 @@ import argparse
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import fashion
@@ -118,21 +119,17 @@ def part(file: Path, seed: int, rows: int) -> Path:
     return out
 
 
+def clean_sets(data: Path, seed: int) -> Iterator[tuple[str, ScanSettings]]:
+    for name, more in (("banking77", {}), ("adult", {"label": "income"})):
+        rows = part(data / name / "train.parquet", seed, 5_000 if name == "banking77" else 10_000)
+        evaluation = str(data / name / "test.parquet")
+        yield name, ScanSettings(str(rows), eval=evaluation, db=str(HOME / f"{name}-{seed}.db"), **more)
+    yield "fashion", with_model(workload(None, seed))
+
+
 def clean(data: Path, seeds: list[int]) -> None:
     for seed in seeds:
-        sets = {
-            "fashion": with_model(workload(None, seed)),
-            "banking77": ScanSettings(
-                str(part(data / "banking77/train.parquet", seed, 5_000)), eval=str(data / "banking77/test.parquet")
-            ),
-            "adult": ScanSettings(
-                str(part(data / "adult/train.parquet", seed, 10_000)), eval=str(data / "adult/test.parquet"),
-                label="income",
-            ),
-        }  # fmt: skip
-        for name, settings in sets.items():
-            if settings.model is None:
-                settings = ScanSettings(**{**vars(settings), "db": str(HOME / f"{name}-{seed}.db")})
+        for name, settings in clean_sets(data, seed):
             connection, run, seconds = scanned(settings)
             flagged = columns(connection, run)["harmful"].astype(bool)
             share = f"{flagged.sum()} of {len(flagged):,} rows, {flagged.mean():.2%}"
