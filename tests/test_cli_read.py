@@ -69,6 +69,7 @@ def error(result: Result, status: int, *words: str) -> None:
         ("report", "--help"),
         ("doctor", "-h"),
         ("init", "-h"),
+        ("verify", "-h"),
     ],
 )
 def test_reading_never_imports_what_is_slow(database: Path, arguments: tuple[str, ...]):
@@ -189,7 +190,7 @@ def test_show_a_training_row(database: Path):
 def test_show_an_evaluation_row(database: Path):
     told = curate("show", "eval:cat/00.png").stdout
     assert "eval:cat/00.png | eval" in told
-    assert "Training rows that help it most" in told
+    assert "Proponents: training rows that help it most" in told
     assert "+0.2  dog/01.png" in told
     assert "-0.3  cat/00.png" in told
 
