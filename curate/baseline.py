@@ -15,8 +15,10 @@ from curate.store import Store, finding_fingerprint, row_digest
 
 SCHEMA_VERSION = 1
 FIXED_BELOW = 0.4
-"""Suspicion under which an accepted finding counts as fixed. Findings begin above 0.5: between the two an accepted one
-stays, so that a retrained model does not take it out and bring it back as a new one."""
+"""Suspicion under which an accepted finding counts as fixed. Findings begin above 0.5 as a rule: between the two an
+accepted one stays, so that a retrained model does not take it out and bring it back as a new one."""
+OF_THE_CUT = 0.8
+"""The same, as a share of the suspicion above which a run flags, where that is lower."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -150,12 +152,21 @@ def _fixed(store: Store, run_id: int, dataset: str, gone: frozenset[Accepted]) -
     rows = store.connection.execute(
         "SELECT e.key, e.content_sha256, e.label FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ? AND s.suspicion >= ?",
-        [run_id, FIXED_BELOW],
+        [run_id, _fixed_below(store, run_id)],
     )
     for key, content, label in rows:
         if key in keys:
             suspect.add(finding_fingerprint(dataset, key, content, label, "mislabeled"))
     return frozenset(found for found in gone if found.fingerprint not in suspect)
+
+
+def _fixed_below(store: Store, run_id: int) -> float:
+    told = store.query(
+        "SELECT json_extract(detail, '$.cut') AS cut FROM receipts WHERE run_id = ? AND quantity = 'suspicion'",
+        [run_id],
+    )
+    cut = told[0]["cut"] if told else None
+    return FIXED_BELOW if cut is None else min(FIXED_BELOW, OF_THE_CUT * float(cut))
 
 
 _ANEW = "Write it anew with `curate baseline`, or name another --baseline."

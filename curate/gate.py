@@ -165,7 +165,10 @@ class Gate:
         if tally.rows == 0:
             return Outcome(5, "failed: nothing was scanned, so nothing can pass")
         if not self.is_set:
-            return Outcome(0, "passed: no gate is set (set one with --fail-on RULE or SEVERITY)", spared=spared)
+            also = f"; {_spared(spared)}" if spared else ""
+            return Outcome(0, f"passed: no gate is set (set one with --fail-on RULE or SEVERITY){also}", spared=spared)
+        if self.max_noise_rate and not tally.noise and tally.fresh is None:
+            return Outcome(4, "failed: the run holds no suspicion of training rows, so their noise rate is not known")
         allowed = self._allowed(tally.rows) if self.fail_on else None
         counted = [finding for finding in findings if not finding.spared]
         over = allowed is not None and len(counted) > allowed

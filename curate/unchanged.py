@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from curate.config import ScanSettings, stored_settings
 from curate.errors import CurateError, DataError, UnreadableRow
 from curate.reports.report import RunFacts
+from curate.reports.words import plural
 from curate.sources import Source, open_source
 from curate.sources.limit import limited
 from curate.specs import split_kind
@@ -36,11 +37,11 @@ class Compared:
         return not (self.new or self.gone or self.changed)
 
     def __str__(self) -> str:
-        """``20 rows new (the first is KEY), 1 gone``"""
+        """``20 rows new, 1 row gone; the first is KEY``"""
         parts = ((self.new, "new"), (self.gone, "gone"), (self.changed, "with other content or another label"))
-        told = [f"{len(rows):,} {what}" for rows, what in parts if rows]
+        told = [f"{plural(len(rows), 'row')} {what}" for rows, what in parts if rows]
         first = (self.new or self.gone or self.changed)[0][1]
-        return f"rows {', '.join(told)}; the first is {first}"
+        return f"{', '.join(told)}; the first is {first}"
 
 
 def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda rows: None) -> Compared:

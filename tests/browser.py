@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by selenium: what the tests and benchmarks of pages look through."""
+"""Chromium, driven by selenium: what the tests and benchmarks of pages look through."""
 
 import os
 import shutil
@@ -8,25 +8,27 @@ from typing import Any
 
 import pytest
 
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
 def chromium(width: int = 1200, height: int = 900, *, dark: bool = False) -> Any:
     """A browser with an empty profile; the test is skipped, saying why, where there is none."""
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    binary, driver = next(filter(None, map(shutil.which, NAMES)), None), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("needs a browser: Debian's packages chromium and chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (extra: test)")
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = binary
     for flag in (*FLAGS, f"--user-data-dir={tempfile.mkdtemp()}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # The driver is named: selenium would look for one on the network, and ask a proxy for 127.0.0.1.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    browser = webdriver.Chrome(options=options, service=Service(driver))
     look(browser, width, height, dark=dark)
     return browser
 

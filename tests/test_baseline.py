@@ -12,7 +12,7 @@ from stored import HOSTILE, begin, fill, finish, train_rows
 from curate.baseline import Accepted, Baseline, Section
 from curate.cli import main
 from curate.errors import UsageError
-from curate.store import FindingRecord, Store
+from curate.store import FindingRecord, ReceiptRecord, Store
 
 WORDS = st.text(max_size=5)
 ENTRIES = st.frozensets(st.builds(Accepted, WORDS, st.just("mislabeled"), WORDS, WORDS), max_size=6)
@@ -79,7 +79,14 @@ def test_accepted_findings_say_so_in_the_view_and_pass(here: Path) -> None:
         assert store.query("SELECT DISTINCT state FROM current_findings") == [{"state": "new"}]
 
 
-def again(path: Path, suspicion: float, *, label: str | None = None, settings: dict[str, object] | None = None) -> None:
+def again(
+    path: Path,
+    suspicion: float,
+    *,
+    label: str | None = None,
+    settings: dict[str, object] | None = None,
+    cut: float | None = None,
+) -> None:
     """A run that finds nothing, in which the first row has this suspicion, and perhaps another label."""
     with Store.open(path) as store:
         run = begin(store, 1, settings=settings or {})
@@ -91,20 +98,30 @@ def again(path: Path, suspicion: float, *, label: str | None = None, settings: d
         store.add_scores(
             run, [{"example_id": row, "suspicion": 0.01 if place else suspicion} for place, row in enumerate(ids)]
         )
+        if cut is not None:
+            store.add_receipts(run, [ReceiptRecord("suspicion", "exact", detail={"cut": cut})])
         finish(store, run)
 
 
 @pytest.mark.parametrize(
-    ("suspicion", "label", "left"),
-    [(0.5, None, 1), (0.4, None, 1), (0.39, None, 0), (0.5, "dog", 0)],
+    ("suspicion", "label", "cut", "left"),
+    [
+        (0.5, None, None, 1),
+        (0.4, None, 0.5, 1),
+        (0.39, None, 0.5, 0),
+        (0.5, "dog", 0.5, 0),
+        (0.31, None, 0.38, 1),
+        (0.3, None, 0.38, 0),
+        (0.39, None, 0.9, 0),
+    ],
 )
 def test_an_accepted_finding_stays_until_its_suspicion_is_under_0_4(
-    here: Path, suspicion: float, label: str | None, left: int
+    here: Path, suspicion: float, label: str | None, cut: float | None, left: int
 ) -> None:
     path = here / ".curate" / "curate.db"
     fill(path)
     curate("baseline")
-    again(path, suspicion, label=label)
+    again(path, suspicion, label=label, cut=cut)
     fixed = 4 - left
     told = curate("baseline")
     assert f"4 accepted findings, 0 new, 4 as before, {fixed} fixed: --update drops them" in told

@@ -145,6 +145,16 @@ def test_noise_rates_of_all_of_each_and_of_one_class(rates: tuple[str, ...], sta
     assert "no finding" not in outcome.sentence
 
 
+def test_a_noise_rate_that_is_not_known_is_status_4() -> None:
+    outcome = Gate(max_noise_rate=("99%",)).judge([], Tally(154))
+    assert (outcome.status, outcome.passed) == (4, False)
+
+
+def test_without_a_gate_what_is_spared_is_told_all_the_same() -> None:
+    assert judged(Gate(), [Fact(accepted=True), Fact()]).sentence.endswith("; 1 accepted, 0 kept by a verdict")
+    assert judged(Gate(), [Fact()]).sentence.endswith("RULE or SEVERITY)")
+
+
 def test_a_class_that_is_not_there_is_a_slip() -> None:
     with pytest.raises(UsageError, match="no training row has the label 'dog'"):
         Gate(max_noise_rate=("class:dog:5%",)).judge([], Tally(154, noise=NOISE))

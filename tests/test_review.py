@@ -285,7 +285,7 @@ def test_a_file_that_is_no_longer_what_was_scanned_is_not_shown(tmp_path: Path):
     from curate.reports.gallery import cards
 
     pytest.importorskip("textual_image", reason="needs textual-image (extra: review)")
-    from curate.review.app import picture_of
+    from curate.review.telling import picture_of
 
     path = tmp_path / "curate.db"
     attacked(path)

@@ -153,9 +153,9 @@ def test_datasettes_pages_have_descriptions_queries_and_search(path: Path):
 
 
 def test_pages_of_rows_and_a_page_beyond_the_last(path: Path, monkeypatch: pytest.MonkeyPatch):
-    from curate.review.web import plugin
+    from curate.review.web import pages
 
-    monkeypatch.setattr(plugin, "PAGE", 2)
+    monkeypatch.setattr(pages, "PAGE", 2)
     client = Client(path)
     first, last = client.get("/-/review").text, client.get("/-/review?page=99").text
     assert (keys(first), keys(last)) == ([FIRST, clean(HOSTILE)], [THIRD])

@@ -20,6 +20,7 @@ REPORTS: dict[str, type[Renderer]] = {
     "rich": RichReport,
     "text": TextReport,
     "json": JsonReport,
+    "html": HtmlReport,
     "jsonl": JsonLinesReport,
     "csv": CsvReport,
     "markdown": MarkdownReport,
@@ -27,7 +28,6 @@ REPORTS: dict[str, type[Renderer]] = {
     "gitlab": GitlabReport,
     "junit": JunitReport,
     "sarif": SarifReport,
-    "html": HtmlReport,
 }
 
 __all__ = ["REPORTS", "HtmlReport", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]

@@ -8,7 +8,6 @@ import io
 
 from curate.reports.base import Renderer
 from curate.reports.report import Finding, Report
-from curate.review.cells import quoted
 
 COLUMNS = (
     "path", "line", "key", "split", "rule", "severity", "given_label", "suggested_label", "suspicion", "state",
@@ -18,10 +17,12 @@ COLUMNS = (
 
 class CsvReport(Renderer):
     def render(self, report: Report) -> str:
+        from curate.review.cells import quoted  # every command that reads imports this module
+
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([_cell(finding, column) for column in COLUMNS] for finding in report.findings)
+        writer.writerows([quoted(_cell(finding, column)) for column in COLUMNS] for finding in report.findings)
         return out.getvalue()
 
 
@@ -31,4 +32,4 @@ def _cell(finding: Finding, column: str) -> str:
     value = getattr(finding, column)
     if value is None:
         return ""
-    return f"{value:.9g}" if isinstance(value, float) else quoted(str(value))
+    return f"{value:.9g}" if isinstance(value, float) else str(value)

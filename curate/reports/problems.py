@@ -36,5 +36,7 @@ def sentence_of(finding: Finding) -> str:
         given = "(none)" if finding.given_label is None else finding.given_label
         better = "" if finding.suggested_label is None else f", probably {finding.suggested_label}"
         sure = "" if finding.suspicion is None else f" (suspicion {finding.suspicion:.2f})"
-        return f"mislabeled: {finding.key} is labelled {given}{better}{sure}"
+        # A picture's path, which stands before the sentence, says its key already.
+        who = "" if finding.path is not None and finding.path.endswith(finding.key) else f"{finding.key} is "
+        return f"mislabeled: {who}labelled {given}{better}{sure}"
     return f"{finding.rule}: {finding.key}: {finding.why}"

@@ -135,7 +135,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "reviewer": "who says it",
         "note": "why",
         "time": "ISO 8601, UTC",
-        "source": "`sql`, `mark`, `review`, `file`, `python`",
+        "source": "`sql`, `mark`, `review`, `serve`, `file`, `python`",
         "undoes": "the word that this row takes back; its verdict is then `unsure` and counts for nothing",
     },
     "accepted": {

@@ -36,7 +36,7 @@ DETECTORS = {
     "probe_loss": "loss at the probe",
 }
 _NEXT_CELL = re.compile(r", (?=[^,=]+=)")
-_APART = ("detectors", "more_suspect_than", "nearest")  # told in a form of their own
+_APART = ("detectors", "more_suspect_than", "nearest", "group")  # told in a form of their own
 
 
 def receipt_sentences(receipt: Receipt) -> list[str]:
@@ -44,7 +44,7 @@ def receipt_sentences(receipt: Receipt) -> list[str]:
     curvature = CURVATURES.get(receipt.curvature or "", receipt.curvature)
     how = f"It was {SOLVERS.get(receipt.solver, f'solved by {receipt.solver}')}"
     how += f", with the {clean(curvature)} curvature" if curvature else ""
-    told = [how + (f", in the parameters: {clean(receipt.parameters)}." if receipt.parameters else ".")]
+    told = [clean(how) + (f". Parameters: {clean(receipt.parameters)}." if receipt.parameters else ".")]
     if receipt.damping is not None:
         asked = receipt.damping_asked
         if asked is not None and brief(asked) != brief(receipt.damping):

@@ -1,7 +1,7 @@
 """``curate serve``: Datasette on a curate database, with a page to review on.
 
-Knows how the server is put together; leaves its pages to ``plugin``, its texts to ``settings``, what it refuses to
-``safety``. Needs the extra ``review``.
+Knows how the server is put together; leaves its pages to ``pages`` and ``plugin``, its texts to ``settings``, what it
+refuses to ``safety``. Needs the extra ``review``.
 """
 
 import os
@@ -26,7 +26,7 @@ def server(
     from datasette.app import Datasette
     from datasette.plugins import pm
 
-    from curate.review.web import plugin
+    from curate.review.web import pages, plugin
     from curate.review.web.settings import LIMITS, metadata
 
     if not pm.has_plugin("curate"):
@@ -41,5 +41,5 @@ def server(
         template_dir=str(TEMPLATES),
         static_mounts=[("-/curate", str(STYLES))],
     )
-    made.curate = plugin.Serving(path, writing=writing, reviewer=reviewer, dataset=dataset, hosts=hosts)
+    made.curate = pages.Serving(path, writing=writing, reviewer=reviewer, dataset=dataset, hosts=hosts)
     return made

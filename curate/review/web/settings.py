@@ -1,9 +1,12 @@
 """What Datasette is told about a curate database: titles, descriptions, canned queries, limits.
 
-Knows tables and views by name (``docs/reference/database.md``); leaves pages to ``plugin.py``.
+Knows limits and queries; the words on tables and columns are those of ``store/glossary.py``, the pages stand in
+``pages.py``.
 """
 
 from typing import Any
+
+from curate.store.glossary import COLUMNS, TABLES, VIEW_COLUMNS, VIEWS
 
 LIMITS = {
     "default_page_size": 50,
@@ -12,21 +15,6 @@ LIMITS = {
     "suggest_facets": False,  # each suggestion is a query over the whole view
     "allow_download": False,
     "truncate_cells_html": 300,
-}
-
-TABLES = {
-    "review_queue": "One line a flagged row of the newest finished runs, with the verdict that counts.",
-    "verdicts": "One line a row that somebody spoke on: the word that counts, all words, and what became of it.",
-    "current_findings": "Findings of the newest finished runs; state is new, known, accepted or reviewed.",
-    "latest_scores": "Scores of the newest finished runs. Suspicion: 0 to 1; loss, harm and self-influence in nats.",
-    "label_confusions": "Flagged rows by given and suggested label.",
-    "rule_precision": "Share of a rule's findings that verdicts confirmed.",
-    "cleaned": "The data set after verdicts: dropped rows gone, relabelled ones with their new label.",
-    "examples": "Versions of rows. The search reads key and text.",
-    "influences": "The strongest pairs, nats: above 0 the training row helps the evaluation row, below it harms it.",
-    "receipts": "How each number was solved.",
-    "reviews": "Every word ever said on a row; nothing in it is changed.",
-    "runs": "One line a scan.",
 }
 
 HIDDEN = ("_sqlite_migrations", "accepted")
@@ -81,11 +69,30 @@ def metadata(database: str, writing: bool) -> dict[str, Any]:
         "databases": {
             database: {
                 "description": "Plain SQLite; what each column means stands in curate's documentation of the database.",
-                "tables": {name: {"description": told} for name, told in TABLES.items()}
-                | {name: {"hidden": True} for name in HIDDEN}
-                # Else their names stand beside numbers that point at them, past what makes foreign text harmless.
-                | {name: {"label_column": "id"} for name in ("labels", "datasets")},
+                "tables": _tables(),
                 "queries": {name: {"title": title, "sql": sql} for name, (title, sql) in QUERIES.items()},
             }
         },
     }
+
+
+def _tables() -> dict[str, dict[str, Any]]:
+    told: dict[str, dict[str, Any]] = {
+        name: {
+            "description": _plain(words),
+            "columns": {column: _plain(text) for column, text in columns.items() if text},
+        }
+        for every, of in ((TABLES, COLUMNS), (VIEWS, VIEW_COLUMNS))
+        for name, words in every.items()
+        for columns in [of.get(name, {})]
+    }
+    told["review_queue"] |= {"fts_table": "examples_fts", "fts_pk": "example_id"}
+    for name in ("labels", "datasets"):
+        # Else their names stand beside numbers that point at them, past what makes foreign text harmless.
+        told[name]["label_column"] = "id"
+    return told | {name: {**told.get(name, {}), "hidden": True} for name in HIDDEN}
+
+
+def _plain(words: str) -> str:
+    """The glossary is written for Markdown."""
+    return words.replace("`", "")

@@ -6,9 +6,6 @@
     const mark = () => image.classList.toggle("tiny", image.naturalWidth > 0 && image.naturalWidth < 64);
     image.complete ? mark() : image.addEventListener("load", mark, { once: true });
   }
-  addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details")) part.open = part.closest(".card") === null || cards.length <= 100;
-  });
   const controls = document.getElementById("controls");
   if (!controls) return;
   controls.hidden = document.getElementById("keys").hidden = false;
