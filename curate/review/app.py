@@ -72,7 +72,9 @@ class ReviewApp(App[int]):
             with VerticalScroll(id="told", can_focus=True):
                 yield Static(id="about", markup=False)
         yield Static(id="state", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        footer = Footer(show_command_palette=False)
+        footer.compact = True
+        yield footer
 
     def on_mount(self) -> None:
         self.show()
