@@ -123,6 +123,15 @@ def test_report_as_json_on_stdout_and_in_files(database: Path, here: Path):
     assert curate("report", "-f", "json:-").stdout.startswith("{")
 
 
+def test_formats_of_reports_in_the_settings_are_no_business_of_show_and_runs(database: Path, here: Path):
+    (here / "curate.toml").write_text('format = ["sarif:out.sarif", "text"]\n')
+    assert curate("runs").exit_code == 0
+    assert not (here / "out.sarif").exists()
+    assert curate("report").exit_code == 0
+    assert (here / "out.sarif").exists()
+    error(curate("runs", "-f", "sarif"), 2, "no format is called 'sarif'", "formats: rich, text, json")
+
+
 def test_top_limits_the_lists(database: Path):
     assert "the first 1" in curate("report", "--top", "1").stdout
     assert "the first 1" in curate("report", CURATE_TOP="1").stdout

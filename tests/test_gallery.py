@@ -17,7 +17,7 @@ import curate
 from curate.cli import main
 from curate.errors import CurateError
 from curate.reports import HtmlReport, Report, TextReport
-from curate.reports.gallery import Confusion, Distribution, Gallery
+from curate.reports.gallery import Confusion, Distribution, Gallery, Near
 from curate.reports.html import charts, sentences
 from curate.reports.words import clean
 from curate.store import ExampleRecord, FindingRecord, Store
@@ -253,7 +253,7 @@ def test_search_filter_and_order(browser, folder: Path):
     find(browser, "#search")[0].clear()
     find(browser, "#search")[0].send_keys("nothing has this")
     assert shown(browser, ".card") == []
-    assert find(browser, "#count")[0].text == "0 of 3 rows"
+    assert find(browser, "#count")[0].text == "0 of 3 cards"
     find(browser, "button[type=reset]")[0].click()
     browser.execute_script("return new Promise(done => setTimeout(done, 50))")
     assert len(shown(browser, ".card")) == 3
@@ -347,7 +347,7 @@ def test_a_run_renders_as_the_gallery_in_a_notebook(browser, folder: Path):
     browser.switch_to.frame(find(browser, "iframe")[0])
     assert len(find(browser, ".card")) == 2
     find(browser, "#search")[0].send_keys("nothing has this")
-    assert find(browser, "#count")[0].text.startswith("0 of 2 rows, the gravest of 6")
+    assert find(browser, "#count")[0].text.startswith("0 of 2 cards, the gravest of 6")
     browser.switch_to.default_content()
     assert browser.title == "notebook"
     assert complaints(browser) == []
@@ -374,3 +374,40 @@ def test_a_run_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_importing_curate_imports_nothing():
     code = "import sys, curate; sys.exit(any(m in sys.modules for m in ('sqlite3', 'curate.run', 'numpy', 'jinja2')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# Harmful rows of one cause
+
+
+def test_harmful_rows_of_one_cause_are_one_card_with_members(tmp_path: Path):
+    group = {"of": "h0", "size": 3, "given": "cat", "suggested": "dog", "harm": 0.3, "flips": {"right": 2, "wrong": 0}}
+    with Store.open(tmp_path / "curate.db", create=True) as store:
+        dataset = store.dataset("pets", "pets", "images")
+        run = begin(store, dataset)
+        ids = store.add_examples(
+            dataset, [ExampleRecord("train", f"h{place}", place, f"{place:064x}", "cat") for place in range(5)]
+        )
+        scores = [{"example_id": example, "harm": 0.1 - 0.01 * place} for place, example in enumerate(ids)]
+        store.add_scores(run, scores)
+        harmful = {"interval": [0.01, 0.2], "flips": {"right": 2, "wrong": 0}}
+        for place, example in enumerate(ids):
+            evidence = {**harmful, **({"group": group} if place < 3 else {})}
+            store.add_findings(run, [FindingRecord(example, "harmful", "warning", 0.1, evidence, "it harms")])
+        # A row that is mislabeled as well has a card of its own: there is more to say of it.
+        store.add_findings(run, [FindingRecord(ids[1], "mislabeled", "error", 0.95)])
+        finish(store, run)
+        gallery = Gallery.of_run(store, run)
+        page = HtmlReport().render(Report.of_run(store, run, gallery=True))
+    assert {card.key: card.members for card in gallery.cards} == {"h1": (), "h0": ("h2",), "h3": (), "h4": ()}
+    assert (gallery.shown, gallery.flagged) == (5, 5)
+    assert "and 1 row more of the same cause" in page
+    assert "4 cards for 5 rows" in page
+    assert (
+        "3 rows close together, called cat and taken for dog; predictions that turn right 2, wrong 0: h0, h1, h2"
+        in page
+    )
+
+
+def test_labels_of_the_nearest_rows_are_counted():
+    nearest = [Near("a", "dog"), Near("b", None), Near("c", "dog"), Near("d", "\x1bcat")]
+    assert sentences.tally(nearest) == [("dog", 2), ("(none)", 1), (r"\x1bcat", 1)]

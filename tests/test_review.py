@@ -327,6 +327,13 @@ def test_nothing_to_review_is_no_error(path: Path):
     assert curate("--db", str(path), "review")[:2] == (0, said)
 
 
+def test_a_class_that_is_none_is_told_with_one_that_is(path: Path):
+    status, _, error = curate("--db", str(path), "review", "--class", "cats")
+    assert status == 2
+    assert "no class of pets is called 'cats'" in error
+    assert "cat" in error.splitlines()[1]
+
+
 PTY = """
 import os, pty, select, sys, time
 pid, master = pty.fork()

@@ -13,8 +13,9 @@ from curate.cli.options import database, db_option, put, run_options
 from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.gate import RULES
-from curate.reports.words import plural
+from curate.reports.words import clean, plural
 from curate.review.queue import WHICH, Filters, Queue
+from curate.specs import did_you_mean
 from curate.store import Store
 
 EXTRA = "install it with `pip install 'curate-data[review]'`; without it there is `curate mark KEY --verdict keep`"
@@ -45,6 +46,9 @@ def review(
         queue = Queue(
             store, chosen_run(store, run_id, dataset), reviewer or login(), Filters(rule, label, split, least, which)
         )
+        if label is not None and label not in queue.labels:
+            raise UsageError(f"--class: no class of {clean(queue.dataset)} is called '{clean(label)}'",
+                             did_you_mean(label, queue.labels) or "see the classes with `curate report`")  # fmt: skip
         if queue.place is None:
             put(f"nothing to review: {_told(queue)}\n")
             return

@@ -6,7 +6,7 @@ Knows the SQL; leaves how a card looks to ``curate.reports.html`` and what is on
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from curate.reports.report import HitRow
@@ -68,6 +68,7 @@ class Card:
     helps: tuple[HitRow, ...]
     harms: tuple[HitRow, ...]
     word: Word | None
+    members: tuple[str, ...] = ()  # keys of other harmful rows of the same cause, for which this card stands as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +92,39 @@ class Confusion:
 @dataclass(frozen=True, slots=True)
 class Gallery:
     cards: tuple[Card, ...]
+    shown: int  # rows that have a card, or are members of one
     flagged: int  # rows with a finding, also those without a card
     distribution: Distribution | None
     confusion: Confusion | None
 
     @classmethod
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
-        (count,) = store.query("SELECT count(DISTINCT example_id) AS n FROM findings WHERE run_id = ?", [run_id])
+        rows = flagged(store, run_id)
+        whole = cards(store, run_id, rows[:most])
         return cls(
-            cards=cards(store, run_id, flagged(store, run_id)[:most]),
-            flagged=count["n"],
+            cards=tuple(_folded(whole)),
+            shown=len(whole),
+            flagged=len(rows),
             distribution=distribution_of(store, run_id),
             confusion=confusion_of(store, run_id),
         )
+
+
+def _folded(whole: Sequence[Card]) -> list[Card]:
+    """Rows that are nothing but harmful, all of one cause, as one card."""
+    found: list[Card] = []
+    first: dict[Any, int] = {}
+    for card in whole:
+        group = next((finding.evidence["group"] for finding in card.findings if finding.evidence.get("group")), None)
+        cause = group.get("of") if isinstance(group, dict) else None
+        if cause is None or {finding.rule for finding in card.findings} != {"harmful"}:
+            found.append(card)
+        elif cause in first:
+            found[first[cause]] = replace(found[first[cause]], members=(*found[first[cause]].members, card.key))
+        else:
+            first[cause] = len(found)
+            found.append(card)
+    return found
 
 
 def flagged(store: Store, run_id: int) -> list[int]:

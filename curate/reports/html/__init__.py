@@ -15,13 +15,14 @@ from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
+from curate.reports.terminal import group_sentence, turned
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-EMPTY = Gallery(cards=(), flagged=0, distribution=None, confusion=None)
+EMPTY = Gallery(cards=(), shown=0, flagged=0, distribution=None, confusion=None)
 
 
 class HtmlReport(Renderer):
@@ -95,7 +96,7 @@ def picture(thumbnail: bytes) -> str:
 FILTERS = {
     "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
     "percent": percent, "plural": plural, "signed": signed, "picture": picture, "spoke": sentences.spoke,
-    "facts": sentences.facts,
+    "facts": sentences.facts, "group": group_sentence, "turned": turned, "tally": sentences.tally,
 }  # fmt: skip
 """What the templates say numbers and foreign text with; also those of ``curate serve``."""
 

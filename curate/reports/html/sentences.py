@@ -4,10 +4,11 @@ Knows what each field of a receipt means to a reader; the terse form stands in `
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curate.reports.gallery import CardFinding
+from curate.reports.gallery import CardFinding, Near
 from curate.reports.report import Receipt
 from curate.reports.row_terminal import flat
 from curate.reports.words import brief, clean, duration, percent, plural
@@ -96,6 +97,11 @@ def _more(share: float) -> str:
     if share >= 1:
         return "more suspect than any other row"
     return f"more suspect than {percent(min(share, 0.999))} of the rows"
+
+
+def tally(nearest: Sequence[Near]) -> list[tuple[str, int]]:
+    """Labels of the nearest rows and how many have each, the most frequent first."""
+    return Counter(clean("(none)" if near.label is None else near.label) for near in nearest).most_common()
 
 
 def facts(finding: CardFinding) -> list[tuple[str, str]]:
