@@ -6,11 +6,11 @@ from typing import Any
 from rich.text import Text
 
 from curate.reports.halfblocks import half_blocks, opened
+from curate.reports.harmful_terminal import group_sentence
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import HitRow
 from curate.reports.row import RowReport, Verdict
-from curate.reports.terminal import group_sentence
 from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500

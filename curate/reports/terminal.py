@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from curate.reports.base import Renderer
+from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import ClassRow, HarmfulGroup, HarmfulRow, MislabeledRow, Receipt, Report
-from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
+from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.words import brief, clean, duration, first_shown, memory, moment, percent, plural, quoted
 
 MOST_CLASSES = 30
 NARROW = 80  # below, bars and the suggested label's probability are left out
@@ -45,7 +46,7 @@ def write_report(page: Page, report: Report) -> None:
             sign = ("! ", "yellow") if broken and number == 0 else ("- ", "dim")
             page.paragraph(Text.assemble(sign, clean(note)), follow=2)
     _mislabeled(page, report)
-    _harmful(page, report)
+    write_harmful(page, report)
     _others(page, report)
     _by_class(page, report)
     _confusions(page, report)
@@ -90,7 +91,7 @@ def _scanned(page: Page, report: Report) -> None:
         work.append(memory(run.peak_memory))
     facts = [("scanned", f"{rows}, from {clean(run.location)}{skipped}")]
     facts += [("accuracy", f"{', '.join(accuracies)}, on the given labels")] if accuracies else []
-    facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of {_target(report)}")] if report.eval_loss else []
+    facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of {target(report)}")] if report.eval_loss else []
     facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
     page.facts(facts)
     for warning in report.warnings:
@@ -131,9 +132,8 @@ def _mislabeled(page: Page, report: Report) -> None:
     total = report.count("mislabeled", "train")
     rows = report.rows.get("train", 0)
     over = "" if report.cut is None else f" over a suspicion of {report.cut:.2g}"
-    remark = (
-        f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
-    )
+    remark = f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}"
+    remark += first_shown(report.mislabeled, total)
     page.heading("Likely mislabeled", remark)
     _drawn(page, report)
     _mislabeled_table(page, report.mislabeled)
@@ -143,7 +143,7 @@ def _mislabeled(page: Page, report: Report) -> None:
         remark = f"{total:,} of {plural(report.rows.get('eval', 0), 'evaluation row')}"
         page.heading(
             "Likely mislabeled in the evaluation set",
-            f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
+            f"{remark}{_grades(report, 'eval')}{first_shown(report.eval_mislabeled, total)}",
         )
         _mislabeled_table(page, report.eval_mislabeled)
 
@@ -184,10 +184,6 @@ def _grades(report: Report, split: str) -> str:
     return f": {told}" if told else ""
 
 
-def _first(shown: tuple[object, ...], total: int) -> str:
-    return f"; the first {len(shown):,}" if 0 < len(shown) < total else ""
-
-
 def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
     if not rows:
         page.paragraph("none", indent=2, style="dim")
@@ -214,97 +210,12 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
     page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
 
 
-def _harmful(page: Page, report: Report) -> None:
-    if not report.harmful:
-        return
-    flagged = report.count("harmful", "train")
-    judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
-    of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
-    counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
-    page.heading(
-        "Harmful rows",
-        f"{counted}left out, the mean {_loss(report)}{of_loss} is predicted to fall; {report.harmful_count:,} training "
-        f"rows have harm above 0{_first(report.harmful, report.harmful_count)}",
-    )
-    if flagged and facts.get("sum") is not None:
-        share = f" ({_share(facts['sum'] / report.eval_loss)} of the loss)" if report.eval_loss else ""
-        page.paragraph(
-            f"without the {plural(flagged, 'row')} marked {_FLAG}: {brief(facts['sum'])} nats less"
-            f"{share}, predictions that turn right {facts['turn_right']:,}, wrong {facts['turn_wrong']:,}",
-            indent=2,
-        )
-    elif judged:
-        page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
-    columns = [Column("", right=True), Column(""), Column("of the loss", right=True), Column("harm, nats", right=True),
-               Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
-    cells = [
-        [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
-         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
-         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
-         cell("(none)" if row.label is None else row.label)]
-        for number, row in enumerate(report.harmful, 1)
-    ]  # fmt: skip
-    page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
-
-
-_FLAG = "*"
-
-
-def _target(report: Report) -> str:
-    """What harm is measured on, in words: all evaluation rows, or those that were asked for."""
-    told = (report.run.counts.get("harm") or {}).get("measured_on")
-    whole = f"the {report.run.counts.get('evaluation_rows', 0):,} evaluation rows"
-    return "the evaluation rows" if told in (None, whole) else clean(told)
-
-
-def _loss(report: Report) -> str:
-    target = _target(report)
-    return "evaluation loss" if target == "the evaluation rows" else f"loss of {target}"
-
-
-def _beyond(row: HarmfulRow) -> list[str]:
-    """What a finding rests on, and the rows of the same cause."""
-    if row.low is None or row.high is None:
-        return []
-    told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
-    if row.group is None:
-        return [told + turned(row.turn_right, row.turn_wrong)]
-    return [
-        group_sentence(row.group),
-        f"this one: {brief(row.harm)} nats, {told}{turned(row.turn_right, row.turn_wrong)}",
-    ]
-
-
-def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
-    keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
-    return (
-        f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "
-        f"{clean(group.suggested_label)}{turned(group.turn_right, group.turn_wrong)}: {keys}"
-    )
-
-
-def turned(right: int | None, wrong: int | None) -> str:
-    """Predicted flips of evaluation predictions, where there are any."""
-    return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
-
-
-def _hits(row: HarmfulRow) -> str:
-    told = ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
-    return f"hits hardest: {told}" if told else ""
-
-
-def _share(share: float | None) -> str:
-    if share is None:
-        return "-"
-    return percent(share, 2) if share < 0.1 else percent(share)
-
-
 def _others(page: Page, report: Report) -> None:
     counts = {rule: report.count(rule) for rule in ("conflict", "leak", "unreadable")}
     if not any(counts.values()):
         return
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
-    page.heading("Other findings", told + _first(report.others, sum(counts.values())))
+    page.heading("Other findings", told + first_shown(report.others, sum(counts.values())))
     columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
     cells = [
         [Text(row.severity, SEVERITY_STYLES.get(row.severity, "")), Text(row.rule), cell(row.key),

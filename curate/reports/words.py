@@ -5,6 +5,7 @@ Knows how to say a number, and how to keep a key, a label or a text from steerin
 """
 
 import unicodedata
+from collections.abc import Sized
 from datetime import datetime
 
 from rich.cells import cell_len
@@ -61,6 +62,11 @@ def quoted(text: str | None) -> str:
 
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def first_shown(shown: Sized, total: int) -> str:
+    """What a heading adds where a list is cut."""
+    return f"; the first {len(shown):,}" if 0 < len(shown) < total else ""
 
 
 def percent(share: float | None, digits: int = 1) -> str:

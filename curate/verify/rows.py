@@ -25,7 +25,7 @@ class Selection:
     rows: Int[Tensor, " m"]
     labels: Int[Tensor, " m"] | None
     words: str
-    """`28 mislabeled findings of run 3`."""
+    """`28 of 31 mislabeled findings of run 3`."""
 
 
 def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selection:
@@ -45,9 +45,8 @@ def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selectio
                 every = _found(store, run_id, rules)
                 # A finding may be worth a look while the given label is still the likelier one.
                 keys = [key for key in every if not relabel or suggested.get(key, ("", False))[1]]
-                words = f"{len(keys):,} {' and '.join(rules)} findings of run {run_id}"
-                if len(keys) < len(every):
-                    words += f" (of {len(every):,}; the others' given label is as likely as the suggested one)"
+                of_all = f" of {len(every):,}" if len(keys) < len(every) else ""
+                words = f"{len(keys):,}{of_all} {' and '.join(rules)} findings of run {run_id}"
     if not by_rule:
         keys, words = _named(asked)
     places = {key: place for place, key in enumerate(data.train.keys)}

@@ -1,0 +1,94 @@
+"""The report's section on harmful rows, for people; findings of one cause stand as one entry.
+
+Knows what is said of harm; leaves widths and colours to ``layout.py``.
+"""
+
+from rich.text import Text
+
+from curate.reports.layout import Column, Page, cell
+from curate.reports.report import HarmfulGroup, HarmfulRow, Report
+from curate.reports.words import brief, clean, first_shown, percent, plural, quoted, signed
+
+_FLAG = "*"
+
+
+def write_harmful(page: Page, report: Report) -> None:
+    if not report.harmful:
+        return
+    flagged = report.count("harmful", "train")
+    judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
+    of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
+    counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
+    page.heading(
+        "Harmful rows",
+        f"{counted}left out, the mean {_loss(report)}{of_loss} is predicted to fall; {report.harmful_count:,} training "
+        f"rows have harm above 0{first_shown(report.harmful, report.harmful_count)}",
+    )
+    if flagged and facts.get("sum") is not None:
+        share = f" ({_share(facts['sum'] / report.eval_loss)} of the loss)" if report.eval_loss else ""
+        page.paragraph(
+            f"without the {plural(flagged, 'row')} marked {_FLAG}: {brief(facts['sum'])} nats less"
+            f"{share}, predictions that turn right {facts['turn_right']:,}, wrong {facts['turn_wrong']:,}",
+            indent=2,
+        )
+    elif judged:
+        page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
+    columns = [Column("", right=True), Column(""), Column("of the loss", right=True), Column("harm, nats", right=True),
+               Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
+    cells = [
+        [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
+         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
+         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
+         cell("(none)" if row.label is None else row.label)]
+        for number, row in enumerate(report.harmful, 1)
+    ]  # fmt: skip
+    page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
+
+
+def target(report: Report) -> str:
+    """What harm is measured on, in words: all evaluation rows, or those that were asked for."""
+    told = (report.run.counts.get("harm") or {}).get("measured_on")
+    whole = f"the {report.run.counts.get('evaluation_rows', 0):,} evaluation rows"
+    return "the evaluation rows" if told in (None, whole) else clean(told)
+
+
+def _loss(report: Report) -> str:
+    rows = target(report)
+    return "evaluation loss" if rows == "the evaluation rows" else f"loss of {rows}"
+
+
+def _beyond(row: HarmfulRow) -> list[str]:
+    """What a finding rests on, and the rows of the same cause."""
+    if row.low is None or row.high is None:
+        return []
+    told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
+    if row.group is None:
+        return [told + turned(row.turn_right, row.turn_wrong)]
+    return [
+        group_sentence(row.group),
+        f"this one: {brief(row.harm)} nats, {told}{turned(row.turn_right, row.turn_wrong)}",
+    ]
+
+
+def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
+    keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
+    return (
+        f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "
+        f"{clean(group.suggested_label)}{turned(group.turn_right, group.turn_wrong)}: {keys}"
+    )
+
+
+def turned(right: int | None, wrong: int | None) -> str:
+    """Predicted flips of evaluation predictions, where there are any."""
+    return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
+
+
+def _hits(row: HarmfulRow) -> str:
+    told = ", ".join(f"{clean(hit.key)} ({signed(hit.influence)} nats)" for hit in row.hits)
+    return f"hits hardest: {told}" if told else ""
+
+
+def _share(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return percent(share, 2) if share < 0.1 else percent(share)
