@@ -15,6 +15,9 @@ from curate.errors import UsageError
 from curate.settings_files import Layer, file_layers
 from curate.settings_types import OPTIONS, option_named
 
+BASELINE = "curate-baseline.json"
+"""Where findings are accepted: beside the file of settings, else in the current folder."""
+
 _OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head"})
 _NOT_OF_THE_RUN = frozenset({"db", "format"})
 
@@ -53,6 +56,12 @@ class ScanSettings:
     db: str = ".curate/curate.db"
     cache: bool = True
     fail_on: tuple[str, ...] = ()
+    max_findings: str | None = None
+    max_noise_rate: tuple[str, ...] = ()
+    baseline: str = BASELINE
+    new_only: bool = False
+    changed_rows: bool = False
+    since: str | None = None
     exit_zero: bool = False
     format: tuple[str, ...] = ()
 
@@ -78,12 +87,23 @@ class ScanSettings:
         return plain
 
 
+def stored_settings(stored: Mapping[str, Any]) -> ScanSettings:
+    """Settings as a run keeps them (``as_json``); those of other versions are left out."""
+    known = {setting.name for setting in fields(ScanSettings)}
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in known
+    }
+    return ScanSettings(**plain)
+
+
 @dataclass(frozen=True)
 class FoundSettings:
     """What was asked for before defaults: ``values`` by key, and ``origins``: the place that each comes from."""
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    beside: Path = Path()
+    """The folder of the strongest file of settings, else the current one."""
 
     def checked(self) -> ScanSettings:
         """With defaults, for a scan. Raises ``UsageError`` where no data set was named."""
@@ -93,7 +113,7 @@ class FoundSettings:
                 "Give a folder of class folders, an .npz file, sklearn:digits or python:file.py:name: "
                 "curate scan DATA.",
             )
-        return ScanSettings(**self.values)
+        return ScanSettings(**{"baseline": (self.beside / BASELINE).as_posix(), **self.values})
 
 
 def load_settings(
@@ -141,14 +161,26 @@ def find_settings(
         merged["train"] = of_folder.values.get("train", named)
         if "train" in of_folder.values:
             origins["train"] = of_folder.where
-    return FoundSettings(merged, {key: origins[key] for key in merged})
+    beside = next((layer.base for layer in files if layer.values and not layer.strangers), Path())
+    return FoundSettings(merged, {key: origins[key] for key in merged}, beside)
 
 
-def setting(key: str, given: Any = None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Any:
-    """One setting for commands that only read (``db``, ``format`` ...), found as ``load_settings`` finds it."""
+def setting(
+    key: str,
+    given: Any = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    files: bool = True,
+) -> Any:
+    """One setting for commands that only read (``db``, ``format`` ...), found as ``load_settings`` finds it.
+
+    Without ``files`` only the command line and the environment are asked, and None says that they are silent.
+    """
     cwd = cwd or Path.cwd()
-    layers = [*_asked({key: given}, os.environ if environ is None else environ, cwd), *file_layers(cwd, None, None)]
-    default = next((f.default for f in fields(ScanSettings) if f.name == key), None)
+    layers = _asked({key: given}, os.environ if environ is None else environ, cwd)
+    layers += file_layers(cwd, None, None) if files else []
+    default = next((f.default for f in fields(ScanSettings) if f.name == key and files), None)
     return next((layer.values[key] for layer in layers if key in layer.values), default)
 
 

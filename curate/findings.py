@@ -5,7 +5,7 @@ and `influence`, and storage to `record`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from curate.forward import Forward
 from curate.heads import Heads
 from curate.influence.stage import Influence
+from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.suspicion import DETECTORS, Judgement
 from curate.suspicion.detectors import agreement, loss, of_given, spoken
@@ -21,6 +22,8 @@ from curate.suspicion.stage import Judged
 
 CERTAIN = 0.9
 """Suspicion from which a wrong label is an error rather than a warning."""
+NEAREST = 5
+"""Nearest rows that are named on a finding."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Found:
 def train_findings(data: Data, judged: Judged, influence: Influence) -> Iterator[Found]:
     """Findings on training rows."""
     yield from _mislabeled(data, judged)
-    yield from _harmful(influence)
+    yield from _harmful(data, influence)
     yield from _conflicts(data.train)
 
 
@@ -103,10 +106,50 @@ def _sentence(
     )
 
 
-def _harmful(influence: Influence) -> Iterator[Found]:
+def with_nearest(data: Data, neighbours: Neighbours, found: Iterable[Found]) -> Iterator[Found]:
+    """The same findings; those on labels and harm name the nearest training rows of other content."""
+    kept = list(found)
+    rows = sorted({each.row for each in kept if each.rule in ("mislabeled", "harmful")})
+    if not rows:
+        yield from kept
+        return
+    near, similarity = neighbours.nearest(data.train.features[rows], 4 * NEAREST)
+    keys, labels, sha = data.train.keys, data.train.labels.tolist(), data.train.sha256
+    told = {}
+    for row, others, alike in zip(rows, near.tolist(), similarity.tolist(), strict=True):
+        told[row] = [
+            {"key": keys[other], "label": data.train.source.classes[labels[other]], "similarity": round(value, 4)}
+            for other, value in zip(others, alike, strict=True)
+            if sha[other] != sha[row]
+        ][:NEAREST]
+    for each in kept:
+        if each.rule in ("mislabeled", "harmful"):
+            each.evidence["nearest"] = told[each.row]
+        yield each
+
+
+def _causes(data: Data, influence: Influence) -> dict[int, dict[str, object]]:
+    """Of each harmful row that belongs to others: the group, told the same way on all of its members."""
+    keys, classes = data.train.keys, data.train.source.classes
+    told: dict[int, dict[str, object]] = {}
+    for cause, flips in zip(influence.causes, influence.cause_flips.tolist(), strict=True):
+        group: dict[str, object] = {
+            "of": keys[int(cause.rows[0])],
+            "size": len(cause.rows),
+            "given": classes[cause.given],
+            "suggested": classes[cause.suggested],
+            "harm": float(influence.harm[cause.rows].sum()),
+            "flips": {"right": flips[0], "wrong": flips[1]},
+        }
+        told |= dict.fromkeys(cause.rows.tolist(), group)
+    return told
+
+
+def _harmful(data: Data, influence: Influence) -> Iterator[Found]:
     harmful, loss_then = influence.harmful, influence.eval_loss
     if harmful is None:
         return
+    groups = _causes(data, influence)
     for place, row in enumerate(harmful.rows.tolist()):
         harm, low, high = float(influence.harm[row]), float(harmful.low[place]), float(harmful.high[place])
         evidence: dict[str, object] = {
@@ -125,6 +168,13 @@ def _harmful(influence: Influence) -> Iterator[Found]:
             evidence["flips"] = {"right": fixed, "wrong": broken}
             if fixed or broken:
                 why += f"; predictions that turn right: {fixed}, wrong: {broken}"
+        if row in groups:
+            group = groups[row]
+            evidence["group"] = group
+            why += (
+                f"; one of {group['size']} such rows close together, called {group['given']} and taken for "
+                f"{group['suggested']}"
+            )
         yield Found(row, "harmful", "warning", harm, evidence, why)
 
 

@@ -1,52 +1,96 @@
 """The gate: do the findings of a run fail it?
 
-Knows rules and severities and the sentence that ends every report; leaves the exit status to the commands.
+Knows which findings count, how many are allowed, and the sentence that ends every report. Leaves finding out what
+stood before to ``references``, and the process's end to the commands.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from curate.errors import UsageError
 
 RULES = ("mislabeled", "harmful", "conflict", "leak", "unreadable")
 SEVERITIES = ("error", "warning", "note")  # from grave to slight
-PASSING_STATES = ("accepted", "reviewed")  # a person has spoken on these
+LEAST_ROWS = 5
+"""Under so many rows a class's suspicion is a rank and no probability (docs/explanation/limits.md)."""
+
+# Why a finding does not count; "" where it does.
+COUNTED, ACCEPTED, KEPT, KNOWN, UNTOUCHED, NOT_ASKED = "", "accepted", "kept", "known", "untouched", "not asked for"
 
 
 class Finding(Protocol):
-    """What the gate reads of a group of findings; ``reports.Total`` has it."""
+    """What the gate reads of a finding; ``reports.Finding`` has it."""
 
     @property
     def rule(self) -> str: ...
     @property
     def severity(self) -> str: ...
     @property
-    def state(self) -> str: ...
+    def accepted(self) -> bool: ...
     @property
-    def count(self) -> int: ...
-
-
-class Judged(Protocol):
-    """A report, as far as the gate looks at it."""
-
+    def verdict(self) -> str | None: ...
     @property
-    def totals(self) -> Iterable[Finding]: ...
+    def fingerprint(self) -> str: ...
+    @property
+    def row(self) -> str: ...
+    @property
+    def spared(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What stood before: fingerprints of findings, and of rows (``store.row_digest``) where it knows them."""
+
+    name: str
+    findings: frozenset[str]
+    rows: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassNoise:
+    """Rows of one given label, and the estimated number of wrong labels among them."""
+
+    label: str
+    rows: int
+    expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was scanned. ``fresh``: rows that the reference does not know; None where that is not asked."""
+
+    rows: int
+    fresh: int | None = None
+    noise: tuple[ClassNoise, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether the gate lets the run pass, and the sentence that says so."""
+    """Whether the gate lets the run pass, the sentence that says so, and the exit status that goes with it."""
 
-    passed: bool
+    status: int
     sentence: str
+    found: int = 0
+    allowed: int | None = None  # None: findings are not counted
+    spared: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.status == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """``fail_on``: rules, or a severity (which stands for itself and all above it). Empty: no gate is set."""
+    """``fail_on``: rules, or a severity (which stands for itself and all above it). All empty: no gate is set."""
 
     fail_on: tuple[str, ...] = ()
+    max_findings: str | None = None  # "20", or "1.5%" of the rows
+    max_noise_rate: tuple[str, ...] = ()  # "5%", "class:5%", "class:NAME:5%"
+    new_only: bool = False
+    changed_rows: bool = False
+    since: str | None = None  # a run, or a database; None: the baseline
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         for word in self.fail_on:
@@ -55,32 +99,159 @@ class Gate:
                     f"--fail-on {word or repr(word)}: no such rule or severity",
                     f"rules: {', '.join(RULES)}; severities: {', '.join(SEVERITIES)}",
                 )
+        if self.since is not None and not self.compares:
+            raise UsageError(
+                f"--since {self.since} says what to compare with, but not what counts",
+                "Add --new-only (new findings) or --changed-rows (findings on new rows).",
+            )
+        if not self.fail_on and (self.max_findings is not None or self.compares):
+            object.__setattr__(self, "fail_on", ("error",))
 
     @classmethod
-    def of_settings(cls, stored: dict[str, Any] | None) -> "Gate":
-        """The gate as a run stored it."""
-        return cls(tuple(stored.get("fail_on") or ())) if stored else cls()
+    def of_settings(cls, stored: Mapping[str, Any] | None) -> "Gate":
+        """The gate as a run stored it, or as settings (their attributes as a mapping) ask for it."""
+        found = stored or {}
+        return cls(
+            fail_on=tuple(found.get("fail_on") or ()),
+            max_findings=found.get("max_findings"),
+            max_noise_rate=tuple(found.get("max_noise_rate") or ()),
+            new_only=bool(found.get("new_only")),
+            changed_rows=bool(found.get("changed_rows")),
+            since=found.get("since"),
+            baseline=found.get("baseline"),
+        )
 
     def settings(self) -> dict[str, Any]:
         """What ``of_settings`` takes back."""
-        return {"fail_on": list(self.fail_on)}
+        return {
+            "fail_on": list(self.fail_on), "max_findings": self.max_findings,
+            "max_noise_rate": list(self.max_noise_rate), "new_only": self.new_only, "changed_rows": self.changed_rows,
+            "since": self.since, "baseline": self.baseline,
+        }  # fmt: skip
 
-    def catches(self, finding: Finding) -> bool:
-        """True where a finding of this rule and severity, on which nobody has spoken yet, fails the run."""
-        if finding.state in PASSING_STATES:
-            return False
+    @property
+    def is_set(self) -> bool:
+        return bool(self.fail_on or self.max_noise_rate)
+
+    @property
+    def compares(self) -> bool:
+        """A reference is needed."""
+        return self.new_only or self.changed_rows
+
+    def spares(self, finding: Finding, reference: Reference | None) -> str:
+        """Why a finding does not count, or "" where it does."""
+        if finding.verdict == "keep":
+            return KEPT
+        if finding.accepted:
+            return ACCEPTED
+        if self.is_set and not self._asks_for(finding):
+            return NOT_ASKED
+        if reference is not None and self.new_only and finding.fingerprint in reference.findings:
+            return KNOWN
+        if reference is not None and self.changed_rows and finding.row in (reference.rows or ()):
+            return UNTOUCHED
+        return COUNTED
+
+    def _asks_for(self, finding: Finding) -> bool:
         grave = [SEVERITIES.index(word) for word in self.fail_on if word in SEVERITIES]
         return finding.rule in self.fail_on or any(SEVERITIES.index(finding.severity) <= level for level in grave)
 
-    def evaluate(self, report: Judged) -> Outcome:
-        if not self.fail_on:
-            return Outcome(True, "passed: no gate is set (set one with --fail-on RULE or SEVERITY)")
-        caught: dict[str, int] = {}
-        for total in report.totals:
-            if self.catches(total):
-                caught[total.rule] = caught.get(total.rule, 0) + total.count
-        gate = f"--fail-on {','.join(self.fail_on)}"
-        if caught:
-            counts = ", ".join(f"{caught[rule]:,} {rule}" for rule in RULES if rule in caught)
-            return Outcome(False, f"failed: {counts} ({gate})")
-        return Outcome(True, f"passed: nothing over the gate ({gate})")
+    def judge(self, findings: Sequence[Finding], tally: Tally, reference: Reference | None = None) -> Outcome:
+        """The outcome, of findings whose ``spared`` is set. A reference that is needed must be there."""
+        spared: dict[str, int] = {}
+        for finding in findings:
+            if finding.spared:
+                spared[finding.spared] = spared.get(finding.spared, 0) + 1
+        if tally.rows == 0:
+            return Outcome(5, "failed: nothing was scanned, so nothing can pass")
+        if not self.is_set:
+            also = f"; {_spared(spared)}" if spared else ""
+            return Outcome(0, f"passed: no gate is set (set one with --fail-on RULE or SEVERITY){also}", spared=spared)
+        if self.max_noise_rate and not tally.noise and tally.fresh is None:
+            return Outcome(4, "failed: the run holds no suspicion of training rows, so their noise rate is not known")
+        allowed = self._allowed(tally.rows) if self.fail_on else None
+        counted = [finding for finding in findings if not finding.spared]
+        over = allowed is not None and len(counted) > allowed
+        rates, noisy = self._rates(tally)
+        parts = [] if allowed is None else [f"{_found(counted)}{self._where(tally, reference)}, {allowed:,} allowed"]
+        told = [" and ".join([*parts, *rates]) + f" ({self.asked()})", f"not counted: {_spared(spared)}"]
+        return Outcome(
+            1 if over or noisy else 0,
+            f"{'failed' if over or noisy else 'passed'}: {'; '.join(told)}",
+            found=len(counted), allowed=allowed, spared=spared,
+        )  # fmt: skip
+
+    def asked(self) -> str:
+        """The gate as options."""
+        parts = [f"--fail-on {','.join(self.fail_on)}"] if self.fail_on else []
+        parts += [f"--max-findings {self.max_findings}"] if self.max_findings is not None else []
+        parts += [f"--max-noise-rate {rate}" for rate in self.max_noise_rate]
+        parts += ["--new-only"] if self.new_only else []
+        parts += ["--changed-rows"] if self.changed_rows else []
+        parts += [f"--since {self.since}"] if self.since is not None else []
+        return " ".join(parts)
+
+    def _allowed(self, rows: int) -> int:
+        if self.max_findings is None:
+            return 0
+        if self.max_findings.endswith("%"):
+            # 2 % of 150 rows are 3; binary fractions would make it 2
+            return int(round(float(self.max_findings[:-1]) * rows / 100, 9))
+        return int(self.max_findings)
+
+    def _where(self, tally: Tally, reference: Reference | None) -> str:
+        if reference is None:
+            return f" in {tally.rows:,} rows"
+        new = " new" if self.new_only else ""
+        if self.changed_rows:
+            fresh = f" on the {tally.fresh or 0:,} of {tally.rows:,} rows that are new or changed"
+            return f"{new}{fresh} since {reference.name}"
+        count = "" if tally.fresh is None else f" ({tally.fresh:,} of {tally.rows:,} rows new)"
+        return f"{new} since {reference.name}{count or f' in {tally.rows:,} rows'}"
+
+    def _rates(self, tally: Tally) -> tuple[list[str], bool]:
+        """What is said of each noise rate that was asked for, and whether one is over its limit."""
+        told, over = [], False
+        for text in self.max_noise_rate:
+            scope, _, limit = text.rpartition(":")
+            allowed = float(limit.removesuffix("%")) / 100
+            if scope == "class":
+                judged = [row for row in tally.noise if row.rows >= LEAST_ROWS]
+                worst = max(judged, key=_rate, default=None)
+                beyond = [row.label for row in judged if _rate(row) > allowed]
+                over = over or bool(beyond)
+                named = "no class has five rows" if worst is None else f"noisiest class '{worst.label}' {_told(worst)}"
+                more = f", {len(beyond)} classes over" if len(beyond) > 1 else ""
+                told.append(f"{named}{more}, {limit} a class allowed")
+                continue
+            name = scope.removeprefix("class:")
+            rows = [row for row in tally.noise if not scope or row.label == name]
+            if scope and not rows and tally.fresh is None:
+                raise UsageError(f"--max-noise-rate {text}: no training row has the label '{name}'")
+            whole = ClassNoise(name, sum(row.rows for row in rows), sum(row.expected for row in rows))
+            over = over or _rate(whole) > allowed
+            told.append(f"estimated noise {f'of {name} ' if scope else ''}{_told(whole)}, {limit} allowed")
+        return told, over
+
+
+def _rate(row: ClassNoise) -> float:
+    return row.expected / row.rows if row.rows else 0.0
+
+
+def _told(row: ClassNoise) -> str:
+    return f"{100 * _rate(row):.2f} % of {row.rows:,} labels"
+
+
+def _found(counted: Iterable[Finding]) -> str:
+    by_rule: dict[str, int] = {}
+    for finding in counted:
+        by_rule[finding.rule] = by_rule.get(finding.rule, 0) + 1
+    return ", ".join(f"{by_rule[rule]:,} {rule}" for rule in RULES if rule in by_rule) or "no finding"
+
+
+def _spared(spared: Mapping[str, int]) -> str:
+    """Accepted and kept ones are always told, so that nothing is hidden by silence."""
+    told = [f"{spared.get(ACCEPTED, 0):,} accepted", f"{spared.get(KEPT, 0):,} kept by a verdict"]
+    told += [f"{spared[KNOWN]:,} known"] if spared.get(KNOWN) else []
+    told += [f"{spared[UNTOUCHED]:,} on untouched rows"] if spared.get(UNTOUCHED) else []
+    return ", ".join(told)

@@ -1,10 +1,11 @@
 """The nearest training rows in feature space: candidates for influence (FastIF, Guo et al. 2020) and label agreement.
 
 Knows distances only; scikit-learn does the search. Cosine, that is Euclid on rows of length one, so that a bright
-picture is not far from a dark one.
+picture is not far from a dark one. Wide features are projected first: the search costs rows² × columns.
 """
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -13,6 +14,11 @@ from curate.progress import Progress
 
 ANCHORS = 50_000
 """Beyond this many training rows, neighbours are looked for among a random sample of that size."""
+WIDTH = 128
+"""Wider features are projected on as many principal directions. Trial: of features of 384 and 1,280 columns 0.94 and
+0.86 of the 20 nearest rows stayed the same, and suspicion's average precision within 0.005, in a half to a seventh of
+the time; 64 directions cost 0.04 of it on the look-alike ones of 77 classes."""
+BASIS_ROWS = 20_000
 BLOCK = 2_000
 FEW_COLUMNS = 16
 """Up to this many, a tree finds neighbours faster than all distances would."""
@@ -24,6 +30,18 @@ def unit_rows(features: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
     return rows
 
 
+def principal_directions(features: Float[Tensor, "n d"], seed: int) -> Float[np.ndarray, "d k"]:
+    """The `WIDTH` directions that hold most of the unit rows' squared length, from `BASIS_ROWS` of them.
+
+    Not centred: the angles between rows are what is to be kept.
+    """
+    if len(features) > BASIS_ROWS:
+        features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS]]
+    rows = unit_rows(features).astype(np.float64)
+    directions: np.ndarray = np.linalg.eigh(rows.T @ rows)[1][:, : -WIDTH - 1 : -1].astype(np.float32)
+    return directions
+
+
 class Neighbours:
     """An index over the training rows ``[n d]``; ``anchors`` are the rows that are looked among."""
 
@@ -33,8 +51,13 @@ class Neighbours:
         if self.n > ANCHORS:
             rows = np.sort(np.random.default_rng(seed).permutation(self.n)[:ANCHORS])
         self.anchors = rows
+        self._directions = principal_directions(features, seed) if features.shape[1] > WIDTH else None
         search = "kd_tree" if features.shape[1] <= FEW_COLUMNS else "brute"
-        self._index = NearestNeighbors(algorithm=search).fit(unit_rows(features)[rows])
+        self._index = NearestNeighbors(algorithm=search).fit(self._rows(features[torch.from_numpy(rows)]))
+
+    def _rows(self, features: Float[Tensor, "m d"]) -> Float[np.ndarray, "m k"]:
+        rows = unit_rows(features)
+        return rows if self._directions is None else unit_rows(torch.from_numpy(rows @ self._directions))
 
     def nearest(
         self, queries: Float[Tensor, "m d"], k: int, progress: Progress | None = None, title: str = "Neighbours"
@@ -42,7 +65,7 @@ class Neighbours:
         """Training rows nearest to each query and their cosine similarity, nearest first; k is cut to what there is."""
         k = min(k, len(self.anchors))
         found, similarity = [], []
-        rows = unit_rows(queries)
+        rows = self._rows(queries)
         with (progress or Progress.silent()).stage(title, len(rows)) as advance:
             for start in range(0, len(rows), BLOCK):
                 distance, index = self._index.kneighbors(rows[start : start + BLOCK], k)

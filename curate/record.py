@@ -15,17 +15,19 @@ import torch
 from jaxtyping import Int
 
 from curate.config import ScanSettings
-from curate.errors import NumericalError
-from curate.findings import Found, evaluation_findings, scores_of, train_findings
+from curate.errors import NumericalError, UnreadableRow
+from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
 from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
 from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
 from curate.influence.stage import Influence
+from curate.neighbours import Neighbours
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
 from curate.solvers.base import RESIDUAL_BOUND
+from curate.sources import Source
 from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
 from curate.suspicion.experts import VOTERS
 from curate.suspicion.panel import BY_HEART, Judge
@@ -53,19 +55,23 @@ class Run:
                 words[row] = kinds.get(said.get(fingerprint, ""), UNKNOWN)
         return words
 
-    def finish(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def finish(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, seconds)
+            self._write(data, heads, judged, influence, neighbours, seconds)
 
-    def _write(self, data: Data, heads: Heads, judged: Judged, influence: Influence, seconds: float) -> None:
+    def _write(
+        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+    ) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
         train_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
-        found = list(train_findings(data, judged, influence))
+        found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
         self._findings(train_ids, found)
         self.store.set_thumbnails(thumbnails(train, train_ids, found))
         if data.own_evaluation:
@@ -131,8 +137,15 @@ class Run:
         self.store.add_findings(
             self.id,
             [
-                FindingRecord(example, "unreadable", "error", None, {"reason": reason}, f"it cannot be read: {reason}")
-                for example, (_, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
+                FindingRecord(
+                    example,
+                    "unreadable",
+                    "error",
+                    None,
+                    {"reason": reason, "content_sha256": _bytes_of(source, index)},
+                    f"it cannot be read: {reason}",
+                )
+                for example, (index, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
             ],
         )
         return ids[: len(read)]
@@ -152,10 +165,18 @@ class Run:
         )
 
 
+def _bytes_of(source: Source, index: int) -> str:
+    """Content hash of a row that came no further: with it `curate check` sees whether the row was replaced."""
+    try:
+        return source.read(index).content_sha256
+    except UnreadableRow:
+        return ""
+
+
 @contextmanager
 def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
     """A run in the database, marked failed or interrupted where the block does not get to its end."""
-    source, model = loaded.train, loaded.model
+    source, model, gate = loaded.train, loaded.model, Gate.of_settings(settings.as_json())
     with Store.open(Path(settings.db), create=True) as store:
         dataset_id = store.dataset(source.name, source.location, source.kind)
         run_id = store.begin_run(
@@ -167,7 +188,7 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
             weights_sha256=model.weights_sha256 if model else None,
             device=str(loaded.device),
             git_commit=git_commit(),
-            gate=Gate(settings.fail_on).settings() if settings.fail_on else None,
+            gate=gate.settings() if gate.is_set else None,
         )
         try:
             yield Run(store, dataset_id, run_id)

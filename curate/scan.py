@@ -34,6 +34,6 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
         judged = with_verdicts(judged, run.words(data.train), settings.expected_precision)
         judged = with_network(judged, network_self_influence(settings, data, progress))
-        influence = evaluation_influence(settings, data, heads, neighbours, progress)
-        run.finish(data, heads, judged, influence, time.monotonic() - started)
+        influence = evaluation_influence(settings, data, heads, neighbours, judged.train.suggested, progress)
+        run.finish(data, heads, judged, influence, neighbours, time.monotonic() - started)
     return run.id

@@ -21,6 +21,8 @@ _NOT_FROM_STRANGERS = {
     "trust_checkpoint": "would let a checkpoint run code",
     "db": "says where to write",
     "format": "says where to write",
+    "baseline": "says where to write",
+    "since": "names another database",
 }
 _OF_DATA = frozenset({"train", "eval"})
 _PATH_KINDS = frozenset({"images", "arrays", "table"})
@@ -34,6 +36,7 @@ class Layer:
     base: Path
     values: dict[str, Any] = field(default_factory=dict)
     of_train: bool = False  # the curate.toml of the scanned folder
+    strangers: bool = False  # it came with data from outside of the current directory
 
     def put(self, option: Option, value: Any, called: str, *, from_file: bool = False) -> None:
         """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``."""
@@ -48,7 +51,7 @@ class Layer:
         if from_file and option.place is not None:
             if isinstance(read, str):
                 read = self._placed(option, read)
-            elif option.place != "classes":  # a list of classes holds names, one text a file
+            elif isinstance(read, tuple) and option.place != "classes":  # classes in a list are names
                 read = tuple(self._placed(option, part) for part in read)
         if option.place == "classes":
             read = _class_file(Path(read), called) if isinstance(read, str) else read
@@ -78,6 +81,8 @@ class Layer:
         if option.place == "format":
             kind, colon, file = value.partition(":")
             return f"{kind}:{self._path(file)}" if colon and file else value
+        if option.place == "run" and value.isdecimal():
+            return value
         return self._path(value)
 
     def _code(self, value: str) -> str:
@@ -164,7 +169,7 @@ def _layer(
     overruled: frozenset[str] = frozenset(),
 ) -> Layer:
     shown = (base / path.name).as_posix()
-    layer = Layer(shown, base, of_train=of_train)
+    layer = Layer(shown, base, of_train=of_train, strangers=strangers)
     for name, value in values.items():
         found = option_named(name)
         if found is None:

@@ -27,8 +27,8 @@ class WrongValue(ValueError):
 class Option:
     """``key`` in ``ScanSettings``, ``flag`` on the command line, ``read`` from TOML or text to the setting's value.
 
-    ``place`` says what a relative value is relative to its file as: "data", "code", "path", "classes", "keys" or
-    "format".
+    ``place`` says what a relative value is relative to its file as: "data", "code", "path", "run" (a number is none),
+    "classes", "keys" or "format".
     """
 
     key: str
@@ -51,6 +51,11 @@ def _text(value: Any) -> str:
 def _column(value: Any) -> str:
     """A name, or a number where columns have none."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def _run(value: Any) -> str:
+    """The number of a run, or a database."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else _text(value)
 
 
 def _flag(value: Any) -> bool:
@@ -138,6 +143,30 @@ def _share(value: Any) -> float:
     return float(number)
 
 
+def _percent(text: str) -> bool:
+    """Is this 0% to 100%?"""
+    number = text.removesuffix("%").strip()
+    return text.endswith("%") and re.fullmatch(r"\d+(\.\d+)?", number) is not None and float(number) <= 100
+
+
+def _count(value: Any) -> str:
+    """A number of findings, or a share of the rows: "20", "1.5%"."""
+    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not text.isdecimal() and not _percent(text):
+        raise WrongValue("a whole number, or a share of the rows like 2%")
+    return text
+
+
+def _noise_rates(value: Any) -> tuple[str, ...]:
+    """``5%`` of all labels, ``class:5%`` of each class, ``class:NAME:5%`` of one; several of them as a list."""
+    found = _list(value)
+    for text in found:
+        limit = text.rpartition(":")[2]
+        if not _percent(limit) or (text != limit and not text.startswith("class:")):
+            raise WrongValue("a share like 5%, class:5% (each class) or class:NAME:5%")
+    return found
+
+
 def _params(value: Any) -> str:
     try:
         re.compile(_text(value))
@@ -223,6 +252,12 @@ OPTIONS: dict[str, Option] = {
         _option("db", _text, "path"),
         _option("cache", _flag, typed=True),
         _option("fail-on", _texts),
+        _option("max-findings", _count),
+        _option("max-noise-rate", _noise_rates),
+        _option("baseline", _text, "path"),
+        _option("new-only", _flag, typed=True),
+        _option("changed-rows", _flag, typed=True),
+        _option("since", _run, "run"),
         _option("exit-zero", _flag, typed=True),
         _option("format", _list, "format"),
     )

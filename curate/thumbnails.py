@@ -24,7 +24,9 @@ def thumbnails(rows: Forward, ids: Sequence[int], found: Sequence[Found]) -> Ite
     """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others."""
     if rows.source.media != "image" or rows.source.ready:
         return
-    score = {each.row: 0.0 for each in found} | {each.row: each.score for each in found if each.score is not None}
+    score: dict[int, float] = {}
+    for each in found:
+        score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
     for row in sorted(score, key=lambda row: -score[row])[:MOST]:
         try:
             picture = _picture(rows.source.read(rows.indices[row]).decode())

@@ -1,11 +1,13 @@
 """Makes the pictures of the documentation anew: ``python docs/make_pictures.py``, from anywhere.
 
-Scans the shipped fixture into a database of its own and draws the stored run as the terminal shows it. What changes
+Scans the shipped fixture into a database of its own and draws the stored run as the terminal shows it, and the screen
+of ``curate review`` on it (needs the extra ``review``). What changes
 from one run to the next (date, seconds, memory, the database's path) is left out, so that the file changes only where
 the report does.
 """
 
 import argparse
+import asyncio
 import io
 import re
 import subprocess
@@ -14,7 +16,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
@@ -36,7 +37,7 @@ def scanned(database: str) -> Report:
         cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     with Store.open(database) as store:
-        return Report.of_run(store, store.latest_run(), top=TOP)
+        return Report.of_run(store, store.latest_run(), top=TOP, sketch=True)
 
 
 def steady(report: Report, database: str) -> Report:
@@ -55,11 +56,25 @@ def draw(report: Report, file: Path) -> None:
         highlight=False, markup=False, emoji=False,
     )  # fmt: skip
     RichReport().write(report, console)
+    keep(console.export_svg(title=f"curate scan {SCANNED}", theme=DIMMED_MONOKAI, unique_id="curate-scan"), file)
+
+
+async def draw_review(database: str, file: Path) -> None:
+    """The screen of ``curate review``, after its first verdict."""
+    from curate.review.app import ReviewApp
+    from curate.review.queue import Queue
+
+    with Store.open(database) as store:
+        queue = Queue(store, store.latest_run(), "ada")
+        async with ReviewApp(queue).run_test(size=(110, 34)) as pilot:
+            await pilot.press("r")
+            await pilot.pause()
+            keep(re.sub(r"terminal-\d+", "curate-review", pilot.app.export_screenshot(title="curate review")), file)
+
+
+def keep(svg: str, file: Path) -> None:
     # rich's own template loads a font from the network; a picture in a repository must not.
-    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    svg = console.export_svg(
-        title=f"curate scan {SCANNED}", theme=DIMMED_MONOKAI, code_format=template, unique_id="curate-scan"
-    )
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)  # some readers drop the spaces that begin a text
     svg = svg.replace("Fira Code, monospace", FONTS).replace("font-family: arial", "font-family: Arial, sans-serif")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,4 +88,6 @@ if __name__ == "__main__":
     asked = parser.parse_args().db
     with tempfile.TemporaryDirectory() as folder:
         where = str(Path(asked).resolve()) if asked else str(Path(folder, "curate.db"))
-        draw(steady(scanned(where), where), ROOT / "docs" / "images" / "scan.svg")
+        images = ROOT / "docs" / "images"
+        draw(steady(scanned(where), where), images / "scan.svg")
+        asyncio.run(draw_review(where, images / "review.svg"))

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -64,6 +63,9 @@ def error(result: Result, status: int, *words: str) -> None:
         ("report",),
         ("show", "cat/00.png"),
         ("runs",),
+        ("check", "--no-verify", "--exit-zero"),
+        ("baseline",),
+        ("diff", "1"),
         ("report", "--help"),
         ("doctor", "-h"),
         ("init", "-h"),
@@ -77,19 +79,6 @@ def test_reading_never_imports_what_is_slow(database: Path, arguments: tuple[str
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("arguments", [("--help",), ("report",)])
-def test_reading_starts_in_half_a_second(database: Path, arguments: tuple[str, ...]):
-    # The best of several: the machine may be busy with other work.
-    best = min(_seconds(*arguments) for _ in range(5))
-    assert best < 0.5
-
-
-def _seconds(*arguments: str) -> float:
-    begun = time.perf_counter()
-    assert process(*arguments).returncode == 0
-    return time.perf_counter() - begun
 
 
 def test_help_names_only_commands_that_are_there():

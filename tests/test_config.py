@@ -49,6 +49,21 @@ class TestOrder:
         assert (found.seed, found.eval, found.classes) == (0, "images:data/val", ("a", "b"))
         assert load(environ={"CURATE_CONFIG": "data/other.toml"}).eval == "images:data/val"
 
+    def test_the_baseline_lies_beside_the_settings(self, cwd: Path) -> None:
+        assert load().baseline == "curate-baseline.json"
+        (cwd.parent / "pyproject.toml").write_text("[tool.other]\n")
+        assert load().baseline == "curate-baseline.json"
+        (cwd.parent / "pyproject.toml").write_text("[tool.curate]\nseed = 1\n")
+        assert load().baseline == "../curate-baseline.json"
+        (cwd / "data/pets/curate.toml").write_text("seed = 3\n")
+        assert load().baseline == "data/pets/curate-baseline.json"
+        (cwd / "data/other.toml").write_text('baseline = "b.json"\nsince = 4\n')
+        found = load(config="data/other.toml")
+        assert (found.baseline, found.since) == ("data/b.json", "4")
+        (cwd / "data/other.toml").write_text('since = "main.db"\n')
+        assert load(config="data/other.toml").since == "data/main.db"
+        assert load({"train": "x", "baseline": "c.json"}, {"CURATE_BASELINE": "d.json"}).baseline == "c.json"
+
     def test_the_folder_that_is_scanned_may_bring_settings(self, cwd: Path) -> None:
         (cwd / "curate.toml").write_text("seed = 2\nneighbours = 5\n")
         (cwd / "data/pets/curate.toml").write_text('seed = 3\nmodel = "net.py:f"\nweights = "w.pt"\nname = "pets"\n')

@@ -3,18 +3,21 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
-from curate.gate import RULES, SEVERITIES, Gate
-from curate.reports import REPORTS, Report, RichReport
+from curate.gate import RULES, SEVERITIES, Gate, Outcome, Tally
+from curate.reports import REPORTS, Report, RichReport, sketch
+from curate.reports.halfblocks import half_blocks
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
 from curate.store import FindingRecord, Store
@@ -117,7 +120,8 @@ def test_older_run_is_named_in_the_next_commands(tmp_path: Path):
 def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
     text = REPORTS["text"]().render(report)
     assert text.isascii()
-    body = [line for line in text.splitlines() if not line.startswith("  curate ")]  # commands are never broken
+    # Commands are never broken, nor is the gate's sentence.
+    body = [line for line in text.splitlines()[:-1] if not line.startswith("  curate ")]
     assert max(map(len, body)) <= 100
     assert not any(line != line.rstrip() for line in text.splitlines())
     for words in (
@@ -132,7 +136,10 @@ def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
 def test_last_line_is_the_gates_sentence(report: Report):
     for name in ("text", "rich"):
         assert REPORTS[name]().render(report).rstrip().splitlines()[-1] == report.outcome.sentence
-    assert report.outcome.sentence == "failed: 1 mislabeled, 1 conflict (--fail-on error)"
+    assert report.outcome.sentence == (
+        "failed: 1 mislabeled, 1 conflict in 13 rows, 0 allowed (--fail-on error); not counted: 0 accepted, 0 kept by "
+        "a verdict"
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
@@ -177,7 +184,7 @@ def test_json_is_stable_and_finite(report: Report):
     assert next(iter(told)) == "schema_version"
     assert told["schema_version"] == 1
     assert told["passed"] is False
-    assert told["run"]["gate"] == {"fail_on": ["error"]}
+    assert told["run"]["gate"]["fail_on"] == ["error"]
     assert told["mislabeled"][1]["key"] == HOSTILE  # programs get the key itself
     assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4, "text": None}
     assert "NaN" not in text
@@ -190,8 +197,8 @@ def test_database_without_numbers_makes_a_report(tmp_path: Path):
         run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
         finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
         report = Report.of_run(store, run)
-    for renderer in REPORTS.values():
-        assert renderer().render(report)
+    for name, renderer in REPORTS.items():
+        assert renderer().render(report) or name == "jsonl"  # no finding, no line
 
 
 @pytest.mark.parametrize("rows", [1, 31])
@@ -242,10 +249,14 @@ def test_numbers_as_people_read_them():
 # The gate
 
 
+def judged(report: Report, gate: Gate) -> Outcome:
+    found = [replace(finding, spared=gate.spares(finding, None)) for finding in report.findings]
+    return gate.judge(found, Tally(13))
+
+
 def test_no_gate_passes_and_says_so(report: Report):
-    outcome = Gate().evaluate(report)
-    assert outcome.passed
-    assert outcome.sentence.startswith("passed: no gate is set")
+    assert judged(report, Gate()).passed
+    assert judged(report, Gate()).sentence.startswith("passed: no gate is set")
 
 
 @pytest.mark.parametrize(
@@ -261,15 +272,15 @@ def test_no_gate_passes_and_says_so(report: Report):
     ],
 )
 def test_gate_takes_rules_and_severities(report: Report, fail_on: tuple[str, ...], passed: bool):
-    outcome = Gate(fail_on).evaluate(report)
+    outcome = judged(report, Gate(fail_on))
     assert outcome.passed == passed
     assert outcome.sentence.startswith("passed: " if passed else "failed: ")
     assert ",".join(fail_on) in outcome.sentence
 
 
 def test_severity_stands_for_itself_and_all_above(report: Report):
-    assert "1 mislabeled, 1 conflict" in Gate(("error",)).evaluate(report).sentence
-    assert "3 mislabeled, 1 conflict" in Gate(("warning",)).evaluate(report).sentence
+    assert "1 mislabeled, 1 conflict" in judged(report, Gate(("error",))).sentence
+    assert "3 mislabeled, 1 conflict" in judged(report, Gate(("warning",))).sentence
 
 
 def test_unknown_word_lists_what_is_allowed():
@@ -280,18 +291,24 @@ def test_unknown_word_lists_what_is_allowed():
     assert caught.value.exit_status == 2
 
 
-def test_reviewed_findings_do_not_fail(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("verdict", "passed"), [("keep", True), ("relabel", False), ("drop", False), ("unsure", False)]
+)
+def test_only_the_verdict_keep_spares_a_finding(tmp_path: Path, verdict: str, passed: bool):
     run = fill(tmp_path / "curate.db")
     with Store.open(tmp_path / "curate.db") as store:
-        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'keep')")
-        report = Report.of_run(store, run)
-    assert Gate(("error",)).evaluate(report).passed
+        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', ?)", [verdict])
+        report = Report.of_run(store, run, gate=Gate(("error",)))
+    assert report.outcome.passed == passed
+    assert ("2 kept by a verdict" in report.outcome.sentence) == passed
 
 
 def test_gate_is_stored_and_read_again():
     gate = Gate(("error", "leak"))
     assert Gate.of_settings(gate.settings()) == gate
     assert Gate.of_settings(None) == Gate()
+    full = Gate((), "2%", ("5%", "class:a:b:7%"), True, True, "3", "x.json")
+    assert Gate.of_settings(full.settings()) == full
 
 
 def test_the_estimate_of_wrong_labels_is_the_sum_of_suspicion(report: Report, tmp_path: Path):
@@ -308,3 +325,68 @@ def test_confused_classes_stand_most_first(report: Report):
     assert expected == sorted(expected, reverse=True)
     assert min(expected) >= 1
     assert "Confused classes" in TextReport().render(report)
+
+
+# What a terminal with colours draws
+
+
+def drawn(tmp_path: Path, width: int, colours: str | None = "truecolor", pictures: bool = True) -> str:
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        if pictures:
+            out = io.BytesIO()
+            Image.new("RGB", (28, 28), (200, 40, 40)).save(out, "JPEG")
+            store.set_thumbnails([(1, out.getvalue()), (4, b"\xff\xd8broken")])
+        report = Report.of_run(store, run, sketch=True)
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=colours is not None, color_system=colours, _environ={})
+    RichReport().write(report, console)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_pictures_fit_the_terminal_and_broken_ones_are_left_out(tmp_path: Path, width: int):
+    text = drawn(tmp_path, width)
+    lines = COLOUR.sub("", text).splitlines()
+    body = [line for line in lines if not line.startswith("  curate ")]
+    assert max(map(cell_len, body)) <= width
+    assert sum("▀" in line for line in lines) == sketch.DOWN
+    assert re.search(r"\x1b\[38;2;(19\d|20\d);[34]\d;[34]\d;48;2;", text)  # the picture's own red
+    assert any("suspicion 0 " in line and "cut 0.5" in line for line in lines)
+
+
+@pytest.mark.parametrize("colours", [None, "standard"])
+def test_without_enough_colours_nothing_is_drawn_and_no_fact_is_missing(tmp_path: Path, colours: str | None):
+    plain = COLOUR.sub("", drawn(tmp_path, 100, colours))
+    assert "▀" not in plain
+    assert "→ dog" in plain
+    assert "Confused classes" in plain
+
+
+def test_confused_classes_are_a_table_where_all_of_them_fit(tmp_path: Path):
+    run = fill(tmp_path / "curate.db")
+    with Store.open(tmp_path / "curate.db") as store:
+        report = Report.of_run(store, run, sketch=True)
+        assert report.sketch is not None
+        assert report.sketch.confusion is not None
+    wide = COLOUR.sub("", drawn(tmp_path / "wide", 120, pictures=False))
+    table = wide.partition("Confused classes")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table[2:]] == [clean(label) for label in report.sketch.confusion.labels]
+    for line, row in zip(table[2:], report.sketch.confusion.expected, strict=True):
+        told = [float(part) for part in line.split()[1:] if part not in "\\·"]
+        assert told == [round(value) for value in row if value >= 0.5]
+    narrow = COLOUR.sub("", drawn(tmp_path / "narrow", 60, pictures=False))
+    assert "rows, about" in narrow or "\\" in narrow
+
+
+def test_half_blocks_keep_the_proportions_and_the_colours():
+    picture = Image.new("RGB", (40, 20), (255, 0, 0))
+    picture.paste((0, 0, 255), (0, 10, 40, 20))
+    lines = half_blocks(picture, 20, 20)
+    assert [line.plain for line in lines] == ["▀" * 20] * 5
+    first, last = lines[0].spans[0].style, lines[-1].spans[0].style
+    assert (first.color.triplet.hex, last.bgcolor.triplet.hex) == ("#ff0000", "#0000ff")
+    for size in ((1, 500), (500, 1), (3, 3)):
+        lines = half_blocks(Image.new("RGB", size), 14, 7)
+        assert len(lines) <= 7
+        assert max(line.cell_len for line in lines) <= 14

@@ -24,7 +24,12 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: never 1, which says "findings"
 COMMANDS: dict[str, tuple[str, str]] = {
     "scan": ("curate.cli.scan:scan", "Score a data set, store the run, report it, and gate."),
     "report": ("curate.cli.read:report", "Show a stored run again, in any format."),
+    "check": ("curate.cli.check:check", "Gate a stored run; fails where the data has changed since."),
+    "baseline": ("curate.cli.baseline:baseline", "Accept the findings that stand today, in a file to commit."),
     "show": ("curate.cli.read:show", "One row: scores, findings, helpful and harmful rows."),
+    "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
+    "review": ("curate.cli.review:review", "Go through flagged rows with the keyboard."),
+    "serve": ("curate.cli.serve:serve", "Show the database in a browser, to review or to query."),
     "mark": ("curate.cli.mark:mark", "Leave a verdict on rows, or on all rows of a file."),
     "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),
     "runs": ("curate.cli.read:runs", "The runs in the database."),

@@ -42,7 +42,7 @@ def mark(
     without a verdict are skipped. Verdicts are never changed: a new one counts instead, and --undo brings back the old.
     """
     _check(keys, verdict, label, note, undo, file)
-    who = reviewer or _login()
+    who = reviewer or login()
     with Store.open(database(db)) as store:
         run = chosen_run(store, run_id, dataset)
         facts, _ = read_run(store, run)
@@ -93,7 +93,8 @@ def _check(
         raise UsageError("--label belongs to --verdict relabel", "leave it out, or say --verdict relabel")
 
 
-def _login() -> str:
+def login() -> str:
+    """The name under which a person speaks who gave none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container whose user has no name

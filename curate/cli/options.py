@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from curate.reports import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FORMATS = ("rich", "text", "json")  # checked against REPORTS by a test: the names alone cost no import
+# Checked against REPORTS by a test: the names alone cost no import.
+FORMATS = ("rich", "text", "json", "html", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+PLAIN_FORMATS = ("rich", "text", "json")
+"""Of what is no report of a run: one row, the list of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,6 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
-def _format(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_formats(value)  # a slip is told before the work, not after it
-    return value
-
-
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -76,11 +74,25 @@ def db_option(function: Function) -> Function:
 
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
-    option = click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=_format,
-        help=f"Output format: {', '.join(FORMATS)}; repeatable. Default: rich on a terminal, else text.",
+    return formats_option(FORMATS)(function)
+
+
+def plain_format_option(function: Function) -> Function:
+    """The same for what is no report of a run."""
+    return formats_option(PLAIN_FORMATS)(function)
+
+
+def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
+    """The same for a command that writes other formats."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_formats(value, known)  # a slip is told before the work, not after it
+        return value
+
+    return click.option(
+        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
     )  # fmt: skip
-    return option(function)
 
 
 def run_options(function: Function) -> Function:
@@ -101,15 +113,36 @@ def database(db: str | None) -> str:
     return str(setting("db", db))
 
 
-def asked_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """The formats that a reading command writes, given what the command line says."""
+def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) -> tuple[str, ...]:
+    """The formats that a reading command writes, given what the command line says.
+
+    Settings are written for reports: a format among them that this command lacks is left out.
+    """
     found = tuple(setting("format", formats or None) or ())
-    parse_formats(found)
-    return found
+    outputs = parse_formats(found)
+    return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
 
 
-def write_reports(report: "Report", formats: Iterable[str]) -> None:
-    """Write the report in each format asked for; the terminal report too where nothing else goes to stdout."""
+class Looks(TypedDict):
+    """Arguments of ``Report.of_run``."""
+
+    gallery: bool
+    sketch: bool
+
+
+def looks(formats: Iterable[str]) -> Looks:
+    """What these formats draw beyond words."""
+    from curate.reports import REPORTS
+
+    outputs = parse_formats(formats, tuple(REPORTS))
+    spoken = [output.format for output in outputs if output.file is None] or [default_format()]
+    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
+
+
+def write_reports(
+    report: "Report", formats: Iterable[str], otherwise: Callable[["Report"], None] | None = None
+) -> None:
+    """Write the report in each format asked for; where none goes to stdout, ``otherwise`` or the terminal report."""
     from curate.reports import REPORTS, RichReport
 
     def to_file(name: str) -> str:
@@ -121,17 +154,26 @@ def write_reports(report: "Report", formats: Iterable[str]) -> None:
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats, tuple(REPORTS)), to_file, to_stdout)
+    outputs = parse_formats(formats, tuple(REPORTS))
+    if otherwise is not None and all(output.file is not None for output in outputs):
+        write_files(outputs, to_file)
+        otherwise(report)
+    else:
+        write_outputs(outputs, to_file, to_stdout)
 
 
 def write_outputs(outputs: list[Output], to_file: Callable[[str], str], to_stdout: Callable[[str], None]) -> None:
     """Files first: who reads the terminal may act on them at once."""
-    for output in outputs:
-        if output.file is not None:
-            write_file(output.file, to_file(output.format))
+    write_files(outputs, to_file)
     spoken = [output.format for output in outputs if output.file is None]
     for name in spoken or [default_format()]:
         to_stdout(name)
+
+
+def write_files(outputs: list[Output], to_file: Callable[[str], str]) -> None:
+    for output in outputs:
+        if output.file is not None:
+            write_file(output.file, to_file(output.format))
 
 
 def default_format() -> str:
@@ -157,12 +199,12 @@ def put(text: str) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)
 
 
-def write_file(name: str, text: str) -> None:
+def write_file(name: str, text: str, option: str = "-f") -> None:
     """Text as UTF-8, by ``write_bytes``."""
-    write_bytes(name, text.encode("utf-8", "backslashreplace"))
+    write_bytes(name, text.encode("utf-8", "backslashreplace"), option)
 
 
-def write_bytes(name: str, data: bytes) -> None:
+def write_bytes(name: str, data: bytes, option: str = "-f") -> None:
     """Write the whole file or leave what was there; a pipe or a device is written to as it is."""
     path = Path(name)
     try:
@@ -181,7 +223,9 @@ def write_bytes(name: str, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"cannot write {name}: {error.strerror or error}", "name another file after -f") from None
+        raise UsageError(
+            f"cannot write {name}: {error.strerror or error}", f"name another file after {option}"
+        ) from None
 
 
 def _umask() -> int:

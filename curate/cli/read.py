@@ -3,17 +3,22 @@
 Knows options; leaves finding to ``curate.store``, telling to ``curate.reports``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
 
 from curate.cli.options import (
+    PLAIN_FORMATS,
     asked_formats,
     database,
     db_option,
     format_option,
+    formats_option,
+    looks,
     parse_formats,
+    plain_format_option,
     put,
     run_options,
     terminal,
@@ -26,6 +31,7 @@ from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION, dump
 from curate.reports.layout import FANCY, Page
 from curate.reports.row import RowReport
+from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
 from curate.store import Store
@@ -51,44 +57,54 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top)
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, **looks(asked))
     write_reports(told, asked)
+
+
+ROW_FORMATS = ("rich", "text", "json", "html")
 
 
 @click.command()
 @click.argument("key")
 @db_option
 @run_options
-@format_option
+@formats_option(ROW_FORMATS)
 def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
-    """Show one row: scores, findings, and the rows that help and harm.
+    """Show one row: picture, scores, findings, nearest rows, and the rows that help and harm.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
     """
-    asked = asked_formats(format)
+    asked = asked_formats(format, ROW_FORMATS)
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
-    told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "run"}
-    _write(asked, lambda page: write_row(page, row), told)
+    told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name not in ("run", "thumbnail")}
+    write_plain(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
 
 
 @click.command()
 @db_option
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
-@format_option
+@plain_format_option
 def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
     """List the runs in the database, newest first."""
-    asked = asked_formats(format)
+    asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
         lines = run_lines(store, dataset)
-    _write(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+    write_plain(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
 
 
-def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[str, Any]) -> None:
-    """What is no report of a run knows the three formats of the terminal and of programs."""
+def write_plain(
+    formats: tuple[str, ...],
+    draw: Callable[[Page], None],
+    plain: dict[str, Any],
+    more: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+) -> None:
+    """What is no report of a run knows the three formats of the terminal and of programs, and ``more`` of its own."""
 
     def to_file(name: str) -> str:
+        if name in more:
+            return more[name]()
         if name == "json":
             return dump(plain)
         page = Page.plain() if name == "text" else Page.plain(FANCY)
@@ -101,4 +117,4 @@ def _write(formats: tuple[str, ...], draw: Callable[[Page], None], plain: dict[s
         else:
             put(to_file(name))
 
-    write_outputs(parse_formats(formats), to_file, to_stdout)
+    write_outputs(parse_formats(formats, (*PLAIN_FORMATS, *more)), to_file, to_stdout)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import click
 
-from curate.cli.options import db_option, format_option, parse_formats, write_reports
+from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
+from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.config import load_settings
 from curate.gate import Gate
 
@@ -134,7 +135,7 @@ number_options = _options(
     click.option(
         "--expected-precision",
         metavar="SHARE",
-        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [flag over a suspicion of 0.5]",
+        help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [what has the best expected F1]",
     ),
     click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),
@@ -142,14 +143,8 @@ number_options = _options(
     click.option("--no-cache", "cache", flag_value=False, default=None, help="Compute everything anew."),
 )
 
-gate_options = _options(
-    click.option(
-        "--fail-on",
-        metavar="RULE,...|SEVERITY",
-        help="Exit with 1 on findings of these rules, or this grave.  [no gate]",
-    ),
-    click.option("--exit-zero", is_flag=True, default=None, help="Exit with 0 whatever was found."),
-    click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."),
+config_option = click.option(
+    "--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."
 )
 
 
@@ -159,6 +154,7 @@ gate_options = _options(
 @model_options
 @number_options
 @gate_options
+@config_option
 @format_option
 @db_option
 @click.pass_context
@@ -175,7 +171,8 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """
     settings = load_settings(given, config=config)
     # A slip in the gate or the formats is told before the work, wherever it was written.
-    gate = Gate(settings.fail_on)
+    gate = Gate.of_settings(settings.as_json())
+    check_reference(gate, settings.db)
     parse_formats(settings.format)
 
     from curate.scan import scan as run  # torch
@@ -185,10 +182,11 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     run_id = run(settings)
 
     from curate.reports import Report
+    from curate.reports.gather import read_run
     from curate.store import Store
 
     with Store.open(settings.db) as store:
-        report = Report.of_run(store, run_id)
+        accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
+        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
     write_reports(report, settings.format)
-    if not gate.evaluate(report).passed and not settings.exit_zero:
-        context.exit(1)
+    end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

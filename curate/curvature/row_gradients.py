@@ -128,7 +128,9 @@ class LayerGradients:
                     if slot in written:
                         place += self._gradient(use.layer, slot[1], use.x, g).flatten(1)
                     elif slot[1] == "weight" and use.x.ndim == g.ndim == 2:
-                        torch.mul(g[:, :, None], use.x[:, None, :], out=place.view(len(out), g.shape[1], use.x.shape[1]))
+                        torch.mul(
+                            g[:, :, None], use.x[:, None, :], out=place.view(len(out), g.shape[1], use.x.shape[1])
+                        )
                     else:
                         place.copy_(self._gradient(use.layer, slot[1], use.x, g).flatten(1))
                     written.add(slot)

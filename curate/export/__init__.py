@@ -1,37 +1,58 @@
-"""The data set after verdicts, in the format it came in.
+"""The data set after verdicts: in the format it came in, as a patch, in place, or for other programs.
 
-Knows which file or folder of a run is written anew, and that a row is found again by its key, content and label; leaves
-which rows change to ``changes`` and each format to its own file. The files that were scanned are only read.
+Knows which file or folder of a run is written anew, and that it is written whole or not at all; leaves which rows
+change to ``plan`` and each format to its own file.
 """
 
+import filecmp
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from curate.config import ScanSettings
-from curate.errors import DataError, UsageError
+from curate.errors import UsageError
 from curate.export.arrays import export_arrays
-from curate.export.changes import Change, read_changes
-from curate.export.pictures import export_pictures
-from curate.export.tables import export_table, table_patch
-from curate.sources import Source, open_source
+from curate.export.backups import Backup, Entry, digest, remove, replace_all, revert
+from curate.export.git_patch import Changed, binary_patch, patch_base
+from curate.export.hf import export_hf
+from curate.export.no_file import CHANGES, export_changes
+from curate.export.pictures import Move, export_pictures, moves
+from curate.export.plan import FILES, Part, Plan, read_plan
+from curate.export.tables import export_table, is_text_table, table_patch
 from curate.store import Store
 
+__all__ = ["CHANGES", "Backup", "Exported", "Patch", "export", "in_place", "patch", "revert"]
+
 Pictures = Literal["copy", "link", "list"]
+_WRITERS: dict[str, Callable[[Sequence[Part], ScanSettings, Path], None]] = {
+    "table": export_table,
+    "arrays": export_arrays,
+    "hf": export_hf,
+}
 
 
 @dataclass(frozen=True)
 class Exported:
     """What was written, and what became of the rows."""
 
-    files: tuple[Path, ...]
+    kind: str
     rows: int
     relabelled: int
     dropped: int
     left_out: int
     """Verdicts on evaluation rows that were not asked for."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch for ``git apply``, which is to be run in the folder ``base``."""
+
+    content: bytes
+    base: Path
+    done: Exported
 
 
 def export(
@@ -45,127 +66,157 @@ def export(
 ) -> Exported:
     """Write the data set of a run after verdicts into the folder ``out``, whole or not at all.
 
-    Without ``apply_suggestions`` only a person's word changes a row. Raises ``UsageError`` where ``out`` holds
-    something or the kind of data has no file, ``DataError`` where a row is not what the run read.
+    Data without files of its own gets a list of its changes (``no_file``). Without ``apply_suggestions`` only a
+    person's word changes a row. Raises ``UsageError`` where ``out`` holds something, ``DataError`` where a row is not
+    what the run read.
     """
-    settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
-    if kind not in ("images", "table", "arrays"):
-        raise UsageError(
-            f"{settings.train} is {kind}: data: there is no file to write anew", "--verdicts FILE writes the verdicts."
-        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out.as_posix()} is there already", "Name a new folder, or an empty one.")
-    train, evaluation = _opened(settings)
-    of_split = {"train": [change for change in found if change.split == "train"]}
-    of_split["eval"] = [change for change in found if change.split == "eval"] if allow_eval else []
-    chosen = {
-        split: {} if source is None else _places(source, of_split[split])
-        for split, source in (("train", train), ("eval", evaluation))
-    }
+    plan = read_plan(store, run_id, allow_eval=allow_eval, apply_suggestions=apply_suggestions)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        rows = _write(settings, kind, train, evaluation, chosen, partial, pictures)
+        partial.mkdir(parents=True)
+        rows = _write(plan, partial, pictures)
         if out.exists():
             out.rmdir()
         partial.rename(out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(
+            f"{out.as_posix()} cannot be written: {error.strerror or error}", "Nothing was left there; name another."
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    made = [change for places in chosen.values() for change in places.values()]
+    return _told(plan, rows)
+
+
+def patch(store: Store, run_id: int, *, allow_eval: bool = False, apply_suggestions: bool = False) -> Patch:
+    """What ``export`` would change, as a patch that `git apply` takes, and takes back.
+
+    A text table becomes a diff of its lines; all else is written to a folder of its own and compared by git. Raises
+    as ``export`` does, and ``UsageError`` where there is no file, or no git.
+    """
+    plan = read_plan(store, run_id, allow_eval=allow_eval, apply_suggestions=apply_suggestions)
+    _refuse_no_file(plan)
+    base = patch_base([Path(location) for location in plan.by_location])
+    texts = b""
+    changed: list[Changed] = []
+    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
+        if plan.kind == "images":
+            changed = [_moved(base, move) for parts in plan.by_location.values() for move in moves(parts)]
+        for number, (location, parts) in enumerate(plan.by_location.items()):
+            old, new = Path(location).resolve(), Path(folder, str(number))
+            if plan.kind == "images" or not any(changes for _, changes in parts):
+                continue
+            if plan.kind == "table" and is_text_table(old):
+                texts += table_patch(parts, plan.settings, old.relative_to(base).as_posix())
+            else:
+                _WRITERS[plan.kind](parts, plan.settings, new)
+                changed += _differing(base, old, new)
+        return Patch(texts + binary_patch(changed), base, _told(plan, sum(len(source) for source, _ in plan.parts)))
+
+
+def in_place(
+    store: Store, run_id: int, backup: Path, *, allow_eval: bool = False, apply_suggestions: bool = False
+) -> tuple[Exported, Backup | None]:
+    """Change the scanned files themselves, after a copy of what is lost went into the new folder ``backup``.
+
+    Without a change there is no backup (None). Raises as ``export`` does; then nothing is changed.
+    """
+    plan = read_plan(store, run_id, allow_eval=allow_eval, apply_suggestions=apply_suggestions)
+    _refuse_no_file(plan)
+    rows = sum(len(source) for source, _ in plan.parts)
+    if not plan.changes:
+        return _told(plan, rows), None
+    if plan.kind == "images":
+        pictures = [_move(move) for each in plan.by_location.values() for move in moves(each)]
+        return _told(plan, rows), replace_all(pictures, backup)
+    made: list[Path] = []
+    entries = []
+    try:
+        for location, parts in plan.by_location.items():
+            if any(changes for _, changes in parts):
+                old = Path(location).resolve()  # a link stays a link, its target is replaced
+                before = digest(old)
+                made.append(old.with_name(f".{old.name}.curate-new"))
+                remove(made[-1])
+                _WRITERS[plan.kind](parts, plan.settings, made[-1])
+                entries.append(Entry("replace", str(old), str(made[-1]), before, digest(made[-1])))
+        return _told(plan, rows), replace_all(entries, backup)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or plan.settings.train} cannot be written: {error.strerror or error}",
+            "Nothing was changed.",
+        ) from error
+    finally:
+        for path in made:
+            remove(path)
+
+
+def _write(plan: Plan, out: Path, pictures: Pictures) -> int:
+    """Number of rows of all that was written, before any was dropped."""
+    if plan.kind not in FILES:
+        export_changes(plan.parts, out)
+        return sum(len(source) for source, _ in plan.parts)
+    if plan.kind != "images":
+        for location, parts in plan.by_location.items():
+            _WRITERS[plan.kind](parts, plan.settings, out / plan.names[location])
+        return sum(len(source) for parts in plan.by_location.values() for source, _ in parts)
+    if plan.settings.eval is None:
+        export_pictures(plan.parts, out, pictures)
+        return sum(len(source) for source, _ in plan.parts)
+    for location, parts in plan.by_location.items():  # folders of their own
+        export_pictures(parts, out / plan.names[location], pictures)
+    return sum(len(source) for parts in plan.by_location.values() for source, _ in parts)
+
+
+def _told(plan: Plan, rows: int) -> Exported:
     return Exported(
-        files=tuple(sorted(path for path in out.iterdir())),
+        kind=plan.kind,
         rows=rows,
-        relabelled=sum(change.label is not None for change in made),
-        dropped=sum(change.label is None for change in made),
-        left_out=len(found) - len(made),
+        relabelled=sum(change.label is not None for change in plan.changes),
+        dropped=sum(change.label is None for change in plan.changes),
+        left_out=plan.left_out,
     )
 
 
-def patch(store: Store, run_id: int, *, allow_eval: bool = False, apply_suggestions: bool = False) -> bytes:
-    """What ``export`` would change in a text table, as a unified diff of the training set's file.
-
-    Raises as ``export`` does, and ``UsageError`` where the data is no text table.
-    """
-    settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
-    if kind != "table":
+def _refuse_no_file(plan: Plan) -> None:
+    if plan.kind not in FILES:
         raise UsageError(
-            f"{settings.train} is no table, so there is no patch for it", "--pictures list names the moves of a folder."
+            f"{plan.settings.train} is {plan.kind}: data: there is no file to change",
+            f"curate export OUT lists its changes in OUT/{CHANGES}.",
         )
-    train, evaluation = _opened(settings)
-    parts = [(train, _places(train, [change for change in found if change.split == "train"]))]
-    if evaluation is not None and evaluation.location == train.location:
-        chosen = [change for change in found if change.split == "eval" and allow_eval]
-        parts.append((evaluation, _places(evaluation, chosen)))
-    return table_patch(parts, settings)
 
 
-def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:
-    """The data set as the scan opened it, all rows of it."""
-    train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-        header=settings.header, classes=settings.classes, name=settings.name,
-    )  # fmt: skip
-    if settings.eval is not None:
-        evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-            header=settings.header, classes=train.classes, like=train, evaluation=True,
-        )  # fmt: skip
-    return train, evaluation
+def _move(move: Move) -> Entry:
+    target = None if move.target is None else _absolute(move.target)
+    return Entry("move", _absolute(move.source), target, root=str(move.root.resolve()))
 
 
-def _places(source: Source, changes: Sequence[Change]) -> dict[int, Change]:
-    """Changes by the row's index in the source; a row that is not what was judged ends the export."""
-    index = {key: place for place, key in enumerate(source.keys)}
-    found: dict[int, Change] = {}
-    for change in changes:
-        place = index.get(change.key)
-        same = place is not None and source.label_texts[place] == change.given
-        if place is None or not same or _content(source, place) != change.content_sha256:
-            raise DataError(
-                f"{source.location}: the row {change.key} is no longer what the scan read",
-                "Scan it again, then export.",
-            )
-        found[place] = change
+def _absolute(path: Path) -> str:
+    """Without following the last part: a picture may be a link, and it is the link that moves."""
+    return str(path.parent.resolve() / path.name)
+
+
+def _moved(base: Path, move: Move) -> Changed:
+    name = Path(_absolute(move.source)).relative_to(base)
+    if move.target is None:
+        return Changed((move.source, name), None)
+    return Changed((move.source, name), (move.source, Path(_absolute(move.target)).relative_to(base)))
+
+
+def _differing(base: Path, old: Path, new: Path) -> list[Changed]:
+    """What two files, or the files of two folders, differ in."""
+    if not new.is_dir():
+        name = old.relative_to(base)
+        return [Changed((old, name), (new, name))]
+    inside = {file.relative_to(top) for top in (old, new) for file in top.rglob("*") if file.is_file()}
+    found = []
+    for file in sorted(inside):
+        name = (old / file).relative_to(base)
+        before, after = ((top / file, name) if (top / file).exists() else None for top in (old, new))
+        if before is None or after is None or not filecmp.cmp(before[0], after[0], shallow=False):
+            found.append(Changed(before, after))
     return found
-
-
-def _content(source: Source, place: int) -> str:
-    from curate.errors import UnreadableRow
-
-    try:
-        return source.read(place).content_sha256
-    except UnreadableRow:
-        return ""  # as it is stored
-
-
-def _write(
-    settings: ScanSettings,
-    kind: str,
-    train: Source,
-    evaluation: Source | None,
-    chosen: Mapping[str, Mapping[int, Change]],
-    out: Path,
-    pictures: Pictures,
-) -> int:
-    """Number of rows of all that was written, before any was dropped."""
-    parts = [(train, chosen["train"])] + ([(evaluation, chosen["eval"])] if evaluation is not None else [])
-    if kind == "images":
-        if settings.eval is None:
-            export_pictures(parts, out, pictures)
-            return sum(len(source) for source, _ in parts)
-        apart = [part for number, part in enumerate(parts) if number == 0 or part[1]]  # folders of their own
-        for part in apart:
-            export_pictures([part], out / Path(part[0].location).resolve().name, pictures)
-        return sum(len(source) for source, _ in apart)
-    files: dict[str, list[tuple[Source, Mapping[int, Change]]]] = {}
-    for source, changes in parts:
-        if source.location == train.location or changes:
-            files.setdefault(source.location, []).append((source, changes))
-    names = {location: Path(location).name for location in files}
-    if len(set(names.values())) < len(names):
-        names = {location: f"{Path(location).resolve().parent.name}-{name}" for location, name in names.items()}
-    for location, sources in files.items():
-        (export_table if kind == "table" else export_arrays)(sources, settings, out / names[location])
-    return sum(len(source) for sources in files.values() for source, _ in sources)

@@ -4,10 +4,9 @@ Knows the database; leaves files to others.
 """
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from curate.config import ScanSettings
+from curate.config import ScanSettings, stored_settings
 from curate.store import Store
 
 
@@ -49,13 +48,4 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
         if verdict in ("relabel", "drop"):
             new = label if verdict == "relabel" else None
             found.append(Change(row["split"], row["key"], row["given"], row["content_sha256"], new))
-    return _settings(json.loads(run["settings"])), run["kind"], found
-
-
-def _settings(stored: dict[str, Any]) -> ScanSettings:
-    """Those that say what the data is; settings of other versions are left out."""
-    known = {setting.name for setting in fields(ScanSettings)}
-    plain: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in known
-    }
-    return ScanSettings(**plain)
+    return stored_settings(json.loads(run["settings"])), run["kind"], found

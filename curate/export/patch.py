@@ -3,6 +3,7 @@
 Knows hunks; leaves which records change to ``tables``.
 """
 
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ def unified(name: str, text: str, splices: Sequence[Splice]) -> str:
     for line in lines:
         starts.append(starts[-1] + len(line))
     hunks = _hunks(_changes(text, splices, starts), len(lines))
-    out = [f"--- a/{name}\n", f"+++ b/{name}\n"] if hunks else []
+    out = [f"--- {_quoted(f'a/{name}')}\n", f"+++ {_quoted(f'b/{name}')}\n"] if hunks else []
     grown = 0
     for first, last, changes in hunks:
         body, at = [], first
@@ -42,6 +43,14 @@ def unified(name: str, text: str, splices: Sequence[Splice]) -> str:
         out += [line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body]
         grown += growth
     return "".join(out)
+
+
+def _quoted(name: str) -> str:
+    """A file's name as git writes it: odd ones in C's quotes, a tab after one with spaces."""
+    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
+        return f"{name}\t" if " " in name else name
+    signs = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in os.fsencode(name))
+    return f'"{"".join(signs)}"'
 
 
 def _lines(text: str) -> list[str]:

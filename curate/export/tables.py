@@ -7,9 +7,8 @@ file is read is ``curate.sources.table_files``'s affair: rows are counted as the
 import csv
 import io
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,17 @@ from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
 from curate.export.changes import Change
 from curate.export.patch import Splice, spliced, unified
+from curate.lines import find_delimiter, records, split_lines
 from curate.sources import Source
 from curate.sources.base import DataOptions
-from curate.sources.table_files import find_delimiter, read_table
+from curate.sources.table_files import read_table
 from curate.sources.tables import label_column
 
 if TYPE_CHECKING:
     import pyarrow
 
 Part = tuple[Source, Mapping[int, Change]]
+_PARQUET = (".parquet", ".pq")
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -35,26 +36,25 @@ def export_table(parts: Sequence[Part], settings: ScanSettings, target: Path) ->
     asked = _asked(parts, settings)
     if not asked.changes:
         shutil.copyfile(asked.path, target)
-    elif asked.path.suffix.lower() in (".parquet", ".pq"):
+    elif asked.path.suffix.lower() in _PARQUET:
         _parquet(asked, target)
     else:
         text, encoding, splices = _splices(asked)
         target.write_bytes(_encoded(spliced(text, splices), encoding, asked.path))
 
 
-def table_patch(parts: Sequence[Part], settings: ScanSettings) -> bytes:
-    """The same as a unified diff. ``UsageError`` for a table that is no text of one byte a sign at least in ASCII."""
+def is_text_table(path: Path) -> bool:
+    """Can a diff of lines hold it: no Parquet, and none of UTF-16's null bytes?"""
+    if path.suffix.lower() in _PARQUET:
+        return False
+    with path.open("rb") as file:
+        return not file.read(2).startswith(tuple(mark for mark, _ in _MARKS))
+
+
+def table_patch(parts: Sequence[Part], settings: ScanSettings, name: str) -> bytes:
+    """The same as a unified diff of the text table ``name``."""
     asked = _asked(parts, settings)
-    if asked.path.suffix.lower() in (".parquet", ".pq"):
-        raise UsageError(
-            f"{asked.path.as_posix()} is no text, so there is no patch for it", "Export it whole: curate export OUT."
-        )
     text, encoding, splices = _splices(asked)
-    if encoding.startswith("utf-16"):
-        raise UsageError(
-            f"{asked.path.as_posix()} is in UTF-16, which no patch can hold", "Export it whole: curate export OUT."
-        )
-    name = asked.path.name if asked.path.is_absolute() or ".." in asked.path.parts else asked.path.as_posix()
     return _encoded(unified(name, text, splices), encoding, asked.path)
 
 
@@ -110,24 +110,6 @@ def as_stored(wanted: str, values: Mapping[int, Any], texts: Mapping[int, str], 
     return seen[wanted]
 
 
-def records(text: str, delimiter: str) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """(start, end, spans of the fields) of each record of a csv text, its line end included."""
-    sign = re.escape(delimiter)
-    field = re.compile(rf'("(?:[^"]|"")*"[^{sign}\r\n]*|[^{sign}\r\n]*)({sign}|\r\n|\r|\n|\Z)')
-    start = at = 0
-    fields: list[tuple[int, int]] = []
-    while at < len(text):
-        found = field.match(text, at)
-        assert found is not None  # any text is a field
-        fields.append(found.span(1))
-        at = found.end()
-        if found[2] == delimiter and at == len(text):
-            fields.append((at, at))
-        if found[2] != delimiter or at == len(text):
-            yield start, at, fields
-            start, fields = at, []
-
-
 def _csv(asked: _Asked, text: str) -> list[Splice]:
     delimiter = find_delimiter(text.removeprefix("\ufeff"))
     lines = [record for record in records(text, delimiter) if record[2] != [(record[0], record[0])]]  # no empty ones
@@ -175,7 +157,7 @@ def _cell(value: str, old: str, delimiter: str) -> str:
 
 def _jsonl(asked: _Asked, text: str) -> list[Splice]:
     lines, at = [], 0  # (start, line) of those that are not blank
-    for line in text.splitlines(keepends=True):
+    for line in split_lines(text):
         if line.lstrip("\ufeff").strip():
             lines.append((at, line))
         at += len(line)
@@ -235,7 +217,9 @@ def _parquet(asked: _Asked, target: Path) -> None:
         new = _in_dictionary(new, table.column(label), kind)
     table = table.set_column(asked.place, table.schema.field(label), new)
     dropped = {position for position, change in changes.items() if change.label is None}
-    table = table.take([row for row in range(table.num_rows) if row not in dropped]) if dropped else table
+    if dropped:
+        # not take(), whose offsets overflow where a column of texts or pictures is over 2 GiB
+        table = table.filter(pyarrow.array([row not in dropped for row in range(table.num_rows)]))
     if not table.schema.equals(file.schema_arrow, check_metadata=True):
         raise DataError(f"{path.as_posix()}: its schema cannot be written back", "Export the verdicts with --verdicts.")
     groups = file.metadata

@@ -83,7 +83,7 @@ def harmful_rows(harm: Float[Tensor, " n"], by_group: HarmByGroup, minimum: floa
     """``harm`` is that of every training row on all target rows, nats."""
     rows, groups = by_group.rows.numpy(), by_group.values.shape[1]
     mean = harm[by_group.rows].double().numpy()
-    error = by_group.values.double().std(1).numpy() / groups**0.5
+    error = by_group.values.double().numpy().std(1, ddof=1) / groups**0.5
     p_values = stats.t.sf(mean / np.maximum(error, np.finfo(float).tiny), groups - 1)
     half = stats.t.ppf(0.975, groups - 1) * error
     found = np.flatnonzero(benjamini_hochberg(p_values, len(harm), FALSE_DISCOVERIES))

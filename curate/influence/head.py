@@ -22,6 +22,8 @@ from curate.solvers.cg import ConjugateGradients
 
 BLOCK_FLOATS = 2**22
 """Floats of a block of the matrix of influence, training rows times evaluation rows: 16 MiB."""
+RESIDUAL_ROWS = 16
+"""Right-hand sides, about, whose residual is measured where the solve is exact."""
 SOLVED_FLOATS = 2**25
 """Floats of the solutions that are held at once."""
 
@@ -40,11 +42,14 @@ class HeadInfluence:
         return curvature.probabilities - F.one_hot(self.labels, curvature.classes).to(curvature.x)
 
     def solve(self, gradients: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p"], float, int]:
-        """H⁻¹ of each row, the largest residual and the steps: one factorisation, or CG where it is by class only."""
+        """H⁻¹ of each row, the largest residual measured and the steps: by the factor, or CG where it is by class."""
         curvature = self.head.curvature
         if self.head.exact:
             solved = self.head.solve(gradients)
-            gap = (gradients - curvature @ solved).norm(dim=1) / gradients.norm(dim=1).clamp_min(1e-30)
+            # One factor serves all rows: a few of them show its residual, at a fraction of the solve's own cost.
+            few = torch.arange(0, len(gradients), max(1, len(gradients) // RESIDUAL_ROWS), device=solved.device)
+            right = gradients[few]
+            gap = (right - curvature @ solved[few]).norm(dim=1) / right.norm(dim=1).clamp_min(1e-30)
             # Biases without a penalty have a direction that changes nothing: its share of the gap is rounding.
             return solved, float(gap.max()), 1
         solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
@@ -103,10 +108,10 @@ class HeadInfluence:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
         return self.solve(self.row_gradients(rows) - self._mean_gradient)[0] / self.head.curvature.n
 
-    def shift_together(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "1 p"]:
-        """The same where all of these rows are left out, to first order: one solve."""
-        gradients = (self.row_gradients(rows) - self._mean_gradient).sum(0, keepdim=True)
-        return self.solve(gradients)[0] / self.head.curvature.n
+    def shifts_together(self, groups: list[Int[Tensor, " _"]]) -> Float[Tensor, "g p"]:
+        """The same where all rows of a group are left out, to first order: one solve for each group."""
+        sums = [(self.row_gradients(rows) - self._mean_gradient).sum(0) for rows in groups]
+        return self.solve(torch.stack(sums))[0] / self.head.curvature.n
 
     def flips(
         self,

@@ -14,6 +14,7 @@ from curate.config import ScanSettings
 from curate.curvature.objective import Objective, choose_parameters
 from curate.errors import NumericalError
 from curate.heads import Heads, with_ones
+from curate.influence.causes import Cause, find_causes
 from curate.influence.deep import DeepInfluence, deep_influence, residuals
 from curate.influence.harmful import FEW_GROUPS, FEWEST_ROWS, GROUPS, Harmful, deal, harmful_rows, minimum_harm
 from curate.influence.head import HeadInfluence, SameContent
@@ -57,6 +58,10 @@ class Influence:
     """Predictions on the whole evaluation set that turn right, and wrong, without each of the first harmful rows."""
     together: Int[np.ndarray, " 2"]
     """The same without all harmful rows at once."""
+    causes: list[Cause]
+    """Harmful rows that belong together."""
+    cause_flips: Int[np.ndarray, "c 2"]
+    """Predictions that turn right, and wrong, without all rows of a cause."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,14 @@ class _AtHead:
 
 
 def evaluation_influence(
-    settings: ScanSettings, data: Data, heads: Heads, neighbours: Neighbours, progress: Progress
+    settings: ScanSettings,
+    data: Data,
+    heads: Heads,
+    neighbours: Neighbours,
+    suggested: Int[np.ndarray, " n"],
+    progress: Progress,
 ) -> Influence:
+    """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
     started = time.monotonic()
     everyone = _at_head(data, heads)
     if not bool(torch.isfinite(everyone.losses).all()):
@@ -126,11 +137,15 @@ def evaluation_influence(
     pairs = Pairs.concatenate(parts)
     harmful = None if by_group is None else harmful_rows(harm, by_group, least)
     flips, together = _flips(everyone, harmful)
+    causes: list[Cause] = []
+    if harmful is not None and len(harmful.rows):
+        near, _ = neighbours.nearest(data.train.features[harmful.rows], _candidate_count(settings, data))
+        causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
     answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
     return Influence(
         replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, len(rows),
         len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets, harmful, flips,
-        together,
+        together, causes, _cause_flips(everyone, causes),
     )  # fmt: skip
 
 
@@ -147,6 +162,11 @@ def _at_head(data: Data, heads: Heads) -> _AtHead:
     return _AtHead(head, x, logits, data.evaluation.labels)
 
 
+def _candidate_count(settings: ScanSettings, data: Data) -> int:
+    """K, the rows that count as near."""
+    return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
+
+
 def _through_network(
     settings: ScanSettings,
     data: Data,
@@ -160,7 +180,7 @@ def _through_network(
     least: float,
     progress: Progress,
 ) -> DeepInfluence:
-    k = min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
+    k = _candidate_count(settings, data)
     evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
     candidates, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
     chosen = asked.of(targets.chosen)
@@ -183,9 +203,17 @@ def _flips(everyone: _AtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, 
         shifts = head.shifts(rows)
         moved = torch.cat([shifts, shifts.sum(0, keepdim=True)])
     else:
-        moved = torch.cat([head.shifts(rows[:MOST_SHIFTS]), head.shift_together(rows)])
+        moved = torch.cat([head.shifts(rows[:MOST_SHIFTS]), head.shifts_together([rows])])
     flips = head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
     return flips[:-1], flips[-1]
+
+
+def _cause_flips(everyone: _AtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:
+    head = everyone.head
+    if not causes:
+        return np.zeros((0, 2), dtype=int)
+    moved = head.shifts_together([torch.from_numpy(cause.rows) for cause in causes])
+    return head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
 
 
 def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:

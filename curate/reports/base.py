@@ -9,6 +9,7 @@ from curate.reports.report import Report
 class Renderer(ABC):
     """A format. ``render`` gives the whole text, its last line ended."""
 
+    gallery: ClassVar[bool] = False  # True: needs ``report.gallery``
     coloured: ClassVar[bool] = False  # True: may be written to a terminal with ``write(report, console)``
 
     @abstractmethod

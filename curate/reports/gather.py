@@ -5,14 +5,17 @@ Knows tables and views; leaves layout to the renderers.
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
 from curate.gate import Gate
+from curate.reports.judged import judge
 from curate.reports.report import (
     ClassRow,
     ConfusionRow,
+    HarmfulGroup,
     HarmfulRow,
     HitRow,
     MislabeledRow,
@@ -28,12 +31,21 @@ from curate.reports.report import (
 from curate.store import WARNING, Store
 
 CONFUSIONS = 10  # pairs of classes told of
+MEMBERS = 100  # keys told of a group of harmful rows
 HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
 
 
-def gather(store: Store, run_id: int, top: int) -> Report:
+def gather(
+    store: Store,
+    run_id: int,
+    top: int,
+    *,
+    gate: Gate | None = None,
+    positions: Mapping[tuple[str, str], int] | None = None,
+) -> Report:
     run, stored = read_run(store, run_id)
+    judged = judge(store, run, gate or run.gate, positions)
     rows = {
         row["split"]: row["n"]
         for row in store.query(
@@ -74,6 +86,10 @@ def gather(store: Store, run_id: int, top: int) -> Report:
         totals=_totals(store, run_id),
         reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
+        findings=judged.findings,
+        gate=gate or run.gate,
+        reference=judged.reference,
+        outcome=judged.outcome,
         top=top,
     )
 
@@ -143,13 +159,15 @@ def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
 
 
 def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
-    """Findings first, then the rows of highest harm above zero."""
+    """Findings first, those of one cause as one row; then the rows of highest harm above zero."""
     rows = store.query(
-        "SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence FROM scores AS s "
-        "JOIN named_examples AS e ON e.id = s.example_id LEFT JOIN findings AS f "
+        "SELECT * FROM (SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence, f.rule IS NULL AS ranked, "
+        "ifnull(json_extract(f.evidence, '$.group.harm'), s.harm) AS total, row_number() OVER ("
+        "PARTITION BY ifnull(json_extract(f.evidence, '$.group.of'), e.id) ORDER BY s.harm DESC, e.key) AS place "
+        "FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id LEFT JOIN findings AS f "
         "ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'harmful' "
-        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train' "
-        "ORDER BY f.rule IS NULL, s.harm DESC, e.key LIMIT ?",
+        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train') "
+        "WHERE place = 1 ORDER BY ranked, total DESC, key LIMIT ?",
         [run_id, top],
     )
     found = []
@@ -170,9 +188,34 @@ def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tu
                 high=high,
                 turn_right=flips.get("right"),
                 turn_wrong=flips.get("wrong"),
+                group=harmful_group(store, run_id, evidence.get("group"), eval_loss),
             )
         )
     return tuple(found)
+
+
+def harmful_group(
+    store: Store, run_id: int, group: dict[str, Any] | None, eval_loss: float | None
+) -> HarmfulGroup | None:
+    """The harmful rows of one cause, as a finding's evidence names it."""
+    if group is None:
+        return None
+    members = store.query(
+        "SELECT e.key FROM findings AS f JOIN named_examples AS e ON e.id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule = 'harmful' AND json_extract(f.evidence, '$.group.of') = ? "
+        "ORDER BY f.score DESC, e.key LIMIT ?",
+        [run_id, group["of"], MEMBERS],
+    )
+    return HarmfulGroup(
+        size=group["size"],
+        given_label=group["given"],
+        suggested_label=group["suggested"],
+        harm=group["harm"],
+        share=group["harm"] / eval_loss if eval_loss else None,
+        turn_right=group["flips"]["right"],
+        turn_wrong=group["flips"]["wrong"],
+        members=tuple(row["key"] for row in members),
+    )
 
 
 def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int) -> tuple[HitRow, ...]:
@@ -283,6 +326,8 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     ]  # fmt: skip
     return (
         *steps,
+        Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),
+        Step(f"curate report -f html:report.html{chosen}", "the same as a page of pictures"),
         Step(f"curate report --top 100{chosen}", "the longer list"),
         Step(f"curate report -f json:report.json{chosen}", "the same for a program"),
         Step(f"curate runs{database}", "all runs in this database"),

@@ -14,6 +14,7 @@ from curate.reports.report import Report
 
 SCHEMA_VERSION = 1
 DIGITS = 9
+DRAWN = ("gallery", "sketch")  # for people to look at
 
 
 class JsonReport(Renderer):
@@ -23,14 +24,26 @@ class JsonReport(Renderer):
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as plain values, with its gate's outcome."""
-    fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    fields = {
+        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in DRAWN
+    }
     run = {field.name: getattr(report.run, field.name) for field in dataclasses.fields(report.run)}
     run["gate"] = report.run.gate.settings()
+    outcome, reference = report.outcome, report.reference
+    gate = {
+        **report.gate.settings(),
+        "status": outcome.status,
+        "found": outcome.found,
+        "allowed": outcome.allowed,
+        "spared": outcome.spared,
+        "reference": None if reference is None else reference.name,
+    }
+    del fields["reference"]
     return {
         "schema_version": SCHEMA_VERSION,
-        **{**fields, "run": run},
-        "passed": report.outcome.passed,
-        "outcome": report.outcome.sentence,
+        **{**fields, "run": run, "gate": gate},
+        "passed": outcome.passed,
+        "outcome": outcome.sentence,
     }
 
 

@@ -4,12 +4,14 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from curate.gate import Gate, Outcome
+from curate.gate import Gate, Outcome, Reference
 
 if TYPE_CHECKING:
+    from curate.reports.gallery import Gallery
+    from curate.reports.sketch import Sketch
     from curate.store import Store
 
 
@@ -124,6 +126,21 @@ class HarmfulRow:
     high: float | None = None
     turn_right: int | None = None  # of a finding: evaluation predictions that leaving it out would flip
     turn_wrong: int | None = None
+    group: "HarmfulGroup | None" = None  # where several findings have one cause: this row stands for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class HarmfulGroup:
+    """Harmful rows near one another, of one given label, taken for one other class: probably one cause."""
+
+    size: int
+    given_label: str
+    suggested_label: str
+    harm: float  # of all of them, nats
+    share: float | None  # of the mean evaluation loss
+    turn_right: int
+    turn_wrong: int
+    members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,39 @@ class OtherFinding:
     label: str | None
     why: str
     text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding, for programs: what it is, where it is mended, and whether the gate counts it."""
+
+    rule: str
+    severity: str
+    key: str
+    split: str
+    given_label: str | None
+    suggested_label: str | None
+    suggested_probability: float | None
+    suspicion: float | None
+    state: str  # new, known, accepted, reviewed: as in the view current_findings
+    why: str
+    text: str | None
+    path: str | None  # of the file to mend, relative to the repository; None where the data has no file
+    line: int | None  # from 1; None where the file is no text
+    fingerprint: str
+    row_fingerprint: str
+    row: str  # digest of content and label
+    verdict: str | None  # the one in force on the row
+    accepted: bool  # the baseline holds it
+    before: bool  # an earlier finished run has it
+    spared: str = ""  # why the gate does not count it: accepted, kept, known, untouched, not asked for
+
+    @property
+    def rank(self) -> float:
+        """0 to 100, the most urgent highest: suspicion, or what a severity without one stands for."""
+        if self.suspicion is not None and self.rule == "mislabeled":
+            return 100 * self.suspicion
+        return {"error": 100.0, "warning": 60.0}.get(self.severity, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +255,56 @@ class Report:
     totals: tuple[Total, ...]
     reviewed: tuple[Reviewed, ...]  # rules on whose findings somebody spoke
     next: tuple[Step, ...]
+    findings: tuple[Finding, ...]  # all of them, the most urgent first
+    gate: Gate
+    reference: Reference | None  # what the gate compared with
+    outcome: Outcome
     top: int
+    gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
+    sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
 
     @classmethod
-    def of_run(cls, store: "Store", run_id: int, top: int = 20) -> "Report":
-        """The report of a stored run; StoreError where there is no such run."""
+    def of_run(
+        cls,
+        store: "Store",
+        run_id: int,
+        top: int = 20,
+        *,
+        gate: Gate | None = None,
+        positions: Mapping[tuple[str, str], int] | None = None,
+        gallery: bool = False,
+        sketch: bool = False,
+    ) -> "Report":
+        """The report of a stored run; StoreError where there is no such run.
+
+        ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
+        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full;
+        ``sketch``: with what a terminal with colours draws.
+        """
         from curate.reports.gather import gather
 
-        return gather(store, run_id, top)
+        told = gather(store, run_id, top, gate=gate, positions=positions)
+        if gallery:
+            from curate.reports.gallery import CARDS, Gallery
+
+            told = replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
+        if sketch:
+            from curate.reports.sketch import Sketch
+
+            told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))
+        return told
 
     @property
-    def outcome(self) -> Outcome:
-        """What the gate that was stored with the run says."""
-        return self.run.gate.evaluate(self)
+    def counted(self) -> tuple[Finding, ...]:
+        """Findings that the gate counts; without a gate all that were neither accepted nor kept."""
+        return tuple(finding for finding in self.findings if not finding.spared)
+
+    @property
+    def cut(self) -> float | None:
+        """The suspicion above which a row is a `mislabeled` finding; None in runs that do not say."""
+        found = (receipt.detail.get("cut") for receipt in self.receipts if receipt.quantity == "suspicion")
+        cut = next(found, None)
+        return float(cut) if isinstance(cut, (int, float)) else None
 
     def count(self, rule: str | None = None, split: str | None = None, severity: str | None = None) -> int:
         """How many findings there are, of a rule, a split or a severity where one is named."""

@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import UsageError
-from curate.reports.gather import HITS, hits, read_run
-from curate.reports.report import HitRow, RunFacts
+from curate.reports.gather import HITS, harmful_group, hits, read_run
+from curate.reports.report import HarmfulGroup, HitRow, RunFacts
 from curate.reports.words import clean
 from curate.store import Store
 
 STRONGEST = 2 * HITS - 1
 CLOSE_MATCHES = 3
+LARGEST_PICTURE = 4_000_000  # bytes of a file that is shown; beyond, the thumbnail is
 MOST_KEYS = 200_000  # difflib over more keys takes longer than a person waits
 RANKED = ("suspicion", "loss", "self_influence", "harm")  # rank 1 is the highest
 SCORES = (*RANKED, "margin", "neighbour_agreement", "given_probability", "suggested_probability")
@@ -41,6 +42,20 @@ class RowFinding:
     state: str
     why: str
     evidence: Mapping[str, Any]
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The evidence without neighbours and group, which have places of their own."""
+        return {name: value for name, value in self.evidence.items() if name not in ("nearest", "group")}
+
+
+@dataclass(frozen=True, slots=True)
+class NearRow:
+    """A training row near to this one in feature space; ``similarity`` is the cosine."""
+
+    key: str
+    label: str
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,20 @@ class RowReport:
     harms: tuple[HitRow, ...]
     helped_by: tuple[HitRow, ...]  # evaluation row: training rows that help it most
     harmed_by: tuple[HitRow, ...]
+    nearest: tuple[NearRow, ...]  # of flagged training rows only
+    group: HarmfulGroup | None  # harmful rows of the same cause, this one among them
+    thumbnail: bytes | None  # JPEG, of flagged pictures
+
+    def picture(self) -> bytes | None:
+        """The picture's file as it lies there, if it still does and is small; else the thumbnail."""
+        if self.media_path:
+            path = Path(self.media_path)
+            try:
+                if path.is_file() and path.stat().st_size <= LARGEST_PICTURE:
+                    return path.read_bytes()
+            except OSError:
+                pass
+        return self.thumbnail
 
     @classmethod
     def of_key(cls, store: Store, run_id: int, key: str) -> "RowReport":
@@ -92,6 +121,11 @@ class RowReport:
             "SELECT verdict, new_label, reviewer, note, time, words, disagreement FROM verdicts WHERE fingerprint = ?",
             [example["fingerprint"]],
         )
+        findings = tuple(_findings(store, run_id, example_id))
+        evidence = [finding.evidence for finding in findings]
+        near = next((found["nearest"] for found in evidence if found.get("nearest")), ())
+        group = next((found["group"] for found in evidence if found.get("group")), None)
+        eval_loss = run.counts.get("eval_loss") or None
         return cls(
             run=run,
             key=example["key"],
@@ -106,12 +140,15 @@ class RowReport:
             content_sha256=example["content_sha256"],
             fingerprint=example["fingerprint"],
             scores=tuple(_scores(store, run_id, example["split"], scored)),
-            findings=tuple(_findings(store, run_id, example_id)),
+            findings=findings,
             verdict=Verdict(**verdicts[0]) if verdicts else None,
             helps=hits(store, run_id, example_id, harmful=False, limit=STRONGEST),
             harms=hits(store, run_id, example_id, harmful=True, limit=STRONGEST),
             helped_by=_hit_by(store, run_id, example_id, harmful=False),
             harmed_by=_hit_by(store, run_id, example_id, harmful=True),
+            nearest=tuple(NearRow(**row) for row in near),
+            group=harmful_group(store, run_id, group, eval_loss),
+            thumbnail=example["thumbnail"],
         )
 
 

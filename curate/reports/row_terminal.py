@@ -7,8 +7,10 @@ from rich.text import Text
 
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
+from curate.reports.picture import half_blocks
 from curate.reports.report import HitRow
 from curate.reports.row import RowReport, Verdict
+from curate.reports.terminal import group_sentence
 from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500
@@ -24,7 +26,7 @@ NAMES = {
 }
 
 
-def _said(word: Verdict) -> str:
+def verdict_sentence(word: Verdict) -> str:
     label = f" to {word.new_label}" if word.new_label else ""
     note = f": {word.note}" if word.note else ""
     others = f"; the reviewers disagree ({word.words})" if word.disagreement else ""
@@ -37,11 +39,15 @@ def write_row(page: Page, row: RowReport) -> None:
                           f"run {row.run.id}")  # fmt: skip
     page.line(title)
     page.rule()
+    if page.console.color_system is not None:  # without colours there is no picture
+        picture = row.picture()
+        for line in half_blocks(picture, page.width) if picture else ():
+            page.line(line)
     facts = [("given label", "(none)" if row.label is None else clean(row.label))]
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
         facts.append(("suggested", clean(row.suggested_label) + sure))
-    facts.append(("verdict", "none yet" if row.verdict is None else _said(row.verdict)))
+    facts.append(("verdict", "none yet" if row.verdict is None else verdict_sentence(row.verdict)))
     if row.media_path:
         facts.append(("file", clean(row.media_path)))
     if row.text:
@@ -60,18 +66,36 @@ def write_row(page: Page, row: RowReport) -> None:
             Text.assemble((finding.rule, f"bold {style}"), f" {dot} {finding.severity} {dot} {finding.state}")
         )
         page.paragraph(Text(clean(finding.why)), indent=2)
-        for name, value in flat(finding.evidence):
+        for name, value in flat(finding.shown):
             page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
+    if row.group is not None:
+        share = "" if row.group.share is None else f", {percent(row.group.share, 2)} of the loss"
+        page.heading("Harmful together", f"left out at once: {brief(row.group.harm)} nats less by estimate{share}")
+        page.paragraph(group_sentence(row.group, shown=8), indent=2)
+    if row.nearest:
+        page.heading("Nearest training rows", "cosine in feature space; copies left out")
+        columns = [Column("similarity", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
+        page.table(
+            columns, [[Text(f"{near.similarity:.3f}"), cell(near.key), cell(near.label)] for near in row.nearest]
+        )
+    for heading, hits in parts_of(row):
+        _hits(page, heading, hits)
+
+
+def parts_of(row: RowReport) -> list[tuple[str, tuple[HitRow, ...]]]:
+    """Headings and pairs. A row of a set without an evaluation set of its own plays both parts."""
     if row.split == "eval":
-        # The rows of a set without an evaluation set of its own play both parts, below.
-        _hits(page, "Training rows that help it most", row.helped_by)
-        _hits(page, "Training rows that harm it most", row.harmed_by)
-        return
-    _hits(page, "Evaluation rows it helps most", row.helps)
-    _hits(page, "Evaluation rows it harms most", row.harms)
+        return [
+            ("Proponents: training rows that help it most", row.helped_by),
+            ("Opponents: training rows that harm it most", row.harmed_by),
+        ]
+    parts = [("Evaluation rows it helps most", row.helps), ("Evaluation rows it harms most", row.harms)]
     if row.helped_by or row.harmed_by:
-        _hits(page, "As an evaluation row, helped most by", row.helped_by)
-        _hits(page, "As an evaluation row, harmed most by", row.harmed_by)
+        parts += [
+            ("As an evaluation row, its proponents: helped most by", row.helped_by),
+            ("As an evaluation row, its opponents: harmed most by", row.harmed_by),
+        ]
+    return parts
 
 
 def _scores(page: Page, row: RowReport) -> None:

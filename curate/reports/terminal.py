@@ -11,7 +11,7 @@ from rich.text import Text
 
 from curate.reports.base import Renderer
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import ClassRow, HarmfulRow, MislabeledRow, Receipt, Report
+from curate.reports.report import ClassRow, HarmfulGroup, HarmfulRow, MislabeledRow, Receipt, Report
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, quoted, signed
 
 MOST_CLASSES = 30
@@ -61,9 +61,11 @@ def write_report(page: Page, report: Report) -> None:
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
     outcome = report.outcome
-    set_gate = bool(report.run.gate.fail_on)
-    style = "dim" if not set_gate else "bold green" if outcome.passed else "bold red"
-    page.paragraph(Text(outcome.sentence, style))
+    style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
+    if page.console.is_terminal:
+        page.paragraph(Text(clean(outcome.sentence), style))
+    else:
+        page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
 
 
 def _scanned(page: Page, report: Report) -> None:
@@ -143,8 +145,12 @@ def _stability(found: Mapping[str, Any]) -> str:
 def _mislabeled(page: Page, report: Report) -> None:
     total = report.count("mislabeled", "train")
     rows = report.rows.get("train", 0)
-    remark = f"{total:,} of {plural(rows, 'training row')}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    over = "" if report.cut is None else f" over a suspicion of {report.cut:.2g}"
+    remark = (
+        f"{total:,} of {plural(rows, 'training row')}{over}{_grades(report, 'train')}{_first(report.mislabeled, total)}"
+    )
     page.heading("Likely mislabeled", remark)
+    _drawn(page, report)
     _mislabeled_table(page, report.mislabeled)
     _suspects(page, report)
     total = report.count("mislabeled", "eval")
@@ -155,6 +161,20 @@ def _mislabeled(page: Page, report: Report) -> None:
             f"{remark}{_grades(report, 'eval')}{_first(report.eval_mislabeled, total)}",
         )
         _mislabeled_table(page, report.eval_mislabeled)
+
+
+def _drawn(page: Page, report: Report) -> None:
+    """Pictures, where the terminal has colours for them; pillow is imported only then."""
+    if report.sketch is None:
+        return
+    from curate.reports.sketch import can_draw, curve, strips
+
+    if can_draw(page):
+        if report.sketch.distribution is not None:
+            curve(page, report.sketch.distribution)
+        if report.sketch.pictures:
+            page.line()
+            strips(page, report.sketch, report.mislabeled)
 
 
 def _suspects(page: Page, report: Report) -> None:
@@ -234,24 +254,41 @@ def _harmful(page: Page, report: Report) -> None:
                Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
     cells = [
         [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
-         Text(_share(row.share), "yellow" if row.flagged else ""), Text(brief(row.harm)), cell(row.key),
+         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
+         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
          cell("(none)" if row.label is None else row.label)]
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
-    page.table(columns, cells, [[quoted(row.text), _beyond(row), _hits(row)] for row in report.harmful])
+    page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
 
 
 _FLAG = "*"
 
 
-def _beyond(row: HarmfulRow) -> str:
-    """What a finding rests on."""
+def _beyond(row: HarmfulRow) -> list[str]:
+    """What a finding rests on, and the rows of the same cause."""
     if row.low is None or row.high is None:
-        return ""
+        return []
     told = f"95 %: {brief(row.low)} to {brief(row.high)} nats over the choice of evaluation rows"
-    if row.turn_right or row.turn_wrong:
-        told += f"; predictions that turn right {row.turn_right:,}, wrong {row.turn_wrong:,}"
-    return told
+    if row.group is None:
+        return [told + turned(row.turn_right, row.turn_wrong)]
+    return [
+        group_sentence(row.group),
+        f"this one: {brief(row.harm)} nats, {told}{turned(row.turn_right, row.turn_wrong)}",
+    ]
+
+
+def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
+    keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
+    return (
+        f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "
+        f"{clean(group.suggested_label)}{turned(group.turn_right, group.turn_wrong)}: {keys}"
+    )
+
+
+def turned(right: int | None, wrong: int | None) -> str:
+    """Predicted flips of evaluation predictions, where there are any."""
+    return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
 
 
 def _hits(row: HarmfulRow) -> str:
@@ -292,12 +329,13 @@ def _by_class(page: Page, report: Report) -> None:
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
     narrow = page.width < NARROW
+    most = max(row.share for row in shown) or 1.0
     columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
                Column("share", right=True), *([] if narrow else [Column("")]), Column("estimate", right=True),
                Column("most often suggested", shrinks=True)]  # fmt: skip
     cells = [
         [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
-         *([] if narrow else [page.bar(row.share, "yellow")]),
+         *([] if narrow else [page.bar(row.share / most, "yellow")]),
          Text("" if row.expected is None else percent(row.expected / row.rows)), cell(row.suggested_label or "")]
         for row in shown
     ]  # fmt: skip
@@ -311,6 +349,11 @@ def _confusions(page: Page, report: Report) -> None:
     if not report.confusions:
         return
     page.heading("Confused classes", "labels that are probably another class's, by estimate")
+    if report.sketch is not None and report.sketch.confusion is not None:
+        from curate.reports.sketch import can_draw, matrix
+
+        if can_draw(page) and matrix(page, report.sketch.confusion):
+            return
     columns = [Column("given", shrinks=True), Column(f"{page.signs.arrow} probably", shrinks=True),
                Column("rows, about", right=True), Column("flagged", right=True)]  # fmt: skip
     cells = [

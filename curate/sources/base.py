@@ -7,6 +7,7 @@ Nothing here needs torch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +68,10 @@ class Source(ABC):
 
     def media_path(self, index: int) -> str | None:
         """The path of the row's file as found (relative to where the location is relative to), None for arrays."""
+        return None
+
+    def file(self, index: int) -> Path | None:
+        """The row's own file, where the data set is a folder of files; its name need not be valid text."""
         return None
 
     def cells(self, column: "Column") -> "pyarrow.ChunkedArray":

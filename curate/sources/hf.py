@@ -22,35 +22,40 @@ class HfSource(TableSource):
 
 def open_hf(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """The training set, and the evaluation set where the data set has splits."""
-    loaded = _load(location)
+    loaded = load_hf(location)
     if not isinstance(loaded, Mapping):
         return _sources(loaded, location, options)
-    splits = {str(name).lower(): part for name, part in loaded.items()}
-    held_out = next((splits[name] for name in EVALUATION if name in splits), None)
-    train = next((splits[name] for name in splits if name in TRAIN), None)
+    train, held_out = chosen_splits(loaded)
     if options.evaluation:
-        chosen = held_out or train or next(iter(splits.values()))
-        return _sources(chosen, location, options)
+        return _sources(loaded[held_out or train or next(iter(loaded))], location, options)
     if train is None:
         raise DataError(
-            f"hf:{location} has no split called train; it has {', '.join(splits)}.",
+            f"hf:{location} has no split called train; it has {', '.join(map(str, loaded))}.",
             "Save the split that trains as a folder of its own, or name it 'train'.",
         )
-    training, _ = _sources(train, location, options)
+    training, _ = _sources(loaded[train], location, options)
     if held_out is None:
         return training, None
     asked = replace(
         options, classes=tuple(training.classes), name=training.name, evaluation=True, like=training, split=None
     )
-    return training, _sources(held_out, location, asked)[0]
+    return training, _sources(loaded[held_out], location, asked)[0]
+
+
+def chosen_splits(loaded: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Names of the splits that train and that evaluate; None where there is none."""
+    names = {str(name).lower(): name for name in loaded}
+    held_out = next((names[name] for name in EVALUATION if name in names), None)
+    return next((names[name] for name in names if name in TRAIN), None), held_out
 
 
 def _sources(part: Any, location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    table, orders = _table(part)
+    table, orders = hf_table(part)
     return table_sources(HfSource, table, location, options, orders)
 
 
-def _load(location: str) -> Any:
+def load_hf(location: str) -> Any:
+    """What ``save_to_disk`` wrote: a data set, or a dict of them by split. Raises ``DataError``."""
     try:
         import datasets
     except ImportError as error:
@@ -73,7 +78,7 @@ def _load(location: str) -> Any:
         ) from error
 
 
-def _table(part: Any) -> tuple[RawTable, dict[str, tuple[str, ...]]]:
+def hf_table(part: Any) -> tuple[RawTable, dict[str, tuple[str, ...]]]:
     """The columns, class numbers replaced by names, and the order of the names."""
     import pyarrow
     from datasets import ClassLabel

@@ -72,6 +72,9 @@ class ImageFolder(Source):
     def media_path(self, index: int) -> str | None:
         return _text(self._paths[index].as_posix())
 
+    def file(self, index: int) -> Path:
+        return self._paths[index]
+
 
 def open_images(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """The training set, and the evaluation set where the folder holds train/ and val|valid|test/."""

@@ -10,18 +10,17 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import DataError, NothingScanned
+from curate.lines import decode_text, find_delimiter, split_lines
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 from curate.specs import near_path
 
 if TYPE_CHECKING:
     import pyarrow
 
-DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
 SHOWN = 60
 """Signs of a broken line that are shown."""
@@ -90,7 +89,7 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
     positions: list[int] = []
     malformed: list[Malformed] = []
     text, notes = decode_text(path.read_bytes())
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(n, line.rstrip("\r\n")) for n, line in enumerate(split_lines(text), start=1) if line.strip()]
     for position, (number, line) in enumerate(lines):
         try:
             row = json.loads(line)
@@ -196,32 +195,3 @@ def _refuse_twice(names: list[str], location: str) -> None:
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{location}: two columns are called '{twice}'.", "Give each column a name of its own.")
-
-
-def decode_text(content: bytes) -> tuple[str, list[str]]:
-    """Bytes as text, and a note where the encoding had to be guessed: UTF-8, UTF-16 by its mark, else Windows-1252."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace"), []
-    try:
-        return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace"), ["the file is not in UTF-8: read as Windows-1252"]
-
-
-def find_delimiter(text: str) -> str:
-    """The sign that parts the first fifty records into equal columns most often; a comma where none does.
-
-    Where two do it alike, the comma is the one that belongs into numbers.
-    """
-    start = text[: 2**18]
-
-    def quality(delimiter: str) -> tuple[float, bool, int]:
-        try:
-            records = islice(csv.reader(io.StringIO(start), delimiter=delimiter), 50)
-            widths = [len(row) for row in records if row]
-        except csv.Error:  # a field longer than the module allows
-            widths = []
-        common, count = Counter(widths).most_common(1)[0] if widths else (1, 0)
-        return (count / len(widths), delimiter != ",", common) if common > 1 else (0.0, False, 0)
-
-    return max(DELIMITERS, key=quality)

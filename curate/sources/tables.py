@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PureWindowsPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LABEL_NAMES = (*labels.LABEL_NAMES, "class", "category")
 MEDIA = {"text": "text", "image": "image", "vector": "features"}
 """What a row is where one column of this kind is the whole input; columns of numbers and categories make a record."""
+
+TOLD_AT_ONCE = 10_000
+"""Rows whose cells are texts at a time: one by one takes 2 ms a row, all at once the memory of every cell."""
 
 FEW = 20
 """Below so many rows, cells that all differ may do so by chance."""
@@ -123,9 +126,21 @@ class TableSource(Source):
             return None
         if self.media == "text":
             return self._cells[self.inputs[0].name][index].as_py()  # type: ignore[no-any-return]
-        # As it stands in the file: 3.2.2024, not the number of days that the encoders see.
-        told = ((name, texts_of(cells.slice(index, 1))[0]) for name, cells in self._cells.items())
-        return ", ".join(f"{name}={'-' if value is None else value}" for name, value in told)
+        return self._told[index]
+
+    @cached_property
+    def _told(self) -> list[str]:
+        """Records as people read them; as they stand in the file: 3.2.2024, not the number of days the encoders see."""
+        told: list[str] = []
+        for start in range(0, len(self._rows), TOLD_AT_ONCE):
+            columns = [texts_of(cells.slice(start, TOLD_AT_ONCE)) for cells in self._cells.values()]
+            told += [
+                ", ".join(
+                    f"{name}={'-' if value is None else value}" for name, value in zip(self._cells, row, strict=True)
+                )
+                for row in zip(*columns, strict=True)
+            ]
+        return told
 
     def _typed(self, column: Column) -> list[Any]:
         """Values of a record's column: a float, a text, or None."""

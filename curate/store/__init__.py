@@ -3,7 +3,7 @@
 Knows its schema and how to write and read it; leaves what the numbers mean to those who compute and render them.
 """
 
-from curate.store.fingerprint import finding_fingerprint, row_fingerprint
+from curate.store.fingerprint import finding_fingerprint, row_digest, row_fingerprint
 from curate.store.records import WARNING, ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.reviews import VERDICTS, Review
 from curate.store.store import Store
@@ -17,5 +17,6 @@ __all__ = [
     "Review",
     "Store",
     "finding_fingerprint",
+    "row_digest",
     "row_fingerprint",
 ]

@@ -5,7 +5,7 @@ Knows which word on a row is in force; like the tables and views before it, this
 """
 
 
-def _in_force(fingerprint: str) -> str:
+def in_force(fingerprint: str) -> str:
     """The id of the word in force on a fingerprint, in SQL; a file read in later never overrules a newer word."""
     return (
         f"(SELECT w.id FROM standing_reviews AS w WHERE w.fingerprint = {fingerprint} "
@@ -13,7 +13,7 @@ def _in_force(fingerprint: str) -> str:
     )
 
 
-def _disagree(fingerprint: str) -> str:
+def disagree(fingerprint: str) -> str:
     """1 where the last words of two reviewers differ, `unsure` being no word against another."""
     return (
         f"(SELECT count(DISTINCT json_array(w.verdict, w.new_label)) > 1 FROM last_words AS w "
@@ -21,7 +21,7 @@ def _disagree(fingerprint: str) -> str:
     )
 
 
-def _of_run(example: str, run: str) -> str:
+def of_run(example: str, run: str) -> str:
     return (
         f"(EXISTS (SELECT 1 FROM scores AS s WHERE s.run_id = {run} AND s.example_id = {example}) "
         f"OR EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = {run} AND f.example_id = {example}))"
@@ -29,13 +29,59 @@ def _of_run(example: str, run: str) -> str:
 
 
 # The rows that an INSERT into review_queue can mean: by key, or by eval:KEY.
-_MEANT = """
+MEANT = """
     current_rows AS r
     WHERE r.plain_key IN (NEW.key, substr(NEW.key, 6))
         AND (r.key = NEW.key OR (r.plain_key = NEW.key AND r.split = NEW.split))
         AND r.dataset = ifnull(NEW.dataset, r.dataset) AND r.split = ifnull(NEW.split, r.split)
         AND r.fingerprint = ifnull(NEW.fingerprint, r.fingerprint)
 """
+
+SEVERAL = f"(SELECT count(DISTINCT r.fingerprint) FROM {MEANT}) > 1"
+
+# dataset, split or fingerprint may be given as well, where the key alone stands for several rows.
+# The verdict 'undo' takes back the newest word on the row: of the reviewer, where one is given.
+QUEUE_TRIGGER = f"""
+    CREATE TRIGGER review_queue_verdict INSTEAD OF INSERT ON review_queue BEGIN
+        SELECT RAISE(ABORT, 'no row of a newest finished run has this key')
+        WHERE NOT EXISTS (SELECT 1 FROM {MEANT});
+        SELECT RAISE(ABORT, 'this key stands for several rows: give dataset or split as well')
+        WHERE {SEVERAL};
+        SELECT RAISE(ABORT, 'new_label is the label that the row has: the verdict keep says so')
+        WHERE NEW.verdict = 'relabel' AND EXISTS (
+            SELECT 1 FROM {MEANT} AND r.label = ifnull(NEW.new_label, r.suggested_label)
+        );
+        SELECT RAISE(ABORT, 'new_label is no class of the data set: insert it into labels first')
+        WHERE NEW.verdict = 'relabel' AND NEW.new_label IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM labels AS l JOIN datasets AS d ON d.id = l.dataset_id
+            WHERE l.name = NEW.new_label AND d.name = (SELECT r.dataset FROM {MEANT} LIMIT 1)
+        );
+        SELECT RAISE(ABORT, 'there is no verdict on this row to take back')
+        WHERE NEW.verdict = 'undo' AND NOT EXISTS (
+            SELECT 1 FROM standing_reviews AS w
+            WHERE w.fingerprint = (SELECT r.fingerprint FROM {MEANT} LIMIT 1)
+                AND w.reviewer = ifnull(NEW.reviewer, w.reviewer)
+        );
+        INSERT INTO reviews (fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes)
+        SELECT
+            r.fingerprint, r.key, CASE WHEN NEW.verdict = 'undo' THEN 'unsure' ELSE NEW.verdict END,
+            CASE WHEN NEW.verdict = 'relabel' THEN ifnull(NEW.new_label, r.suggested_label) END,
+            ifnull(NEW.reviewer, 'anonymous'), NEW.note,
+            -- a clock that was put back must not make this word the older one
+            max(
+                strftime('%Y-%m-%dT%H:%M:%SZ', 'now'),
+                ifnull((SELECT max(w.time) FROM reviews AS w WHERE w.fingerprint = r.fingerprint), '')
+            ),
+            'sql',
+            CASE WHEN NEW.verdict = 'undo' THEN (
+                SELECT w.id FROM standing_reviews AS w
+                WHERE w.fingerprint = r.fingerprint AND w.reviewer = ifnull(NEW.reviewer, w.reviewer)
+                ORDER BY w.time DESC, w.id DESC LIMIT 1
+            ) END
+        FROM {MEANT}
+        LIMIT 1;
+    END
+    """
 
 _DROPPED = ("run_findings", "current_findings", "review_queue", "rule_precision", "cleaned")
 
@@ -86,7 +132,7 @@ REVIEWING = (
     SELECT
         f.run_id, e.dataset, f.example_id, e.split, e.key, e.label, f.rule, f.severity, f.score, f.evidence, f.why,
         CASE
-            WHEN {_in_force("e.fingerprint")} IS NOT NULL THEN 'reviewed'
+            WHEN {in_force("e.fingerprint")} IS NOT NULL THEN 'reviewed'
             WHEN EXISTS (
                 SELECT 1 FROM accepted AS a WHERE a.dataset_id = e.dataset_id AND a.fingerprint = f.fingerprint
             ) THEN 'accepted'
@@ -109,7 +155,7 @@ REVIEWING = (
         e.key, e.split, q.rules, e.label AS given_label, s.suggested_label, s.suspicion, s.harm, q.why,
         e.media_path AS path, e.text, e.thumbnail, v.verdict, v.new_label, v.reviewer, v.note,
         e.dataset, e.fingerprint,
-        CASE WHEN v.id IS NULL THEN 0 ELSE {_disagree("e.fingerprint")} END AS disagreement
+        CASE WHEN v.id IS NULL THEN 0 ELSE {disagree("e.fingerprint")} END AS disagreement
     FROM (
         SELECT run_id, example_id, group_concat(rule, ', ') AS rules, group_concat(why, ' ') AS why
         FROM (
@@ -121,52 +167,10 @@ REVIEWING = (
     ) AS q
     JOIN named_examples AS e ON e.id = q.example_id
     LEFT JOIN scores AS s ON s.run_id = q.run_id AND s.example_id = q.example_id
-    LEFT JOIN reviews AS v ON v.id = {_in_force("e.fingerprint")}
+    LEFT JOIN reviews AS v ON v.id = {in_force("e.fingerprint")}
     ORDER BY v.verdict IS NOT NULL, s.suspicion DESC, e.key
     """,
-    # dataset, split or fingerprint may be given as well, where the key alone stands for several rows.
-    # The verdict 'undo' takes back the newest word on the row: of the reviewer, where one is given.
-    f"""
-    CREATE TRIGGER review_queue_verdict INSTEAD OF INSERT ON review_queue BEGIN
-        SELECT RAISE(ABORT, 'no row of a newest finished run has this key')
-        WHERE NOT EXISTS (SELECT 1 FROM {_MEANT});
-        SELECT RAISE(ABORT, 'this key stands for several rows: give dataset or split as well')
-        WHERE (SELECT count(DISTINCT r.fingerprint) FROM {_MEANT}) > 1;
-        SELECT RAISE(ABORT, 'new_label is the label that the row has: the verdict keep says so')
-        WHERE NEW.verdict = 'relabel' AND EXISTS (
-            SELECT 1 FROM {_MEANT} AND r.label = ifnull(NEW.new_label, r.suggested_label)
-        );
-        SELECT RAISE(ABORT, 'new_label is no class of the data set: insert it into labels first')
-        WHERE NEW.verdict = 'relabel' AND NEW.new_label IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM labels AS l JOIN datasets AS d ON d.id = l.dataset_id
-            WHERE l.name = NEW.new_label AND d.name = (SELECT r.dataset FROM {_MEANT} LIMIT 1)
-        );
-        SELECT RAISE(ABORT, 'there is no verdict on this row to take back')
-        WHERE NEW.verdict = 'undo' AND NOT EXISTS (
-            SELECT 1 FROM standing_reviews AS w
-            WHERE w.fingerprint = (SELECT r.fingerprint FROM {_MEANT} LIMIT 1)
-                AND w.reviewer = ifnull(NEW.reviewer, w.reviewer)
-        );
-        INSERT INTO reviews (fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes)
-        SELECT
-            r.fingerprint, r.key, CASE WHEN NEW.verdict = 'undo' THEN 'unsure' ELSE NEW.verdict END,
-            CASE WHEN NEW.verdict = 'relabel' THEN ifnull(NEW.new_label, r.suggested_label) END,
-            ifnull(NEW.reviewer, 'anonymous'), NEW.note,
-            -- a clock that was put back must not make this word the older one
-            max(
-                strftime('%Y-%m-%dT%H:%M:%SZ', 'now'),
-                ifnull((SELECT max(w.time) FROM reviews AS w WHERE w.fingerprint = r.fingerprint), '')
-            ),
-            'sql',
-            CASE WHEN NEW.verdict = 'undo' THEN (
-                SELECT w.id FROM standing_reviews AS w
-                WHERE w.fingerprint = r.fingerprint AND w.reviewer = ifnull(NEW.reviewer, w.reviewer)
-                ORDER BY w.time DESC, w.id DESC LIMIT 1
-            ) END
-        FROM {_MEANT}
-        LIMIT 1;
-    END
-    """,
+    QUEUE_TRIGGER,
     # One line a row that somebody has spoken on. live: the newest finished run holds the row as it was then;
     # stale: it holds it with another content or label; gone: it does not hold it; unseen: it took a sample (--limit)
     # without it, or the word was read from a file and its row was never scanned here.
@@ -183,7 +187,7 @@ REVIEWING = (
         END AS state,
         CASE WHEN NOT b.live THEN b.now_key END AS now_key, CASE WHEN NOT b.live THEN b.now_label END AS now_label,
         (SELECT count(*) FROM last_words AS w WHERE w.fingerprint = v.fingerprint) AS reviewers,
-        {_disagree("v.fingerprint")} AS disagreement,
+        {disagree("v.fingerprint")} AS disagreement,
         (
             SELECT group_concat(w.reviewer || ': ' || w.verdict || ifnull(' to ' || w.new_label, ''), '; ')
             FROM (SELECT * FROM last_words WHERE fingerprint = v.fingerprint ORDER BY reviewer) AS w
@@ -191,7 +195,7 @@ REVIEWING = (
         v.fingerprint, v.id AS review_id
     FROM reviews AS v
     LEFT JOIN reviewed_rows AS b ON b.fingerprint = v.fingerprint
-    WHERE v.id = {_in_force("v.fingerprint")}
+    WHERE v.id = {in_force("v.fingerprint")}
     ORDER BY v.time DESC, v.id DESC
     """,
     # The row that a fingerprint was given on, and what has become of it in the newest finished run.
@@ -202,22 +206,22 @@ REVIEWING = (
     FROM (
         SELECT
             e.*, c.run_id, json_extract(r.settings, '$.limit') IS NOT NULL AS sampled,
-            {_of_run("e.id", "c.run_id")} AS live,
+            {of_run("e.id", "c.run_id")} AS live,
             row_number() OVER (
-                PARTITION BY e.fingerprint ORDER BY {_of_run("e.id", "c.run_id")} DESC, e.id DESC
+                PARTITION BY e.fingerprint ORDER BY {of_run("e.id", "c.run_id")} DESC, e.id DESC
             ) AS turn,
             -- the same key with another content or label, else the same content under another label
             ifnull(
                 (
                     SELECT o.id FROM examples AS o
                     WHERE o.key = e.plain_key AND o.dataset_id = e.dataset_id AND o.split = e.split AND o.id <> e.id
-                        AND {_of_run("o.id", "c.run_id")}
+                        AND {of_run("o.id", "c.run_id")}
                     LIMIT 1
                 ),
                 (
                     SELECT o.id FROM examples AS o
                     WHERE o.content_sha256 = e.content_sha256 AND e.content_sha256 <> '' AND o.split = e.split
-                        AND o.dataset_id = e.dataset_id AND o.label IS NOT e.label AND {_of_run("o.id", "c.run_id")}
+                        AND o.dataset_id = e.dataset_id AND o.label IS NOT e.label AND {of_run("o.id", "c.run_id")}
                         -- a copy that stood beside the row before is not what has become of it
                         AND NOT EXISTS (
                             SELECT 1 FROM scores AS mine JOIN scores AS its ON its.run_id = mine.run_id
@@ -250,7 +254,7 @@ REVIEWING = (
         JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
         JOIN examples AS e ON e.id = f.example_id
         JOIN datasets AS d ON d.id = e.dataset_id
-        LEFT JOIN reviews AS v ON v.id = {_in_force("e.fingerprint")}
+        LEFT JOIN reviews AS v ON v.id = {in_force("e.fingerprint")}
     )
     GROUP BY dataset, rule
     """,
@@ -261,7 +265,7 @@ REVIEWING = (
         CASE WHEN v.verdict = 'relabel' THEN v.new_label ELSE r.label END AS label,
         r.label AS given_label, v.verdict, r.media_path, r.text, r.fingerprint
     FROM current_rows AS r
-    LEFT JOIN reviews AS v ON v.id = {_in_force("r.fingerprint")}
+    LEFT JOIN reviews AS v ON v.id = {in_force("r.fingerprint")}
     WHERE v.verdict IS NOT 'drop'
     """,
 )

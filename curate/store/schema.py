@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
+from curate.store.browsing import BROWSING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.views import LATEST_SCORES, VIEWS
@@ -42,7 +43,14 @@ def m004_reviewing(db: "Database") -> None:
         db.execute(statement)
 
 
-MIGRATIONS: list[Callable[["Database"], None]] = [m001_tables, m002_views, m003_detectors, m004_reviewing]
+def m005_browsing(db: "Database") -> None:
+    for statement in BROWSING:
+        db.execute(statement)
+
+
+MIGRATIONS: list[Callable[["Database"], None]] = [
+    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing,
+]  # fmt: skip
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:

@@ -58,7 +58,7 @@ class AtHead(Predictor):
     def shift(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"] | None) -> Float[Tensor, "1 p"]:
         """How the head's weights move for all of the rows together."""
         if labels is None:
-            return self.head.shift_together(rows)
+            return self.head.shifts_together([rows])
         curvature = self.head.head.curvature
         moved = moved_labels(self.head.labels[rows], labels, curvature.classes).to(curvature.x)
         gradient = self.head.gradients(curvature.x[rows], moved).sum(0, keepdim=True)

@@ -12,6 +12,7 @@ from refits import refitted
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from curate.influence.causes import find_causes
 from curate.influence.deep import residuals
 from curate.influence.harmful import (
     EVEN_SHARES,
@@ -173,10 +174,28 @@ def test_predicted_flips_are_those_of_refits(world: World) -> None:
         return np.array([int((after & ~before).sum()), int((before & ~after).sum())])
 
     shifts = world.influence.shifts(worst)
-    assert torch.allclose(shifts.sum(0, keepdim=True), world.influence.shift_together(worst), atol=1e-12)
+    assert torch.allclose(shifts.sum(0, keepdim=True), world.influence.shifts_together([worst]), atol=1e-12)
     moved = torch.cat([shifts, shifts.sum(0, keepdim=True)])
     flips = world.influence.flips(moved, world.pool_x, world.logits, world.pool_y).numpy()
     true = np.stack([*(refit_without(row[None]) for row in worst), refit_without(worst)])
     assert true[-1].sum() >= 5
     assert np.abs(flips - true).max() <= 2
     assert np.abs(flips - true).sum() <= 0.3 * true.sum()
+
+
+def test_harmful_rows_of_one_neighbourhood_and_one_pair_of_labels_have_one_cause() -> None:
+    given = np.array([0, 0, 0, 0, 1, 1, 0, 0])
+    suggested = np.array([1, 1, 1, 1, 0, 0, 2, 2])
+    rows = np.array([6, 0, 1, 2, 4, 5])  # 3 and 7 are not harmful
+    near = np.array([
+        [0, 7],  # 6: near 0, of another pair; 7 is not harmful
+        [1, 3],  # 0 - 1
+        [3, 7],
+        [1, 3],  # 2 - 1: so 0, 1, 2
+        [0, 3],
+        [4, 0],  # 5 - 4, and 0 is of another pair
+    ])  # fmt: skip
+    causes = find_causes(rows, near, given, suggested)
+    assert [sorted(cause.rows.tolist()) for cause in causes] == [[0, 1, 2], [4, 5]]
+    assert [(cause.given, cause.suggested) for cause in causes] == [(0, 1), (1, 0)]
+    assert find_causes(rows[:0], near[:0], given, suggested) == []

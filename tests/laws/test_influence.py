@@ -253,6 +253,22 @@ def test_neighbours_are_the_brute_force_ones_and_copies_do_not_vote() -> None:
     assert votes[0].sum() == pytest.approx(sum(similarity[0][list(found[0]).index(row)] ** 2 for row in others))
 
 
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 1.0), (0.05, 0.7)])
+def test_neighbours_of_wide_features_are_those_of_their_principal_directions(noise: float, least: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.linspace(1, 0.1, 40)
+    inner = torch.randn(600, 40, generator=generator) * spread
+    wide = inner @ torch.linalg.qr(torch.randn(300, 40, generator=generator))[0].T
+    wide += noise * torch.randn(600, 300, generator=generator)
+    found, similarity = Neighbours(wide, 0).nearest(wide, 11)
+    unit = wide / wide.norm(dim=1, keepdim=True)
+    true = (unit @ unit.T).topk(11, dim=1)
+    same = np.mean([len(set(a[1:]) & set(b[1:])) / 10 for a, b in zip(found, true.indices.numpy(), strict=True)])
+    assert same >= least
+    if not noise:  # 40 directions hold everything: no angle changes
+        np.testing.assert_allclose(similarity, true.values.numpy(), atol=1e-5)
+
+
 def test_wilson_interval() -> None:
     low, high = wilson_interval(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)  # Brown, Cai & DasGupta 2001

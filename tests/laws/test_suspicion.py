@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from curate.suspicion import Signals, cut_for, judged
+from curate.suspicion import STEP, Signals, balanced_cut, cut_for, judged
 from curate.suspicion.detectors import spoken
 from curate.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 from curate.suspicion.noise_model import NoiseModel, fit_noise_model
@@ -160,8 +162,35 @@ def test_the_suggested_label_is_the_best_other_class() -> None:
 
 
 class TestCut:
-    def test_one_half_unless_asked(self) -> None:
-        assert cut_for(np.array([0.9, 0.1]), None) == 0.5
+    def test_about_one_half_where_wrong_and_right_are_told_apart(self) -> None:
+        assert cut_for(np.array([0.99] * 10 + [0.001] * 90), None) == 0.5
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.2, 0.5))
+    def test_no_other_cut_in_its_range_has_a_better_expected_f1(self, values: list[float], other: float) -> None:
+        suspicion = np.array(values)
+        total = suspicion.sum()
+
+        def expected(cut: float) -> float:
+            flagged = suspicion > cut
+            return 2 * suspicion[flagged].sum() / max(flagged.sum() + total, 1e-300)
+
+        cut = balanced_cut(suspicion)
+        assert 0.2 <= cut <= 0.5
+        # The exact optimum lies up to one step below: what is lost there is the rows between.
+        between = ((suspicion > cut - STEP) & (suspicion <= cut)).sum()
+        assert expected(cut) >= expected(other) - 2 * STEP * between / max(total, 1e-300) - 1e-9
+
+    def test_its_flags_have_a_better_f1_than_a_cut_at_one_half_where_classes_overlap(self) -> None:
+        draw = np.random.default_rng(0)
+        suspicion = draw.beta(0.4, 3.0, 5_000)  # calibrated: a row is wrong with this probability
+        wrong = draw.random(5_000) < suspicion
+
+        def f1(flagged: np.ndarray) -> float:
+            return 2 * float((flagged & wrong).sum() / (flagged.sum() + wrong.sum()))
+
+        cut = balanced_cut(suspicion)
+        assert 0.2 <= cut < 0.35
+        assert f1(suspicion > cut) > f1(suspicion > 0.5) + 0.1
 
     def test_the_mean_of_the_flagged_is_the_precision_asked_for(self) -> None:
         value = np.array([0.99, 0.9, 0.8, 0.6, 0.3, 0.1])

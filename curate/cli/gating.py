@@ -1,0 +1,123 @@
+"""What ``scan`` and ``check`` share: the gate's options, and how a judged report ends the process.
+
+Knows options and where the last line goes; leaves the judgement to ``curate.gate``.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from curate.baseline import Baseline, Section, tell_database
+from curate.cli.options import parse_formats
+from curate.errors import NothingScanned
+from curate.gate import Gate
+from curate.references import NoReference
+
+if TYPE_CHECKING:
+    from curate.reports import Report
+    from curate.store import Store
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+PRINTED = ("rich", "text", "github")
+"""Formats whose last line is the gate's sentence."""
+
+
+def gate_options(function: Function) -> Function:
+    """The options of the gate, without types and defaults: one place checks values wherever they come from."""
+    options = (
+        click.option(
+            "--fail-on",
+            metavar="RULE,...|SEVERITY",
+            help="Exit with 1 on findings of these rules, or this grave.  [no gate]",
+        ),
+        click.option("--max-findings", metavar="N|P%", help="Allow so many of them, or that share of the rows.  [0]"),
+        click.option(
+            "--max-noise-rate",
+            metavar="P%|class:P%|class:NAME:P%",
+            multiple=True,
+            help="Exit with 1 where more of the labels are wrong by estimate: of all, of any class, of one class.",
+        ),
+        click.option(
+            "--baseline",
+            metavar="FILE",
+            help="The file with accepted findings.  [curate-baseline.json beside the settings' file, else here]",
+        ),
+        click.option(
+            "--new-only", is_flag=True, default=None, help="Count only findings that the baseline (or --since) lacks."
+        ),
+        click.option(
+            "--changed-rows", is_flag=True, default=None, help="Count only findings on rows that it does not know."
+        ),
+        click.option("--since", metavar="RUN|DB", help="Compare with this run, or a database's newest one."),
+        click.option("--exit-zero", is_flag=True, default=None, help="Exit with 0 instead of 1."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def check_reference(gate: Gate, database: str) -> None:
+    """What can never be compared with is told before the work. Raises ``UsageError``."""
+    from curate.store import Store
+
+    if gate.baseline is not None:
+        baseline = Baseline.read(gate.baseline)
+        if gate.compares and gate.since is None and not baseline.there:
+            told = f"there is no {baseline.path.as_posix()} yet, so this run cannot pass"
+            click.echo(f"curate: {told}: `curate baseline` makes one of it", err=True)
+    if gate.since is None:
+        return
+    if gate.since.isdecimal():
+        with Store.open(database) as store:
+            found = store.query("SELECT status FROM runs WHERE id = ?", [int(gate.since)])
+        if not found or found[0]["status"] != "finished":
+            what = f"is {found[0]['status']}" if found else f"is not in {database}"
+            raise NoReference(f"--since {gate.since}: this run {what}", "Name a finished one: `curate runs`.")
+    elif not Path(gate.since).exists():
+        raise NoReference(f"--since {gate.since}: there is no such database", "Name a run, or the database's file.")
+
+
+def accept_baseline(store: "Store", dataset: str, path: str | None) -> None:
+    """Take what the baseline accepts into the database: the view ``current_findings`` then says so too."""
+    if path is not None:
+        tell_database(store, dataset, Baseline.read(path).sections.get(dataset, Section()))
+
+
+def end(context: click.Context, report: "Report", *, exit_zero: bool, told: bool) -> None:
+    """The step summary, the last line where no report printed it (``told``), and the exit status."""
+    from curate.reports.words import clean
+
+    outcome = report.outcome
+    summarise(report)
+    if not told:
+        click.echo(clean(outcome.sentence), err=True)
+    if outcome.status == 5:
+        raise NothingScanned(f"run {report.run.id} scanned nothing", "A gate cannot pass on it.")
+    if outcome.status == 1 and exit_zero:
+        return
+    if outcome.status:
+        context.exit(outcome.status)
+
+
+def printed(formats: tuple[str, ...]) -> bool:
+    """Does one of these outputs put the gate's sentence on stdout? Without any on stdout the terminal's report does."""
+    spoken = [output.format for output in parse_formats(formats) if output.file is None]
+    return not spoken or spoken[0] in PRINTED
+
+
+def summarise(report: "Report") -> None:
+    """Append to the file that GitHub shows as the summary of a step, where there is one."""
+    from curate.reports import REPORTS
+
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not file:
+        return
+    try:
+        with open(file, "a", encoding="utf-8") as summary:
+            summary.write(REPORTS["markdown"]().render(report) + "\n")
+    except OSError as error:
+        print(f"curate: no step summary: {file}: {error.strerror}", file=sys.stderr)

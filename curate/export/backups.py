@@ -1,0 +1,249 @@
+"""Changing the scanned files themselves, and taking it back: a backup first, then all of the changes or none.
+
+Knows files, folders and the record of a backup; leaves what changes to others. A change is a picture that moves (into
+the backup, where it is dropped), or a file or folder whose place another one takes, made beside it before.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from curate.errors import DataError, UsageError
+from curate.specs import as_typed
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A change of what lies at ``path`` (absolute)."""
+
+    how: Literal["move", "replace"]
+    path: str
+    to: str | None = None
+    """Where it moves; None: into the backup. For ``replace``: what takes its place."""
+    before: str | None = None
+    """For ``replace``: the digest of what was read, and of what takes its place."""
+    after: str | None = None
+    root: str = ""
+    """For ``move``: folders below it that are left empty are taken away, as git does."""
+    kept: str = ""
+    """Its name in the backup."""
+
+    def done(self, backup: Path) -> bool:
+        """Does it stand as the change left it? Raises ``DataError`` where it is neither that nor as it was."""
+        path = Path(self.path)
+        if self.how == "replace":
+            now = digest(path) if path.exists() else None
+            if now not in (self.before, self.after):
+                raise DataError(f"{path} has changed since", f"What it was is {backup / self.kept}.")
+            return now == self.after
+        moved = os.path.lexists(self.to or backup / self.kept)
+        if moved == os.path.lexists(path):
+            raise DataError(
+                f"{path} {'is there again' if moved else 'is gone'}", f"The moves are listed in {backup / RECORD}."
+            )
+        return moved
+
+
+@dataclass(frozen=True)
+class Backup:
+    folder: Path
+    entries: tuple[Entry, ...]
+    reverted: bool = False
+
+    def write(self) -> None:
+        """The record, on the disk before anything else is touched."""
+        text = json.dumps({"reverted": self.reverted, "entries": [asdict(entry) for entry in self.entries]}, indent=1)
+        partial = self.folder / f".{RECORD}"
+        with partial.open("w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / RECORD)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of the names and contents of all files of a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for file_path in sorted(each for each in path.rglob("*") if each.is_file()):
+        name = os.fsencode(file_path.relative_to(path))
+        whole.update(str(len(name)).encode() + name + digest(file_path).encode())
+    return whole.hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Take away a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replace_all(entries: Sequence[Entry], folder: Path) -> Backup:
+    """Make the changes, after a backup of what they would lose. Raises ``CurateError`` with nothing changed."""
+    if folder.exists():
+        raise UsageError(f"the backup folder {folder.as_posix()} is there already", "Name another with --backup.")
+    named = [replace(each, kept=f"{number}-{Path(each.path).name}") for number, each in enumerate(entries)]
+    backup = Backup(folder.absolute(), tuple(named))
+    begun: list[Entry] = []
+    try:
+        folder.mkdir(parents=True)
+        for entry in named:
+            if entry.how == "replace":
+                _copy(Path(entry.path), folder / entry.kept)
+                if digest(folder / entry.kept) != entry.before:
+                    raise DataError(f"{entry.path} was changed while it was read", "Run the command again.")
+        backup.write()
+        for entry in named:
+            begun.append(entry)
+            _do(entry, folder)
+    except BaseException as error:
+        broken = _take_back(begun, folder)
+        if broken:
+            raise UsageError(
+                f"{_reason(error, folder)}, and {len(broken)} of the changes made before could not be taken back",
+                f"Mend that, then `curate export --revert {as_typed(str(folder))}`.",
+            ) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UsageError(_reason(error, folder), "Nothing was changed.") from error
+        raise
+    return backup
+
+
+def _take_back(begun: Sequence[Entry], folder: Path) -> list[Entry]:
+    """Undo the entries; those that could not be."""
+    broken = []
+    for entry in reversed(begun):
+        try:
+            _undo(entry, folder)
+        except (OSError, DataError):
+            broken.append(entry)
+    return broken
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or folder} cannot be changed: {error.strerror or error}"
+    return str(error) or type(error).__name__
+
+
+def revert(folder: Path) -> Backup:
+    """Put back what ``replace_all`` changed. Raises ``CurateError`` where something has changed since, before any."""
+    backup = _read(folder)
+    if backup.reverted:
+        raise UsageError(f"{folder.as_posix()} was put back before", "There is nothing to do.")
+    for entry in backup.entries:
+        entry.done(folder)
+    try:
+        for entry in reversed(backup.entries):
+            _undo(entry, folder)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder} cannot be put back: {error.strerror or error}",
+            "Mend that, and run the command again: it goes on where it stopped.",
+        ) from error
+    done = replace(backup, reverted=True)
+    done.write()
+    return done
+
+
+def _read(folder: Path) -> Backup:
+    try:
+        told: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="ascii"))
+        return Backup(folder.absolute(), tuple(Entry(**entry) for entry in told["entries"]), told["reverted"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{folder.as_posix()} is no backup of curate's: it has no readable {RECORD}",
+            "Name the folder that `curate export --in-place` told.",
+        ) from None
+
+
+def _do(entry: Entry, backup: Path) -> None:
+    path = Path(entry.path)
+    if entry.how == "replace":
+        assert entry.to is not None
+        if digest(path) != entry.before:
+            raise DataError(f"{path} was changed while it was read", "Run the command again.")
+        _take_place(Path(entry.to), path)
+        return
+    target = Path(entry.to) if entry.to is not None else backup / entry.kept
+    if os.path.lexists(target):
+        raise DataError(f"{target} is there already", "Scan again, then export.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _rename(path, target)
+    _tidy(path.parent, entry.root)
+
+
+def _undo(entry: Entry, backup: Path) -> None:
+    path, target = Path(entry.path), Path(entry.to or "")
+    if not entry.done(backup):
+        if entry.how == "move" and entry.to is not None:
+            _tidy(target.parent, entry.root)  # a folder that was made for it
+        return
+    if entry.how == "replace":
+        beside = path.with_name(f".{path.name}.curate-back")
+        _copy(backup / entry.kept, beside)
+        _take_place(beside, path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _rename(Path(entry.to or backup / entry.kept), path)
+    if entry.to is not None:
+        _tidy(target.parent, entry.root)
+
+
+def _rename(path: Path, to: Path) -> None:
+    """Not shutil.move, which leaves a copy behind where the file may be read but not taken away."""
+    try:
+        os.rename(path, to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(path, to, follow_symlinks=False)
+        try:
+            path.unlink()
+        except OSError:
+            to.unlink()
+            raise
+
+
+def _tidy(folder: Path, root: str) -> None:
+    """Take away folders below the root that are empty, from this one upwards."""
+    while folder.is_relative_to(root) and folder != Path(root) and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """A file is replaced at once; of a folder there is none for the moment between two renames."""
+    if not new.is_dir():
+        shutil.copymode(path, new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+        return
+    old = path.with_name(f".{path.name}.curate-old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
+
+
+def _copy(path: Path, to: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, to)
+    else:
+        shutil.copy2(path, to)

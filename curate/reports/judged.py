@@ -1,0 +1,114 @@
+"""From the database to the findings of a run, each with the file and line to mend, judged by a gate.
+
+Knows the SQL of findings and how a run is held against its reference; leaves what counts to ``curate.gate``.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from curate.gate import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Reference, Tally
+from curate.references import NoReference, reference_of
+from curate.reports.places import Place, places_of
+from curate.reports.report import Finding, RunFacts
+from curate.store import Store, row_digest
+
+Position = tuple[str, str]
+"""Split and plain key of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Findings with ``spared`` set, what they were compared with, and what the gate says."""
+
+    findings: tuple[Finding, ...]
+    reference: Reference | None
+    outcome: Outcome
+
+
+def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> Judged:
+    """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing."""
+    found = findings_of(store, run, positions)
+    if run.status != "finished":
+        told = f"failed: run {run.id} is {run.status}: a run that did not finish never passes"
+        return Judged(tuple(found), None, Outcome(2, told))
+    try:
+        reference = reference_of(gate, store, run.id, run.dataset)
+    except NoReference as error:
+        return Judged(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
+    findings = tuple(replace(finding, spared=gate.spares(finding, reference)) for finding in found)
+    tally = _tally(store, run, gate, reference, findings)
+    return Judged(findings, reference, gate.judge(findings, tally, reference))
+
+
+def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] | None = None) -> list[Finding]:
+    """All findings of a run, the most urgent first, judged by no gate yet."""
+    rows = store.query(_FINDINGS, [run.id])
+    places = places_of(run, rows, positions)
+    found = [_finding(row, place) for row, place in zip(rows, places, strict=True)]
+    return sorted(found, key=lambda f: (-f.rank, f.key, f.split, f.rule))
+
+
+_FINDINGS = """
+    SELECT
+        f.rule, f.severity, f.key, f.split, f.label AS given_label, s.suggested_label, s.suggested_probability,
+        ifnull(s.suspicion, f.score) AS suspicion, f.state, f.why, x.text, x.key AS plain_key, x.position, x.media_path,
+        x.content_sha256, f.fingerprint, f.row_fingerprint,
+        (
+            SELECT w.verdict FROM standing_reviews AS w WHERE w.fingerprint = f.row_fingerprint
+            ORDER BY w.time DESC, w.id DESC LIMIT 1
+        ) AS verdict,
+        EXISTS (
+            SELECT 1 FROM accepted AS a WHERE a.dataset_id = x.dataset_id AND a.fingerprint = f.fingerprint
+        ) AS accepted,
+        EXISTS (
+            SELECT 1 FROM findings AS p JOIN runs AS q ON q.id = p.run_id
+            WHERE p.fingerprint = f.fingerprint AND p.run_id < f.run_id AND q.status = 'finished'
+        ) AS before
+    FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id
+    LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id
+    WHERE f.run_id = ?
+"""
+
+
+def _finding(row: Mapping[str, Any], place: Place) -> Finding:
+    plain = ("rule", "severity", "key", "split", "given_label", "suggested_label", "suggested_probability", "suspicion",
+             "state", "why", "text", "fingerprint", "row_fingerprint", "verdict")  # fmt: skip
+    return Finding(
+        **{name: row[name] for name in plain},
+        path=place.path,
+        line=place.line,
+        row=row_digest(row["content_sha256"], row["given_label"], row["plain_key"]),
+        accepted=bool(row["accepted"]),
+        before=bool(row["before"]),
+    )
+
+
+def _tally(
+    store: Store, run: RunFacts, gate: Gate, reference: Reference | None, findings: tuple[Finding, ...]
+) -> Tally:
+    unreadable = run.counts.get("unreadable")
+    broken = unreadable if isinstance(unreadable, int) else 0
+    (scored,) = store.query("SELECT count(*) AS n FROM scores WHERE run_id = ?", [run.id])
+    if scored["n"] == 0:
+        return Tally(0)
+    known = reference.rows if reference is not None else None
+    if known is None and not gate.max_noise_rate:
+        return Tally(scored["n"] + broken)
+    (dataset,) = store.query("SELECT dataset_id AS id FROM runs WHERE id = ?", [run.id])
+    kept = {fingerprint for fingerprint, verdict in store.words(dataset["id"]).items() if verdict == "keep"}
+    kept |= {finding.row_fingerprint for finding in findings if finding.spared in (ACCEPTED, KEPT)}
+    fresh, noise = sum(f.rule == "unreadable" and f.row not in (known or ()) for f in findings), defaultdict(list)
+    rows = store.connection.execute(
+        "SELECT e.content_sha256, e.label, e.key, e.fingerprint, e.split, s.suspicion FROM scores AS s "
+        "JOIN examples AS e ON e.id = s.example_id WHERE s.run_id = ?",
+        [run.id],
+    )
+    for content, label, key, fingerprint, split, suspicion in rows:
+        new = known is None or row_digest(content, label, key) not in known
+        fresh += new
+        if split == "train" and (new or not gate.changed_rows) and suspicion is not None:
+            noise[label].append(0.0 if fingerprint in kept else suspicion)
+    classes = [ClassNoise(label, len(values), sum(values)) for label, values in sorted(noise.items())]
+    return Tally(scored["n"] + broken, None if known is None else fresh, tuple(classes))

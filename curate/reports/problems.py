@@ -1,0 +1,42 @@
+"""Findings as compilers write them: ``FILE:LINE: severity: rule: what is wrong``, and the gate's sentence.
+
+Knows one line a finding; for people in a build's log.
+"""
+
+from collections.abc import Iterator
+
+from curate.reports.report import Finding, Report
+from curate.reports.words import clean
+
+MOST = 50
+
+
+def problem_lines(report: Report, most: int = MOST) -> Iterator[str]:
+    """The findings that count, the most urgent first, then the gate's sentence."""
+    counted = report.counted
+    for finding in counted[:most]:
+        yield f"{place_of(finding)}: {finding.severity}: {clean(sentence_of(finding))}"
+    if len(counted) > most:
+        yield f"and {len(counted) - most:,} more (all of them: -f csv)"
+    yield clean(report.outcome.sentence)
+
+
+def place_of(finding: Finding) -> str:
+    """``FILE:LINE``, the file, or the key where the data has no file."""
+    if finding.path is None:
+        return clean(finding.key)
+    # A line of a build's log that begins with :: is a command to GitHub, not the name of a file.
+    path = f"./{finding.path}" if finding.path.startswith("::") else finding.path
+    return clean(path) + (f":{finding.line}" if finding.line is not None else "")
+
+
+def sentence_of(finding: Finding) -> str:
+    """What is wrong with the row, in one line."""
+    if finding.rule == "mislabeled":
+        given = "(none)" if finding.given_label is None else finding.given_label
+        better = "" if finding.suggested_label is None else f", probably {finding.suggested_label}"
+        sure = "" if finding.suspicion is None else f" (suspicion {finding.suspicion:.2f})"
+        # A picture's path, which stands before the sentence, says its key already.
+        who = "" if finding.path is not None and finding.path.endswith(finding.key) else f"{finding.key} is "
+        return f"mislabeled: {who}labelled {given}{better}{sure}"
+    return f"{finding.rule}: {finding.key}: {finding.why}"

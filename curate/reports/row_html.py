@@ -1,0 +1,112 @@
+"""One row as a page of its own: ``curate show KEY -f html``. No script, nothing fetched, the picture within.
+
+Knows markup and style; what is said of the row is ``row``'s, and numbers in words are ``words``'s.
+"""
+
+import base64
+from collections.abc import Iterable
+from html import escape
+
+from curate.reports.report import HitRow
+from curate.reports.row import RowReport
+from curate.reports.row_terminal import NAMES, flat, parts_of, verdict_sentence
+from curate.reports.words import brief, clean, percent, signed
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.3rem; overflow-wrap: anywhere } h2 { font-size: 1.05rem; margin: 1.8rem 0 .4rem }
+table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2rem .8rem .2rem 0;
+vertical-align: top; border-bottom: 1px solid #8884; overflow-wrap: anywhere }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.dim { opacity: .7 } .error { color: #c33 } .warning { color: #a70 }
+img { image-rendering: pixelated; width: 12rem; max-width: 100%; float: right; margin: 0 0 1rem 1rem }
+"""
+
+
+def row_page(row: RowReport) -> str:
+    """The whole page; all text of the user's is escaped."""
+    title = _text(f"{row.key}: {row.run.dataset}, run {row.run.id}")
+    facts = [("split", row.split), ("given label", "(none)" if row.label is None else row.label)]
+    if row.suggested_label is not None:
+        facts.append(("suggested", f"{row.suggested_label} ({percent(row.suggested_probability)})"))
+    facts.append(("verdict", "none yet" if row.verdict is None else verdict_sentence(row.verdict)))
+    facts += [(name, value) for name, value in (("file", row.media_path), ("text", row.text)) if value]
+    body = [
+        f"<h1>{_text(row.key)}</h1>",
+        _picture(row),
+        _table([], [[_text(name), _text(value)] for name, value in facts]),
+        "<h2>Scores</h2>",
+        _table(
+            ["score", "value", "rank", ""],
+            [
+                [_text(NAMES[score.name][0]), _number(brief(score.value)),
+                 _number("" if score.rank is None else f"{score.rank:,} of {score.of:,}"),
+                 f'<span class="dim">{_text(NAMES[score.name][1])}</span>']
+                for score in row.scores
+            ],
+        ),
+        *_findings(row),
+        *_nearest(row),
+    ]  # fmt: skip
+    for heading, hits in parts_of(row):
+        body += [f"<h2>{_text(heading)}</h2>", _hits(hits)]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
+        + "\n".join(part for part in body if part)
+        + "\n</body></html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return escape(clean(value))
+
+
+def _number(text: str) -> str:
+    return f'<div class="number">{_text(text)}</div>'
+
+
+def _table(headings: list[str], rows: Iterable[list[str]]) -> str:
+    head = "<tr>" + "".join(f"<th>{_text(heading)}</th>" for heading in headings) + "</tr>" if headings else ""
+    lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _picture(row: RowReport) -> str:
+    picture = row.picture()
+    if picture is None:
+        return ""
+    kind = "png" if picture.startswith(b"\x89PNG") else "gif" if picture.startswith(b"GIF8") else "jpeg"
+    data = base64.b64encode(picture).decode()
+    return f'<img alt="{_text(row.key)}" src="data:image/{kind};base64,{data}">'
+
+
+def _findings(row: RowReport) -> list[str]:
+    parts = ["<h2>Findings</h2>"]
+    if not row.findings:
+        return [*parts, "<p>none</p>"]
+    for finding in row.findings:
+        parts.append(
+            f'<p><strong class="{_text(finding.severity)}">{_text(finding.rule)}</strong> · {_text(finding.severity)} '
+            f"· {_text(finding.state)}<br>{_text(finding.why)}</p>"
+        )
+        parts.append(_table([], [[_text(name), _text(value)] for name, value in flat(finding.shown)]))
+    return parts
+
+
+def _nearest(row: RowReport) -> list[str]:
+    if not row.nearest:
+        return []
+    rows = [[_number(f"{near.similarity:.3f}"), _text(near.key), _text(near.label)] for near in row.nearest]
+    return ["<h2>Nearest training rows</h2>", _table(["similarity", "key", "label"], rows)]
+
+
+def _hits(hits: tuple[HitRow, ...]) -> str:
+    if not hits:
+        return '<p class="dim">no such pair was kept in this run</p>'
+    rows = [
+        [_number(signed(hit.influence)), _text(hit.key), _text("(none)" if hit.label is None else hit.label)]
+        for hit in hits
+    ]
+    return _table(["influence, nats", "key", "label"], rows)

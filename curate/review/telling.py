@@ -1,0 +1,133 @@
+"""The words of the review screen: a row, why it was flagged, who said what on it, and how far the queue has come.
+
+Knows what a reviewer needs to see; leaves keys and layout to ``app.py``. All foreign text is cleaned ``Text``: nothing
+from the data is read as markup.
+"""
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+from PIL.Image import Image
+from rich.text import Text
+
+from curate.reports.gallery import Card
+from curate.reports.halfblocks import opened
+from curate.reports.html.sentences import facts, records, spoke
+from curate.reports.layout import SEVERITY_STYLES
+from curate.reports.words import brief, clean, percent, plural, signed
+from curate.review.queue import Filters, Queue, Said
+
+LARGEST = 1024
+BAR = 20
+
+
+def picture_of(card: Card, sha256: str) -> Image | None:
+    """The file where it still holds what was scanned, else the thumbnail; None where there is neither."""
+    sources = []
+    if card.media_path and Path(card.media_path).is_file():
+        with contextlib.suppress(OSError):
+            content = Path(card.media_path).read_bytes()
+            if hashlib.sha256(content).hexdigest() == sha256:
+                sources.append(content)
+    if card.thumbnail:
+        sources.append(card.thumbnail)
+    pictures = (opened(content, LARGEST) for content in sources)
+    return next((picture for picture in pictures if picture is not None), None)
+
+
+def head(queue: Queue, width: int) -> Text:
+    """Whose queue it is, and a bar of how far it has come."""
+    progress = queue.progress
+    done = f"{progress.done:,} of {progress.rows:,}"
+    filled = round(BAR * progress.done / progress.rows) if progress.rows else BAR
+    end = Text.assemble(("━" * filled, "green"), ("━" * (BAR - filled), "dim"), f" {done}")
+    start = Text(clean(f"{queue.dataset}, run {queue.run_id}, {queue.reviewer}"), "bold")
+    start.truncate(max(width - end.cell_len - 4, 8), overflow="ellipsis")
+    return Text.assemble(start, " " * max(width - 2 - start.cell_len - end.cell_len, 1), end)
+
+
+def state(queue: Queue) -> Text:
+    """What the verdicts say of the flags, whether reviewers agree, and the filters."""
+    progress, filters = queue.progress, queue.filters
+    decided = progress.confirmed + progress.refuted
+    parts = []
+    if decided:
+        right = percent(progress.confirmed / decided, 0)
+        parts.append(f"flags right: {progress.confirmed:,} of {decided:,} ({right})")
+    if progress.shared:
+        parts.append(f"reviewers agree on {progress.agreed:,} of {plural(progress.shared, 'row')}")
+    chosen = {"rule": filters.rule, "class": filters.label, "split": filters.split,
+              "suspicion from": filters.least, "rows": None if filters.which == "open" else filters.which}  # fmt: skip
+    told = [f"{name} {value}" for name, value in chosen.items() if value is not None]
+    parts += [f"filter: {', '.join(told)}"] if told else []
+    return Text(clean("  ·  ".join(parts)))
+
+
+def row_text(card: Card) -> Text:
+    """The row itself: a text with its line breaks, a table's row with one line a cell."""
+    if not card.text:
+        return Text("no picture and no text is stored for this row", "dim")
+    (cells,) = records([card.text])
+    if len(cells) > 1:
+        width = min(max(len(clean(name)) for name, _ in cells), 24)
+        return Text("\n").join(
+            Text.assemble((f"{clean(name):{width}}  ", "dim"), clean(value)) for name, value in cells
+        )
+    return Text("\n".join(clean(line) for line in card.text.splitlines()))
+
+
+def about(card: Card, words: list[Said], note: str | None) -> Text:
+    """The row's labels, findings, words and evidence."""
+    told = Text()
+    told.append(clean(card.key), "bold cyan")
+    told.append(f"  {'evaluation' if card.split == 'eval' else 'training'} row\n\n", "dim")
+    told.append("given      ", "dim").append(clean(card.given_label or "(none)"), "bold").append("\n")
+    if card.suggested_label is not None:
+        told.append("suggested  ", "dim").append(clean(card.suggested_label), "bold yellow")
+        if card.suggested_probability is not None:
+            told.append(f"  {percent(card.suggested_probability, 0)}", "dim")
+        told.append("\n")
+    if card.suspicion is not None:
+        filled = round(BAR * card.suspicion)
+        told.append("suspicion  ", "dim").append(f"{card.suspicion:.3f} ")
+        told.append("━" * filled, "red").append("━" * (BAR - filled), "dim").append("\n")
+    for finding in card.findings:
+        style = SEVERITY_STYLES.get(finding.severity, "")
+        told.append(f"\n{finding.rule}: {finding.severity}", f"bold {style}").append(f"\n{clean(finding.why)}\n")
+    for said in words:
+        label = f" to {said.new_label}" if said.new_label else ""
+        remark = f": {said.note}" if said.note else ""
+        told.append(clean(f"\n{said.reviewer} says {said.verdict}{label}{remark}"), "bold green").append("\n")
+    if note:
+        told.append(f"\nyour note: {clean(note)}\n", "green")
+    _listed(told, "nearest rows", [f"{near.label or '(none)'}  {near.key}" for near in card.nearest])
+    trains = card.split == "train"
+    for title, hits in (("harms most" if trains else "harmed most by", card.harms),
+                        ("helps most" if trains else "helped most by", card.helps)):  # fmt: skip
+        _listed(told, title, [f"{signed(hit.influence)} nats  {hit.label or '(none)'}  {hit.key}" for hit in hits])
+    evidence = [f"{name}: {more}" for finding in card.findings for name, more in spoke(finding)]
+    evidence += [f"{name}: {value}" for finding in card.findings for name, value in facts(finding)]
+    evidence += [f"loss {brief(card.loss)} nats"] if card.loss is not None else []
+    evidence += [f"harm {brief(card.harm)} nats"] if card.harm is not None else []
+    _listed(told, "evidence", evidence)
+    return told
+
+
+def _listed(told: Text, title: str, lines: list[str]) -> None:
+    if lines:
+        told.append(f"\n{title}\n", "dim")
+        for line in lines:
+            told.append(f"  {clean(line)}\n")
+
+
+def nothing(filters: Filters, some: bool) -> Text:
+    """Instead of a row, where none is left; ``some``: the filters have rows."""
+    words = Text()
+    words.append(
+        "Done: every row of this queue has a verdict.\n\n" if some else "No row fits these filters.\n\n", "bold"
+    )
+    words.append("b goes back to look again, z takes your newest verdict back, f changes the filters, q ends.")
+    if filters.which == "open" and some:
+        words.append("\n\nWith `curate review --rows second` you give a second opinion on rows of others.")
+    return words

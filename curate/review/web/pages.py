@@ -1,0 +1,211 @@
+"""The review queue as a page, and the place where a verdict is left.
+
+Knows addresses, forms and what is on a page; leaves which rows stand where to ``board.py`` and the rules of a verdict
+to ``curate.store.reviews``.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+
+from curate.errors import CurateError, UsageError
+from curate.reports.gallery import cards
+from curate.reports.gather import read_run
+from curate.reports.html.sentences import records
+from curate.reports.words import clean
+from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
+from curate.store import VERDICTS, Store, reviews
+
+ADDRESS = "/-/review"
+"""Under Datasette's own prefix: a database may be called review."""
+PAGE = 24
+REVIEWER_COOKIE = "curate_reviewer"
+TITLES = {
+    "rules": "Rule",
+    "given": "Given label",
+    "suggested": "Suggested label",
+    "split": "Split",
+    "verdict": "Verdict",
+}
+SOURCE = "serve"
+
+Result = TypeVar("Result")
+
+
+class Serving:
+    """What one server serves: a database, read-only or not, and the boards that it keeps in memory."""
+
+    def __init__(self, path: Path, *, writing: bool, reviewer: str, dataset: str | None, hosts: frozenset[str] | None):
+        self.path, self.writing, self.reviewer, self.dataset, self.hosts = path, writing, reviewer, dataset, hosts
+        self.boards: dict[int, Board] = {}
+
+    def store(self, connection: Connection) -> Store:
+        return Store(connection, self.path)
+
+    def board(self, store: Store, dataset: str | None) -> Board | None:
+        """The board of the newest finished run; a run that ends meanwhile has one of its own. None: no such run."""
+        runs = store.query(
+            "SELECT c.run_id FROM current_runs AS c JOIN datasets AS d ON d.id = c.dataset_id "
+            "WHERE d.name = ifnull(?, d.name) ORDER BY c.run_id DESC LIMIT 1",
+            [dataset or self.dataset],
+        )
+        if not runs:
+            return None
+        run_id = runs[0]["run_id"]
+        if run_id not in self.boards:
+            self.boards = {run_id: Board(store, run_id)}
+        board = self.boards[run_id]
+        board.refresh(store)
+        return board
+
+
+def serving(server: Datasette) -> Serving | None:
+    found: Serving | None = getattr(server, "curate", None)
+    return found
+
+
+async def read(server: Datasette, function: Callable[[Store], Result]) -> Result:
+    """Runs on one of Datasette's reading connections."""
+    served = serving(server)
+    assert served is not None
+    found: Result = await server.get_database().execute_fn(lambda connection: function(served.store(connection)))
+    return found
+
+
+async def review_page(request: Request, datasette: Datasette) -> Response:
+    served = serving(datasette)
+    if served is None:
+        return Response.text("not found", status=404)
+    parameters = dict(parse_qsl(request.query_string))
+    context = await read(datasette, lambda store: _context(store, served, parameters))
+    context["reviewer"] = unquote(request.cookies.get(REVIEWER_COOKIE, "")) or served.reviewer
+    context["database"] = datasette.urls.database(datasette.get_database().name)
+    return Response.html(await datasette.render_template("curate_review.html", context, request=request))
+
+
+def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[str, Any]:
+    datasets = [
+        row["name"]
+        for row in store.query(
+            "SELECT d.name FROM current_runs AS c JOIN datasets AS d ON d.id = c.dataset_id ORDER BY 1"
+        )
+    ]
+    board = served.board(store, parameters.get("dataset"))
+    if board is None:
+        return {"board": None, "datasets": datasets, "writing": served.writing}
+    asked = Asked.of(parameters)
+    places, facets = board.found(store, asked)
+    pages = max(1, math.ceil(len(places) / PAGE))
+    page = min(max(1, int(parameters["page"]) if parameters.get("page", "").isdecimal() else 1), pages)
+    here = places[(page - 1) * PAGE : page * PAGE]
+    examples = [board.examples[at] for at in here]
+    shown = cards(store, board.run_id, examples)
+    run, _ = read_run(store, board.run_id)
+    base = asked.parameters | ({"dataset": run.dataset} if len(datasets) > 1 else {})
+    labels = store.query(
+        "SELECT l.name FROM labels AS l JOIN runs AS r ON r.dataset_id = l.dataset_id WHERE r.id = ? ORDER BY 1",
+        [board.run_id],
+    )
+    return {
+        "board": board, "run": run, "datasets": datasets, "writing": served.writing, "asked": asked, "titles": TITLES,
+        "orders": ORDERS, "facets": _facets(facets, asked, base), "found": len(places), "page": page,
+        "pages": pages, "report": {"eval_loss": run.counts.get("eval_loss")}, "labels": [row["name"] for row in labels],
+        "cards": list(zip(examples, shown, records([card.text for card in shown]), strict=True)),
+        "before": _address(base, page=str(page - 1)) if page > 1 else None,
+        "after": _address(base, page=str(page + 1)) if page < pages else None,
+        "here": _address(base, page=str(page)) if page > 1 else _address(base),
+        "whole": _address({name: value for name, value in base.items() if name == "dataset"}),
+        "said": _said(store, parameters.get("said", "")), "refused": parameters.get("refused"),
+    }  # fmt: skip
+
+
+def _facets(facets: Facets, asked: Asked, base: dict[str, str]) -> list[dict[str, Any]]:
+    told = []
+    for name, values in facets.items():
+        chosen = asked.values.get(name)
+        if len(values) > 1 or chosen:
+            without = {key: value for key, value in base.items() if key != name}
+            if name == "verdict":
+                without |= {"verdict": ALL} if chosen != ALL else {}
+            options = [
+                {"value": value, "count": count, "address": _address(base, **{name: value})} for value, count in values
+            ]
+            told.append(
+                {
+                    "title": TITLES[name],
+                    "chosen": None if chosen == ALL else chosen,
+                    "options": options,
+                    "without": _address(without),
+                }
+            )
+    return told
+
+
+def _address(parameters: dict[str, str], **more: str) -> str:
+    found = urlencode({**parameters, **more}, quote_via=quote)
+    return f"{ADDRESS}?{found}" if found else ADDRESS
+
+
+def _said(store: Store, number: str) -> dict[str, Any] | None:
+    """The verdict that was just left, so that it can be taken back."""
+    if not number.isdecimal():
+        return None
+    rows = store.query(
+        "SELECT v.key, v.verdict, v.new_label, v.reviewer, v.undoes, e.id AS example FROM reviews AS v "
+        "JOIN examples AS e ON e.fingerprint = v.fingerprint WHERE v.id = ? LIMIT 1",
+        [int(number)],
+    )
+    return rows[0] if rows else None
+
+
+async def leave_verdict(request: Request, datasette: Datasette) -> Response:
+    """Stores a verdict and goes back to where the form stood; 403 where the server is read-only."""
+    served = serving(datasette)
+    if served is None or not served.writing:
+        return Response.text("this server is read-only: start it with --write to leave verdicts", status=403)
+    if request.method != "POST":
+        return Response.text("verdicts are posted", status=405, headers={"allow": "POST"})
+    form = await request.post_vars()
+    back = form.get("back", "")
+    parameters = [
+        (k, v) for k, v in parse_qsl(back.partition("?")[2]) if k in (*FACETS, "q", "order", "page", "dataset")
+    ]
+    reviewer = (form.get("reviewer") or "").strip() or served.reviewer
+    try:
+        word = await asyncio.to_thread(_store, served.path, form, reviewer)
+        parameters.append(("said", str(word.id)))
+    except CurateError as error:
+        parameters.append(("refused", clean(error.message)))
+    response = Response.redirect(_address(dict(parameters)), status=303)
+    response.set_cookie(REVIEWER_COOKIE, quote(reviewer), httponly=True, samesite="strict", max_age=10**7)
+    return response
+
+
+def _store(path: Path, form: dict[str, str], reviewer: str) -> reviews.Review:
+    """``say`` is "EXAMPLE VERDICT"; relabel takes label-EXAMPLE, or the suggested label where it is empty."""
+    example, _, verdict = form.get("say", "").partition(" ")
+    if not example.isdecimal() or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
+        raise UsageError("the form named no row and no verdict")
+    with Store.open(path) as store:
+        store.connection.execute("PRAGMA synchronous = FULL")
+        run = form.get("run", "")
+        try:
+            row = reviews.row_by_id(store, int(run) if run.isdecimal() else 0, int(example))
+        except (ValueError, OverflowError):
+            raise UsageError("the form named a row that this run does not hold") from None
+        if verdict == "undo":
+            return reviews.undo(store, row, reviewer=reviewer, source=SOURCE)
+        label = form.get(f"label-{example}", "").strip() if verdict == "relabel" else None
+        if verdict == "relabel" and not label:
+            raise UsageError(f"{row.key}: choose the right label first")
+        note = form.get(f"note-{example}", "").strip() or None
+        return reviews.mark(
+            store, row, verdict.removesuffix("-suggested"), label, note, reviewer=reviewer, source=SOURCE
+        )

@@ -1,0 +1,81 @@
+"""What curate adds to Datasette, hook by hook. Only acts in a server that ``web.server`` made.
+
+Knows Datasette's hooks; leaves pages to ``pages.py``, what is refused to ``safety.py``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import datasette
+import markupsafe
+from datasette import hookimpl
+from datasette.app import Datasette
+from jinja2 import ChoiceLoader, FileSystemLoader
+
+from curate.reports.html import FILTERS, TEMPLATES, picture
+from curate.reports.words import clean
+from curate.review.web.pages import ADDRESS, leave_verdict, read, review_page, serving
+from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
+
+
+@hookimpl
+def startup(datasette: Datasette) -> Any:
+    """The first page must not wait for the board."""
+    served = serving(datasette)
+    return None if served is None else (lambda: read(datasette, lambda store: served.board(store, None)))
+
+
+@hookimpl
+def prepare_jinja2_environment(env: Any, datasette: Datasette) -> None:
+    if serving(datasette) is not None:
+        env.filters.update(FILTERS)
+        env.loader = ChoiceLoader([env.loader, FileSystemLoader(TEMPLATES)])  # for card.html
+
+
+@hookimpl
+def asgi_wrapper(datasette: Datasette) -> Any:
+    content_policy = policy(Path(_datasette_templates()))
+
+    def wrap(application: Application) -> Application:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            served = serving(datasette)  # Datasette asks for the wrapper before it is known what is served
+            guard = application if served is None else Guard(application, content_policy, served.hosts)
+            await guard(scope, receive, send)
+
+        return guarded
+
+    return wrap
+
+
+def _datasette_templates() -> str:
+    return str(Path(datasette.__file__).parent / "templates")
+
+
+@hookimpl
+def menu_links(datasette: Datasette) -> list[dict[str, str]]:
+    return [] if serving(datasette) is None else [{"href": datasette.urls.path(ADDRESS), "label": "Review"}]
+
+
+@hookimpl
+def extra_css_urls(datasette: Datasette) -> list[str]:
+    return [] if serving(datasette) is None else [datasette.urls.path("/-/curate/datasette.css")]
+
+
+@hookimpl
+def render_cell(value: Any, column: str, datasette: Datasette) -> Any:
+    """Thumbnails as pictures, and texts without signs that hide what follows."""
+    if serving(datasette) is None:
+        return None
+    if column == "thumbnail" and isinstance(value, bytes):
+        source = picture(value)
+        shown = '<img src="{}" alt="thumbnail" width="96" loading="lazy">'
+        return markupsafe.Markup(shown).format(source) if source else None
+    if isinstance(value, str) and not value.isprintable():
+        # Line breaks stay; control and direction signs are shown as escapes.
+        return "\n".join(clean(line) for line in value.split("\n"))
+    return None
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Any]]:
+    return [(rf"^{ADDRESS}$", review_page), (rf"^{ADDRESS}/verdict$", leave_verdict)]

@@ -1,0 +1,209 @@
+"""What every table, view and column of a curate database holds, in words.
+
+Knows no SQL: the schema stands in ``schema.py``, and a test asks for a word on each of its columns. The reference page
+is made from both (``docs/make_database_page.py``).
+"""
+
+TABLES: dict[str, str] = {
+    "datasets": "What was scanned, by name.",
+    "runs": "One scan. A finished one is never changed.",
+    "labels": "The classes of a data set.",
+    "examples": "An immutable version of a row: new content or a new label is a new row.",
+    "scores": "The numbers of one row in one run. NULL: not computed.",
+    "influences": "The strongest pairs, at most ten on each side of an evaluation row. Pairs of equal content are left "
+    "out. Where no evaluation set was given, the evaluation row is a training row.",
+    "findings": "A row, and a rule that it broke.",
+    "receipts": "How a quantity was solved.",
+    "reviews": "What people said: append-only.",
+    "accepted": "Findings that a baseline accepts. Not filled yet.",
+}
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "datasets": {
+        "id": "",
+        "name": "unique; part of every fingerprint",
+        "location": "where it was last read",
+        "kind": "`images`, `arrays`, `table`, `hf`, `sklearn`, `python`, `torchvision`",
+    },
+    "runs": {
+        "id": "",
+        "dataset_id": "",
+        "status": "`running`, `finished`, `failed`, `interrupted`",
+        "settings": "JSON: everything asked for, but `db` and `format`",
+        "seed": "of everything that is drawn",
+        "versions": "JSON: curate, Python and the libraries that compute",
+        "model": "the model's spec; NULL: none",
+        "weights_sha256": "of the weights' file",
+        "device": "`cpu`, `cuda`, `mps`",
+        "git_commit": "checked out where the command ran; NULL outside a repository",
+        "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
+        "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats)",
+        "accuracy_head": "0 to 1: share of the given training labels that the model's own head predicts",
+        "accuracy_probe": "0 to 1: the same of the probe",
+        "seconds": "s, wall time",
+        "peak_memory": "bytes",
+        "gate": "JSON: the gate as set; NULL where none was",
+        "started": "ISO 8601, UTC",
+        "finished": "ISO 8601, UTC",
+        "notes": "JSON list of sentences for the report",
+    },
+    "labels": {
+        "id": "",
+        "dataset_id": "",
+        "name": "as people read it",
+        "index": "place in the model's outputs, from 0; NULL for a class no longer named",
+    },
+    "examples": {
+        "id": "",
+        "dataset_id": "",
+        "split": "`train` or `eval`",
+        "key": "stable name of the row; never its position",
+        "position": "0-based in the source, before any split or skip",
+        "content_sha256": "of the file's bytes, or of dtype, shape and bytes of an array's row; empty where it could "
+        "not be read",
+        "label_id": "the given label; NULL where there is none",
+        "label": "the same as text",
+        "media_path": "the picture's file, as the scan found it; NULL for all else",
+        "text": "the row as people read it, of texts and tables; NULL for pictures and plain numbers",
+        "thumbnail": "JPEG of up to 96 pixels, of flagged pictures (the 2,000 most suspect of a run)",
+        "seen": "1 for training rows, 0 for rows of a given evaluation set",
+        "fingerprint": "hash of data set name, key, content and label: what verdicts hang on",
+        "title": "how other tables show the row: the beginning of its text, else its key (generated)",
+    },
+    "scores": {
+        "run_id": "",
+        "example_id": "",
+        "suspicion": "0 to 1: estimated probability that the given label is wrong",
+        "rank": "from 1, by suspicion, within the split",
+        "loss": "nats: cross-entropy of the given label by the model's head; by the probe where the model has no such "
+        "classes",
+        "margin": "-1 to 1: probability of the given label less the largest other one, by the same",
+        "self_influence": "nats, >= 0: at the head (the probe without one); training rows only",
+        "harm": "nats: predicted fall of the mean evaluation loss without the row; > 0: better without it; training "
+        "rows only",
+        "neighbour_agreement": "0 to 1: share of the nearest rows' votes for the given label",
+        "given_probability": "0 to 1: of the given label, by a probe and neighbours that did not see the row, pooled",
+        "suggested_label": "the most probable class other than the given one",
+        "suggested_probability": "0 to 1: its posterior probability",
+        "detectors": "those that count the row among the most suspect (as many rows as suspicion adds up to), with "
+        "commas between; training rows only",
+    },
+    "influences": {
+        "run_id": "",
+        "eval_example_id": "the row whose loss would change",
+        "train_example_id": "the row left out",
+        "influence": "nats: predicted rise of that loss; > 0 helps, < 0 harms",
+        "rank": "1, 2 ... most helpful; -1, -2 ... most harmful",
+    },
+    "findings": {
+        "run_id": "",
+        "example_id": "",
+        "rule": "`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`",
+        "severity": "`error`, `warning`, `note`",
+        "score": "suspicion for `mislabeled`, harm (nats) for `harmful`, else NULL",
+        "evidence": "JSON: what the detectors said",
+        "why": "one sentence",
+        "fingerprint": "that of the row, and the rule: what baselines hang on",
+    },
+    "receipts": {
+        "run_id": "",
+        "quantity": "`suspicion`, `self-influence`, `self-influence through the network`, `evaluation influence`, "
+        "`influence on the other rows`",
+        "solver": "as `--solver` names it (of `auto`: the one it took), `class-block`, `dual of a sample`",
+        "curvature": "`ggn` (Gauss-Newton), `hessian`, `fisher`",
+        "parameters": "which",
+        "damping_asked": "λ asked for",
+        "damping": "λ used",
+        "residual": "measured |v - (C + λI)u| / |v|: the mean over right-hand sides through the network, the largest "
+        "at the head",
+        "score_error": "relative error of the candidates' scores, measured by solving for what the answer lacks; NULL for an exact solve",
+        "steps": "of an iterative solver",
+        "seconds": "s",
+        "recall": "0 to 1: share of the 20 strongest rows that are candidates, on 4 random evaluation rows",
+        "recall_low": "its 95 % interval, lower end",
+        "recall_high": "and upper end",
+        "rank_stability": "JSON: with 0.1 and 10 times the damping used, Spearman's correlation of harm (`spearman`) and the share of "
+        "the 50 strongest rows kept (`top`), by a sample of `gradients` gradients",
+        "detail": "JSON: batch, step, largest eigenvalue, number of candidates, weights of the experts, verdicts that "
+        "suspicion was corrected by ...",
+    },
+    "reviews": {
+        "id": "",
+        "fingerprint": "of the row",
+        "key": "of the row, when it was said",
+        "verdict": "`relabel`, `keep`, `drop`, `unsure`",
+        "new_label": "exactly for `relabel`",
+        "reviewer": "who says it",
+        "note": "why",
+        "time": "ISO 8601, UTC",
+        "source": "`sql`, `mark`, `review`, `serve`, `file`, `python`",
+        "undoes": "the word that this row takes back; its verdict is then `unsure` and counts for nothing",
+    },
+    "accepted": {
+        "dataset_id": "",
+        "fingerprint": "of a finding",
+        "rule": "",
+        "key": "of the row",
+        "time": "ISO 8601, UTC",
+    },
+}
+
+VIEWS: dict[str, str] = {
+    "review_queue": "One line a flagged row, with the verdict that counts; those without one first, most suspect "
+    "first. Takes inserts: see below.",
+    "verdicts": "One line a row that somebody spoke on: the word that counts, and every reviewer's.",
+    "current_findings": "The findings, with their state.",
+    "latest_scores": "The scores, with key, label and fingerprint.",
+    "label_confusions": "Rows flagged as mislabeled, by given and suggested label.",
+    "rule_precision": "How often verdicts confirm a rule, over all finished runs; each row is counted once a rule.",
+    "cleaned": "The rows after verdicts: dropped ones gone, relabelled ones with their new label.",
+}
+
+STEPS: dict[str, str] = {
+    "current_runs": "the newest finished run of each data set",
+    "current_rows": "the rows of these runs",
+    "named_examples": "examples, with `key` as people read it (`eval:KEY` where a training row has that key too)",
+    "run_findings": "`current_findings` of every run",
+    "standing_reviews": "words that were not taken back",
+    "last_words": "of these the last of each reviewer",
+    "reviewed_rows": "the row that each word was given on, and what has become of it",
+}
+"""Views that the others stand on."""
+
+VIEW_COLUMNS: dict[str, dict[str, str]] = {
+    "review_queue": {
+        "rules": "all that the row broke, worst first",
+        "given_label": "",
+        "why": "a sentence for each rule",
+        "path": "the picture's file",
+        "verdict": "the word that counts; NULL: nobody has spoken",
+        "disagreement": "1 where the last words of two reviewers differ",
+    },
+    "verdicts": {
+        "given_label": "that it was given on",
+        "state": "`live`: the newest finished run holds the row as it was; `stale`: with another content or label; "
+        "`gone`: not at all; `unseen`: a run with `--limit` left it out, or the word came from a file and its row was "
+        "never scanned here",
+        "now_key": "of a stale row: its key now",
+        "now_label": "of a stale row: its label now",
+        "reviewers": "how many spoke",
+        "disagreement": "1 where the last words of two reviewers differ",
+        "words": "the last word of each reviewer",
+        "review_id": "of the word that counts",
+    },
+    "current_findings": {
+        "state": "`new`, `known` (in an earlier finished run too), `accepted`, `reviewed`",
+        "row_fingerprint": "of the row: what verdicts hang on",
+    },
+    "latest_scores": {},
+    "label_confusions": {"given_label": "", "rows": "how many", "mean_suspicion": "0 to 1"},
+    "rule_precision": {
+        "flagged": "rows that the rule found",
+        "confirmed": "by `relabel` or `drop`",
+        "refuted": "by `keep`",
+        "unsure": "counts as neither",
+        "precision": "confirmed / (confirmed + refuted)",
+    },
+    "cleaned": {"label": "after verdicts", "given_label": "before"},
+}
+"""Columns that mean something of their own; the others mean what they mean in the tables."""

@@ -1,0 +1,160 @@
+"""The gate: which findings count, how many are allowed, and what the sentence says. Laws first."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.errors import UsageError
+from curate.gate import RULES, SEVERITIES, ClassNoise, Gate, Outcome, Reference, Tally
+
+
+@dataclass(frozen=True)
+class Fact:
+    rule: str = "mislabeled"
+    severity: str = "error"
+    accepted: bool = False
+    verdict: str | None = None
+    fingerprint: str = "f"
+    row: str = "r"
+    spared: str = ""
+
+
+FACTS = st.builds(
+    Fact,
+    rule=st.sampled_from(RULES),
+    severity=st.sampled_from(SEVERITIES),
+    accepted=st.booleans(),
+    verdict=st.sampled_from([None, "keep", "relabel", "drop", "unsure"]),
+    fingerprint=st.sampled_from("abc"),
+    row=st.sampled_from("xyz"),
+)
+ASKED = st.lists(st.sampled_from([*RULES, *SEVERITIES]), min_size=1, max_size=3).map(tuple)
+REFERENCE = Reference("before", frozenset("a"), frozenset("x"))
+
+
+def judged(gate: Gate, facts: list[Fact], rows: int = 100, reference: Reference | None = None) -> Outcome:
+    found = [Fact(**{**fact.__dict__, "spared": gate.spares(fact, reference)}) for fact in facts]
+    return gate.judge(found, Tally(rows), reference)
+
+
+# Laws
+
+
+@given(ASKED, st.lists(FACTS, max_size=12))
+def test_accepted_and_kept_findings_never_fail(fail_on: tuple[str, ...], facts: list[Fact]) -> None:
+    spoken = [fact for fact in facts if fact.accepted or fact.verdict == "keep"]
+    outcome = judged(Gate(fail_on), spoken)
+    assert outcome.passed
+    told = f"{sum(f.verdict != 'keep' for f in spoken)} accepted, {sum(f.verdict == 'keep' for f in spoken)} kept"
+    assert told in outcome.sentence
+
+
+@given(ASKED, st.lists(FACTS, max_size=12), st.booleans(), st.booleans())
+def test_comparing_counts_no_more_and_every_finding_has_one_place(
+    fail_on: tuple[str, ...], facts: list[Fact], new_only: bool, changed_rows: bool
+) -> None:
+    plain = judged(Gate(fail_on), facts)
+    gate = Gate(fail_on, new_only=new_only, changed_rows=changed_rows)
+    compared = judged(gate, facts, reference=REFERENCE if gate.compares else None)
+    assert compared.found <= plain.found
+    assert compared.found + sum(compared.spared.values()) == len(facts)
+    counted = [fact for fact in facts if not gate.spares(fact, REFERENCE)]
+    if new_only:
+        assert all(fact.fingerprint != "a" for fact in counted)
+    if changed_rows:
+        assert all(fact.row != "x" for fact in counted)
+
+
+@given(st.lists(FACTS, max_size=12), st.integers(0, 12))
+def test_more_findings_than_allowed_fail_and_no_others(facts: list[Fact], allowed: int) -> None:
+    outcome = judged(Gate(("note",), str(allowed)), facts)
+    assert outcome.passed == (outcome.found <= allowed)
+    assert outcome.status == (0 if outcome.passed else 1)
+
+
+@given(st.integers(1, 10_000), st.integers(0, 1000))
+def test_a_share_of_the_rows_is_rounded_down(rows: int, permille: int) -> None:
+    allowed = judged(Gate(("error",), f"{permille / 10}%"), [], rows=rows).allowed
+    assert allowed == rows * permille // 1000
+
+
+# Examples
+
+
+def test_a_severity_stands_for_all_above_it_and_a_rule_for_any_severity() -> None:
+    facts = [Fact(severity=severity) for severity in SEVERITIES]
+    assert [judged(Gate((word,)), facts).found for word in SEVERITIES] == [1, 2, 3]
+    assert judged(Gate(("mislabeled",)), facts).found == 3
+    assert judged(Gate(("leak",)), facts).found == 0
+
+
+def test_any_option_that_counts_sets_a_gate_on_errors() -> None:
+    assert (
+        Gate(max_findings="3").fail_on == Gate(new_only=True).fail_on == Gate(changed_rows=True).fail_on == ("error",)
+    )
+    assert Gate(max_noise_rate=("5%",)).fail_on == ()  # then findings are not counted
+    assert not Gate().is_set
+
+
+def test_nothing_scanned_never_passes() -> None:
+    for gate in (Gate(), Gate(("error",)), Gate(max_noise_rate=("100%",))):
+        assert judged(gate, [], rows=0).status == 5
+
+
+def test_since_alone_says_nothing_of_what_counts() -> None:
+    with pytest.raises(UsageError, match="--since 3 says what to compare with, but not what counts"):
+        Gate(("error",), since="3")
+
+
+def test_the_sentence_says_what_was_found_allowed_and_left_out() -> None:
+    facts = [Fact(), Fact(rule="leak"), Fact(accepted=True), Fact(verdict="keep"), Fact(fingerprint="a")]
+    gate = Gate(("error",), "1", new_only=True)
+    found = [Fact(**{**fact.__dict__, "spared": gate.spares(fact, REFERENCE)}) for fact in facts]
+    assert gate.judge(found, Tally(2012, 20), REFERENCE).sentence == (
+        "failed: 1 mislabeled, 1 leak new since before (20 of 2,012 rows new), 1 allowed (--fail-on error "
+        "--max-findings 1 --new-only); not counted: 1 accepted, 1 kept by a verdict, 1 known"
+    )
+    gate = Gate(("error",), changed_rows=True)
+    assert gate.judge([], Tally(2012, 0), REFERENCE).sentence == (
+        "passed: no finding on the 0 of 2,012 rows that are new or changed since before, 0 allowed (--fail-on error "
+        "--changed-rows); not counted: 0 accepted, 0 kept by a verdict"
+    )
+
+
+NOISE = (ClassNoise("cat", 100, 2.0), ClassNoise("a:b", 50, 5.0), ClassNoise("rare", 4, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("rates", "status", "words"),
+    [
+        (("7%",), 0, "estimated noise 6.49 % of 154 labels, 7% allowed"),
+        (("6%",), 1, "estimated noise 6.49 % of 154 labels, 6% allowed"),
+        (("class:10%",), 0, "noisiest class 'a:b' 10.00 % of 50 labels, 10% a class allowed"),
+        (("class:1.5%",), 1, "'a:b' 10.00 % of 50 labels, 2 classes over, 1.5% a class allowed"),
+        (("class:a:b:9%",), 1, "estimated noise of a:b 10.00 % of 50 labels, 9% allowed"),
+        (("class:cat:2%", "20%"), 0, "of cat 2.00 % of 100 labels, 2% allowed and estimated noise 6.49 %"),
+        (("99%", "class:cat:1%"), 1, "of cat 2.00 %"),
+    ],
+)
+def test_noise_rates_of_all_of_each_and_of_one_class(rates: tuple[str, ...], status: int, words: str) -> None:
+    outcome = Gate(max_noise_rate=rates).judge([], Tally(154, noise=NOISE))
+    assert outcome.status == status
+    assert words in outcome.sentence
+    assert "no finding" not in outcome.sentence
+
+
+def test_a_noise_rate_that_is_not_known_is_status_4() -> None:
+    outcome = Gate(max_noise_rate=("99%",)).judge([], Tally(154))
+    assert (outcome.status, outcome.passed) == (4, False)
+
+
+def test_without_a_gate_what_is_spared_is_told_all_the_same() -> None:
+    assert judged(Gate(), [Fact(accepted=True), Fact()]).sentence.endswith("; 1 accepted, 0 kept by a verdict")
+    assert judged(Gate(), [Fact()]).sentence.endswith("RULE or SEVERITY)")
+
+
+def test_a_class_that_is_not_there_is_a_slip() -> None:
+    with pytest.raises(UsageError, match="no training row has the label 'dog'"):
+        Gate(max_noise_rate=("class:dog:5%",)).judge([], Tally(154, noise=NOISE))
