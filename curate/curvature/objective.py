@@ -84,7 +84,7 @@ class Objective:
         self._fixed = self._others(self.dtype)
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
-        self._vectorised = True
+        self._vectorised = self._connected = True
         self._unmoved = self._padding()
         self.by_direction = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
 
@@ -213,6 +213,17 @@ class Objective:
             else:
                 for one in weights:
                     yield self._mapped_row_gradients(x, one.to(self.dtype))
+
+    def product_of_columns(
+        self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k p"] | None:
+        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own products, for fully connected networks; None for others."""
+        if self._connected and self.layers is not None and self.layers.dense:
+            with torch.no_grad():
+                found = self.layers.product(lambda: self.forward(x), columns, directions)
+            self._connected = found is not None
+            return found
+        return None
 
     def _mapped_row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
 

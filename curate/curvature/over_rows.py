@@ -73,7 +73,10 @@ class OverRows(Sampled):
         by_rows = self._by_row_gradients(len(rows))
         for positions, indices in self.chunks(self._gradient_rows if by_rows else PRODUCT_ROWS):
             x, targets = self.inputs.batch(indices), self.targets[positions]
-            if by_rows:
+            connected = self.objective.product_of_columns(x, self.columns(targets), directions)
+            if connected is not None:
+                total += connected
+            elif by_rows:
                 for gradients in self.objective.several_row_gradients(x, self.columns(targets)):
                     total += (directions @ gradients.T) @ gradients
             else:

@@ -117,6 +117,41 @@ class LayerGradients:
         for one in weights:
             yield self._gradients(captured, one)
 
+    @property
+    def dense(self) -> bool:
+        """Whether all layers are linear, so that `product` may apply."""
+        return all(isinstance(layer, nn.Linear) for layer in self._layers)
+
+    def product(
+        self, forward: Callable[[], Tensor], columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k p"] | None:
+        """Σ_ci f_ci (f_ci · u) of each direction u, f_ci being the rows' gradients for the weights ``columns``.
+
+        Two matrix products a layer for all directions at once, and no gradient written down. None where a layer has
+        several positions in a row.
+        """
+        captured = capture(self._layers, forward)
+        if any(use.x.ndim != 2 for use in captured.uses):
+            return None
+        pulled = [captured.pull(column) for column in columns]
+        several = [torch.stack([g[number] for g in pulled]) for number in range(len(captured.uses))]  # type: ignore[misc]
+        moves = columns.new_zeros(len(columns), columns.shape[1], len(directions))
+        for use, g in zip(captured.uses, several, strict=True):
+            turned = columns.new_zeros(len(use.x), len(directions), g.shape[2])
+            for slot, start, end in self._places:
+                if slot[0] is use.layer:
+                    u = directions[:, start:end]
+                    turned += u if slot[1] == "bias" else (use.x @ u.reshape(-1, use.x.shape[1]).T).view_as(turned)
+            moves += torch.einsum("mbo,bko->mbk", g, turned)
+        out = torch.zeros_like(directions)
+        for use, g in zip(captured.uses, several, strict=True):
+            back = torch.einsum("mbk,mbo->bko", moves, g)
+            for slot, start, end in self._places:
+                if slot[0] is use.layer:
+                    part = back.sum(0) if slot[1] == "bias" else back.flatten(1).T @ use.x
+                    out[:, start:end] += part.reshape(len(out), -1)
+        return out
+
     def _gradients(self, captured: Captured, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
         out = weights.new_empty(len(weights), self._places[-1][2])
         written: set[tuple[nn.Module, str]] = set()

@@ -26,6 +26,8 @@ ROUND_GAIN = 2e-3
 """What one round in float32 leaves of an error."""
 MEASURED = 0.2
 """What the last round leaves of it: enough to tell its size."""
+MEASURED_ROWS = 16
+"""Right-hand sides, the last ones, that the last round is about."""
 ROUNDS = 8
 FEWEST_STEPS = 10
 """Steps of a round, whatever the budget is."""
@@ -72,17 +74,21 @@ class PreparedCG(Prepared):
         inner = exact if self.precise else Damped(self.operator, self.damping)
         v, solved = rows.double(), torch.zeros_like(rows, dtype=torch.float64)
         gap, missing, done = v, v, 0
-        gain = self.solver.tolerance / 4 if self.precise else max(ROUND_GAIN, self.solver.tolerance / 4)
+        gain = self.solver.tolerance / 2 if self.precise else max(ROUND_GAIN, self.solver.tolerance / 2)
         expected = 1.0
         for number in range(ROUNDS):
             near = expected <= self.solver.tolerance / 2
-            aim = MEASURED if near else gain
+            aim = MEASURED if near else max(gain, self.solver.tolerance / (2 * expected))
+            asked = gap[-MEASURED_ROWS:] if near else gap
             left = max(self.solver.steps - done, FEWEST_STEPS)  # a budget that is used up still leaves a measurement
-            missing, steps = descend(inner, gap, self.precondition, aim, left, advance)
+            missing, steps = descend(inner, asked, self.precondition, aim, left, advance)
             done += steps
-            error = float((missing.norm(dim=1) / norms(solved)).max()) if number else 1.0
+            error = float((missing.norm(dim=1) / norms(solved[-len(missing) :])).max()) if number else 1.0
             if number and (error <= self.solver.tolerance or done >= self.solver.steps or number == ROUNDS - 1):
                 break
+            if near and len(missing) < len(rows):  # more is missing than was expected: of all rows, then
+                missing, steps = descend(inner, gap, self.precondition, MEASURED, left, advance)
+                done += steps
             solved, expected = solved + missing, error * aim
             gap = v - exact @ solved
         if not bool(torch.isfinite(solved).all()):
@@ -90,7 +96,7 @@ class PreparedCG(Prepared):
                 f"conjugate gradients left the finite numbers at damping {self.damping:.2g}", "Try a larger --damping."
             )
         answer = solved.to(rows)
-        missing = missing + (solved - answer)  # what is lost by storing it counts as well
+        missing = missing + (solved - answer)[-len(missing) :]  # what is lost by storing it counts as well
         residual = gap.norm(dim=1) / norms(v)
         detail: dict[str, object] = {"preconditioner": self.preconditioner, "float64": self.precise}
         return Solution(answer, residual.to(rows), done, self.damping, (missing.to(rows),), detail)

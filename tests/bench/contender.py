@@ -13,6 +13,7 @@ from curate.curvature.objective import choose_parameters as _choose_parameters
 from curate.influence.deep import default_damping as _default_damping
 from curate.influence.deep import residuals as _residuals
 from curate.solvers import SOLVERS as _SOLVERS
+from curate.solvers.cg import ConjugateGradients as _ConjugateGradients
 
 
 class _Rows:
@@ -64,7 +65,10 @@ def curate_ekfac():
 def _solved_by(name):
     def go():
         objective, operator, weights, damping = _problem()
-        solution = _SOLVERS[name](0).prepare(operator, damping).solve(_test_gradients(objective))
+        solver = _SOLVERS[name](0)
+        if name == "cg":
+            solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
+        solution = solver.prepare(operator, damping).solve(_test_gradients(objective))
         HYP.update(
             residual=float(solution.residual.mean()),
             error=solution.error(),
