@@ -44,6 +44,7 @@ class ScanSettings:
     head: str | None = None
     params: str = "auto"
     solver: str = "auto"
+    curvature: str = "ggn"
     damping: float | None = None
     neighbours: int | None = None
     eval_rows: int | str = 32
@@ -63,6 +64,15 @@ class ScanSettings:
     since: str | None = None
     exit_zero: bool = False
     format: tuple[str, ...] = ()
+
+    @property
+    def asks_network(self) -> str | None:
+        """The option that asks for influence through the network, not at a head in closed form; None if none does."""
+        if self.params not in ("auto", "head"):
+            return f"--params {self.params}"
+        if self.solver not in ("auto", "exact"):
+            return f"--solver {self.solver}"
+        return f"--curvature {self.curvature}" if self.curvature != "ggn" else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for the run's record; where the results were written to is no part of the run."""

@@ -87,8 +87,10 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
         option = "--weights" if settings.weights else f"--params {settings.params}"
         raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
-    if settings.model is None and settings.solver == "lissa":
-        raise UsageError("--solver lissa needs a model: features alone are solved exactly", "Name one with --model.")
+    if settings.model is None and settings.asks_network is not None:
+        raise UsageError(
+            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
+        )
     model = None
     if settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
@@ -211,8 +213,7 @@ def _state_sha256(module: nn.Module) -> str:
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
     """What cannot be differentiated is told before the rows are read."""
-    through = settings.params not in ("auto", "head") or settings.solver == "lissa"
-    if through and not network.own_classes:
+    if settings.asks_network is not None and not network.own_classes:
         raise ModelError(
             "influence through the network needs a model whose outputs are the classes; this one has features only",
             "Use --params head --solver exact: the probe on its features answers.",
@@ -222,7 +223,7 @@ def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
 
 
 def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
-    if settings.params not in ("auto", "head") or settings.solver == "lissa":
+    if settings.asks_network is not None:
         raise ModelError(
             f"{order}.", "Influence through the network would rest on wrong classes: give the option, or --params head."
         )

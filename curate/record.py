@@ -20,12 +20,13 @@ from curate.findings import Found, evaluation_findings, scores_of, train_finding
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
-from curate.influence.deep import DISTANCE, HEAD
+from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
 from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
 from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
+from curate.solvers.base import RESIDUAL_BOUND
 from curate.sources import Source
 from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
 from curate.suspicion.experts import VOTERS
@@ -247,20 +248,20 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
     if network is not None:
         yield ReceiptRecord(
             quantity="self-influence through the network",
-            solver="exact" if network.sampled is None else "dual of a sample",
-            curvature="ggn",
+            solver="ekfac" if network.layers else "exact" if network.sampled is None else "dual of a sample",
+            curvature=network.curvature,
             parameters=network.parameters,
             damping=network.damping,
             seconds=network.seconds,
-            detail={"sampled_rows": network.sampled},
+            detail={"sampled_rows": network.sampled, "approximation": network.layers},
         )
     deep = influence.deep
     if deep is not None and influence.solver is not None:
         low, high = deep.recall_interval
         yield ReceiptRecord(
             quantity="evaluation influence",
-            solver=influence.solver.name,
-            curvature="ggn",
+            solver=deep.solver,
+            curvature=deep.curvature,
             parameters=influence.parameters,
             damping_asked=deep.damping_asked,
             damping=deep.solution.damping,
@@ -271,6 +272,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             recall=deep.recall,
             recall_low=low,
             recall_high=high,
+            rank_stability=deep.stability,
             detail={
                 **deep.solution.detail,
                 "right_hand_sides": len(deep.solution.rows),
@@ -297,8 +299,8 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
         at_head = "exact" if head.exact else "cg"
         yield ReceiptRecord(
             quantity="harmful rows",
-            solver=at_head if influence.solver is None else influence.solver.name,
-            curvature="ggn",
+            solver=at_head if deep is None else deep.solver,
+            curvature="ggn" if deep is None else deep.curvature,
             parameters=influence.parameters,
             detail={
                 "evaluation_rows": influence.targets.name,
@@ -381,8 +383,10 @@ def _notes(
     if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
         yield (
             f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
-            f"that {deep.solution.steps:,} steps can solve; --solver exact or a larger --damping avoids this"
+            "that the steps of plain LiSSA can solve; --solver preconditioned-lissa or cg avoids this"
         )
+    if deep is not None:
+        yield from _of_the_solve(deep)
     classes = data.train.source.classes
     counts = data.train.labels.bincount(minlength=len(classes)).tolist()
     few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
@@ -391,6 +395,21 @@ def _notes(
     share = float((judged.train.suspicion > judged.cut).mean())
     if share > 0.3:
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
+
+
+def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
+    """What auto chose, and a warning where the residual is over the bound."""
+    why = deep.solution.detail.get("why")
+    if why:
+        yield f"--solver auto took {deep.solver}: {why}"
+    residual = float(deep.solution.residual.mean())
+    better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
+    if residual > RESIDUAL_BOUND:
+        error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
+        yield (
+            f"{WARNING}evaluation influence and harm: the residual of {deep.solver} was measured at {residual:.2g}"
+            f"{error}: take them as a ranking at most, or use {better}"
+        )
 
 
 def _right(accuracy: float | None) -> str:

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+SOLVER_NAMES = (
+    "auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom",
+)  # fmt: skip
+"""Checked against ``curate.solvers.SOLVERS`` by a test: the names alone cost no import."""
+CURVATURE_NAMES = ("ggn", "hessian", "fisher")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -234,7 +239,8 @@ OPTIONS: dict[str, Option] = {
         _option("trust-checkpoint", _flag, typed=True),
         _option("head", _text),
         _option("params", _params),
-        _option("solver", _one_of("auto", "exact", "lissa")),
+        _option("solver", _one_of(*SOLVER_NAMES)),
+        _option("curvature", _one_of(*CURVATURE_NAMES)),
         _option("damping", _positive, typed=True),
         _option("neighbours", _whole(1), typed=True),
         _option("eval-rows", _eval_rows, "keys"),

@@ -155,7 +155,7 @@ class TestMessages:
             ("damping = 0", "a number above 0"),
             ("damping = nan", "a number above 0"),
             ('cache = "no"', "true or false"),
-            ('solver = "magic"', "one of auto, exact, lissa"),
+            ('solver = "magic"', "one of auto, exact, cg, lissa"),
             ('device = "gpu"', "auto, cpu, cuda"),
             ('params = "["', "a regular expression"),
             ("train = 3", "a text"),

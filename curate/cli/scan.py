@@ -25,7 +25,8 @@ class Sections(click.Command):
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
-            "params", "solver", "damping", "neighbours", "eval_rows", "slice", "expected_precision", "seed", "device",
+            "params", "solver", "curvature", "damping",
+            "neighbours", "eval_rows", "slice", "expected_precision", "seed", "device",
             "batch_size", "cache",
         ),
         "Gate, settings and output": (),
@@ -112,7 +113,13 @@ number_options = _options(
     click.option(
         "--params", metavar="auto|head|all|REGEX", help="The parameters that evaluation influence is taken in.  [auto]"
     ),
-    click.option("--solver", metavar="auto|exact|lissa", help="How the curvature is solved for.  [auto]"),
+    click.option(
+        "--solver",
+        metavar="NAME",
+        help="How the curvature is solved for: auto, exact, cg, lissa, lissa-tight, preconditioned-lissa, ekfac, "
+        "lanczos or nystrom.  [auto]",
+    ),
+    click.option("--curvature", metavar="ggn|hessian|fisher", help="The curvature of the network's loss.  [ggn]"),
     click.option("--damping", metavar="X", help="Added to the curvature, above 0.  [from its mean eigenvalue]"),
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"

@@ -7,9 +7,10 @@ Everything is a matrix of rows: directions and gradients are ``[k p]``, p being 
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float
@@ -17,8 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from curate.curvature.row_gradients import LayerGradients
+from curate.curvature.row_gradients import LayerGradients, owners_of
 from curate.errors import UsageError
+
+DIRECTION_FLOATS = 2**24
+"""Size of the copies that a map over several directions may make: 64 MiB."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def choose_parameters(module: nn.Module, which: str) -> list[str]:
@@ -52,6 +57,11 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def _computing_type(values: Iterable[Tensor]) -> torch.dtype:
+    """float32, or float64 where any parameter has it: half precision is for training, not for solving."""
+    return torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
+
+
 class Objective:
     """A network's logits as a function of p chosen parameters, at the values the checkpoint has.
 
@@ -60,17 +70,65 @@ class Objective:
     outside of a `torch.func` transform does not reach into it).
     """
 
-    def __init__(self, module: nn.Module, names: list[str], logits_of: Callable[[object], Tensor]) -> None:
-        self.module, self.names, self._logits_of = module, names, logits_of
-        self._values = {name: module.get_parameter(name).detach() for name in names}
+    def __init__(
+        self,
+        module: nn.Module,
+        names: list[str],
+        logits_of: Callable[[object], Tensor],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.module, self.names, self.logits_of = module, names, logits_of
+        values = {name: module.get_parameter(name).detach() for name in names}
+        self.dtype = dtype or _computing_type(values.values())
+        self._values = {name: value.to(self.dtype) for name, value in values.items()}
+        self._fixed = self._others(self.dtype)
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
-        self._vectorised = True
+        self._vectorised = self._connected = True
+        self._unmoved = self._padding()
+        self.by_direction = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
+
+    def _others(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What else the module holds in another floating type than ``dtype``, cast: nothing, most of the time."""
+        chosen = {id(self.module.get_parameter(name)) for name in self.names}
+        held = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return {
+            name: value.detach().to(dtype)
+            for name, value in held
+            if id(value) not in chosen and value.is_floating_point() and value.dtype != dtype
+        }
+
+    def _padding(self) -> list[int]:
+        """Where vectors of padding tokens stand: reverse mode gives them no gradient, forward mode would move them."""
+        owners, places = owners_of(self.module), self.places()
+        found: list[int] = []
+        for name in self.names:
+            held = owners[id(self.module.get_parameter(name))]
+            layer = held[0][0]
+            if len(held) == 1 and isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+                start = places[name][0] + layer.padding_idx * layer.embedding_dim
+                found += range(start, start + layer.embedding_dim)
+        return found
+
+    def _movable(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        if self._unmoved:
+            directions = directions.clone()
+            directions[:, self._unmoved] = 0
+        return directions
+
+    def precise(self) -> "Objective":
+        """The same function computed in float64; the user's module stays as it is."""
+        return Objective(self.module, self.names, self.logits_of, torch.float64)
 
     @cached_property
     def layers(self) -> LayerGradients | None:
         """The fast way to one gradient a row, where every chosen parameter sits in a layer it knows."""
         return LayerGradients.of(self.module, self.names)
+
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Where each parameter stands in a flat vector: from, to."""
+        ends = list(accumulate(self._sizes))
+        return dict(zip(self.names, zip([0, *ends], ends, strict=False), strict=True))
 
     def unflatten(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """One vector as the named parameters."""
@@ -78,18 +136,38 @@ class Objective:
         return {name: part.view_as(value) for (name, value), part in zip(self._values.items(), parts, strict=True)}
 
     def logits(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        x = x.to(self.dtype) if x.is_floating_point() else x
         with _plain_attention():
-            return self._logits_of(functional_call(self.module, parameters, (x,)))
+            return self.logits_of(functional_call(self.module, {**self._fixed, **parameters}, (x,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits at the checkpoint, through the module itself where it has the type to compute in."""
+        if self._fixed or any(self.module.get_parameter(n).dtype != self.dtype for n in self.names):
+            return self.logits(self._values, x)
+        return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x))
 
     @torch.no_grad()
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:
         """J u of each direction u: how the logits of the rows move (forward mode, nothing is stored)."""
 
-        # One direction at a time: on a CPU a vectorised map over directions is slower (grouped convolutions).
         with warnings.catch_warnings():
             # torch's own forward-mode rules still use torch.jit.script, and warn of it once.
             warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-            return torch.stack([self._tangent(x, direction) for direction in directions])
+            return self._for_each(lambda direction: self._tangent(x, direction), self._movable(directions), x)
+
+    def _for_each(self, one: Callable[[Tensor], Tensor], directions: Tensor, x: Tensor) -> Tensor:
+        """``one`` of each direction, at once where a CPU gains by it: fully connected networks, five times."""
+        # Over convolutions and sequences a vectorised map is slower than a loop (grouped convolutions, copies).
+        if len(directions) > 1 and x.ndim == 2 and not self.by_direction:
+            try:
+                size = max(1, DIRECTION_FLOATS // max(self.p, x.numel()))
+                return torch.cat([vmap(one)(part) for part in directions.split(size)])
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # a network that looks at its values (`if mask.all()`) cannot be mapped
+                self._unmoved = self._padding()
+        self.by_direction = True
+        return torch.stack([one(direction) for direction in directions])
 
     def _tangent(self, x: Tensor, direction: Float[Tensor, " p"]) -> Float[Tensor, "b C"]:
         moved: Tensor = jvp(lambda values: self.logits(values, x), (self._values,), (self.unflatten(direction),))[1]
@@ -99,15 +177,55 @@ class Objective:
     def cotangents(self, x: Tensor, weights: Float[Tensor, "k b C"]) -> Float[Tensor, "k p"]:
         """Jᵀ w of each block of weights, summed over the rows."""
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
+        return self._for_each(
+            lambda weight: torch.cat([part.reshape(-1) for part in pull(weight)[0].values()]), weights, x
+        )
 
-        gradients = [pull(weight)[0] for weight in weights]
-        return torch.stack([torch.cat([part.reshape(-1) for part in gradient.values()]) for gradient in gradients])
+    @torch.no_grad()
+    def moved_gradients(
+        self, x: Tensor, labels: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k p"]:
+        """∇²L u of each direction u, L being the rows' summed cross-entropy with ``labels`` (their shares)."""
+
+        def loss(values: dict[str, Tensor]) -> Tensor:
+            logits = self.logits(values, x)
+            return (logits.logsumexp(1) - (labels * logits).sum(1)).sum()
+
+        # A Hessian is symmetric: its transposed product is the product, and one graph serves all directions.
+        pull = vjp(grad(loss), self._values)[1]
+
+        def one(direction: Tensor) -> Tensor:
+            moved = pull(self.unflatten(direction))[0]
+            return torch.cat([part.reshape(-1) for part in moved.values()])
+
+        return self._for_each(one, directions, x)
 
     @torch.no_grad()
     def row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
         """Jᵢᵀ wᵢ of each row i: with wᵢ = pᵢ - yᵢ the gradient of its loss."""
-        if self.layers is not None:
-            return self.layers(lambda: self._logits_of(self.module(x)), weights)
+        return next(self.several_row_gradients(x, weights[None]))
+
+    def several_row_gradients(self, x: Tensor, weights: Float[Tensor, "m b C"]) -> Iterator[Float[Tensor, "b p"]]:
+        """`row_gradients` for each of the m weights, from one forward pass where the layers are known."""
+        with torch.no_grad():
+            if self.layers is not None:
+                yield from self.layers(lambda: self.forward(x), weights.to(self.dtype))
+            else:
+                for one in weights:
+                    yield self._mapped_row_gradients(x, one.to(self.dtype))
+
+    def product_of_columns(
+        self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k p"] | None:
+        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own products, for fully connected networks; None for others."""
+        if self._connected and self.layers is not None and self.layers.dense:
+            with torch.no_grad():
+                found = self.layers.product(lambda: self.forward(x), columns, directions)
+            self._connected = found is not None
+            return found
+        return None
+
+    def _mapped_row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
 
         def one(values: dict[str, Tensor], row: Tensor, weight: Tensor) -> Tensor:
             return (self.logits(values, row[None])[0] * weight).sum()

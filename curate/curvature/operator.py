@@ -1,4 +1,4 @@
-"""What a curvature is to a solver: a symmetric positive semi-definite map on rows of parameters.
+"""What a curvature is to a solver: a symmetric map on rows of parameters, positive semi-definite but for a Hessian.
 
 Rows everywhere: ``operator @ rows`` maps ``[k p]`` to ``[k p]``. Knows no network and no solver.
 """
@@ -11,16 +11,22 @@ from torch import Tensor
 
 
 class Operator(ABC):
-    """A symmetric positive semi-definite map C on vectors of length ``p``."""
+    """A symmetric map C on vectors of length ``p``."""
 
     p: int
     name: str
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
+    definite = True
+    """Whether no eigenvalue can be negative."""
 
     @abstractmethod
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """C applied to each row."""
+
+    def precise(self) -> "Operator":
+        """The same map computed in float64."""
+        return self
 
 
 class Sampled(Operator):
@@ -35,6 +41,17 @@ class Sampled(Operator):
     @abstractmethod
     def on(self, indices: Tensor) -> Operator:
         """The mean over these rows only, without sampling noise."""
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
+        """A cheap unbiased estimate of C from these rows, for a stochastic solver."""
+        return Dense(self.factor(indices, generator), self.name)
+
+    def estimate(self, rows: Float[Tensor, "k p"], generator: torch.Generator) -> Float[Tensor, "k p"]:
+        """An unbiased estimate of C applied to rows, from one pass over all the data."""
+        total = torch.zeros_like(rows)
+        for part in torch.arange(self.n, device=self.device).split(1024):
+            total += (self.batch(part, generator) @ rows) * (len(part) / self.n)
+        return total
 
 
 class Explicit(ABC):
@@ -56,6 +73,7 @@ class Damped(Operator):
     def __init__(self, inner: Operator, damping: float) -> None:
         self.inner, self.damping = inner, damping
         self.p, self.name, self.dtype, self.device = inner.p, inner.name, inner.dtype, inner.device
+        self.definite = inner.definite
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         return (self.inner @ rows).add_(rows, alpha=self.damping)
@@ -70,7 +88,11 @@ class Dense(Sampled, Explicit):
         self.dtype, self.device = factor.dtype, factor.device
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
-        return (rows @ self._factor.T) @ self._factor / self.n
+        directions = rows.to(self.dtype)
+        return ((directions @ self._factor.T) @ self._factor / self.n).to(rows)
+
+    def precise(self) -> "Dense":
+        return Dense(self._factor.double(), self.name)
 
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         return self._factor[indices]

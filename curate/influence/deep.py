@@ -15,14 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.curvature.gauss_newton import CHUNK_FLOATS, GaussNewton
+from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
+from curate.curvature.operator import Sampled
+from curate.curvature.over_rows import CHUNK_FLOATS
 from curate.forward import Forward
 from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs, StrongestPairs
+from curate.influence.stability import Stability
 from curate.progress import Progress
-from curate.solvers.base import Solution, Solver
+from curate.solvers.base import Solution, Solver, relative_size
 
 TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
@@ -49,6 +52,10 @@ class DeepInfluence:
     """K: candidates of each evaluation row."""
     gradients_taken: int
     damping_asked: float
+    solver: str
+    curvature: str
+    stability: dict[str, object]
+    """Rank stability of harm over the damping, as a receipt has it."""
     by_group: HarmByGroup
     """Harm on each group of evaluation rows, of the training rows whose harm reaches ``minimum``."""
     recalls: dict[str, float]
@@ -68,8 +75,8 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def default_damping(operator: GaussNewton, seed: int) -> float:
-    """A tenth of the mean eigenvalue, its trace estimated on 512 rows."""
+def default_damping(operator: Sampled, seed: int) -> float:
+    """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(operator.n, generator=generator)[:512]
     return 0.1 * float(operator.factor(rows, generator).square().sum(1).mean()) / operator.p
@@ -89,6 +96,7 @@ def deep_influence(
     by_head: Int[np.ndarray, "T K"] | None = None,
     groups: Int[Tensor, " E"] | None = None,
     minimum: float = math.inf,
+    curvature: str = "ggn",
 ) -> DeepInfluence:
     """``chosen`` are rows of ``evaluation``; ``candidates`` their K nearest training rows.
 
@@ -100,18 +108,21 @@ def deep_influence(
     assert evaluation.logits is not None
     device = train.inputs.device
     train_residuals = residuals(train.logits, train.labels).to(device)
-    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
+    probabilities = train.logits.softmax(1).to(device)
+    operator = CURVATURES[curvature](objective, train.inputs, probabilities, train_residuals)
     asked = default_damping(operator, seed) if damping is None else damping
     rights = right_hand_sides(objective, evaluation, chosen, device, progress, groups)
     prepared = solver.prepare(operator, asked)
-    with progress.stage(f"Solving with {solver.name}", prepared.planned_steps) as advance:
+    with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
         solution = prepared.solve(rights, advance)
 
     first = len(rights) - len(chosen)  # the mean and the groups stand before the chosen rows
     own = solution.rows[first:]
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
-    along = torch.cat([solution.rows[:1], own[exact]])
+    stability = Stability.of(operator, solution.damping, rights[0], seed)
+    along = torch.cat([solution.rows[:1], own[exact], stability.directions])
     influence = _along(objective, train, train_residuals, along, progress)
+    influence, scores_by_damping = influence[:, : 1 + len(exact)], influence[:, 1 + len(exact) :]
     offered = {DISTANCE: candidates} | ({} if by_head is None else {HEAD: by_head})
     recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
     best = max(recalls, key=lambda name: recalls[name])
@@ -119,7 +130,9 @@ def deep_influence(
 
     union, inverse = np.unique(taken, return_inverse=True)
     inverse = inverse.reshape(taken.shape)
-    solved = own if solution.earlier is None else torch.cat([own, solution.earlier[first:]])
+    lacking = [part[-len(chosen) :] for part in solution.missing]  # of the last rows, all of them or a few
+    measured = len(lacking[0]) if lacking else 0
+    solved = torch.cat([own, *lacking])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
     mean = _mean_gradient(objective, train, train_residuals)
     products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
@@ -128,10 +141,10 @@ def deep_influence(
     picked = torch.zeros(scores.shape, dtype=torch.bool)
     picked[torch.from_numpy(inverse), torch.arange(len(chosen))[:, None]] = True
     error = None
-    if solution.earlier is not None:
-        gap = torch.where(picked, scores - centred[:, len(chosen) :], 0.0).norm(dim=0)
-        size = torch.where(picked, scores, 0.0).norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
-        error = float((gap / size).mean()) * solution.error_scale
+    if measured:
+        gaps = centred[:, len(chosen) :].split(measured, dim=1)
+        seen = picked[:, -measured:]
+        error = relative_size(tuple((gap * seen).T for gap in gaps), (scores * picked).T)
 
     rows = torch.from_numpy(union)
     strongest = StrongestPairs(chosen)
@@ -150,6 +163,9 @@ def deep_influence(
         candidates=taken.shape[1],
         gradients_taken=len(union),
         damping_asked=asked,
+        solver=prepared.name,
+        curvature=operator.name,
+        stability=stability.summary(scores_by_damping),
         by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
         recalls=recalls,
     )

@@ -84,7 +84,7 @@ class ThroughNetwork(Predictor):
         nobody = torch.empty(0, dtype=torch.long)
         right = right_hand_sides(objective, targets, nobody, device, progress)
         prepared = solver.prepare(operator, default_damping(operator, seed) if damping is None else damping)
-        with progress.stage(f"Solving with {solver.name}", prepared.planned_steps) as advance:
+        with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(right, advance)
         parts = []
         with progress.stage("Influence of every row", len(train)) as advance:
@@ -95,7 +95,7 @@ class ThroughNetwork(Predictor):
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
         self._moves, self._labels = torch.cat(parts), train.labels
         self._rests = residuals(train.logits, train.labels)
-        self.how = f"{solver.name} on {objective.p:,} parameters, damping {solution.damping:.2g}"
+        self.how = f"{prepared.name} on {objective.p:,} parameters, damping {solution.damping:.2g}"
 
     def drop(self) -> Float[Tensor, " n"]:
         products = (self._moves * self._rests).sum(1)

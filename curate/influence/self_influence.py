@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.gauss_newton import CHUNK_FLOATS, GaussNewton
+from curate.curvature.choice import CURVATURES
+from curate.curvature.ekfac import EKFAC
 from curate.curvature.objective import Objective
+from curate.curvature.operator import Explicit
+from curate.curvature.over_rows import CHUNK_FLOATS, OverRows
 from curate.forward import Forward
 from curate.influence.deep import default_damping, residuals
 from curate.progress import Progress
@@ -33,19 +36,37 @@ class SelfInfluence:
     sampled: int | None
     """Rows that C was estimated from; None where it was exact."""
     seconds: float
+    curvature: str = "ggn"
+    layers: str | None = None
+    """Which layers EK-FAC knows, and what stands for the others; None where it was not asked for."""
 
 
 def self_influence(
-    objective: Objective, parameters: str, train: Forward, damping: float | None, seed: int, progress: Progress
+    objective: Objective,
+    parameters: str,
+    train: Forward,
+    damping: float | None,
+    seed: int,
+    progress: Progress,
+    curvature: str = "ggn",
+    ekfac: bool = False,
 ) -> SelfInfluence:
-    """Of every training row; ``parameters`` is what a receipt calls them. No gradient is kept longer than its chunk."""
+    """Of every training row; ``parameters`` is what a receipt calls them. No gradient is kept longer than its chunk.
+
+    A Hessian may be negative along a row's gradient: in its place stands its Gauss-Newton part.
+    """
     assert train.logits is not None
     started = time.monotonic()
     device = train.inputs.device
     rests = residuals(train.logits, train.labels).to(device)
-    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
+    curvature = "ggn" if curvature == "hessian" else curvature
+    operator = CURVATURES[curvature](objective, train.inputs, train.logits.softmax(1).to(device), rests)
+    assert isinstance(operator, OverRows)
+    if ekfac:
+        return _by_layers(operator, parameters, rests, damping, seed, progress, started)
     damping = default_damping(operator, seed) if damping is None else damping
     sampled = None
+    assert isinstance(operator, Explicit)
     if Exact.fits(operator.factor_rows, operator.p):
         factor = operator.whole_factor()
     else:
@@ -58,4 +79,24 @@ def self_influence(
         for part in torch.arange(len(train), device=device).split(max(1, CHUNK_FLOATS // objective.p)):
             parts.append(inverse.quadratic(objective.row_gradients(train.inputs.batch(part), rests[part])).cpu())
             advance(len(part))
-    return SelfInfluence(torch.cat(parts) / len(train), parameters, damping, sampled, time.monotonic() - started)
+    values = torch.cat(parts) / len(train)
+    return SelfInfluence(values, parameters, damping, sampled, time.monotonic() - started, curvature)
+
+
+def _by_layers(
+    operator: OverRows,
+    parameters: str,
+    rests: Tensor,
+    damping: float | None,
+    seed: int,
+    progress: Progress,
+    started: float,
+) -> SelfInfluence:
+    """By EK-FAC, in a few passes whatever the network's size."""
+    with progress.stage("EK-FAC", operator.n) as advance:
+        ekfac = EKFAC.fit(operator, seed, advance)
+    damping = max(0.1 * ekfac.mean_eigenvalue(), 1e-12) if damping is None else damping
+    with progress.stage("Self-influence", operator.n) as advance:
+        values = ekfac.self_products(damping, ekfac.own(operator.inputs, rests, advance)).cpu() / operator.n
+    seconds, layers = time.monotonic() - started, ekfac.layers.approximations()
+    return SelfInfluence(values, parameters, damping, None, seconds, operator.name, layers)

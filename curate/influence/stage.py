@@ -25,9 +25,8 @@ from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.probe import probe_inputs
 from curate.progress import Progress
+from curate.solvers import SOLVERS
 from curate.solvers.base import Solver
-from curate.solvers.dual import Exact
-from curate.solvers.lissa import LiSSA
 
 MOST_DEEP_PARAMETERS = 5_000_000
 MOST_SHIFTS = 64
@@ -121,7 +120,7 @@ def evaluation_influence(
             others[:] = False
             others[targets.chosen] = True
     else:
-        solver = solver_for(settings, objective, data)
+        solver = solver_for(settings)
         deep = _through_network(
             settings, data, objective, solver, targets, asked, same, neighbours, groups, least, progress
         )
@@ -190,7 +189,7 @@ def _through_network(
         by_head = asked.head.most_influential(chosen.x, chosen.residuals, candidates.shape[1])
     return deep_influence(
         objective, data.train, evaluation, targets.chosen, candidates, solver, settings.damping, settings.seed, same,
-        progress, by_head=by_head, groups=groups, minimum=least,
+        progress, by_head=by_head, groups=groups, minimum=least, curvature=settings.curvature,
     )  # fmt: skip
 
 
@@ -222,13 +221,13 @@ def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
         return None, "probe"
-    if asked == "head" and settings.solver != "lissa":
+    if asked == "head" and settings.asks_network is None:
         return None, "head"
     within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
     pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)
     names = choose_parameters(network.module, pattern)
     objective = Objective(network.module, names, network.logits_of)
-    if asked == "auto" and objective.p > MOST_DEEP_PARAMETERS:
+    if settings.asks_network is None and objective.p > MOST_DEEP_PARAMETERS:
         return None, "head"
     described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"
     return objective, described
@@ -241,11 +240,11 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
     objective, names = deep_objective(settings, data)
     if objective is None:
         return None
-    return self_influence(objective, names, data.train, settings.damping, settings.seed, progress)
+    return self_influence(
+        objective, names, data.train, settings.damping, settings.seed, progress, settings.curvature,
+        ekfac=settings.solver == "ekfac",
+    )  # fmt: skip
 
 
-def solver_for(settings: ScanSettings, objective: Objective, data: Data) -> Solver:
-    rows = len(data.train) * data.classes
-    if settings.solver == "exact" or (settings.solver == "auto" and Exact.fits(rows, objective.p)):
-        return Exact()
-    return LiSSA(seed=settings.seed)
+def solver_for(settings: ScanSettings) -> Solver:
+    return SOLVERS[settings.solver](settings.seed)

@@ -3,6 +3,9 @@
 Knows the order in which a person needs the facts; leaves widths and colours to ``layout.py``.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -121,11 +124,23 @@ def receipt_sentence(receipt: Receipt) -> str:
         if receipt.recall_low is not None and receipt.recall_high is not None:
             interval = f" (95 %: {receipt.recall_low:.2f} to {receipt.recall_high:.2f})"
         parts.append(f"recall of the prefilter {receipt.recall:.2f}{interval}")
+    if receipt.rank_stability:
+        parts.append(_stability(receipt.rank_stability))
     if receipt.steps is not None:
         parts.append(plural(receipt.steps, "step"))
     if receipt.seconds is not None:
         parts.append(duration(receipt.seconds))
     return "; ".join(parts)
+
+
+def _stability(found: Mapping[str, Any]) -> str:
+    """How the ranking moves with the damping: Spearman's correlation and the share of the strongest 50 kept."""
+    moved = [
+        f"x {factor}: {found[factor]['spearman']:.2f}, top 50 {percent(found[factor]['top'])}"
+        for factor in ("0.1", "10")
+        if isinstance(found.get(factor), dict)
+    ]
+    return f"rank stability over damping {'; '.join(moved)}"
 
 
 def _mislabeled(page: Page, report: Report) -> None:

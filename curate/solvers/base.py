@@ -1,7 +1,7 @@
 """Operator, solver, solution: what every way of computing (C + λ I)⁻¹ v takes and returns.
 
 A solver is prepared once for an operator and a damping, then solves any number of blocks of rows.
-Every solution carries the residual that was measured, never one that was assumed.
+Every solution carries the residual that was measured, never one that was assumed, and what it still lacks.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.operator import Operator
+
+RESIDUAL_BOUND = 0.1
+"""A measured residual beyond it becomes a warning in the report."""
 
 
 def unwatched(steps: int) -> None:
@@ -29,15 +32,33 @@ class Solution:
     steps: int
     damping: float
     """The λ that was used; a solver may raise the one asked for, and says so."""
-    earlier: Float[Tensor, "k p"] | None = None
-    """A less converged answer of the same run, from which a score error is estimated; None where the solve is exact."""
-    error_scale: float = 0.0
-    """Error of ``rows`` as a share of its distance to ``earlier``."""
+    missing: tuple[Float[Tensor, "j p"], ...] = ()
+    """Estimates of (C + λ I)⁻¹ v - u for the last j rows: one, or two whose noise is independent; none if exact."""
     detail: dict[str, object] = field(default_factory=dict)
+
+    def error(self) -> float:
+        """Estimated |u - (C + λ I)⁻¹ v| / |u|, the mean of the rows it was measured on; 0 where the solve is exact."""
+        return relative_size(self.missing, self.rows)
+
+
+def relative_size(parts: tuple[Tensor, ...], whole: Float[Tensor, "k p"]) -> float:
+    """Mean of √(a · b) / |w| over the last rows w of ``whole``, a and b being the first and last of ``parts``.
+
+    Noise that is independent in the two cancels.
+    """
+    if not parts or not len(parts[0]):
+        return 0.0
+    size = whole[-len(parts[0]) :].double().square().sum(1)
+    squared = (parts[0].double() * parts[-1].double()).sum(1).clamp_min(0)
+    nonzero = size > 0
+    return float((squared[nonzero] / size[nonzero]).sqrt().mean()) if bool(nonzero.any()) else 0.0
 
 
 class Prepared(ABC):
     """A solver that knows its operator and damping."""
+
+    name: str
+    """Of the solver; with ``auto``, of the one that was chosen."""
 
     @property
     def planned_steps(self) -> int:
@@ -59,10 +80,16 @@ class Solver(ABC):
         """Whatever can be computed before the right-hand sides are known."""
 
 
+def norms(rows: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
+    """|v| of each row, never 0: what relative quantities are divided by."""
+    found: Tensor = rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+    return found
+
+
 def relative_residual(
     operator: Operator, damping: float, rows: Float[Tensor, "k p"], solved: Float[Tensor, "k p"]
 ) -> Float[Tensor, " k"]:
     """|v - (C + λ I) u| / |v|, 0 for a right-hand side of zeros."""
     gap = rows - (operator @ solved) - damping * solved
-    relative: Tensor = gap.norm(dim=1) / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+    relative: Tensor = gap.norm(dim=1) / norms(rows)
     return relative

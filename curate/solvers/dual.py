@@ -6,6 +6,7 @@ preconditioner for conjugate gradients.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.operator import Explicit, Operator
-from curate.errors import UsageError
+from curate.errors import NumericalError, UsageError
 from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
 MOST_FACTOR_ROWS = 10_000
@@ -23,35 +24,70 @@ MOST_FACTOR_FLOATS = 2**28
 
 
 class WoodburyInverse:
-    """v ↦ (Fᵀ F / m + λ I)⁻¹ v for an explicit F ``[m p]``."""
+    """v ↦ (Fᵀ F / m + λ I)⁻¹ v for an explicit F ``[m p]``.
+
+    Products with F are taken in the type of v, what lies between in float64: for an exact answer v is float64, for
+    a preconditioner float32 is enough. Raises `NumericalError` where λ is lost beside F Fᵀ / m in float64.
+    """
 
     def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:
-        self.factor, self.damping = factor, damping
-        gram = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
+        self.factor = factor
+        self._gram = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
         for part in factor.split(max(1, 2**24 // len(factor)), dim=1):
-            gram += part.double() @ part.double().T
-        gram.diagonal().add_(len(factor) * damping)
-        self.cholesky = torch.linalg.cholesky(gram)
+            self._gram += part.double() @ part.double().T
+        self._factorise(damping)
+
+    def _factorise(self, damping: float) -> None:
+        self.damping = damping
+        inner = self._gram.clone()
+        inner.diagonal().add_(len(inner) * damping)
+        cholesky, broken = torch.linalg.cholesky_ex(inner)
+        if int(broken) or not bool(torch.isfinite(cholesky).all()):
+            mean = float(self._gram.trace()) / len(inner) ** 2
+            raise NumericalError(
+                f"the damping {damping:.1e} is lost beside a curvature of mean size {mean:.1e} a row",
+                f"Try --damping {1e-9 * mean * len(inner):.1e}." if mean < float("inf") else "Are the inputs finite?",
+            )
+        self.cholesky = cholesky
+
+    def damped(self, damping: float) -> "WoodburyInverse":
+        """The same with another λ, without a new Gram matrix."""
+        twin = copy(self)
+        twin._factorise(damping)
+        return twin
+
+    def largest_eigenvalue(self) -> float:
+        """Of Fᵀ F / m, by power iteration: within a few per cent, from below."""
+        v = self._gram.sum(1, keepdim=True) + 1e-30
+        for _ in range(30):
+            v = self._gram @ (v / v.norm())
+        return float(v.norm()) / len(self._gram)
 
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
-        inner = torch.cholesky_solve(self._times(rows).T, self.cholesky).T
-        return ((rows.double() - self._back(inner)) / self.damping).to(rows)
+        inner = torch.cholesky_solve(self._times(rows).double().T, self.cholesky).T
+        return (rows - self._back(inner.to(rows))) / self.damping
 
     def quadratic(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
         """v · (Fᵀ F / m + λ I)⁻¹ v of each row, ≥ 0, in float64."""
-        inner = self._times(rows)
+        inner = self._times(rows.double())
         explained = torch.linalg.solve_triangular(self.cholesky, inner.T, upper=False).square().sum(0)
         found: Tensor = ((rows.double().square().sum(1) - explained) / self.damping).clamp_min(0)
         return found
 
+    def _parts(self) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = self.factor.split(max(1, 2**24 // self.factor.shape[1]))
+        return parts
+
     def _times(self, rows: Tensor) -> Tensor:
-        size = max(1, 2**24 // self.factor.shape[1])
-        return torch.cat([rows.double() @ part.double().T for part in self.factor.split(size)], dim=1)
+        return torch.cat([rows @ part.to(rows).T for part in self._parts()], dim=1)
 
     def _back(self, inner: Tensor) -> Tensor:
-        size = max(1, 2**24 // self.factor.shape[1])
-        parts = zip(inner.split(size, dim=1), self.factor.split(size), strict=True)
-        return sum((weights @ part.double() for weights, part in parts), torch.zeros((), dtype=torch.float64))
+        total = inner.new_zeros(len(inner), self.factor.shape[1])
+        start = 0
+        for part in self._parts():
+            total += inner[:, start : start + len(part)] @ part.to(inner)
+            start += len(part)
+        return total
 
 
 @dataclass(frozen=True)
@@ -81,6 +117,9 @@ class PreparedExact(Prepared):
     damping: float
     inverse: WoodburyInverse
 
+    name = "exact"
+
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        solved = self.inverse(rows)
-        return Solution(solved, relative_residual(self.operator, self.damping, rows, solved), 1, self.damping)
+        solved = self.inverse(rows.double())
+        residual = relative_residual(self.operator.precise(), self.damping, rows.double(), solved)
+        return Solution(solved.to(rows), residual.to(rows), 1, self.damping)

@@ -1,9 +1,14 @@
-"""LiSSA with self-set knobs: the recursion u ← u - η ((C_B + λ) u - v) of Agarwal et al. 2017, averaged.
+"""LiSSA with self-set knobs: the recursion u ← u - η P⁻¹ ((C_B + λ) u - v) of Agarwal et al. 2017, averaged.
 
 Koh & Liang's ``damp`` and ``scale`` solve (C + damp·scale I), a product that nobody sees; here λ is the only damping.
-With f = η λ J steps the average of the last half leaves a share b(f) = (e^(-f/2) - e^(-f)) / (f/2) of the answer
-unsolved in the flattest directions, so the wanted bias sets f, and f, the step and the budget set the smallest λ that
-can be solved: a smaller one is raised to it, and the solution says so.
+*Plain* (P = I): with f = η λ J steps the average of the last half leaves a share b(f) = (e^(-f/2) - e^(-f)) / (f/2) of
+the answer unsolved in the flattest directions, so the wanted bias sets f, and f, the step and the budget set the
+smallest λ that can be solved: a smaller one is raised to it, and the solution says so.
+*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 whatever λ is, and none is raised.
+
+Rounds: the gap that an answer leaves is measured on all rows, and the recursion solves for it again. Batch noise is as
+large as what is solved for, so it falls with every round, as by the control variates of SVRG (Johnson & Zhang 2013).
+The last round is not added: it is the measured error of the answer that is given.
 """
 
 import math
@@ -16,16 +21,18 @@ from torch import Tensor
 
 from curate.curvature.operator import Operator, Sampled
 from curate.errors import NumericalError
-from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
+from curate.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
+from curate.solvers.gap import gaps, residual_of
+from curate.solvers.preconditioner import Inverse, precondition
+from curate.solvers.spectrum import PROBES, draw, probe, refuse_negative
 
-PROBES = 8
-"""Batches on which the largest eigenvalue is measured before the first step."""
-
-
-TIGHT = 6.7
-"""Depth that leaves 1 % in flat directions: more is not worth its steps."""
 FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
+MEASURED_SHARE = 1 / 3
+"""The share of a round's steps that the last one takes: enough to tell the size of an error."""
+SAFETY = 1.1
+"""Room above the largest eigenvalue that the probed batches had."""
+HALVINGS = 12
 
 
 def flat_bias(f: float) -> float:
@@ -37,63 +44,81 @@ def flat_bias(f: float) -> float:
 class LiSSA(Solver):
     """Settings; the defaults need no tuning.
 
-    ``f`` is the depth in units of 1/(η λ): 4.2 leaves 5 %, 6.7 leaves 1 % in the flattest directions.
-    ``steps`` is the budget that decides how small a damping is solved; ``batch`` 0 means chosen from the spectrum.
+    ``f`` is the depth in units of 1/(η λ): 4.2 leaves 5 % in the flattest directions.
+    ``steps`` is the budget of a round that decides how small a damping is solved; ``batch`` 0 means chosen from the
+    spectrum. ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
     """
 
     f: float = 4.2
     steps: int = 600
     batch: int = 0
-    safety: float = 1.1
-    check_rows: int = 2048
+    tolerance: float | None = None
+    preconditioned: bool = False
+    rounds: int = 12
     seed: int = 0
 
-    name = "lissa"
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        if self.preconditioned:
+            return "preconditioned-lissa"
+        return "lissa" if self.tolerance is None else "lissa-tight"
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedLiSSA":
         if not isinstance(operator, Sampled):
             raise TypeError(f"LiSSA needs a curvature that is a mean over rows, not {type(operator).__name__}")
+        refuse_negative(operator, damping)
         generator = torch.Generator().manual_seed(self.seed)
         batch, top = self._batch_and_top(operator, generator)
-        # η (λ_max + λ) = 1 and η λ J = f give the smallest λ that J steps can solve.
-        smallest = top * self.f / max(self.steps - self.f, 1.0)
-        return PreparedLiSSA(self, operator, max(damping, smallest), damping, batch, top, generator)
+        if self.preconditioned:
+            inverse, name = precondition(operator, damping, self.seed)
+            assert inverse is not None
+            batch, bound = _whitened(operator, inverse, damping, max(batch, self.batch or 256), generator)
+            return PreparedLiSSA(self, operator, damping, damping, batch, top, inverse, name, bound, 1.0)
+        used = max(damping, self.smallest(top))
+        return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used)
+
+    def smallest(self, top: float) -> float:
+        """The smallest λ that plain steps can solve: η (λ_max + λ) = 1 and η λ J = f give it."""
+        return top * self.f / max(self.steps - self.f, 1.0)
 
     def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
         """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
         # A quarter of few rows is enough: without replacement their noise cancels within four steps.
-        batch = self.batch or max(128, min(256, operator.n // 4))
-        for attempt in range(2):
-            tops, traces = [], []
-            for _ in range(PROBES):
-                factor = operator.factor(_draw(operator.n, batch, generator), generator).double()
-                gram = factor @ factor.T / len(factor)
-                tops.append(float(torch.linalg.eigvalsh(gram)[-1]))
-                traces.append(float(gram.trace()))
-            top, trace = sum(tops) / PROBES, sum(traces) / PROBES
-            wanted = min(1024, 128 * math.ceil(4 * trace / max(top, 1e-30) / 128)) if top > 0 else batch
-            if self.batch or attempt or wanted <= batch:
-                break
-            batch = wanted
-        return min(batch, operator.n), self.safety * top
+        batch = min(operator.n, self.batch or max(128, min(256, operator.n // 4)))
+        found = probe(operator, batch, generator)
+        if not self.batch and found.top > 0:
+            wanted = min(1024, operator.n, 128 * math.ceil(min(4 * found.trace / found.top, 1024) / 128))
+            if wanted > batch:
+                batch = wanted
+                found = probe(operator, batch, generator)
+        return batch, SAFETY * found.top
 
 
-def _draw(n: int, batch: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(n, generator=generator)[:batch]
+def _whitened(
+    operator: Sampled, inverse: Inverse, damping: float, batch: int, generator: torch.Generator
+) -> tuple[int, float]:
+    """Batch and largest eigenvalue of P⁻¹ (C_B + λ), from batches; P ≥ λ bounds what λ adds by 1."""
+    batch = min(batch, operator.n)
+    tops = []
+    for _ in range(PROBES // 2):
+        factor = operator.factor(draw(operator.n, batch, generator).to(operator.device), generator)
+        gram = (inverse(factor) @ factor.T).double() / len(factor)
+        tops.append(float(torch.linalg.eigvalsh((gram + gram.T) / 2)[-1]))
+    return batch, SAFETY * max(tops) + 1.0
 
 
 class _Epochs:
     """Batches without replacement: every row once an epoch, which halves the noise of drawing with replacement."""
 
-    def __init__(self, n: int, batch: int, generator: torch.Generator) -> None:
-        self.n, self.batch, self.generator = n, min(batch, n), generator
+    def __init__(self, operator: Sampled, batch: int, generator: torch.Generator) -> None:
+        self.n, self.batch, self.generator, self.device = operator.n, batch, generator, operator.device
         self._left = torch.empty(0, dtype=torch.long)
 
     def next(self) -> Tensor:
         if len(self._left) < self.batch:
             self._left = torch.cat([self._left, torch.randperm(self.n, generator=self.generator)])
         head, self._left = self._left[: self.batch], self._left[self.batch :]
-        return head
+        return head.to(self.device)
 
 
 @dataclass
@@ -104,79 +129,102 @@ class PreparedLiSSA(Prepared):
     asked: float
     batch: int
     top: float
-    generator: torch.Generator
+    """Largest eigenvalue of C on batches."""
+    inverse: Inverse | None
+    preconditioner: str
+    bound: float
+    """Largest eigenvalue of P⁻¹ (C_B + λ): one over the step η."""
+    flattest: float
+    """Its smallest one: λ, or 1 where it is preconditioned."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        eta = 1 / (self.top + self.damping)
-        for _ in range(8):
-            solution = self._run(rows, eta, advance)
-            if solution is not None:
-                return solution
-            eta /= 2  # the norm grew tenfold: the batches have a larger eigenvalue than the probes
+        """Raises `NumericalError` where the recursion diverges however short its steps are."""
+        generator = torch.Generator().manual_seed(self.solver.seed + 1)
+        solved, steps = self._converge(rows, 1.0, generator, advance)
+        for round in range(self.solver.rounds):
+            found = gaps(self.operator, self.damping, rows, solved, self.solver.seed + round)
+            last = self.solver.tolerance is None or round + 1 == self.solver.rounds
+            # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
+            both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
+            missing, steps = both.split(len(rows)), steps + more
+            if last or relative_size(missing, solved) <= (self.solver.tolerance or 0.0):
+                break
+            solved = solved + sum(missing) / len(missing)
+        return Solution(solved, residual_of(found, rows), steps, self.damping, missing, self._detail(round + 1))
+
+    def _detail(self, rounds: int) -> dict[str, object]:
+        return {
+            "batch": self.batch,
+            "largest_eigenvalue": self.top,
+            "step": 1 / self.bound,
+            "asked": self.asked,
+            "rounds": rounds,
+            "preconditioner": self.preconditioner,
+        }
+
+    def _converge(
+        self, rows: Tensor, share: float, generator: torch.Generator, advance: Callable[[int], None]
+    ) -> tuple[Float[Tensor, "k p"], int]:
+        """One round, its step halved until it holds; the averaged answer and the steps it took."""
+        for _ in range(HALVINGS):
+            depth = self._depth(share)
+            found = self._run(rows, depth, generator, advance)
+            if found is not None:
+                return found, depth
+            self.bound *= 2  # the norm grew tenfold: the batches have a larger eigenvalue than the probes
         raise NumericalError(
-            f"LiSSA diverged at damping {self.damping:.3g} even with a step of {eta:.1e}",
-            "Try --solver exact, --params head, or a larger --damping.",
+            f"LiSSA diverged at damping {self.damping:.3g} even with a step of {1 / self.bound:.1e}",
+            "Try --solver cg, --params head, or a larger --damping.",
         )
 
-    def _run(self, rows: Float[Tensor, "k p"], eta: float, advance: Callable[[int], None]) -> Solution | None:
-        """One recursion; None where it diverges."""
-        depth = self._depth(eta)
-        epochs = _Epochs(self.operator.n, self.batch, self.generator)
-        u, early, late = torch.zeros_like(rows), torch.zeros_like(rows), torch.zeros_like(rows)
+    def _run(
+        self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
+    ) -> Float[Tensor, "k p"] | None:
+        """One recursion from 0, the average of its last half; None where it diverges."""
+        eta, epochs = 1 / self.bound, _Epochs(self.operator, self.batch, generator)
+        u, late = torch.zeros_like(rows), torch.zeros_like(rows)
         bound = 10 * rows.norm(dim=1) / self.damping
         for step in range(depth):
-            factor = self.operator.factor(epochs.next(), self.generator)
-            product = (u @ factor.T) @ factor
-            u = (1 - eta * self.damping) * u - (eta / len(factor)) * product + eta * rows
+            product = self.operator.batch(epochs.next(), generator) @ u
+            change = product.add_(u, alpha=self.damping).sub_(rows)
+            u = u - eta * (change if self.inverse is None else self.inverse(change))
             if step >= depth // 2:
                 late += u
-            elif step >= depth // 4:
-                early += u
             advance(1)
             # Whatever C is, |u| is at most |v| / λ: ten times that is divergence, as is a NaN.
-            if step % 10 == 9 and not bool((u.norm(dim=1) <= bound).all()):
+            if (step % 10 == 9 or step == depth - 1) and not bool((u.norm(dim=1) <= bound).all()):
                 return None
-        late /= depth - depth // 2
-        early /= depth // 2 - depth // 4
-        f = eta * self.damping * depth
-        gained = flat_bias(f / 2) - flat_bias(f)
-        bias = flat_bias(f) / gained if gained > 0 else 0.0
-        return Solution(
-            rows=late,
-            residual=self.residual(rows, late),
-            steps=depth,
-            damping=self.damping,
-            earlier=early,
-            # Bias shrinks by that ratio between the two averages, noise by 1/√3 of their distance: the larger holds.
-            error_scale=max(bias, 3**-0.5),
-            detail={"batch": self.batch, "largest_eigenvalue": self.top, "step": eta, "asked": self.asked},
-        )
+        return late / (depth - depth // 2)
 
-    def _depth(self, eta: float) -> int:
-        """Steps J with η λ J = f or more, in fours so that the averages split evenly.
+    def _depth(self, share: float) -> int:
+        """Steps J with η μ J = f or more, μ being the smallest eigenvalue, in twos for the average of a half.
 
-        A large damping leaves steps in the budget: they go into `TIGHT`, and into enough of them to average noise out.
+        A large damping leaves steps in the budget: they average noise out.
         """
-        least = self.solver.f / (eta * self.damping)
-        wanted = min(max(TIGHT / (eta * self.damping), FEWEST_STEPS), self.solver.steps)
-        return max(4, 4 * math.ceil(max(least, wanted) / 4))
+        least = self.solver.f * self.bound / self.flattest
+        wanted = 0 if self.solver.preconditioned else min(FEWEST_STEPS, self.solver.steps)
+        return max(4, 2 * math.ceil(share * max(least, wanted) / 2))
 
     @property
     def planned_steps(self) -> int:
-        return self._depth(1 / (self.top + self.damping))
+        rounds = 1.0 if self.solver.tolerance is None else 2.0
+        return round(self._depth(1.0) * rounds) + self._depth(MEASURED_SHARE)
 
-    def residual(self, rows: Float[Tensor, "k p"], solved: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
-        """The residual on all rows where they are few, else an estimate that batch noise does not inflate.
 
-        Two disjoint samples leave gaps r₁, r₂ with independent noise, so E[r₁ · r₂] = |r|².
-        """
-        if self.operator.n <= 2 * self.solver.check_rows:
-            return relative_residual(self.operator, self.damping, rows, solved)
-        order = torch.randperm(self.operator.n, generator=torch.Generator().manual_seed(self.solver.seed + 1))
-        gaps = [
-            rows - (self.operator.on(part) @ solved) - self.damping * solved
-            for part in order[: 2 * self.solver.check_rows].split(self.solver.check_rows)
-        ]
-        squared = (gaps[0] * gaps[1]).sum(1).clamp_min(0)
-        relative: Tensor = squared.sqrt() / rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
-        return relative
+def ranking(seed: int = 0) -> LiSSA:
+    """One round: errors of some per cent, which hardly move a ranking."""
+    return LiSSA(seed=seed)
+
+
+def tight(seed: int = 0) -> LiSSA:
+    """Rounds until the measured error is half a per cent."""
+    return LiSSA(tolerance=5e-3, seed=seed)
+
+
+def preconditioned(seed: int = 0) -> LiSSA:
+    """Rounds until the measured error is half a per cent, at any damping."""
+    return LiSSA(tolerance=5e-3, preconditioned=True, seed=seed)

@@ -109,20 +109,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "run_id": "",
         "quantity": "`suspicion`, `self-influence`, `self-influence through the network`, `evaluation influence`, "
         "`influence on the other rows`, `harmful rows`",
-        "solver": "`exact`, `lissa`, `cg`, `class-block` ...",
-        "curvature": "`ggn`: Gauss-Newton",
+        "solver": "as `--solver` names it (of `auto`: the one it took), `class-block`, `dual of a sample`",
+        "curvature": "`ggn` (Gauss-Newton), `hessian`, `fisher`",
         "parameters": "which",
         "damping_asked": "λ asked for",
         "damping": "λ used",
         "residual": "measured |v - (C + λI)u| / |v|: the mean over right-hand sides through the network, the largest "
         "at the head",
-        "score_error": "estimated relative error of the candidates' scores; NULL for an exact solve",
+        "score_error": "relative error of the candidates' scores, measured by solving for what the answer lacks; "
+        "NULL for an exact solve",
         "steps": "of an iterative solver",
         "seconds": "s",
         "recall": "0 to 1: share of the 20 strongest rows that are candidates, on 4 random evaluation rows",
         "recall_low": "its 95 % interval, lower end",
         "recall_high": "and upper end",
-        "rank_stability": "not filled yet",
+        "rank_stability": "JSON: with 0.1 and 10 times the damping used, Spearman's correlation of harm (`spearman`) "
+        "and the share of the 50 strongest rows kept (`top`), by a sample of `gradients` gradients",
         "detail": "JSON: batch, step, largest eigenvalue, number of candidates, weights of the experts, verdicts that "
         "suspicion was corrected by ...",
     },

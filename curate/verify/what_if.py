@@ -165,7 +165,7 @@ def prepare(
     predictor: Predictor = at_head
     if objective is not None:
         wanted = data.evaluation.taken(targets.rows.tolist())
-        solver = solver_for(settings, objective, data)
+        solver = solver_for(settings)
         predictor = ThroughNetwork(objective, data.train, wanted, solver, settings.damping, settings.seed, progress)
     refit: Refit = (
         FineTune(data, network, recipe, settings.seed)

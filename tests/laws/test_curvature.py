@@ -1,16 +1,23 @@
 """Curvature and row gradients against dense twins by automatic differentiation, for every kind of layer."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tensor_rows import TensorRows
 from torch import nn
-from torch.func import hessian, jacrev
+from torch.func import grad, hessian, jacrev
 from torch.nn import functional as F
 
+from curate.curvature.choice import CURVATURES
+from curate.curvature.ekfac import EKFAC
 from curate.curvature.gauss_newton import GaussNewton
 from curate.curvature.head import HeadCurvature
 from curate.curvature.objective import Objective, choose_parameters
-from curate.errors import UsageError
+from curate.errors import NumericalError, UsageError
+from curate.settings_types import CURVATURE_NAMES
+from curate.solvers import SOLVERS
+from curate.solvers.spectrum import lanczos
 
 N, C = 24, 3
 
@@ -24,6 +31,33 @@ class Tied(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
+
+
+class Text(nn.Module):
+    """Tokens with padding, one table that reads and writes, a frozen layer, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm, self.drop = nn.Embedding(9, 4, padding_idx=0), nn.LayerNorm(4), nn.Dropout(0.5)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.head = nn.Linear(4, C)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = (x.abs() * 3).long().clamp_max(8)
+        return self.head(torch.tanh(self.frozen(self.drop(self.norm(self.table(tokens))))).mean(1))
+
+
+class TiedTable(Text):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4)
+        self.back = nn.Linear(4, 9, bias=False)
+        self.back.weight = self.table.weight
+        self.head = nn.Linear(9, C)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = (x.abs() * 3).long().clamp_max(8)
+        return self.head(self.back(torch.tanh(self.norm(self.table(tokens))).mean(1)))
 
 
 class Attention(nn.Module):
@@ -44,12 +78,23 @@ def convolutional() -> nn.Module:
     )  # fmt: skip
 
 
+def grouped() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (2, 3, 1)), nn.Conv2d(2, 4, (3, 1), padding=(1, 0), stride=(2, 1), groups=2), nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True), nn.Conv2d(4, 4, (2, 1), groups=4, bias=False), nn.GroupNorm(2, 4), nn.Flatten(),
+        nn.Linear(4, C),
+    )  # fmt: skip
+
+
 NETWORKS = {
     "softmax": lambda: nn.Linear(6, C),
     "mlp": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, C)),
     "convolutional": convolutional,
     "batch norm": lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, C)),
     "tied": Tied,
+    "groups and norms": grouped,
+    "text": Text,
+    "tied table": TiedTable,
     "attention": Attention,
 }
 
@@ -66,6 +111,13 @@ def problem(request: pytest.FixtureRequest) -> tuple[Objective, torch.Tensor]:
             buffer.uniform_(0.5, 1.5)
     x = torch.randn(N, 6, dtype=torch.float64)
     return Objective(module, choose_parameters(module, "all"), lambda output: output), x
+
+
+def differences(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> torch.Tensor:
+    """The Hessian by central differences of the gradient (torch.func.hessian is wrong through a layer norm)."""
+    step = 1e-5
+    moves = step * torch.eye(len(at)).double()
+    return torch.stack([(grad(loss)(at + move) - grad(loss)(at - move)) / (2 * step) for move in moves])
 
 
 def dense_jacobian(objective: Objective, x: torch.Tensor) -> torch.Tensor:
@@ -106,9 +158,136 @@ def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor])
     factor = operator.whole_factor()
     torch.testing.assert_close(factor.T @ factor / len(factor), dense)
     generator = torch.Generator().manual_seed(1)
-    draws = [operator.factor(torch.arange(N), generator) for _ in range(3000)]
+    draws = [operator.factor(torch.arange(N), generator) for _ in range(300)]
     mean = sum(draw.T @ draw for draw in draws) / (N * len(draws))
-    assert float((mean - dense).norm() / dense.norm()) < 0.05
+    assert float((mean - dense).norm() / dense.norm()) < 0.15
+
+
+@pytest.mark.parametrize("name", CURVATURE_NAMES)
+def test_every_curvature_is_its_dense_twin(problem: tuple[Objective, torch.Tensor], name: str) -> None:
+    objective, x = problem
+    assert tuple(CURVATURES) == CURVATURE_NAMES
+    y = torch.randint(0, C, (N,), generator=torch.Generator().manual_seed(4))
+    logits = objective.logits(objective._values, x).detach()
+    operator = CURVATURES[name](objective, TensorRows(x), logits.softmax(1), logits.softmax(1) - F.one_hot(y, C))
+    gradients = objective.row_gradients(x, logits.softmax(1) - F.one_hot(y, C))
+    if name == "fisher":
+        dense = gradients.T @ gradients / N
+    else:
+        sizes = {key: value.shape for key, value in objective._values.items()}
+
+        def loss(flat: torch.Tensor) -> torch.Tensor:
+            parts = flat.split([shape.numel() for shape in sizes.values()])
+            values = {key: part.view(shape) for (key, shape), part in zip(sizes.items(), parts, strict=True)}
+            return F.cross_entropy(objective.logits(values, x), y)
+
+        flat = torch.cat([value.flatten() for value in objective._values.values()])
+        jacobian = dense_jacobian(objective, x)
+        p = logits.softmax(1)
+        s = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+        dense = torch.einsum("ncp,nce,neq->pq", jacobian, s, jacobian) / N
+        dense = dense if name == "ggn" else differences(loss, flat)
+    rows = torch.randn(3, objective.p).double()
+    torch.testing.assert_close(operator @ rows, rows @ dense, rtol=1e-5, atol=1e-7)
+    few = torch.tensor([3, 8, 11])
+    parts = [
+        operator.on(part) @ rows * len(part) for part in (few, torch.tensor([i for i in range(N) if i not in few]))
+    ]
+    torch.testing.assert_close(sum(parts) / N, rows @ dense, rtol=1e-5, atol=1e-7)
+
+
+def test_a_hessian_with_negative_curvature_names_a_damping_that_works() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, C)).double()
+    x, y = torch.randn(N, 6).double(), torch.randint(0, C, (N,))
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    p = module(x).softmax(1).detach()
+    operator = CURVATURES["hessian"](objective, TensorRows(x), p, p - F.one_hot(y, C))
+    lowest = float(torch.linalg.eigvalsh(operator @ torch.eye(objective.p).double())[0])
+    assert float(lanczos(operator, 30)[0][0]) == pytest.approx(lowest, rel=0.05)
+    right = torch.randn(2, objective.p).double()
+    for name in ("cg", "lissa", "lanczos"):
+        with pytest.raises(NumericalError, match="negative curvature: the smallest eigenvalue") as caught:
+            SOLVERS[name](0).prepare(operator, -0.5 * lowest)
+        assert caught.value.exit_status == 4
+        damping = float(caught.value.hint.split("--damping ")[1].split(",")[0])
+        solution = SOLVERS[name](0).prepare(operator, damping).solve(right)
+        assert float(solution.residual.max()) < 0.2
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, C))
+    x = torch.randn(N, 6)
+    for kind in (torch.bfloat16, torch.float16):
+        half = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, C)).to(kind)
+        half.load_state_dict(plain.state_dict())
+        rounded = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, C))
+        rounded.load_state_dict({key: value.float() for key, value in half.state_dict().items()})
+        weights = torch.randn(N, C)
+        found, true = (
+            Objective(module, choose_parameters(module, "all"), lambda output: output).row_gradients(x, weights)
+            for module in (half, rounded)
+        )
+        torch.testing.assert_close(found, true)
+        assert next(half.parameters()).dtype == kind
+
+
+def test_ekfac_is_the_curvature_where_it_can_be_and_close_to_it_elsewhere(
+    problem: tuple[Objective, torch.Tensor],
+) -> None:
+    objective, x = problem
+    p = objective.logits(objective._values, x).softmax(1).detach()
+    operator = GaussNewton(objective, TensorRows(x), p)
+    ekfac = EKFAC.fit(operator)
+    identity = torch.eye(objective.p).double()
+    dense, ours = operator @ identity, ekfac.times(identity)
+    torch.testing.assert_close(ours, ours.T)
+    torch.testing.assert_close(ekfac.solve(ours + 0.1 * identity, 0.1), identity)
+    assert float(torch.linalg.eigvalsh(ours)[0]) > -1e-9
+    assert ekfac.mean_eigenvalue() == pytest.approx(float(ours.trace()) / objective.p)
+    assert float(ours.trace() / dense.trace()) == pytest.approx(1, abs=0.3)
+    y = torch.randint(0, C, (N,))
+    weights = p - F.one_hot(y, C)
+    gradients = objective.row_gradients(x, weights)
+    directions = torch.randn(3, objective.p).double()
+    torch.testing.assert_close(
+        ekfac.self_products(0.1, ekfac.own(operator.inputs, weights)), (gradients * ekfac.solve(gradients, 0.1)).sum(1)
+    )
+    torch.testing.assert_close(
+        ekfac.products(directions, ekfac.own(operator.inputs, weights)), gradients @ directions.T
+    )
+    labelled = EKFAC.fit_labels(objective, TensorRows(x), F.one_hot(y, C).double())
+    torch.testing.assert_close(
+        labelled.products(directions, labelled.own(operator.inputs, weights)), gradients @ directions.T
+    )
+
+
+def test_ekfac_of_one_output_layer_is_exact_on_equal_rows() -> None:
+    """With the same probabilities on every row the curvature is a Kronecker product, and nothing is approximated."""
+    torch.manual_seed(0)
+    module = nn.Linear(6, C).double()
+    torch.nn.init.zeros_(module.weight)
+    x = torch.randn(N, 6).double()
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
+    identity = torch.eye(objective.p).double()
+    torch.testing.assert_close(EKFAC.fit(operator).times(identity), operator @ identity)
+
+
+def test_ekfac_names_what_it_does_not_know() -> None:
+    torch.manual_seed(0)
+    said = {}
+    for name in ("groups and norms", "text", "attention", "tied table"):
+        module = NETWORKS[name]().eval()
+        objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+        x = torch.randn(N, 6)
+        p = objective.logits(objective._values, x).softmax(1).detach()
+        said[name] = EKFAC.fit(GaussNewton(objective, TensorRows(x), p)).layers.approximations()
+    assert said["groups and norms"] == "5 layers by EK-FAC"
+    assert said["text"] == "3 layers by EK-FAC"
+    assert said["attention"].startswith("2 layers by EK-FAC; attention.in_proj_weight: whole block")
+    assert said["tied table"] == "2 layers by EK-FAC; table.weight: whole block"
 
 
 def test_gauss_newton_of_softmax_regression_is_the_hessian() -> None:

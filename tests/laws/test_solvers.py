@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.curvature.operator import Dense
-from curate.errors import UsageError
+from curate.errors import CurateError, NumericalError, UsageError
+from curate.settings_types import SOLVER_NAMES
+from curate.solvers import SOLVERS
+from curate.solvers.approximate import Lanczos, Nystrom
+from curate.solvers.automatic import choose
 from curate.solvers.cg import ConjugateGradients
 from curate.solvers.dual import Exact, WoodburyInverse
-from curate.solvers.lissa import LiSSA, flat_bias
+from curate.solvers.gap import gaps, residual_of
+from curate.solvers.lissa import LiSSA, flat_bias, preconditioned, ranking, tight
+from curate.solvers.spectrum import lanczos, probe
 
 P = 60
 
@@ -39,41 +45,54 @@ def rows() -> torch.Tensor:
     return torch.randn(3, P, generator=torch.Generator().manual_seed(7)).double()
 
 
-@pytest.mark.parametrize("damping", [1e-4, 1e-2, 1.0])
-def test_exact_and_cg_are_the_dense_solve(rows: torch.Tensor, damping: float) -> None:
-    operator = curvature()
+def largest(operator: Dense) -> float:
+    return float(torch.linalg.eigvalsh(operator @ torch.eye(P).double())[-1])
+
+
+def test_names_of_the_option_are_the_solvers() -> None:
+    assert tuple(SOLVERS) == SOLVER_NAMES
+    for name, make in SOLVERS.items():
+        assert make(0).name == name
+
+
+@pytest.mark.parametrize("ratio", [1e-5, 1e-3, 1e-2, 1.0])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_exact_cg_and_preconditioned_lissa_from_tiny_to_large_damping(
+    rows: torch.Tensor, ratio: float, kind: torch.dtype
+) -> None:
+    operator = curvature(n=1200, decay=2.0)
+    damping = ratio * largest(operator)
     true = dense(operator, damping, rows)
-    for solver in (Exact(), ConjugateGradients(tolerance=1e-8)):
-        solution = solver.prepare(operator, damping).solve(rows)
-        assert relative(solution.rows, true) < 1e-5
-        assert float(solution.residual.max()) < 1e-6
+    for solver, error in ((Exact(), 1e-6), (ConjugateGradients(), 1e-4), (preconditioned(), 1e-2)):
+        solution = solver.prepare(Dense(operator._factor.to(kind)), damping).solve(rows.to(kind))
+        assert solution.damping == damping
+        assert relative(solution.rows.double(), true) < error
 
 
 def test_a_preconditioner_shortens_cg(rows: torch.Tensor) -> None:
     operator, damping = curvature(decay=2.0), 1e-4
-    plain = ConjugateGradients(tolerance=1e-8).prepare(operator, damping).solve(rows)
+    plain = ConjugateGradients(preconditioner=torch.clone).prepare(operator, damping).solve(rows)
     inverse = WoodburyInverse(operator.on(torch.arange(200)).whole_factor(), damping)
-    helped = ConjugateGradients(tolerance=1e-8, preconditioner=inverse).prepare(operator, damping).solve(rows)
+    helped = ConjugateGradients(preconditioner=inverse).prepare(operator, damping).solve(rows)
     assert helped.steps < plain.steps
-    assert relative(helped.rows, plain.rows) < 1e-5
+    assert relative(helped.rows, plain.rows) < 1e-4
 
 
 def test_cg_reports_that_it_did_not_converge(rows: torch.Tensor) -> None:
-    solution = ConjugateGradients(tolerance=1e-10, steps=2).prepare(curvature(), 1e-5).solve(rows)
-    assert solution.steps == 2
+    solver = ConjugateGradients(steps=6, preconditioner=torch.clone)
+    solution = solver.prepare(curvature(decay=3.0), 1e-7).solve(rows)
+    assert solution.steps <= 2 * 10
     assert float(solution.residual.max()) > 1e-3
+    assert solution.error() > 1e-3
 
 
-def test_lissa_tight_is_within_two_percent_of_the_exact_solve(rows: torch.Tensor) -> None:
+def test_plain_lissa_tight_and_ranking(rows: torch.Tensor) -> None:
     operator = curvature(n=2000)
-    damping = 0.02
-    solver = LiSSA(f=6.7, steps=4000, batch=256)
-    mean = []
-    for seed in range(3):
-        solution = LiSSA(**{**vars(solver), "seed": seed}).prepare(operator, damping).solve(rows)
-        assert solution.damping == damping
-        mean.append(relative(solution.rows, dense(operator, damping, rows)))
-    assert np.mean(mean) < 0.02
+    damping = 0.02 * largest(operator)
+    for make, bar in ((tight, 0.01), (ranking, 0.1)):
+        found = [make(seed).prepare(operator, damping).solve(rows) for seed in range(3)]
+        assert all(solution.damping == damping for solution in found)
+        assert np.mean([relative(solution.rows, dense(operator, damping, rows)) for solution in found]) < bar
 
 
 def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:
@@ -86,13 +105,66 @@ def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:
     assert relative(solution.rows, dense(operator, asked, rows)) > 0.3
 
 
-def test_lissa_measures_its_own_error_within_a_factor(rows: torch.Tensor) -> None:
-    operator = curvature(n=2000)
-    solution = LiSSA(steps=400).prepare(operator, 1e-6).solve(rows)
-    assert solution.earlier is not None
-    estimate = relative(solution.earlier, solution.rows) * solution.error_scale
-    true = relative(solution.rows, dense(operator, solution.damping, rows))
-    assert 0.3 < estimate / true < 3
+@pytest.mark.parametrize("name", ["lissa", "lissa-tight", "preconditioned-lissa", "lanczos", "nystrom"])
+@pytest.mark.parametrize("damping", [1e-3, 0.3])
+def test_the_error_a_solver_measures_is_its_error(
+    rows: torch.Tensor, name: str, damping: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.solvers.approximate.RANK", 12)
+    operator = curvature(n=2000, decay=3.0)
+    solution = SOLVERS[name](0).prepare(operator, damping).solve(rows)
+    true = dense(operator, solution.damping, rows)
+    error = float(((solution.rows - true).norm(dim=1) / true.norm(dim=1)).mean())
+    assert 0.5 < solution.error() / error < 2
+
+
+def test_a_gap_that_is_estimated_is_the_gap_that_is_computed(
+    rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noisy(Dense):
+        """Rows with random signs in pairs: E[hᵢ hᵢᵀ] is the mean of the two rows'."""
+
+        def factor(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return super().factor(torch.randint(self.n, (len(indices),), generator=generator), generator)
+
+    operator, solved = Noisy(curvature(n=4000)._factor), rows * 0.3
+    exact = gaps(operator, 0.1, rows, solved)
+    monkeypatch.setattr("curate.solvers.gap.EXACT_WORK", 0)
+    drawn = gaps(operator, 0.1, rows, solved)
+    assert len(exact) == 1
+    assert len(drawn) == 2
+    assert not torch.equal(*drawn)
+    torch.testing.assert_close(residual_of(drawn, rows), residual_of(exact, rows), rtol=0.02, atol=0)
+
+
+def test_low_rank_never_cuts_off_what_it_does_not_know(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """captum's and dattri's Arnoldi drop flat directions, where the answer is largest: here they get v / λ."""
+    monkeypatch.setattr("curate.solvers.approximate.RANK", 5)
+    operator = curvature(decay=3.0)
+    values, vectors, residuals = lanczos(operator, P)
+    torch.testing.assert_close(values[-1:], torch.linalg.eigvalsh(operator @ torch.eye(P).double())[-1:])
+    assert float(residuals[-1]) < 1e-6
+    flat = rows - (rows @ vectors[-20:].T) @ vectors[-20:]
+    for solver in (Lanczos(), Nystrom()):
+        solution = solver.prepare(operator, 1.0).solve(flat)
+        assert relative(solution.rows, flat / 1.0) < 0.05
+
+
+def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = Dense(curvature()._factor), Dense(curvature(n=12_000)._factor)
+    top = probe(large, 256, torch.Generator().manual_seed(0)).top
+    assert choose(small, 1.0) == (Exact(), "400 rows x classes are few enough for an exact solve")
+    assert choose(large, 0.1 * top)[0].name == "lissa"
+    assert choose(large, 1e-4 * top)[0].name == "preconditioned-lissa"
+    monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 12_000)
+    solver, why = choose(large, 1e-4 * top)
+    assert solver.name == "cg"
+    assert "beyond 600 plain steps; 12,000 rows are few" in why
+    monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 0)
+    monkeypatch.setattr("curate.solvers.automatic.SAMPLE_FLOATS", 0)
+    solver, why = choose(large, 1e-4 * top)
+    assert solver.name == "lissa"
+    assert "so it is raised" in why
 
 
 def test_lissa_does_not_diverge_where_the_probe_underrates_the_spectrum(rows: torch.Tensor) -> None:
@@ -105,12 +177,38 @@ def test_lissa_does_not_diverge_where_the_probe_underrates_the_spectrum(rows: to
 
 
 def test_the_answer_does_not_depend_on_how_the_data_are_batched(rows: torch.Tensor) -> None:
-    """dattri's faults: adding up per-batch inverses changes the scale with the batch size (its pull request 241)."""
-    operator = curvature(n=2000)
+    """dattri's fault: adding up per-batch inverses changes the scale with the batch size (its pull request 241)."""
+    operator, damping = curvature(n=2000), 0.05
     small, large = (
-        LiSSA(batch=batch, f=6.7, steps=3000).prepare(operator, 0.05).solve(rows).rows for batch in (128, 1000)
+        LiSSA(batch=batch, tolerance=5e-3).prepare(operator, damping).solve(rows).rows for batch in (128, 1000)
     )
-    assert relative(small, large) < 0.05
+    assert relative(small, large) < 0.02
+    by_batch = sum(dense(operator.on(part), damping, rows) for part in torch.arange(2000).split(128))
+    assert relative(by_batch, dense(operator, damping, rows)) > 5
+
+
+def test_damping_is_the_only_damping(rows: torch.Tensor) -> None:
+    """Koh-style `damp` d and `scale` s solve C + d·s I, and stopping after J steps adds about s / J: not here."""
+    operator, damping = curvature(n=2000), 0.1
+    for steps in (600, 3000):
+        solution = LiSSA(steps=steps, tolerance=5e-3).prepare(operator, damping).solve(rows)
+        assert solution.damping == damping
+        assert relative(solution.rows, dense(operator, damping, rows)) < 0.01
+
+
+def test_averaging_is_of_different_draws(rows: torch.Tensor) -> None:
+    """pytorch_influence_functions averages over r repeats of one answer (issue 19): ours get closer to the truth."""
+    operator = curvature(n=5000)
+    true = dense(operator, 0.1, rows)
+    found = [LiSSA(batch=32, steps=400, seed=seed).prepare(operator, 0.1).solve(rows).rows - true for seed in range(6)]
+    assert not torch.equal(found[0], found[1])
+    assert float(sum(found).norm() / 6) < 0.8 * float(np.mean([float(one.norm()) for one in found]))
+
+
+def test_a_damping_lost_in_rounding_is_refused_with_one_to_try(rows: torch.Tensor) -> None:
+    factor = curvature(n=100)._factor
+    with pytest.raises(NumericalError, match=r"the damping 1.0e-30 is lost.*\n.*--damping"):
+        Exact().prepare(Dense(factor * 1e3), 1e-30)
 
 
 def test_exact_refuses_what_does_not_fit() -> None:
@@ -131,21 +229,28 @@ def test_flat_bias_is_what_the_recursion_leaves() -> None:
     assert flat_bias(6.7) == pytest.approx(0.01, abs=0.002)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     scale=st.floats(-6, 6), seed=st.integers(0, 99), dead=st.integers(0, P - 1), rank=st.integers(1, P),
-    damping=st.floats(-8, 2),
+    damping=st.floats(-6, 1), batch=st.sampled_from([0, 8, 300]),
 )  # fmt: skip
 def test_no_solver_returns_a_number_that_is_not_finite(
-    scale: float, seed: int, dead: int, rank: int, damping: float
+    scale: float, seed: int, dead: int, rank: int, damping: float, batch: int
 ) -> None:
+    """Whatever the scale, the batch, dead units and the rank: numbers, or an error that says what to try."""
     factor = curvature(n=300, seed=seed)._factor * math.sqrt(10**scale)
     factor[:, dead] = 0
     factor[rank:] = 0
     right = torch.randn(2, P, generator=torch.Generator().manual_seed(seed))
     right[1] = 0
-    for solver in (LiSSA(steps=60), ConjugateGradients(steps=100), Exact()):
-        solution = solver.prepare(Dense(factor.float()), 10**damping).solve(right)
+    solvers = [SOLVERS[name](seed) for name in ("exact", "cg", "preconditioned-lissa", "lanczos", "nystrom", "auto")]
+    for solver in (LiSSA(steps=40, batch=batch), LiSSA(steps=40, batch=batch, tolerance=0.1), *solvers):
+        try:
+            solution = solver.prepare(Dense(factor.float()), 10**damping).solve(right)
+        except CurateError as error:
+            assert "--damping" in error.hint  # noqa: PT017
+            continue
         assert bool(torch.isfinite(solution.rows).all())
         assert bool(torch.isfinite(solution.residual).all())
+        assert math.isfinite(solution.error())
         assert float(solution.rows[1].abs().max()) == 0

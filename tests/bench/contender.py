@@ -1,0 +1,103 @@
+# ruff: noqa: F821 - the harness runs this file within its own names
+# curate in the harness of a benchmark of peers: run by its bench.py, which defines `peer` and the workload's names.
+#
+#     CONTENDER=tests/bench/contender.py PYTHON=$(which python) BENCH/run.sh 300 --peer curate-ekfac --task T2 --model S
+#
+# BENCH is that harness's folder. Each function returns what is timed, from a trained model and tensors in memory to
+# scores. The damping is curate's default, a tenth of the mean eigenvalue, unless --opt damping=X is given: `exact`
+# answers of the harness are at its own, which --opt own=true takes.
+from curate.curvature.ekfac import EKFAC as _EKFAC
+from curate.curvature.gauss_newton import GaussNewton as _GaussNewton
+from curate.curvature.objective import Objective as _Objective
+from curate.curvature.objective import choose_parameters as _choose_parameters
+from curate.influence.deep import default_damping as _default_damping
+from curate.influence.deep import residuals as _residuals
+from curate.solvers import SOLVERS as _SOLVERS
+from curate.solvers.cg import ConjugateGradients as _ConjugateGradients
+
+
+class _Rows:
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, indices):
+        return self.x[indices]
+
+
+def _quiet(rows):
+    pass
+
+
+def _problem():
+    names = [f"{LAST}.weight", f"{LAST}.bias"] if A.last else _choose_parameters(model, "all")
+    objective = _Objective(model, names, lambda output: output)
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in xtr.split(500)])
+    operator = _GaussNewton(objective, _Rows(xtr), logits.softmax(1))
+    own = opt("own", False)
+    damping = DAMP if own else opt("damping", None) or _default_damping(operator, 0)
+    return objective, operator, _residuals(logits, ytr), damping
+
+
+def _test_gradients(objective):
+    with torch.no_grad():
+        return objective.row_gradients(xte, _residuals(model(xte), yte))
+
+
+@peer
+def curate_ekfac():
+    def go():
+        names = [f"{LAST}.weight", f"{LAST}.bias"] if A.last else _choose_parameters(model, "all")
+        objective, labels = _Objective(model, names, lambda output: output), F.one_hot(ytr, 10)
+        ekfac = _EKFAC.fit_labels(objective, _Rows(xtr), labels)
+        damping = DAMP if opt("own", False) else opt("damping", None) or 0.1 * ekfac.mean_eigenvalue()
+        own = ekfac.own(_Rows(xtr), labels.float())
+        if A.task == "T1":
+            return ekfac.self_products(damping, own).numpy()
+        return ekfac.products(ekfac.solve(_test_gradients(objective), damping), own).numpy()
+
+    return go
+
+
+def _solved_by(name):
+    def go():
+        objective, operator, weights, damping = _problem()
+        solver = _SOLVERS[name](0)
+        if name == "cg":
+            solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
+        solution = solver.prepare(operator, damping).solve(_test_gradients(objective))
+        HYP.update(
+            residual=float(solution.residual.mean()),
+            error=solution.error(),
+            used=solution.damping,
+            steps=solution.steps,
+        )
+        parts = [
+            objective.row_gradients(xtr[part], weights[part]) @ solution.rows.T for part in torch.arange(n).split(500)
+        ]
+        return torch.cat(parts).numpy()
+
+    return go
+
+
+@peer
+def curate_cg():
+    return _solved_by("cg")
+
+
+@peer
+def curate_lissa():
+    return _solved_by("lissa")
+
+
+@peer
+def curate_preconditioned_lissa():
+    return _solved_by("preconditioned-lissa")
+
+
+@peer
+def curate_nystrom():
+    return _solved_by("nystrom")

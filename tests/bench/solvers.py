@@ -1,0 +1,136 @@
+"""Every solver against the exact one: relative errors of s = (C + λ I)⁻¹ v on five trained networks.
+
+    python tests/bench/solvers.py [--networks softmax,mlp,...] [--solvers cg,lissa,...] [--seeds 5] [--plain]
+
+The networks (`networks.py`: 5,000 to 50,000 parameters, 1,000 rows) are trained to convergence once, into
+``.cache/bench/solvers`` (or ``CURATE_BENCH_HOME``), and the exact dual answers kept there. v are the gradients of
+8 evaluation rows. λ runs from 1e-5 to 1 times the largest eigenvalue of C. A cell is the mean over v, and over the
+seeds of a stochastic solver, of |s - s*| / |s*|, s* being exact *at the λ that was used*; `raised` says how often that
+is more than was asked. `receipt` is the score error that a receipt would carry, `true` the one it should: of g_i · s
+over all training rows. No solver gets an option but the damping.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import fashion
+import networks
+import torch
+
+from curate.curvature.gauss_newton import GaussNewton
+from curate.curvature.objective import Objective, choose_parameters
+from curate.influence.deep import residuals
+from curate.solvers import SOLVERS
+from curate.solvers.base import relative_size
+from curate.solvers.dual import WoodburyInverse
+
+RATIOS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STOCHASTIC = ("lissa", "lissa-tight", "preconditioned-lissa")
+
+
+class Rows:
+    """Rows in memory."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.x[indices]
+
+
+class Problem:
+    """A trained network, its curvature, right-hand sides, and the exact answer at any damping."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        module = networks.trained(name, folder)
+        x, y, tests, labels = networks.data()
+        self.objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+        with torch.no_grad():
+            logits = module(x)
+            self.accuracy = float((logits.argmax(1) == y).float().mean())
+            self.rights = self.objective.row_gradients(tests, residuals(module(tests), labels))
+        self.operator = GaussNewton(self.objective, Rows(x), logits.softmax(1))
+        self.gradients = self.objective.row_gradients(x, residuals(logits, y))
+        self.folder, self.name = folder, name
+        file = folder / f"{name}-gram.pt"
+        self.factor = self.operator.whole_factor()
+        if not file.exists():
+            inverse = WoodburyInverse(self.factor, 1.0)
+            torch.save((inverse._gram, inverse.largest_eigenvalue()), file)
+        gram, self.top = torch.load(file, weights_only=True)
+        self.inverse = WoodburyInverse.__new__(WoodburyInverse)
+        self.inverse.factor, self.inverse._gram = self.factor, gram
+
+    def exact(self, damping: float) -> torch.Tensor:
+        file = self.folder / f"{self.name}-{damping:.6e}.pt"
+        if not file.exists():
+            torch.save(self.inverse.damped(damping)(self.rights.double()), file)
+        found: torch.Tensor = torch.load(file, weights_only=True)
+        return found
+
+
+def relative(found: torch.Tensor, true: torch.Tensor) -> float:
+    return float(((found.double() - true).norm(dim=1) / true.norm(dim=1)).mean())
+
+
+def measure(problem: Problem, solver: str, ratio: float, seeds: int) -> dict[str, float]:
+    """Means over seeds of what a table shows."""
+    cells: list[dict[str, float]] = []
+    asked = problem.top * ratio
+    for seed in range(seeds if solver in STOCHASTIC else 1):
+        started = time.process_time()
+        solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
+        seconds = time.process_time() - started
+        true = problem.exact(solution.damping)
+        scores = true.float() @ problem.gradients.T
+        lacking = tuple(part @ problem.gradients.T for part in solution.missing)
+        cells.append(
+            {
+                "error": relative(solution.rows, true),
+                "raised": solution.damping / asked,
+                "receipt": relative_size(lacking, solution.rows @ problem.gradients.T),
+                "true": relative_size(((true - solution.rows.double()).float() @ problem.gradients.T,), scores),
+                "residual": float(solution.residual.mean()),
+                "steps": solution.steps,
+                "seconds": seconds,
+            }
+        )
+    return {key: sum(cell[key] for cell in cells) / len(cells) for key in cells[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=",".join(networks.NETWORKS))
+    parser.add_argument("--solvers", default="cg,lissa,lissa-tight,preconditioned-lissa")
+    parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
+    parser.add_argument("--seeds", type=int, default=5)
+    asked = parser.parse_args()
+    folder = fashion.HOME / "solvers"
+    for name in asked.networks.split(","):
+        problem = Problem(name, folder)
+        operator = problem.operator
+        print(
+            f"\n### {name}: {operator.p:,} parameters, {operator.n:,} rows, accuracy {problem.accuracy:.3f}, "
+            f"largest eigenvalue {problem.top:.3g}\n"
+        )
+        print("| solver | λ / λ_max | error | receipt / true score error | raised | residual | steps | cpu s |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+        for solver in asked.solvers.split(","):
+            for ratio in map(float, asked.ratios.split(",")):
+                m = measure(problem, solver, ratio, asked.seeds)
+                times = m["receipt"] / m["true"] if m["true"] > 0 else float("nan")
+                print(
+                    f"| {solver} | {ratio:.0e} | {m['error']:.2e} | "
+                    f"{m['receipt']:.1e} / {m['true']:.1e} = {times:.2f} | "
+                    f"x {m['raised']:.3g} | {m['residual']:.1e} | {m['steps']:.0f} | {m['seconds']:.1f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
