@@ -109,7 +109,7 @@ def _through_network(settings: ScanSettings, data: Data, progress: Progress) -> 
     objective, _ = deep_objective(replace(settings, solver="lissa"), data)
     assert objective is not None
     wanted = data.evaluation.taken(targets.rows.tolist())
-    solver = solver_for(settings, objective, data)
+    solver = solver_for(settings)
     predictor = ThroughNetwork(objective, data.train, wanted, solver, settings.damping, settings.seed, progress)
     return _Solved(objective, predictor.direction, predictor.drop(), targets.name, predictor.how)
 
