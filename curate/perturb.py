@@ -110,7 +110,9 @@ def _through_network(settings: ScanSettings, data: Data, progress: Progress) -> 
     assert objective is not None
     wanted = data.evaluation.taken(targets.rows.tolist())
     solver = solver_for(settings)
-    predictor = ThroughNetwork(objective, data.train, wanted, solver, settings.damping, settings.seed, progress)
+    predictor = ThroughNetwork(
+        objective, data.train, wanted, solver, settings.damping, settings.seed, progress, settings.curvature
+    )
     return _Solved(objective, predictor.direction, predictor.drop(), targets.name, predictor.how)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.curvature.gauss_newton import GaussNewton
+from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
 from curate.forward import Forward
 from curate.influence.deep import default_damping, residuals, right_hand_sides
@@ -77,10 +77,13 @@ class ThroughNetwork(Predictor):
         damping: float | None,
         seed: int,
         progress: Progress,
+        curvature: str = "ggn",
     ) -> None:
         assert train.logits is not None
         device = train.inputs.device
-        operator = GaussNewton(objective, train.inputs, train.logits.softmax(1).to(device))
+        self._rests = residuals(train.logits, train.labels)
+        probabilities = train.logits.softmax(1).to(device)
+        operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests.to(device))
         nobody = torch.empty(0, dtype=torch.long)
         right = right_hand_sides(objective, targets, nobody, device, progress)
         prepared = solver.prepare(operator, default_damping(operator, seed) if damping is None else damping)
@@ -94,8 +97,7 @@ class ThroughNetwork(Predictor):
         self.direction: Float[Tensor, " p"] = solution.rows[0]
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
         self._moves, self._labels = torch.cat(parts), train.labels
-        self._rests = residuals(train.logits, train.labels)
-        self.how = f"{prepared.name} on {objective.p:,} parameters, damping {solution.damping:.2g}"
+        self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
 
     def drop(self) -> Float[Tensor, " n"]:
         products = (self._moves * self._rests).sum(1)

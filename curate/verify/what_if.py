@@ -166,7 +166,9 @@ def prepare(
     if objective is not None:
         wanted = data.evaluation.taken(targets.rows.tolist())
         solver = solver_for(settings)
-        predictor = ThroughNetwork(objective, data.train, wanted, solver, settings.damping, settings.seed, progress)
+        predictor = ThroughNetwork(
+            objective, data.train, wanted, solver, settings.damping, settings.seed, progress, settings.curvature
+        )
     refit: Refit = (
         FineTune(data, network, recipe, settings.seed)
         if retrain is None
