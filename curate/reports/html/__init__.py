@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
+from curate.reports.harmful_terminal import group_sentence, turned
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
-from curate.reports.terminal import group_sentence, turned
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
 
 if TYPE_CHECKING:
