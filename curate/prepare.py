@@ -3,10 +3,12 @@
 Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from curate.config import ScanSettings
 from curate.curvature.objective import choose_parameters
@@ -51,6 +53,8 @@ class Loaded:
     notes: tuple[str, ...]
     opened: Opened
     """The data sets before a model was added, for another checkpoint of it."""
+    prepared: tuple[str, ...] = ()
+    """What the transform was made to do, where that depends on the whole data set: sizes of pictures, columns."""
 
 
 def load(settings: ScanSettings, progress: Progress) -> Loaded:
@@ -98,7 +102,8 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
-    return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened)
+    prepared = (*notes, *(column.name for column in train.inputs))
+    return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
 
 
 def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:
@@ -153,11 +158,11 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
         _refuse_parameters(settings, network)
         if settings.cache:
-            model = (loaded.model.source_sha256, loaded.model.weights_sha256, network.head_name, network.reading)
-            # The notes say how pictures were resized, which depends on the whole data set.
+            weights = loaded.model.weights_sha256 or _state_sha256(module)
+            model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
             layer = network.early.name if network.early else None
-            told = (loaded.notes, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            told = (loaded.prepared, loaded.train.ready, str(loaded.device), sorted(versions().items()))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
     sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
     train, evaluation = (
@@ -193,6 +198,15 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         return Data(train, evaluation, False, network, tuple(notes), tuple(warnings))
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
     return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings))
+
+
+def _state_sha256(module: nn.Module) -> str:
+    """Of parameters and buffers: a factory may draw or load other ones each time."""
+    whole = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + value.cpu().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:

@@ -329,6 +329,13 @@ def _notes(
             f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "
             "as one; they are as noisy as the rest" + (" and known to the network" if has_model else "")
         )
+    sets = [data.train] if data.own_evaluation else [data.train, data.evaluation]
+    reused = sum(rows.reused for rows in sets)
+    if reused:
+        yield (
+            f"the forward pass of {reused:,} of {sum(map(len, sets)):,} rows was taken from an earlier scan (same "
+            "content, model and versions); what is fitted to all rows was fitted anew"
+        )
     if not influence.targets.whole:
         yield f"harm is measured on {influence.targets.name}, of {len(data.evaluation):,}"
     if influence.harmful is None:

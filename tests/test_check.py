@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import random
 import re
@@ -127,6 +128,19 @@ def test_rows_in_another_order_are_the_same_rows_on_other_lines(table: Path) -> 
 def test_a_table_that_is_only_formatted_anew_is_the_same(table: Path) -> None:
     write(table, rows(table), quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     assert "120 rows" in curate("check", status=1).stdout
+
+
+def test_a_report_tells_no_lines_of_a_file_that_was_written_since(table: Path) -> None:
+    def lines(*command: str, status: int) -> set[object]:
+        curate(*command, "-f", "jsonl:found.jsonl", status=status)
+        return {json.loads(line)["line"] for line in Path("found.jsonl").read_text().splitlines()}
+
+    ran = table.stat().st_mtime
+    known = lines("report", status=0)
+    assert known >= lines_of_the_flipped(table)
+    os.utime(table, (ran + 3600, ran + 3600))
+    assert lines("report", status=0) == {None}
+    assert lines("check", status=1) == known  # it looks the rows up
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def error(result: Result, status: int, *words: str) -> None:
         ("report", "--help"),
         ("doctor", "-h"),
         ("init", "-h"),
+        ("verify", "-h"),
     ],
 )
 def test_reading_never_imports_what_is_slow(database: Path, arguments: tuple[str, ...]):
@@ -120,6 +121,15 @@ def test_report_as_json_on_stdout_and_in_files(database: Path, here: Path):
     assert (here / "report.txt").read_text("utf-8") == told.stdout
     assert [path.name for path in (here / "out").iterdir()] == ["report.json"]
     assert curate("report", "-f", "json:-").stdout.startswith("{")
+
+
+def test_formats_of_reports_in_the_settings_are_no_business_of_show_and_runs(database: Path, here: Path):
+    (here / "curate.toml").write_text('format = ["sarif:out.sarif", "text"]\n')
+    assert curate("runs").exit_code == 0
+    assert not (here / "out.sarif").exists()
+    assert curate("report").exit_code == 0
+    assert (here / "out.sarif").exists()
+    error(curate("runs", "-f", "sarif"), 2, "no format is called 'sarif'", "formats: rich, text, json")
 
 
 def test_top_limits_the_lists(database: Path):
@@ -180,7 +190,7 @@ def test_show_a_training_row(database: Path):
 def test_show_an_evaluation_row(database: Path):
     told = curate("show", "eval:cat/00.png").stdout
     assert "eval:cat/00.png | eval" in told
-    assert "Training rows that help it most" in told
+    assert "Proponents: training rows that help it most" in told
     assert "+0.2  dog/01.png" in told
     assert "-0.3  cat/00.png" in told
 

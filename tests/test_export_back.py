@@ -1,5 +1,6 @@
 """A patch and `--in-place` give what `curate export OUT` gives; taken back, the files are as they were, to the byte."""
 
+import contextlib
 import errno
 import json
 import os
@@ -15,7 +16,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from pyarrow import parquet
 
+from curate import export as exporting
 from curate.cli import main
+from curate.export.arrays import export_arrays
 from curate.store import Store
 
 N = 40
@@ -45,7 +48,7 @@ def values(row: int) -> tuple[float, float]:
     return round(row % 2 * 3 + row / 100, 3), round(row % 2 * 3 - row / 50, 3)
 
 
-def csv_table() -> str:
+def make_csv_table() -> str:
     lines = ["id,p,q,label", *(f"r{row:02},{values(row)[0]},{values(row)[1]},{'ab'[row % 2]}" for row in range(N))]
     Path("a b ü.csv").write_text("\r\n".join(lines))
     curate("scan", "a b ü.csv", "--id", "id", "--input", "p,q", "--name", "set")
@@ -61,21 +64,21 @@ def columns() -> dict[str, list[object]]:
     }
 
 
-def parquet_table() -> str:
+def make_parquet_table() -> str:
     Path("deep").mkdir()
     parquet.write_table(pyarrow.table(columns()), "deep/a.parquet")
     curate("scan", "deep/a.parquet", "--id", "id", "--input", "p,q", "--name", "set")
     return "deep/a.parquet"
 
 
-def arrays() -> str:
+def make_arrays() -> str:
     rows = columns()
     np.savez("a.npz", x=np.array([rows["p"], rows["q"]], np.float32).T, y=np.array(rows["label"]), id=rows["id"])
     curate("scan", "a.npz", "--id", "id", "--name", "set")
     return "a.npz"
 
 
-def hf_folder() -> str:
+def make_hf_folder() -> str:
     datasets = pytest.importorskip("datasets", reason="the library datasets is not installed (extra: hf)")
     datasets.disable_progress_bars()
     features = datasets.Features(
@@ -89,7 +92,7 @@ def hf_folder() -> str:
     return "set"
 
 
-def pictures() -> str:
+def make_pictures() -> str:
     draw = np.random.default_rng(0)
     for label in range(2):
         folder = Path("pets", "train", "ab"[label])
@@ -105,8 +108,25 @@ def pictures() -> str:
 
 
 KINDS: dict[str, Callable[[], str]] = {
-    "csv": csv_table, "parquet": parquet_table, "npz": arrays, "hf": hf_folder, "images": pictures,
+    "csv": make_csv_table, "parquet": make_parquet_table, "npz": make_arrays, "hf": make_hf_folder,
+    "images": make_pictures,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Makes data of a kind and scans it, once; puts both into the current folder, and names the data."""
+    ready: dict[str, tuple[Path, str]] = {}
+
+    def put(kind: str) -> str:
+        if kind not in ready:
+            folder = tmp_path_factory.mktemp(kind)
+            with contextlib.chdir(folder):
+                ready[kind] = folder, KINDS[kind]()
+        shutil.copytree(ready[kind][0], Path.cwd(), symlinks=True, dirs_exist_ok=True)
+        return ready[kind][1]
+
+    return put
 
 
 def say_at_random(seed: int) -> int:
@@ -144,8 +164,8 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_done_can_be_taken_back(kind: str) -> None:
-    data = KINDS[kind]()
+def test_what_is_done_can_be_taken_back(scanned: Callable[[str], str], kind: str) -> None:
+    data = scanned(kind)
     before = tree(data)
     curate("export", "asis")
     assert tree("asis" if kind == "images" else f"asis/{Path(data).name}") == before
@@ -171,12 +191,14 @@ def test_what_is_done_can_be_taken_back(kind: str) -> None:
     assert not [path for path in Path().rglob(".*") if "curate-" in path.name]
 
 
-def test_a_patch_inside_a_repository_names_files_from_its_top(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patch_inside_a_repository_names_files_from_its_top(
+    scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("repo/data").mkdir(parents=True)
     git_here = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
     subprocess.run(["git", "init", "-q", "repo"], check=True, env=git_here)
     monkeypatch.chdir("repo/data")
-    data = arrays()
+    data = scanned("npz")
     before = tree(data)
     say_at_random(0)
     told = curate("export", "--patch", "p.patch").stdout
@@ -187,8 +209,8 @@ def test_a_patch_inside_a_repository_names_files_from_its_top(monkeypatch: pytes
     assert tree(data) == before
 
 
-def test_git_is_needed_for_what_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays()
+def test_git_is_needed_for_what_is_no_text(scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned("npz")
     say_at_random(0)
     monkeypatch.setenv("PATH", "/nowhere")
     assert "git is needed to write a patch" in curate("export", "--patch", "p", status=2).stderr
@@ -196,8 +218,10 @@ def test_git_is_needed_for_what_is_no_text(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class TestInPlace:
-    def test_a_failure_in_the_middle_leaves_nothing_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = pictures()
+    def test_a_failure_in_the_middle_leaves_nothing_changed(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = scanned("images")
         before = tree(data)
         say_at_random(0)
         with Store.open(Path(".curate/curate.db")) as store:
@@ -220,9 +244,11 @@ class TestInPlace:
         assert sorted(path.name for path in Path("pets/train").iterdir()) == ["a", "b"]
         assert not list(Path(".curate/backups").glob("*"))
 
-    def test_a_file_that_may_be_read_but_not_taken_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_that_may_be_read_but_not_taken_away(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """On another disk a move is a copy and a removal."""
-        data = pictures()
+        data = scanned("images")
         before = tree(data)
         say_at_random(0)
         removed: list[Path] = []
@@ -243,8 +269,10 @@ class TestInPlace:
         assert tree(data) == before
         assert not Path("kept").exists()
 
-    def test_what_could_not_be_taken_back_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = pictures()
+    def test_what_could_not_be_taken_back_is_kept(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = scanned("images")
         before = tree(data)
         say_at_random(0)
         rename, calls = os.rename, []
@@ -263,8 +291,10 @@ class TestInPlace:
         curate("export", "--revert", "kept")
         assert tree(data) == before
 
-    def test_a_kill_in_the_middle_can_be_taken_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = pictures()
+    def test_a_kill_in_the_middle_can_be_taken_back(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = scanned("images")
         before = tree(data)
         say_at_random(0)
         curate("export", "--in-place", "--backup", "kept")
@@ -276,8 +306,8 @@ class TestInPlace:
         curate("export", "--revert", "kept")
         assert tree(data) == before
 
-    def test_no_empty_folder_is_left(self) -> None:
-        pictures()
+    def test_no_empty_folder_is_left(self, scanned: Callable[[str], str]) -> None:
+        scanned("images")
         with Store.open(Path(".curate/curate.db")) as store:
             for row in store.query("SELECT key FROM current_rows WHERE label = 'a'"):
                 store.mark(row["key"], "relabel", "new", reviewer="ada", new_class=True)
@@ -286,16 +316,16 @@ class TestInPlace:
         curate("export", "--revert", "kept")
         assert sorted(path.name for path in Path("pets/train").iterdir()) == ["a", "b"]
 
-    def test_what_changed_since_is_left_alone(self) -> None:
-        arrays()
+    def test_what_changed_since_is_left_alone(self, scanned: Callable[[str], str]) -> None:
+        scanned("npz")
         say_at_random(0)
         curate("export", "--in-place", "--backup", "kept")
         Path("a.npz").write_bytes(b"mine")
         assert "a.npz has changed since" in curate("export", "--revert", "kept", status=2).stderr
         assert Path("a.npz").read_bytes() == b"mine"
 
-    def test_a_row_that_changed_since_the_scan(self) -> None:
-        data = csv_table()
+    def test_a_row_that_changed_since_the_scan(self, scanned: Callable[[str], str]) -> None:
+        data = scanned("csv")
         with Store.open(Path(".curate/curate.db")) as store:
             store.mark("r01", "relabel", "a", reviewer="ada")
         changed = Path(data).read_text().replace("r01,3.01", "r01,9.99")
@@ -303,8 +333,24 @@ class TestInPlace:
         assert "no longer what the scan read" in curate("export", "--in-place", status=2).stderr
         assert Path(data).read_text() == changed
 
-    def test_a_link_stays_a_link(self) -> None:
-        data = csv_table()
+    def test_a_file_that_changes_meanwhile(
+        self, scanned: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = scanned("npz")
+        say_at_random(0)
+
+        def writes(*arguments: object) -> None:
+            export_arrays(*arguments)  # type: ignore[arg-type]
+            Path(data).write_bytes(b"another's work")
+
+        monkeypatch.setitem(exporting._WRITERS, "arrays", writes)
+        assert "was changed while it was read" in curate("export", "--in-place", status=2).stderr
+        assert Path(data).read_bytes() == b"another's work"
+        assert not list(Path().glob(".*curate-new"))
+        assert not list(Path(".curate/backups").glob("*"))
+
+    def test_a_link_stays_a_link(self, scanned: Callable[[str], str]) -> None:
+        data = scanned("csv")
         Path("real.csv").write_bytes(Path(data).read_bytes())
         Path(data).unlink()
         Path(data).symlink_to("real.csv")
@@ -320,8 +366,22 @@ class TestInPlace:
         assert "is no backup of curate's" in curate("export", "--revert", ".", status=2).stderr
 
 
-def test_a_new_class_of_a_data_set_with_class_labels() -> None:
-    hf_folder()
+def test_nothing_is_written_over_the_data(scanned: Callable[[str], str]) -> None:
+    data = scanned("csv")
+    before = tree(data)
+    for option in (["--patch", data], ["-f", f"cleanlab:./{data}"], [data]):
+        assert "is, or lies in, the data that was scanned" in curate("export", *option, status=2).stderr
+    assert tree(data) == before
+
+
+def test_nothing_is_written_into_a_folder_of_data(scanned: Callable[[str], str]) -> None:
+    before = tree(scanned("images"))
+    assert "lies in, the data" in curate("export", "pets/cleaned", status=2).stderr
+    assert tree("pets") == before
+
+
+def test_a_new_class_of_a_data_set_with_class_labels(scanned: Callable[[str], str]) -> None:
+    scanned("hf")
     with Store.open(Path(".curate/curate.db")) as store:
         store.mark("r01", "relabel", "c", reviewer="ada", new_class=True)
     assert "the feature label cannot hold 'c'" in curate("export", "out", status=2).stderr

@@ -3,6 +3,7 @@
 Knows options and what is said afterwards; leaves the writing to ``curate.export`` and ``curate.review``.
 """
 
+import json
 import os
 import re
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.words import plural
 from curate.review import all_words, write_csv, write_jsonl
-from curate.specs import as_typed
+from curate.specs import as_typed, split_kind
 from curate.store import Store
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def export(
     with Store.open(path) as store:
         run = chosen_run(store, run_id, dataset)
         facts, _ = read_run(store, run)
+        _keep_off(store, run, [out, backup, *(Path(f) for f in (patch, verdicts, *(f for _, f in formats)) if f)])
         if out is not None:
             from curate.export import CHANGES  # numpy
             from curate.export import export as write
@@ -115,6 +117,19 @@ def _check(
         raise UsageError(f"--verdicts {verdicts}: no such format", f"Endings: {', '.join(WRITERS)}.")
 
 
+def _keep_off(store: Store, run: int, targets: list[Path | None]) -> None:
+    """Nothing is written over the scanned data, nor into a folder of it, where a later scan would read it."""
+    (found,) = store.query("SELECT settings FROM runs WHERE id = ?", [run])
+    specs = [spec for spec in (json.loads(found["settings"]).get(name) for name in ("train", "eval")) if spec]
+    data = [Path(split_kind(spec)[1]).resolve() for spec in specs]
+    for target in targets:
+        place = None if target is None else target.resolve()
+        for each in data:
+            inside = place is not None and place.is_relative_to(each)
+            if place is not None and inside and not any(n.startswith(".") for n in place.relative_to(each).parts):
+                raise UsageError(f"{target} is, or lies in, the data that was scanned", "Name another place.")
+
+
 def _for_tool(store: Store, run: int, name: str, file: str) -> None:
     from curate.export.tools import TOOLS, read_rows
 
@@ -141,6 +156,7 @@ def _patch(store: Store, run: int, file: str, which: dict[str, bool]) -> None:
     put(f"wrote {file}: {_told(made.done)}\n")
     _left_out(made.done)
     if not made.content:
+        put("no verdict changes a row: the patch is empty\n")
         return
     here = made.base == Path.cwd()
     name = as_typed(file if here else os.path.abspath(file))

@@ -136,14 +136,16 @@ def in_place(
     made: list[Path] = []
     entries = []
     try:
+        before = {location: digest(Path(location)) for location in plan.by_location}
+        # Read once more, so that the rows found are those of the digest: nobody's change in between is lost.
+        plan = read_plan(store, run_id, allow_eval=allow_eval, apply_suggestions=apply_suggestions)
         for location, parts in plan.by_location.items():
             if any(changes for _, changes in parts):
                 old = Path(location).resolve()  # a link stays a link, its target is replaced
-                before = digest(old)
                 made.append(old.with_name(f".{old.name}.curate-new"))
                 remove(made[-1])
                 _WRITERS[plan.kind](parts, plan.settings, made[-1])
-                entries.append(Entry("replace", str(old), str(made[-1]), before, digest(made[-1])))
+                entries.append(Entry("replace", str(old), str(made[-1]), before[location], digest(made[-1])))
         return _told(plan, rows), replace_all(entries, backup)
     except OSError as error:
         raise UsageError(

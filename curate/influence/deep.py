@@ -210,7 +210,9 @@ def right_hand_sides(
                 advance(len(part))
     size = max(1, CHUNK_FLOATS // objective.p)
     own = [
-        objective.row_gradients(evaluation.inputs.batch(part), rests[part]) for part in chosen.to(device).split(size)
+        objective.row_gradients(evaluation.inputs.batch(part), rests[part])
+        for part in chosen.to(device).split(size)
+        if len(part)
     ]
     of_groups = sums[:0] if groups is None else sums / counts[:, None].to(sums)
     return torch.cat([sums.sum(0, keepdim=True) / len(evaluation), of_groups, *own])

@@ -21,6 +21,7 @@ vertical-align: top; border-bottom: 1px solid #8884; overflow-wrap: anywhere }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .dim { opacity: .7 } .error { color: #c33 } .warning { color: #a70 }
 img { image-rendering: pixelated; width: 12rem; max-width: 100%; float: right; margin: 0 0 1rem 1rem }
+img.wide { width: auto; float: none; margin: 0 }
 """
 
 
@@ -51,6 +52,17 @@ def row_page(row: RowReport) -> str:
     ]  # fmt: skip
     for heading, hits in parts_of(row):
         body += [f"<h2>{_text(heading)}</h2>", _hits(hits)]
+    return _page(title, body)
+
+
+def picture_page(title: str, picture: bytes, lines: Iterable[str]) -> str:
+    """A page with one picture (PNG) and a few lines under it."""
+    data = base64.b64encode(picture).decode()
+    image = f'<img alt="heat map" class="wide" src="data:image/png;base64,{data}">'
+    return _page(_text(title), [f"<h1>{_text(title)}</h1>", image, *(f"<p>{_text(line)}</p>" for line in lines)])
+
+
+def _page(title: str, body: Iterable[str]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'

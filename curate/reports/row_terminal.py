@@ -14,8 +14,8 @@ from curate.reports.terminal import group_sentence
 from curate.reports.words import brief, clean, percent, quoted, signed
 
 LONGEST_TEXT = 500
-ACROSS = 40  # columns of the picture, at most
-LARGEST = 512
+PICTURE_CELLS = 40  # columns; half as many lines
+LARGEST_SIDE = 1024  # pixels of a decoded picture
 NAMES = {
     "suspicion": ("suspicion", "probability that the given label is wrong"),
     "loss": ("loss", "nats"),
@@ -41,11 +41,7 @@ def write_row(page: Page, row: RowReport) -> None:
                           f"run {row.run.id}")  # fmt: skip
     page.line(title)
     page.rule()
-    if page.console.color_system is not None:  # without colours there is no picture
-        content = row.picture()
-        picture = opened(content, LARGEST) if content else None
-        for line in half_blocks(picture, min(page.width, ACROSS), ACROSS // 2) if picture else ():
-            page.line(line)
+    _picture(page, row)
     facts = [("given label", "(none)" if row.label is None else clean(row.label))]
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
@@ -83,6 +79,15 @@ def write_row(page: Page, row: RowReport) -> None:
         )
     for heading, hits in parts_of(row):
         _hits(page, heading, hits)
+
+
+def _picture(page: Page, row: RowReport) -> None:
+    if page.console.color_system is None or page.console.no_color:  # half-blocks are made of colours
+        return
+    content = row.picture()
+    picture = opened(content, LARGEST_SIDE) if content else None
+    for line in half_blocks(picture, min(page.width, PICTURE_CELLS), PICTURE_CELLS // 2) if picture else ():
+        page.line(line)
 
 
 def parts_of(row: RowReport) -> list[tuple[str, tuple[HitRow, ...]]]:

@@ -90,7 +90,7 @@ def _scanned(page: Page, report: Report) -> None:
         work.append(memory(run.peak_memory))
     facts = [("scanned", f"{rows}, from {clean(run.location)}{skipped}")]
     facts += [("accuracy", f"{', '.join(accuracies)}, on the given labels")] if accuracies else []
-    facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of the evaluation rows")] if report.eval_loss else []
+    facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of {_target(report)}")] if report.eval_loss else []
     facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
     page.facts(facts)
     for warning in report.warnings:
@@ -223,7 +223,7 @@ def _harmful(page: Page, report: Report) -> None:
     counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
     page.heading(
         "Harmful rows",
-        f"{counted}left out, the mean evaluation loss{of_loss} is predicted to fall; {report.harmful_count:,} training "
+        f"{counted}left out, the mean {_loss(report)}{of_loss} is predicted to fall; {report.harmful_count:,} training "
         f"rows have harm above 0{_first(report.harmful, report.harmful_count)}",
     )
     if flagged and facts.get("sum") is not None:
@@ -248,6 +248,18 @@ def _harmful(page: Page, report: Report) -> None:
 
 
 _FLAG = "*"
+
+
+def _target(report: Report) -> str:
+    """What harm is measured on, in words: all evaluation rows, or those that were asked for."""
+    told = (report.run.counts.get("harm") or {}).get("measured_on")
+    whole = f"the {report.run.counts.get('evaluation_rows', 0):,} evaluation rows"
+    return "the evaluation rows" if told in (None, whole) else clean(told)
+
+
+def _loss(report: Report) -> str:
+    target = _target(report)
+    return "evaluation loss" if target == "the evaluation rows" else f"loss of {target}"
 
 
 def _beyond(row: HarmfulRow) -> list[str]:

@@ -43,6 +43,7 @@ class Source(ABC):
     rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
     ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a
     table. ``ready`` rows are tensors that the data set itself has made for the model: no transform is due.
+    ``feature_names`` are those of the numbers in a row, where they have some.
     """
 
     kind: ClassVar[str]
@@ -58,6 +59,7 @@ class Source(ABC):
     notes: Sequence[str] = ()
     inputs: "tuple[Column, ...]" = ()
     ready: bool = False
+    feature_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)

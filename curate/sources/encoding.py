@@ -31,8 +31,8 @@ FARTHEST = 8.0
 class EncodedSource(Source):
     """A source whose rows are encoded: ``read`` gives features, everything else is the source's own."""
 
-    def __init__(self, source: Source, rows: "Array", notes: list[str]) -> None:
-        self._source, self._encoded = source, rows
+    def __init__(self, source: Source, rows: "Array", notes: list[str], names: tuple[str, ...] = ()) -> None:
+        self._source, self._encoded, self.feature_names = source, rows, names
         self.kind, self.media, self.name, self.location = source.kind, source.media, source.name, source.location  # type: ignore[misc]
         self.classes, self.keys, self.labels = source.classes, source.keys, source.labels
         self.label_texts, self.positions, self.malformed = source.label_texts, source.positions, source.malformed
@@ -60,7 +60,7 @@ def encode_sources(train: Source, evaluation: Source | None, seed: int) -> tuple
     if train.media not in ("text", "record"):
         return train, evaluation
     encoder = Encoder(train, seed)
-    encoded = EncodedSource(train, encoder.rows(train), [encoder.note])
+    encoded = EncodedSource(train, encoder.rows(train), [encoder.note], encoder.names)
     return encoded, None if evaluation is None else EncodedSource(evaluation, encoder.rows(evaluation), [])
 
 
@@ -78,6 +78,20 @@ class Encoder:
             "text": f"texts by TF-IDF and {COMPONENTS} components at most",
         }
         self.note = "encoded with scikit-learn: " + "; ".join(said[kind] for kind in self._fitted)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the encoded columns: `age`, `missingindicator_age`, `colour_red`, `title: component 3`."""
+        names: list[str] = []
+        for kind, fitted in self._fitted.items():
+            if kind == "text":
+                for column, one in zip(self._texts, fitted, strict=True):
+                    width = one.transform([""]).shape[1]
+                    names += [f"{column.name}: component {number}" for number in range(width)]
+            else:
+                columns = self._numbers if kind == "number" else self._categories
+                names += list(fitted.get_feature_names_out([column.name for column in columns]))
+        return tuple(names)
 
     def rows(self, source: Source) -> "Array":
         parts = []

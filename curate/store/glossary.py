@@ -15,7 +15,7 @@ TABLES: dict[str, str] = {
     "findings": "A row, and a rule that it broke.",
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
-    "accepted": "Findings that a baseline accepts. Not filled yet.",
+    "accepted": "Findings that a baseline accepts (`curate baseline`).",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -108,7 +108,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "receipts": {
         "run_id": "",
         "quantity": "`suspicion`, `self-influence`, `self-influence through the network`, `evaluation influence`, "
-        "`influence on the other rows`",
+        "`influence on the other rows`, `harmful rows`",
         "solver": "`exact`, `lissa`, `cg`, `class-block` ...",
         "curvature": "`ggn`: Gauss-Newton",
         "parameters": "which",

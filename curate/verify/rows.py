@@ -40,10 +40,14 @@ def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selectio
     if by_rule or relabel:
         with Store.open(database) as store:
             run_id = store.latest_run(name)
-            if by_rule:
-                keys = _found(store, run_id, rules)
-                words = f"{len(keys):,} {' and '.join(rules)} findings of run {run_id}"
             suggested = _suggested(store, run_id) if relabel else {}
+            if by_rule:
+                every = _found(store, run_id, rules)
+                # A finding may be worth a look while the given label is still the likelier one.
+                keys = [key for key in every if not relabel or suggested.get(key, ("", False))[1]]
+                words = f"{len(keys):,} {' and '.join(rules)} findings of run {run_id}"
+                if len(keys) < len(every):
+                    words += f" (of {len(every):,}; the others' given label is as likely as the suggested one)"
     if not by_rule:
         keys, words = _named(asked)
     places = {key: place for place, key in enumerate(data.train.keys)}
@@ -58,9 +62,9 @@ def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selectio
     if relabel:
         classes = data.train.source.classes
         for key in keys:
-            if suggested.get(key) not in classes:
+            if suggested.get(key, ("", False))[0] not in classes:
                 raise UsageError(f"--rows: run {run_id} suggests no label for {key}.", "Scan the data again first.")
-        labels = torch.tensor([classes.index(suggested[key]) for key in keys])
+        labels = torch.tensor([classes.index(suggested[key][0]) for key in keys])
     return Selection(torch.tensor([places[key] for key in keys]), labels, words)
 
 
@@ -82,10 +86,12 @@ def _found(store: Store, run_id: int, rules: list[str]) -> list[str]:
     return [row["key"] for row in rows]
 
 
-def _suggested(store: Store, run_id: int) -> dict[str, str]:
+def _suggested(store: Store, run_id: int) -> dict[str, tuple[str, bool]]:
+    """The label suggested for each training row, and whether it is likelier than the given one."""
     rows = store.query(
-        "SELECT e.key, s.suggested_label FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "SELECT e.key, s.suggested_label, s.suggested_probability > 1 - s.suspicion AS likelier FROM scores AS s "
+        "JOIN examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ? AND e.split = 'train' AND s.suggested_label IS NOT NULL",
         [run_id],
     )
-    return {row["key"]: row["suggested_label"] for row in rows}
+    return {row["key"]: (row["suggested_label"], bool(row["likelier"])) for row in rows}

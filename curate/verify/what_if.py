@@ -15,12 +15,12 @@ from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.heads import Heads, fit_heads, with_ones
 from curate.influence.deep import residuals
+from curate.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.influence.stage import deep_objective, solver_for
 from curate.influence.targets import Targets, choose_targets
 from curate.prepare import Data, load, read
 from curate.probe import probe_inputs
 from curate.progress import Progress
-from curate.verify.predict import AtHead, Predictor, ThroughNetwork
 from curate.verify.refit import FineTune, ProbeRefit, Recipe, Refit, Retrain, TrainingSet
 from curate.verify.rows import Selection, select
 

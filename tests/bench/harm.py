@@ -1,6 +1,6 @@
 """Harmful rows: planted harm that is found, clean rows that are left alone, and the recall of the candidates.
 
-    python tests/bench/harm.py planted [--seeds 0,1,2]         # Fashion-MNIST CNN, 100 rows of one class relabelled
+    python tests/bench/harm.py planted [--seeds 0,1,2] [--params head]    # Fashion-MNIST CNN, 100 rows relabelled
     python tests/bench/harm.py clean FOLDER [--seeds 0,1,2]    # Fashion-MNIST CNN, banking77 and adult as published
     python tests/bench/harm.py adult FOLDER                    # processor seconds of 32,561 rows on 16,281
 
@@ -12,10 +12,10 @@ Clean: the share of the rows that are `harmful`.
 """
 
 import argparse
-import json
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import fashion
@@ -30,7 +30,7 @@ from curate.scan import scan
 
 HOME = fashion.HOME / "harm"
 PLANTED = 100
-PAIRS = {"unlike": ("Trouser", "Bag"), "look-alike": ("Shirt", "T-shirt")}
+PAIRS = {"unlike": ("Trouser", "Bag"), "look-alike": ("Shirt", "T-shirt"), "also alike": ("Pullover", "Coat")}
 N, N_EVAL = 10_000, 2_000
 
 
@@ -88,23 +88,21 @@ def columns(connection: sqlite3.Connection, run: int) -> dict[str, np.ndarray]:
     }
 
 
-def planted(seeds: list[int]) -> None:
+def planted(seeds: list[int], params: str) -> None:
     for kind, pair in PAIRS.items():
         for seed in seeds:
             folder = workload(pair, seed)
-            connection, run, seconds = scanned(with_model(folder, slice=f"label={pair[0]}"))
+            connection, run, seconds = scanned(with_model(folder, slice=f"label={pair[0]}", params=params))
             found, truth = columns(connection, run), np.load(folder / "planted.npy")
             by_harm = truth[np.argsort(-found["harm"], kind="stable")[:PLANTED]].sum()
             within = np.where(found["label"] == pair[1], found["loss"], -np.inf)
             by_loss = truth[np.argsort(-within, kind="stable")[:PLANTED]].sum()
             flagged = found["harmful"].astype(bool)
-            recall = json.loads(
-                connection.execute(
-                    "SELECT json_extract(detail, '$.recall_by_order_of_candidates') FROM receipts "
-                    "WHERE run_id = ? AND quantity = 'evaluation influence'",
-                    [run],
-                ).fetchone()[0]
-            )
+            (recall,) = connection.execute(
+                "SELECT json_extract(detail, '$.recall_by_order_of_candidates') FROM receipts "
+                "WHERE run_id = ? AND quantity = 'evaluation influence'",
+                [run],
+            ).fetchone()  # None at the head, which is scanned whole
             print(
                 f"{kind:10} {pair[0]} -> {pair[1]} seed {seed}: by harm {by_harm}, by loss within the class {by_loss}; "
                 f"harmful {flagged.sum()}, planted {truth[flagged].sum()}; recall {recall}; {seconds:.0f} s",
@@ -121,21 +119,17 @@ def part(file: Path, seed: int, rows: int) -> Path:
     return out
 
 
+def clean_sets(data: Path, seed: int) -> Iterator[tuple[str, ScanSettings]]:
+    for name, more in (("banking77", {}), ("adult", {"label": "income"})):
+        rows = part(data / name / "train.parquet", seed, 5_000 if name == "banking77" else 10_000)
+        evaluation = str(data / name / "test.parquet")
+        yield name, ScanSettings(str(rows), eval=evaluation, db=str(HOME / f"{name}-{seed}.db"), **more)
+    yield "fashion", with_model(workload(None, seed))
+
+
 def clean(data: Path, seeds: list[int]) -> None:
     for seed in seeds:
-        sets = {
-            "fashion": with_model(workload(None, seed)),
-            "banking77": ScanSettings(
-                str(part(data / "banking77/train.parquet", seed, 5_000)), eval=str(data / "banking77/test.parquet")
-            ),
-            "adult": ScanSettings(
-                str(part(data / "adult/train.parquet", seed, 10_000)), eval=str(data / "adult/test.parquet"),
-                label="income",
-            ),
-        }  # fmt: skip
-        for name, settings in sets.items():
-            if settings.model is None:
-                settings = ScanSettings(**{**vars(settings), "db": str(HOME / f"{name}-{seed}.db")})
+        for name, settings in clean_sets(data, seed):
             connection, run, seconds = scanned(settings)
             flagged = columns(connection, run)["harmful"].astype(bool)
             share = f"{flagged.sum()} of {len(flagged):,} rows, {flagged.mean():.2%}"
@@ -163,10 +157,11 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("planted", "clean", "adult"))
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--params", default="auto", help="for planted")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.what == "planted":
-        planted(seeds)
+        planted(seeds, options.params)
     elif options.folder is None:
         sys.exit(f"{options.what} needs the FOLDER that holds banking77/ and adult/")
     elif options.what == "clean":

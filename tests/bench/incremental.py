@@ -18,7 +18,10 @@ import time
 from pathlib import Path
 
 SCORES = ("suspicion", "loss", "margin", "self_influence", "harm", "neighbour_agreement", "given_probability")
-SIDE, EPOCHS, BATCH = 64, 2, 64
+SIDE = 128  # that of the pictures of flowers5
+TRAINING = ((64, 134, 0.05), (SIDE, 24, 0.01))
+"""(side of the pictures, steps, learning rate)."""
+BATCH = 64
 
 
 def scan(folder: Path, database: Path, options: list[str]) -> tuple[float, float]:
@@ -48,24 +51,24 @@ def newest(database: Path) -> tuple[dict[str, float], list[str]]:
 
 
 def trained(folder: Path, to: Path) -> None:
-    """A ResNet-18 from nothing, a few epochs: the weights that people scan with are trained, not random."""
+    """A ResNet-18 from nothing, small pictures first: the weights that people scan with are trained, not random."""
     import torch
     from torch.nn import functional as F
     from torchvision import datasets, models
     from torchvision.transforms import v2
 
     torch.manual_seed(0)
-    prepare = v2.Compose(
-        [v2.Resize((SIDE, SIDE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-         v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
-    )  # fmt: skip
-    rows = datasets.ImageFolder(str(folder), prepare)
-    model = models.resnet18(num_classes=len(rows.classes))
-    loader = torch.utils.data.DataLoader(rows, BATCH, shuffle=True, drop_last=True)
-    optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=EPOCHS * len(loader))
-    for _ in range(EPOCHS):
-        for x, y in loader:
+    model = models.resnet18(num_classes=len(datasets.ImageFolder(str(folder)).classes))
+    for side, steps, rate in TRAINING:
+        prepare = v2.Compose(
+            [v2.Resize((side, side)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+             v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+        )  # fmt: skip
+        rows = datasets.ImageFolder(str(folder), prepare)
+        sampler = torch.utils.data.RandomSampler(rows, num_samples=steps * BATCH)
+        optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+        for x, y in torch.utils.data.DataLoader(rows, BATCH, sampler=sampler):
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
@@ -76,7 +79,9 @@ def trained(folder: Path, to: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", type=Path, help="of --model, torchvision:resnet18 unless it is given")
+    parser.add_argument(
+        "--weights", type=Path, help="of --model, else of torchvision:resnet18 at the pictures' own size"
+    )
     asked, options = parser.parse_known_args()
     files = sorted(path for path in asked.folder.glob("*/*") if path.is_file())
     with tempfile.TemporaryDirectory() as place:
@@ -90,7 +95,7 @@ def main() -> None:
         if asked.weights is None:
             trained(home / "rows", weights)
         if "--model" not in options:
-            options = ["--model", "torchvision:resnet18", *options]
+            options = ["--model", "torchvision:resnet18", "--model-arg", f"image_size={SIDE}", *options]
         options += ["--weights", str(weights)]
         first = scan(home / "rows", home / "a" / "curate.db", options)
         for path in files[::100]:

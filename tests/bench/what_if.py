@@ -76,9 +76,11 @@ def drop(seeds: list[int]) -> None:
 
 
 def suggested(data: Data) -> tuple[np.ndarray, int]:
-    """The training labels with the flagged rows relabelled, in the order of the source, and how many were flagged."""
+    """The training labels with the flagged rows relabelled, in the order of the source, and how many these are."""
     judged = judge_rows(data, fit_heads(data), Neighbours(data.train.features, 0), SILENT)
-    flagged = judged.train.suspicion > judged.cut
+    # As `--what-if relabel` chooses: flagged, and the suggested label likelier than the given one.
+    likelier = judged.train.suggested_probability > 1 - judged.train.suspicion
+    flagged = (judged.train.suspicion > judged.cut) & likelier
     labels = np.where(flagged, judged.train.suggested, data.train.labels.numpy())
     return labels[np.argsort(data.train.indices)], int(flagged.sum())
 
@@ -86,7 +88,7 @@ def suggested(data: Data) -> tuple[np.ndarray, int]:
 def told(name: str, losses: list[float], flagged: int) -> None:
     noisy, mended, clean = losses
     closed = (noisy - mended) / (noisy - clean)
-    print(f"{name}: {flagged} flagged; loss noisy {noisy:.4f}, relabelled {mended:.4f}, clean {clean:.4f}: "
+    print(f"{name}: {flagged} relabelled; loss noisy {noisy:.4f}, relabelled {mended:.4f}, clean {clean:.4f}: "
           f"{closed:.0%} of the gap closed", flush=True)  # fmt: skip
 
 

@@ -91,6 +91,8 @@ class ThroughNetwork(Predictor):
             for rows in torch.arange(len(train), device=device).split(512):
                 parts.append(objective.tangents(train.inputs.batch(rows), solution.rows)[0].cpu())
                 advance(len(rows))
+        self.direction: Float[Tensor, " p"] = solution.rows[0]
+        """(C + λI)⁻¹ times the mean gradient of the target rows."""
         self._moves, self._labels = torch.cat(parts), train.labels
         self._rests = residuals(train.logits, train.labels)
         self.how = f"{solver.name} on {objective.p:,} parameters, damping {solution.damping:.2g}"

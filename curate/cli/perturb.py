@@ -1,0 +1,111 @@
+"""``curate perturb``: a heat map or ranked columns of one training row.
+
+Knows options and layout; leaves the numbers to ``curate.perturb`` and the picture to ``curate.heat``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curate.cli.options import put, write_bytes
+from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.config import load_settings
+from curate.errors import UsageError
+from curate.reports.words import brief, clean, shorten, signed
+
+if TYPE_CHECKING:
+    from curate.perturb import Perturbed
+
+SHOWN = 15
+
+
+@click.command(cls=Sections)
+@click.argument("key")
+@click.argument("train", required=False, metavar="[TRAIN]")
+@data_options
+@model_options
+@number_options
+@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@click.option("--png", metavar="FILE", help="Write the picture and its heat map.")
+@click.option("-f", "--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True,
+              help="How to write it.")  # fmt: skip
+def perturb(key: str, config: str | None, png: str | None, form: str, **given: Any) -> None:
+    """Which parts of the training row KEY make it help or harm? The gradient of its influence in its input.
+
+    The influence is that on the mean loss of the evaluation rows: --eval-rows KEY for one of them, --slice for some. A
+    picture has a heat map (--png FILE, -f html), a table its columns ranked.
+    """
+    settings = load_settings(given, config=config)
+
+    from curate.perturb import perturb as run  # torch
+    from curate.progress import Progress
+
+    found = run(settings, key, Progress())
+    if png is not None or form == "html":
+        from curate.heat import heat_png
+
+        if not found.image:
+            raise UsageError(f"{key} is no picture: it has no heat map", "Leave out --png and -f html.")
+        picture = heat_png(found.input, found.gradient)
+        if png is not None:
+            write_bytes(png, picture)
+    put(_json(found) if form == "json" else _html(found, picture) if form == "html" else _text(found, png))
+
+
+def _facts(found: "Perturbed") -> list[str]:
+    direction = "helps" if found.influence > 0 else "harms"
+    return [
+        f"{found.key} ({found.label}) {direction} {found.measured_on}",
+        f"influence {signed(found.influence)} nats; {found.how}",
+    ]
+
+
+def _text(found: "Perturbed", png: str | None) -> str:
+    lines = [*map(clean, _facts(found)), ""]
+    gradient = found.gradient
+    if found.names:
+        order = abs(gradient).argsort()[::-1][:SHOWN]
+        lines.append(f"{'column':40}{'value':>12}{'nats per unit':>16}")
+        lines += [
+            f"{shorten(clean(found.names[column]), 39):40}{brief(float(found.input[column])):>12}"
+            f"{signed(float(gradient[column])):>16}"
+            for column in order
+        ]
+        lines += ["", "one unit of the column as the model reads it; above 0: more of it makes the row help more"]
+    else:
+        size = abs(gradient)
+        place = tuple(_unravelled(int(size.argmax()), gradient.shape))
+        shape = "x".join(map(str, gradient.shape))
+        lines.append(
+            f"largest gradient {signed(float(gradient[place]))} nats per unit, at {place} of the input {shape}"
+        )
+        lines.append(f"mean size of the gradient {brief(float(size.mean()))}")
+        lines.append(f"the heat map is in {png}" if png else "--png FILE writes the heat map" if found.image else "")
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def _unravelled(index: int, shape: tuple[int, ...]) -> list[int]:
+    place: list[int] = []
+    for size in reversed(shape):
+        index, rest = divmod(index, size)
+        place.insert(0, rest)
+    return place
+
+
+def _json(found: "Perturbed") -> str:
+    from curate.reports.json import SCHEMA_VERSION, dump
+
+    told = {name: getattr(found, name) for name in found.__dataclass_fields__ if name not in ("gradient", "input")}
+    return dump(
+        {"schema_version": SCHEMA_VERSION, **told, "gradient": found.gradient.tolist(), "input": found.input.tolist()}
+    )
+
+
+def _html(found: "Perturbed", picture: bytes) -> str:
+    from curate.reports.row_html import picture_page
+
+    return picture_page(
+        found.key, picture,
+        [*_facts(found), "Left: the picture as the network reads it. Right: blue where more light makes the row help "
+         "more, red where it makes it harm more."],
+    )  # fmt: skip
