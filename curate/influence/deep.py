@@ -196,9 +196,9 @@ def _products(
     progress: Progress,
 ) -> Float[Tensor, "b k"]:
     """gᵢ · s of some training rows, from their gradients."""
-    if not len(solved):
-        return torch.empty(len(rows), 0)
-    parts = [torch.empty(0, len(solved))]
+    if not len(solved) or not len(rows):
+        return torch.zeros(len(rows), len(solved))
+    parts = []
     with progress.stage("Candidates' gradients", len(rows)) as advance:
         for part in rows.to(rests.device).split(max(1, CHUNK_FLOATS // objective.p)):
             parts.append((objective.row_gradients(train.inputs.batch(part), rests[part]) @ solved.T).cpu())

@@ -30,6 +30,8 @@ FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
 MEASURED_SHARE = 1 / 3
 """The share of a round's steps that the last one takes: enough to tell the size of an error."""
+WHITENED_BATCH = 1024
+"""Rows of a preconditioned step."""
 SAFETY = 1.1
 """Room above the largest eigenvalue that the probed batches had."""
 HALVINGS = 12
@@ -72,7 +74,8 @@ class LiSSA(Solver):
         if self.preconditioned:
             inverse, name = precondition(operator, damping, self.seed)
             assert inverse is not None
-            batch, bound = _whitened(operator, inverse, damping, max(batch, self.batch or 256), generator)
+            # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
+            batch, bound = _whitened(operator, inverse, damping, self.batch or WHITENED_BATCH, generator)
             return PreparedLiSSA(self, operator, damping, damping, batch, top, inverse, name, bound, 1.0)
         used = max(damping, self.smallest(top))
         return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used)
