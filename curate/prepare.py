@@ -17,7 +17,7 @@ from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.forward import Forward, ForwardCache, Transform, run_forward
 from curate.network import Network, inspect_network
 from curate.progress import Progress
-from curate.sources import Source, open_source
+from curate.sources import Source, open_sets
 from curate.sources.encoding import encode_sources
 from curate.sources.keywords import called_as
 from curate.sources.limit import limited
@@ -62,15 +62,7 @@ def load(settings: ScanSettings, progress: Progress) -> Loaded:
 
 
 def open_data(settings: ScanSettings, progress: Progress) -> Opened:
-    train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-        header=settings.header, classes=settings.classes, name=settings.name,
-    )  # fmt: skip
-    if settings.eval is not None:
-        evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-            header=settings.header, classes=train.classes, like=train, evaluation=True,
-        )  # fmt: skip
+    train, evaluation = open_sets(settings)
     if len(train.classes) < 2:
         raise UsageError(
             f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."

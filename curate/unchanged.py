@@ -11,7 +11,7 @@ from curate.config import ScanSettings, stored_settings
 from curate.errors import CurateError, DataError, UnreadableRow
 from curate.reports.report import RunFacts
 from curate.reports.words import plural
-from curate.sources import Source, open_source
+from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.specs import split_kind
 from curate.store import Store
@@ -92,15 +92,7 @@ def _stored(store: Store, run_id: int) -> dict[Row, tuple[str | None, str | None
 
 def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:
     """The data set as the scan opened it."""
-    train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-        header=settings.header, classes=settings.classes, name=settings.name,
-    )  # fmt: skip
-    if settings.eval is not None:
-        evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-            header=settings.header, classes=train.classes, like=train, evaluation=True,
-        )  # fmt: skip
+    train, evaluation = open_sets(settings)
     if settings.limit is not None:
         train = limited(train, settings.limit)
         evaluation = evaluation and limited(evaluation, settings.limit)

@@ -11,7 +11,7 @@ from pathlib import Path
 from curate.config import ScanSettings
 from curate.errors import DataError, UnreadableRow
 from curate.export.changes import Change, read_changes
-from curate.sources import Source, open_source
+from curate.sources import Source, open_sets
 from curate.store import Store
 
 Part = tuple[Source, Mapping[int, Change]]
@@ -57,9 +57,9 @@ class Plan:
 
 
 def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions: bool) -> Plan:
-    """Raises ``DataError`` where a row that changes is not what the run read, and as ``open_source`` does."""
+    """Raises ``DataError`` where a row that changes is not what the run read, and as ``open_sets`` does."""
     settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
-    train, evaluation = _opened(settings)
+    train, evaluation = open_sets(settings)
     held_out = [change for change in found if change.split == "eval" and allow_eval]
     changes = _places(train, [change for change in found if change.split == "train"])
     of_evaluation = {} if evaluation is None else _places(evaluation, held_out)
@@ -70,20 +70,6 @@ def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions:
         None if evaluation is None else (evaluation, of_evaluation),
         len(found) - len(changes) - len(of_evaluation),
     )
-
-
-def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:
-    """The data set as the scan opened it, all rows of it."""
-    train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-        header=settings.header, classes=settings.classes, name=settings.name,
-    )  # fmt: skip
-    if settings.eval is not None:
-        evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-            header=settings.header, classes=train.classes, like=train, evaluation=True,
-        )  # fmt: skip
-    return train, evaluation
 
 
 def _places(source: Source, changes: Sequence[Change]) -> dict[int, Change]:

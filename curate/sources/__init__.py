@@ -8,6 +8,7 @@ left to ``curate.scan``.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
@@ -19,7 +20,7 @@ from curate.sources.tables import TableSource, open_table
 from curate.sources.torchvision_data import TorchvisionSource, open_torchvision
 from curate.specs import did_you_mean, near_path, split_code, split_kind
 
-__all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_source"]
+__all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_sets", "open_source"]
 
 Opener = Callable[[str, DataOptions], tuple[Source, Source | None]]
 
@@ -42,6 +43,20 @@ _OPENERS: dict[str, Opener] = {
     "python": open_python,
     "torchvision": open_torchvision,
 }
+
+
+def open_sets(settings: ScanSettings) -> tuple[Source, Source | None]:
+    """Training and evaluation set as the settings name them, all rows of both; raises as ``open_source`` does."""
+    train, evaluation = open_source(
+        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
+        header=settings.header, classes=settings.classes, name=settings.name,
+    )  # fmt: skip
+    if settings.eval is not None:
+        evaluation, _ = open_source(
+            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
+            header=settings.header, classes=train.classes, like=train, evaluation=True,
+        )  # fmt: skip
+    return train, evaluation
 
 
 def open_source(
