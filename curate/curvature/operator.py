@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+WRITTEN_FLOATS = 2**27
+"""Size of a factor that is written down for its products: 512 MiB in float32."""
+
 
 class Operator(ABC):
     """A symmetric map C on vectors of length ``p``."""
@@ -106,3 +109,14 @@ class Dense(Sampled, Explicit):
 
     def on(self, indices: Tensor) -> "Dense":
         return Dense(self._factor[indices], self.name)
+
+
+def written_down(operator: Operator) -> Operator:
+    """The same map by its whole factor where that is small: a product is then two of matrices, with no network in it.
+
+    A network whose layers are mapped one direction at a time gains a hundredfold.
+    """
+    if isinstance(operator, Dense) or not isinstance(operator, Explicit):
+        return operator
+    small = operator.factor_rows * operator.p <= WRITTEN_FLOATS
+    return Dense(operator.whole_factor(), operator.name) if small else operator

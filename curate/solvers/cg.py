@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Damped, Operator
+from curate.curvature.operator import Damped, Dense, Operator, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, norms, unwatched
 from curate.solvers.dual import WoodburyInverse
@@ -49,19 +49,23 @@ class ConjugateGradients(Solver):
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedCG":
         refuse_negative(operator, damping)
+        exact = written_down(operator.precise())
+        small = exact if isinstance(exact, Dense) else operator
         inverse, name = (
-            precondition(operator, damping, self.seed)
-            if self.preconditioner is None
-            else (self.preconditioner, "given")
+            precondition(small, damping, self.seed) if self.preconditioner is None else (self.preconditioner, "given")
         )
         top = inverse.largest_eigenvalue() if isinstance(inverse, WoodburyInverse) else math.inf
-        return PreparedCG(self, operator, damping, inverse, name, damping < FLOAT64_BELOW * top)
+        precise = isinstance(exact, Dense) or damping < FLOAT64_BELOW * top
+        return PreparedCG(self, exact, exact if precise else operator, damping, inverse, name, precise)
 
 
 @dataclass(frozen=True)
 class PreparedCG(Prepared):
     solver: ConjugateGradients
-    operator: Operator
+    exact: Operator
+    """In float64, for the gaps."""
+    inner: Operator
+    """For the steps."""
     damping: float
     precondition: Inverse | None
     preconditioner: str
@@ -70,8 +74,7 @@ class PreparedCG(Prepared):
     name = "cg"
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        exact = Damped(self.operator.precise(), self.damping)
-        inner = exact if self.precise else Damped(self.operator, self.damping)
+        exact, inner = Damped(self.exact, self.damping), Damped(self.inner, self.damping)
         v, solved = rows.double(), torch.zeros_like(rows, dtype=torch.float64)
         gap, missing, done = v, v, 0
         gain = self.solver.tolerance / 2 if self.precise else max(ROUND_GAIN, self.solver.tolerance / 2)

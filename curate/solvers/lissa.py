@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Operator, Sampled
+from curate.curvature.operator import Operator, Sampled, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.solvers.gap import gaps, residual_of
@@ -69,6 +69,8 @@ class LiSSA(Solver):
         if not isinstance(operator, Sampled):
             raise TypeError(f"LiSSA needs a curvature that is a mean over rows, not {type(operator).__name__}")
         refuse_negative(operator, damping)
+        operator = written_down(operator)
+        assert isinstance(operator, Sampled)
         generator = torch.Generator().manual_seed(self.seed)
         batch, top = self._batch_and_top(operator, generator)
         if self.preconditioned:
