@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.errors import NumericalError
+
 WRITTEN_FLOATS = 2**27
 """Size of a factor that is written down for its products: 512 MiB in float32."""
 
@@ -68,6 +70,15 @@ class Explicit(ABC):
     @abstractmethod
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F, scaled so that C = Fᵀ F / m."""
+
+
+def refuse_not_finite(values: Tensor) -> None:
+    """Raises `NumericalError` where ``values``, made of gradients, are no numbers."""
+    if not bool(torch.isfinite(values).all()):
+        raise NumericalError(
+            "the curvature is not finite on some rows",
+            "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
+        )
 
 
 class Damped(Operator):

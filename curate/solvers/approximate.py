@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.ekfac import EKFAC
-from curate.curvature.operator import Damped, Operator, written_down
+from curate.curvature.operator import Damped, Operator, refuse_not_finite, written_down
 from curate.curvature.over_rows import OverRows
 from curate.errors import NumericalError, UsageError
 from curate.solvers.base import Prepared, Solution, Solver, unwatched
@@ -142,6 +142,7 @@ class Nystrom(LowRank):
         drawn = torch.randn(operator.p, min(RANK, operator.p), generator=generator, dtype=torch.float64)
         test = torch.linalg.qr(drawn.to(operator.device))[0]
         sketch = (written_down(operator.precise()) @ test.T).T
+        refuse_not_finite(sketch)
         # Of the core, eigenvectors instead of Cholesky's factor: directions that C does not have are dropped.
         values, vectors = torch.linalg.eigh(test.T @ sketch)
         kept = values > 1e-12 * values[-1].clamp_min(torch.finfo(torch.float64).tiny)

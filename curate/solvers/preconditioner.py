@@ -6,8 +6,10 @@ say enough follows from the effective dimension tr C (C + λ I)⁻¹, which the 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.ekfac import EKFAC
@@ -31,6 +33,24 @@ COMPARED_ROWS = 256
 Inverse = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class LayerInverse:
+    """(C + λ I)⁻¹ with C as EK-FAC has it."""
+
+    ekfac: EKFAC
+    damping: float
+
+    def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        return self.ekfac.solve(rows, self.damping)
+
+    def damped(self, damping: float) -> "LayerInverse":
+        """The same with another λ."""
+        return replace(self, damping=damping)
+
+
+Preconditioner = WoodburyInverse | LayerInverse
+
+
 def sample_inverse(operator: Sampled, damping: float, seed: int = 0, most: int = SAMPLE_ROWS) -> WoodburyInverse:
     """From up to ``most`` rows, or from the whole factor where it has no more rows than that."""
     most = max(1, min(most, SAMPLE_FLOATS // operator.p))
@@ -43,37 +63,39 @@ def sample_inverse(operator: Sampled, damping: float, seed: int = 0, most: int =
     return WoodburyInverse(operator.factor(rows, generator), damping)
 
 
-def precondition(operator: Operator, damping: float, seed: int = 0) -> tuple[Inverse | None, str]:
-    """An approximate (C + λ I)⁻¹ and its name; None where the operator cannot be sampled."""
+def precondition(operator: Operator, damping: float, seed: int = 0) -> tuple[Preconditioner | None, str]:
+    """An approximate (C + λ I)⁻¹ and its name; None where the operator cannot be sampled.
+
+    A sample, or EK-FAC where a row's gradient is too long for one, or where a sample has fewer rows than its effective
+    dimension asks for and EK-FAC leaves less of gradients that neither has seen.
+    """
     if not isinstance(operator, Sampled):
         return None, "none"
     if SAMPLE_FLOATS // operator.p < min(FEWEST_ROWS, operator.n) and isinstance(operator, OverRows):
-        return _by_layers(operator, damping, seed), "ekfac"
-    size, most = SAMPLE_ROWS, min(MOST_FACTOR_ROWS, SAMPLE_FLOATS // operator.p)
+        return LayerInverse(EKFAC.fit(operator, seed=seed), damping), "ekfac"
     inverse = sample_inverse(operator, damping, seed)
-    if _says_too_little(inverse, most) and isinstance(operator, OverRows):
-        ekfac = _by_layers(operator, damping, seed)
+    if isinstance(operator, OverRows) and len(inverse.factor) < ENOUGH * inverse.effective_dimension():
+        layers = LayerInverse(EKFAC.fit(operator, seed=seed), damping)
         generator = torch.Generator().manual_seed(seed + 1)
         fresh = operator.factor(draw(operator.n, COMPARED_ROWS, generator).to(operator.device), generator)
-        if _left(ekfac, fresh) < _left(inverse, fresh):
-            return ekfac, "ekfac"
-    while len(inverse.factor) >= min(size, most) and _says_too_little(inverse, most):
-        size = min(2 * size, most)
-        inverse = sample_inverse(operator, damping, seed, size)
-    return inverse, f"Woodbury inverse of {len(inverse.factor):,} gradients"
+        if _left(layers, fresh) < _left(inverse, fresh):
+            return layers, "ekfac"
+    return inverse, named(inverse)
 
 
-def _says_too_little(inverse: WoodburyInverse, most: int) -> bool:
-    """Whether a sample has fewer rows than its effective dimension asks for, and may have more of them."""
+def named(inverse: WoodburyInverse) -> str:
+    return f"Woodbury inverse of {len(inverse.factor):,} gradients"
+
+
+def larger_sample(operator: Sampled, inverse: Preconditioner, seed: int = 0) -> WoodburyInverse | None:
+    """From twice the rows of a sample's ``inverse``; None where there are no more, or they would not fit."""
+    if not isinstance(inverse, WoodburyInverse):
+        return None
     rows = len(inverse.factor)
-    return rows < most and rows < ENOUGH * inverse.effective_dimension()
+    twice = sample_inverse(operator, inverse.damping, seed, min(2 * rows, MOST_FACTOR_ROWS))
+    return twice if len(twice.factor) > rows else None
 
 
-def _by_layers(operator: OverRows, damping: float, seed: int) -> Inverse:
-    ekfac = EKFAC.fit(operator, seed=seed)
-    return lambda rows: ekfac.solve(rows, damping)
-
-
-def _left(inverse: Inverse, fresh: Tensor) -> float:
+def _left(inverse: Preconditioner, fresh: Tensor) -> float:
     """tr P⁻¹ C, estimated on gradients that P was not made from: a P that misses directions leaves much of it."""
     return float((inverse(fresh) * fresh).sum())
