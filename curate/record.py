@@ -26,7 +26,8 @@ from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data, Loaded
 from curate.probe import PENALTY
-from curate.solvers.base import RESIDUAL_BOUND
+from curate.solvers.approximate import REPLACING
+from curate.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.sources import Source
 from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
 from curate.suspicion.experts import VOTERS
@@ -276,6 +277,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             detail={
                 **deep.solution.detail,
                 "right_hand_sides": len(deep.solution.rows),
+                "ranks_kept": deep.ranks_kept,
                 "largest_residual": float(deep.solution.residual.max()),
                 "candidates": deep.candidates,
                 "gradients_taken": deep.gradients_taken,
@@ -399,18 +401,32 @@ def _notes(
 
 
 def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
-    """What auto chose, and a warning where the residual is over the bound."""
+    """What auto chose, and a warning where the residual is over the bound.
+
+    A solver that replaces the curvature has a residual over any bound by its nature: what tells whether its answer is
+    of use is how well its ranks hold.
+    """
     why = deep.solution.detail.get("why")
     if why:
         yield f"--solver auto took {deep.solver}: {why}"
     residual = float(deep.solution.residual.mean())
+    if residual <= RESIDUAL_BOUND:
+        return
     better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
-    if residual > RESIDUAL_BOUND:
-        error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
+    if deep.solver in REPLACING and deep.ranks_kept is not None:
+        weak = WARNING if deep.ranks_kept < RANKS_BOUND else ""
+        measured = len(deep.solution.missing[0])
         yield (
-            f"{WARNING}evaluation influence and harm: the residual of {deep.solver} was measured at {residual:.2g}"
-            f"{error}: take them as a ranking at most, or use {better}"
+            f"{weak}{deep.solver} solves an approximation of the curvature: measured on {measured} evaluation rows, "
+            f"its scores are off by {deep.score_error or 0.0:.0%} and have a rank correlation of {deep.ranks_kept:.2f} "
+            f"with solved ones; {better} solves the curvature itself"
         )
+        return
+    error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
+    yield (
+        f"{WARNING}evaluation influence and harm: the residual of {deep.solver} was measured at {residual:.2g}"
+        f"{error}: take them as a ranking at most, or use {better}"
+    )
 
 
 def _right(accuracy: float | None) -> str:

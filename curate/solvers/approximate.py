@@ -23,6 +23,8 @@ from curate.solvers.gap import gaps, residual_of
 from curate.solvers.preconditioner import Inverse
 from curate.solvers.spectrum import lanczos, refuse_negative
 
+REPLACING = ("ekfac", "lanczos", "nystrom")
+"""The names of these solvers."""
 RANK = 128
 """Eigenpairs of a low-rank solver."""
 CHECKED = 4

@@ -26,6 +26,7 @@ from curate.influence.self_influence import self_influence
 from curate.neighbours import Neighbours, neighbour_votes
 from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
+from curate.solvers.approximate import EKFACSolver
 from curate.solvers.base import Prepared, Solver
 from curate.solvers.dual import Exact
 
@@ -128,6 +129,26 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
     for group in range(5):
         theirs_then = -dense[groups == group].mean(0)[by_group.rows]
         torch.testing.assert_close(by_group.values[:, group].double(), theirs_then, rtol=1e-2, atol=1e-6)
+
+
+def test_ranks_kept_are_those_of_solved_scores(world: tuple[nn.Module, Forward, Forward]) -> None:
+    """What a receipt of EK-FAC says of its ranking, against a solve of the curvature itself."""
+    module, train, evaluation = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    everyone, same = np.tile(np.arange(N), (T, 1)), SameContent(train.sha256, evaluation.sha256)
+    approximate, exact = (
+        deep_influence(
+            objective, train, evaluation, torch.arange(T), everyone, solver, 1e-3, 0, same, Progress.silent()
+        )
+        for solver in (EKFACSolver(), Exact())
+    )
+    assert exact.ranks_kept is None
+    assert train.logits is not None
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))  # type: ignore[attr-defined]
+    theirs, solved = (gradients @ result.solution.rows[-4:].T for result in (approximate, exact))
+    true = np.mean([spearmanr(theirs[:, row], solved[:, row])[0] for row in range(4)])
+    assert approximate.ranks_kept == pytest.approx(true, abs=0.03)
+    assert 0.2 < true < 0.99
 
 
 def test_candidates_are_those_that_hold_more_of_the_strongest_rows(world: tuple[nn.Module, Forward, Forward]) -> None:
