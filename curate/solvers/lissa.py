@@ -54,12 +54,13 @@ class LiSSA(Solver):
     """Settings; the defaults need no tuning.
 
     ``f`` is the depth in units of 1/(η λ): 4.2 leaves 5 % in the flattest directions.
-    ``steps`` is the budget of a round that decides how small a damping is solved; ``batch`` 0 means chosen from the
-    spectrum. ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
+    ``steps`` is the budget of a round that decides how small a damping is solved: a hundredth of the largest
+    eigenvalue, also where that of batches is half as large again. ``batch`` 0 means chosen from the spectrum.
+    ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
     """
 
     f: float = 4.2
-    steps: int = 600
+    steps: int = 700
     batch: int = 0
     tolerance: float | None = None
     preconditioned: bool = False
