@@ -21,6 +21,7 @@ from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
 from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
+from curate.influence.diagnostics import Diagnostics
 from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
 from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
@@ -56,15 +57,29 @@ class Run:
         return words
 
     def finish(
-        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
     ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, neighbours, seconds)
+            self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
 
     def _write(
-        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
     ) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
@@ -102,6 +117,7 @@ class Run:
                 "evaluation_rows": len(evaluation),
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),
+                "diagnostics": diagnostics.facts(),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,
