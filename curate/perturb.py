@@ -32,6 +32,7 @@ from curate.specs import did_you_mean
 class Perturbed:
     """The map and what it is of."""
 
+    dataset: str
     key: str
     label: str
     measured_on: str
@@ -74,8 +75,9 @@ def perturb(settings: ScanSettings, key: str, progress: Progress) -> Perturbed:
     x = data.train.features[row] if data.network is None else data.train.inputs.batch(torch.tensor([row]))[0]
     gradient = perturbation(solved.objective, x.to(solved.direction), label, solved.direction, len(data.train))
     return Perturbed(
-        key, source.classes[label], solved.measured_on, float(solved.influence[row]), gradient.cpu().numpy(),
-        x.cpu().numpy(), _names(data) if x.ndim == 1 else (), x.ndim == 3 and x.shape[0] in (1, 3), solved.how,
+        source.name, key, source.classes[label], solved.measured_on, float(solved.influence[row]),
+        gradient.cpu().numpy(), x.cpu().numpy(), _names(data) if x.ndim == 1 else (),
+        x.ndim == 3 and x.shape[0] in (1, 3), solved.how,
     )  # fmt: skip
 
 

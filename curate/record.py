@@ -118,6 +118,7 @@ class Run:
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),
                 "diagnostics": diagnostics.facts(),
+                "slices": _slices(train, influence),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,
@@ -337,6 +338,20 @@ def _harm_facts(influence: Influence) -> dict[str, object]:
         rows = influence.harmful.rows
         facts |= {"sum": float(influence.harm[rows].sum()), "turn_right": right, "turn_wrong": wrong}
     return facts
+
+
+def _slices(train: Forward, influence: Influence) -> list[dict[str, object]]:
+    keys = train.keys if influence.slices else []
+    return [
+        {
+            "value": one.value, "rows": one.rows, "loss": one.loss, "accuracy": one.accuracy,
+            "harmful": [
+                {"key": keys[row], "harm": harm}
+                for row, harm in zip(one.harmful.tolist(), one.harm.tolist(), strict=True)
+            ],
+        }
+        for one in influence.slices
+    ]  # fmt: skip
 
 
 def _notes(

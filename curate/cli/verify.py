@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import database, db_option, put
+from curate.cli.options import database, db_option, put, refuse_column
 from curate.cli.scan import Sections, data_options, model_options, number_options
 from curate.config import load_settings
 from curate.errors import UsageError
@@ -127,6 +127,7 @@ def verify(
     """
     _refuse(change, rows, retrain, control)
     settings = load_settings({**given, "db": database(db)}, config=config)
+    refuse_column(settings.slice)
 
     from curate.progress import Progress
     from curate.verify.refit import Recipe  # torch

@@ -20,6 +20,7 @@ from curate.influence.harmful import FEW_GROUPS, FEWEST_ROWS, GROUPS, Harmful, d
 from curate.influence.head import HeadInfluence, SameContent
 from curate.influence.pairs import Pairs
 from curate.influence.self_influence import SelfInfluence, self_influence
+from curate.influence.slices import SliceHarm, harm_by_slice
 from curate.influence.targets import Targets, choose_targets
 from curate.neighbours import Neighbours
 from curate.prepare import Data
@@ -62,6 +63,8 @@ class Influence:
     """Harmful rows that belong together."""
     cause_flips: Int[np.ndarray, "c 2"]
     """Predictions that turn right, and wrong, without all rows of a cause."""
+    slices: list[SliceHarm]
+    """Where `--slice` names a column and no value: each value's own harm."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def evaluation_influence(
     everyone = _at_head(data, heads)
     if not bool(torch.isfinite(everyone.losses).all()):
         raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
-    targets = choose_targets(settings, data.evaluation, everyone.logits, everyone.losses)
+    by_column = settings.slice is not None and "=" not in settings.slice
+    named = replace(settings, slice=None) if by_column else settings
+    targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
     asked = everyone.of(targets.rows)
     same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
     objective, names = deep_objective(settings, data)
@@ -145,8 +150,17 @@ def evaluation_influence(
     return Influence(
         replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, len(rows),
         len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets, harmful, flips,
-        together, causes, _cause_flips(everyone, causes),
+        together, causes, _cause_flips(everyone, causes), _slices(settings, data, everyone),
     )  # fmt: skip
+
+
+def _slices(settings: ScanSettings, data: Data, everyone: _AtHead) -> list[SliceHarm]:
+    if settings.slice is None or "=" in settings.slice:
+        return []
+    right = everyone.logits.argmax(1) == everyone.labels
+    return harm_by_slice(
+        settings.slice, data.evaluation, everyone.head, everyone.x, everyone.residuals, everyone.losses, right
+    )
 
 
 def _at_head(data: Data, heads: Heads) -> _AtHead:

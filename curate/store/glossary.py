@@ -40,7 +40,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "git_commit": "checked out where the command ran; NULL outside a repository",
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
         "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
-        "influence can be trusted)",
+        "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows)",
         "accuracy_head": "0 to 1: share of the given training labels that the model's own head predicts",
         "accuracy_probe": "0 to 1: the same of the probe",
         "seconds": "s, wall time",
