@@ -28,6 +28,7 @@ def verified_page(found: "Verification") -> str:
     lines = [
         f"Is influence right on this model? {answer.trust.upper()}{control}",
         clean(f"because of {answer.because}"),
+        *(f"! warning: {clean(said)}" for said in found.warnings),
         "",
         f"{'rows left out one at a time':28}{'Pearson':>23}{'Spearman':>23}{'Kendall':>9}{'signs':>7}{'slope':>23}",
         *(line for one, word in zip(found.targets, answer.by_target, strict=True) for line in _target(one, word)),

@@ -75,6 +75,8 @@ class Verification:
     refit: str
     pairs: list[dict[str, object]]
     """Every row that was left out: key, why it was chosen, predicted and actual change of each named target, nats."""
+    warnings: tuple[str, ...] = ()
+    """What makes the whole of it doubtful: classes in another order, inputs prepared otherwise."""
     control: bool = False
     """Whether the predictions were dealt out at random."""
     seconds: float = 0.0
@@ -114,7 +116,7 @@ def verify(
         if control:
             predicted = np.random.default_rng(settings.seed).permutation(predicted)
         found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
-        found = replace(found, control=control, seconds=time.monotonic() - started)
+        found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if not control:
             _store(store, settings, loaded, found)
         return found

@@ -110,7 +110,8 @@ def prepare(
     network = data.network if data.network is not None and data.network.own_classes else None
     if at == "probe" or network is None:
         if at == "head":
-            raise UsageError("--at head needs a model whose outputs are the classes", "Leave out --at head.")
+            why = next((said for said in data.warnings if "--classes" in said), "Leave out --at head.")
+            raise UsageError("--at head needs a model whose outputs are the classes", why)
         if retrain is not None:
             raise UsageError(
                 "--retrain trains a network, and the probe was asked", "Leave out --at probe, or --retrain."
