@@ -150,6 +150,7 @@ def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("curate.verify.convex.FLOATS", N * 10 * 16)
     result = curate("verify", "--config", world / "linear.toml", "--db", world / "half.db")
     assert result.exit_code == 130
+    assert "the same command goes on with them" in result.stderr
     monkeypatch.setattr(jobs, "add_refits", add)
     found = verify(world, "linear", db="half.db")
     assert 0 < found["reused"] < found["refits"]

@@ -138,10 +138,14 @@ def verify(
         from curate.verify.protocol import verify as run
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        found = run(
-            settings, at=at, recipe=recipe, retrain=retrain, minutes=minutes, progress=Progress(), control=control,
-            announce=lambda plan: click.echo(f"curate: plan: {plan_sentence(plan)}", err=True),
-        )  # fmt: skip
+        try:
+            found = run(
+                settings, at=at, recipe=recipe, retrain=retrain, minutes=minutes, progress=Progress(), control=control,
+                announce=lambda plan: click.echo(f"curate: plan: {plan_sentence(plan)}", err=True),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            click.echo("curate: the refits made so far are kept: the same command goes on with them", err=True)
+            raise
         put(_json(found) if form == "json" else verified_page(found))
     elif change == "finetune":
         from curate.verify.mistakes import finetune
