@@ -308,6 +308,7 @@ def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) ->
             parameters=heads.name,
             damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
             residual=influence.head_residual,
+            rank_stability=influence.head_stability,
             seconds=influence.seconds if deep is None else None,
             detail={"evaluation_rows": influence.head_rows},
         )

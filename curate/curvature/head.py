@@ -59,6 +59,10 @@ class HeadCurvature(Operator):
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         self._sample = order[:MOST_CURVATURE_ROWS].sort().values.to(x.device) if self.n > MOST_CURVATURE_ROWS else None
 
+    def times_penalty(self, factor: float) -> "HeadCurvature":
+        """The same with another penalty."""
+        return HeadCurvature(self.x, self.probabilities, self.penalty * factor)
+
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H applied to rows, each a ``[C D]`` matrix laid flat; all rows of data, no factorisation."""
         directions = rows.to(self.dtype).view(len(rows), self.classes, self.width)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from curate.curvature.head import FactorisedHead, HeadScores
 from curate.influence.harmful import HarmByGroup
 from curate.influence.pairs import Pairs, StrongestPairs
+from curate.influence.stability import FACTORS, rank_stability
 from curate.progress import Progress
 from curate.solvers.cg import ConjugateGradients
 
@@ -92,6 +93,18 @@ class HeadInfluence:
         mean = (residuals.T @ x / len(x)).flatten()[None]
         solved, residual, _ = self.solve(mean)
         return -torch.cat([self.on(solved, rows)[:, 0] for rows in self.blocks(1)]), residual
+
+    def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
+        """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
+
+        One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
+        that of the penalty used.
+        """
+        mean = (residuals.T @ x / len(x)).flatten()[None]
+        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+        curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
+        solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+        return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
 
     def harm_by_group(
         self,

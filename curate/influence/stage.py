@@ -44,6 +44,8 @@ class Influence:
     solver: Solver | None
     parameters: str
     head_residual: float
+    head_stability: dict[str, object] | None
+    """Rank stability of harm over the head's damping; None where nothing is answered from the head."""
     head_rows: int
     """Evaluation rows answered from the head."""
     left: int
@@ -139,6 +141,8 @@ def evaluation_influence(
         found, worst = asked.head.strongest(rest.x, rest.residuals, rows, same, progress)
         parts.append(found)
         residual = max(residual, worst)
+    at_head = deep is None or len(rows) > 0
+    stability = asked.head.stability(asked.x, asked.residuals) if at_head else None
     pairs = Pairs.concatenate(parts)
     harmful = None if by_group is None else harmful_rows(harm, by_group, least)
     flips, together = _flips(everyone, harmful)
@@ -148,9 +152,10 @@ def evaluation_influence(
         causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
     answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
     return Influence(
-        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, len(rows),
-        len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets, harmful, flips,
-        together, causes, _cause_flips(everyone, causes), _slices(settings, data, everyone),
+        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, stability,
+        len(rows), len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets,
+        harmful, flips, together, causes, _cause_flips(everyone, causes),
+        _slices(settings, data, everyone),
     )  # fmt: skip
 
 

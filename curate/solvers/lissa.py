@@ -4,7 +4,8 @@ Koh & Liang's ``damp`` and ``scale`` solve (C + damp·scale I), a product that n
 *Plain* (P = I): with f = η λ J steps the average of the last half leaves a share b(f) = (e^(-f/2) - e^(-f)) / (f/2) of
 the answer unsolved in the flattest directions, so the wanted bias sets f, and f, the step and the budget set the
 smallest λ that can be solved: a smaller one is raised to it, and the solution says so.
-*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 whatever λ is, and none is raised.
+*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 where it says enough; it grows until it does, and only
+where memory ends before is λ raised.
 
 Rounds: the gap that an answer leaves is measured on all rows, and the recursion solves for it again. Batch noise is as
 large as what is solved for, so it falls with every round, as by the control variates of SVRG (Johnson & Zhang 2013).
@@ -19,11 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Operator, Sampled
+from curate.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
+from curate.solvers.dual import WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
-from curate.solvers.preconditioner import Inverse, precondition
+from curate.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.solvers.spectrum import PROBES, draw, probe, refuse_negative
 
 FEWEST_STEPS = 200
@@ -32,6 +34,8 @@ MEASURED_SHARE = 1 / 3
 """The share of a round's steps that the last one takes: enough to tell the size of an error."""
 WHITENED_BATCH = 1024
 """Rows of a preconditioned step."""
+SHORT = 32.0
+"""Largest eigenvalue of P⁻¹ (C_B + λ) beyond which a sample twice as large costs less than the steps."""
 SAFETY = 1.1
 """Room above the largest eigenvalue that the probed batches had."""
 HALVINGS = 12
@@ -69,20 +73,47 @@ class LiSSA(Solver):
         if not isinstance(operator, Sampled):
             raise TypeError(f"LiSSA needs a curvature that is a mean over rows, not {type(operator).__name__}")
         refuse_negative(operator, damping)
+        operator = written_down(operator)
+        assert isinstance(operator, Sampled)
         generator = torch.Generator().manual_seed(self.seed)
         batch, top = self._batch_and_top(operator, generator)
         if self.preconditioned:
-            inverse, name = precondition(operator, damping, self.seed)
-            assert inverse is not None
-            # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
-            batch, bound = _whitened(operator, inverse, damping, self.batch or WHITENED_BATCH, generator)
-            return PreparedLiSSA(self, operator, damping, damping, batch, top, inverse, name, bound, 1.0)
+            inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
+            used = inverse.damping
+            return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0)
         used = max(damping, self.smallest(top))
         return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used)
 
     def smallest(self, top: float) -> float:
         """The smallest λ that plain steps can solve: η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
+
+    def _preconditioner(
+        self, operator: Sampled, damping: float, generator: torch.Generator
+    ) -> tuple[Preconditioner, str, float, int]:
+        """With its name, the largest eigenvalue of P⁻¹ (C_B + λ), and the batch; λ is raised beyond the budget."""
+        # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
+        batch = min(self.batch or WHITENED_BATCH, operator.n)
+        inverse, name = precondition(operator, damping, self.seed)
+        assert inverse is not None
+        while _whitened(operator, inverse, batch, generator, 1) > SHORT:
+            larger = larger_sample(operator, inverse, self.seed)
+            if larger is None:
+                break
+            inverse, name = larger, named(larger)
+        if isinstance(operator, Dense) and isinstance(inverse, WoodburyInverse) and len(inverse.factor) == operator.n:
+            return inverse, name, SAFETY, operator.n  # P is C + λ itself: batches would only add noise
+        bound = _whitened(operator, inverse, batch, generator)
+        while bound > self.longest:
+            # What P has missed, a batch shows in units of λ: so much larger a λ hides it.
+            inverse = inverse.damped(inverse.damping * SAFETY * bound / self.longest)
+            bound = _whitened(operator, inverse, batch, generator)
+        return inverse, name, bound, batch
+
+    @property
+    def longest(self) -> float:
+        """The largest ratio of eigenvalues that a round's steps can solve."""
+        return max(self.steps / self.f, 4.0)
 
     def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
         """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
@@ -98,16 +129,16 @@ class LiSSA(Solver):
 
 
 def _whitened(
-    operator: Sampled, inverse: Inverse, damping: float, batch: int, generator: torch.Generator
-) -> tuple[int, float]:
-    """Batch and largest eigenvalue of P⁻¹ (C_B + λ), from batches; P ≥ λ bounds what λ adds by 1."""
-    batch = min(batch, operator.n)
+    operator: Sampled, inverse: Preconditioner, batch: int, generator: torch.Generator, probes: int = PROBES // 2
+) -> float:
+    """Largest eigenvalue of P⁻¹ (C_B + λ), from batches; P ≥ λ bounds what λ adds by 1."""
     tops = []
-    for _ in range(PROBES // 2):
+    for _ in range(probes):
         factor = operator.factor(draw(operator.n, batch, generator).to(operator.device), generator)
         gram = (inverse(factor) @ factor.T).double() / len(factor)
+        refuse_not_finite(gram)
         tops.append(float(torch.linalg.eigvalsh((gram + gram.T) / 2)[-1]))
-    return batch, SAFETY * max(tops) + 1.0
+    return SAFETY * max(tops) + 1.0
 
 
 class _Epochs:

@@ -127,7 +127,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "recall_low": "its 95 % interval, lower end",
         "recall_high": "and upper end",
         "rank_stability": "JSON: with 0.1 and 10 times the damping used, Spearman's correlation of harm (`spearman`) "
-        "and the share of the 50 strongest rows kept (`top`), by a sample of `gradients` gradients",
+        "and the share of the 50 strongest rows kept (`top`); through the network by a sample of `gradients` "
+        "gradients, at the head by all rows",
         "detail": "JSON: batch, step, largest eigenvalue, number of candidates, weights of the experts, verdicts that "
         "suspicion was corrected by ...",
     },

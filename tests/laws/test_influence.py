@@ -173,6 +173,34 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     assert float((large.on(by_cg) - true).norm() / true.norm()) < 0.01
 
 
+@pytest.mark.parametrize("most_exact", [8_000, 0])
+def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a factor of H at one penalty, or by blocks of it, as by H itself at each of the three."""
+    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", most_exact)
+    digits = load_digits(n_class=4)
+    features, labels = torch.tensor(digits.data[:600]), torch.tensor(digits.target[:600])
+    probe, x = fit_probe(features[:400].float(), labels[:400], 4)
+    curvature, logits = probe.curvature(x), probe.logits(x)
+    head = curvature.factorise()
+    assert head.exact == bool(most_exact)
+    influence = HeadInfluence(head, labels[:400], head.scores(logits, labels[:400]))
+    asked = probe_inputs(features[400:].float()).to(x)
+    rests = residuals(probe.logits(asked), labels[400:])
+    found = influence.stability(asked, rests)
+    harms = []
+    for factor in (0.1, 1.0, 10.0):
+        dense = HeadCurvature(x, curvature.probabilities, factor * curvature.penalty)
+        matrix = dense @ torch.eye(dense.p, dtype=x.dtype)
+        solved = (torch.linalg.pinv(matrix, rtol=1e-12) @ (rests.T @ asked / 200).flatten())[None]
+        harms.append(-influence.on(solved)[:, 0])
+    for name, harm in (("0.1", harms[0]), ("10", harms[2])):
+        stable = found[name]
+        assert isinstance(stable, dict)
+        assert stable["spearman"] == pytest.approx(float(spearmanr(harms[1], harm)[0]), abs=2e-3)
+        assert 0 < stable["top"] < 1
+    assert found["0.1"] != found["10"]
+
+
 def test_leaving_out_by_class_is_the_dense_solve() -> None:
     generator = torch.Generator().manual_seed(0)
     p = (3 * torch.randn(40, 7, generator=generator, dtype=torch.float64)).softmax(1)
