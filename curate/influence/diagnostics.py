@@ -20,14 +20,13 @@ from curate.config import ScanSettings
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
 from curate.forward import Forward
-from curate.heads import Heads, with_ones
+from curate.heads import Heads
+from curate.influence.at_head import evaluation_at_head
 from curate.influence.deep import default_damping, residuals
 from curate.influence.minimum import SURE, gradient_at
-from curate.influence.predict import AtHead
 from curate.influence.stage import Influence, deep_objective
 from curate.influence.targets import Targets
 from curate.prepare import Data
-from curate.probe import probe_inputs
 from curate.progress import Progress
 from curate.solvers.preconditioner import sample_inverse
 from curate.solvers.spectrum import lanczos, unit
@@ -112,21 +111,9 @@ def _ranks(data: Data, heads: Heads, influence: Influence) -> dict[str, float]:
 
 
 def _harm_of(heads: Heads, data: Data, targets: Targets, *, probe: bool) -> Float[np.ndarray, " n"]:
-    if probe:
-        head = heads.probe_influence
-        x = probe_inputs(data.evaluation.features).to(head.head.curvature.x)
-        logits = heads.probe.logits(x)
-    else:
-        assert heads.own_influence is not None
-        assert data.network is not None
-        assert data.evaluation.logits is not None
-        head = heads.own_influence
-        x = with_ones(data.evaluation.features, data.network.own_head).to(head.head.curvature.x)
-        logits = data.evaluation.logits.to(x)
-    rows = targets.rows
-    rests = residuals(logits[rows], data.evaluation.labels[rows])
-    drop: Float[np.ndarray, " n"] = -AtHead(head, x[rows], rests, "").drop().numpy()
-    return drop
+    read = evaluation_at_head(data, heads, probe=probe).of(targets.rows)
+    harm: Float[np.ndarray, " n"] = read.head.harm(read.x, read.residuals)[0].numpy()
+    return harm
 
 
 def _through_network(found: Diagnostics, objective: Objective, data: Data, seed: int) -> Diagnostics:

@@ -14,17 +14,15 @@ from torch.nn import functional as F
 from curate.config import ScanSettings
 from curate.curvature.objective import Objective, choose_parameters
 from curate.errors import UsageError
-from curate.forward import Forward
-from curate.heads import Heads, fit_heads, with_ones
-from curate.influence.deep import residuals
-from curate.influence.head import HeadInfluence
+from curate.heads import Heads, fit_heads
+from curate.influence.at_head import EvaluationAtHead, evaluation_at_head
 from curate.influence.minimum import Gradient, gradient_at
 from curate.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.influence.stage import deep_objective, solver_for
 from curate.influence.targets import Targets, choose_targets
 from curate.network import Network
 from curate.prepare import Data
-from curate.probe import SoftmaxHead, probe_inputs
+from curate.probe import SoftmaxHead
 from curate.progress import Progress
 from curate.verify.convex import HeadRefit
 from curate.verify.refit import FineTune, Recipe, Refit, Retrain, TrainingSet
@@ -129,15 +127,12 @@ def _only_a_head(network: Network) -> bool:
 
 
 def _at_probe(settings: ScanSettings, data: Data, heads: Heads, choose: Choose | None) -> Setting:
-    probe = heads.probe_influence
-    x = probe_inputs(data.evaluation.features).to(probe.head.curvature.x)
-    before = heads.probe.logits(x)
-    targets = _targets(settings, data, before)
-    at_head = _at_head(probe, x, before, data, targets, "the probe in closed form", choose)
-    refit = HeadRefit(
-        "the probe refitted to its optimum", heads.probe, probe.head.curvature.x, data.train.labels, x
-    )  # fmt: skip
-    return Setting(data, targets, before, at_head, at_head, refit, "probe")
+    read = evaluation_at_head(data, heads, probe=True)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the probe in closed form", choose)
+    x = heads.probe_influence.head.curvature.x
+    refit = HeadRefit("the probe refitted to its optimum", heads.probe, x, data.train.labels, read.x)
+    return Setting(data, targets, read.logits, at_head, at_head, refit, "probe")
 
 
 def _at_own_head(
@@ -145,27 +140,24 @@ def _at_own_head(
 ) -> Setting:
     assert heads.own_influence is not None
     start = own_weights(network)
-    decay, read = recipe.weight_decay, ""
+    decay, told = recipe.weight_decay, ""
     if decay is None:
         gradient = Gradient.of(heads.own_influence.mean_gradient, start.flatten())
         # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
-        decay, read = gradient.known_penalty / (2 if network.one_output else 1), ", as its gradient there tells"
+        decay, told = gradient.known_penalty / (2 if network.one_output else 1), ", as its gradient there tells"
     if not decay:
-        decay, read = heads.damping or 0.0, ", the damping"
+        decay, told = heads.damping or 0.0, ", the damping"
     elif settings.damping is None:  # a known penalty is the curvature's own
         heads = fit_heads(data, decay)
-    own = heads.own_influence
-    assert own is not None
-    before = _logits(data.evaluation)
-    x = with_ones(data.evaluation.features, network.own_head).to(own.head.curvature.x)
-    targets = _targets(settings, data, before)
-    at_head = _at_head(own, x, before, data, targets, "the model's head in closed form", choose)
-    penalty = torch.full((x.shape[1],), decay * (2 if network.one_output else 1), dtype=torch.float64)
+    read = evaluation_at_head(data, heads)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the model's head in closed form", choose)
+    penalty = torch.full((read.x.shape[1],), decay * (2 if network.one_output else 1), dtype=torch.float64)
     refit = HeadRefit(
-        f"the model's head refitted to its optimum (L2 penalty {decay:.2g}{read}), the rest of it fixed",
-        SoftmaxHead(start, penalty), own.head.curvature.x, data.train.labels, x,
+        f"the model's head refitted to its optimum (L2 penalty {decay:.2g}{told}), the rest of it fixed",
+        SoftmaxHead(start, penalty), read.head.head.curvature.x, data.train.labels, read.x,
     )  # fmt: skip
-    return Setting(data, targets, before, at_head, at_head, refit, "head")
+    return Setting(data, targets, read.logits, at_head, at_head, refit, "head")
 
 
 def _at_network(
@@ -183,11 +175,9 @@ def _at_network(
     if decay is None:
         everything = Objective(network.module, choose_parameters(network.module, "all"), network.logits_of)
         decay = gradient_at(everything, data.train).known_penalty if retrain is None else 0.0
-    own = heads.own_influence
-    before = _logits(data.evaluation)
-    targets = _targets(settings, data, before)
-    x = with_ones(data.evaluation.features, network.own_head).to(own.head.curvature.x)
-    at_head = _at_head(own, x, before, data, targets, "the model's head in closed form", choose)
+    read = evaluation_at_head(data, heads)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the model's head in closed form", choose)
     objective, _ = deep_objective(settings, data)
     predictor: Predictor = at_head
     if objective is not None:
@@ -201,12 +191,7 @@ def _at_network(
         if retrain is None
         else Retrain(data, network, retrain, settings.seed)
     )
-    return Setting(data, targets, before, at_head, predictor, refit, "model")
-
-
-def _logits(rows: Forward) -> Float[Tensor, "E C"]:
-    assert rows.logits is not None
-    return rows.logits
+    return Setting(data, targets, read.logits, at_head, predictor, refit, "model")
 
 
 def own_weights(network: Network) -> Float[Tensor, "C D"]:
@@ -218,23 +203,7 @@ def own_weights(network: Network) -> Float[Tensor, "C D"]:
     return torch.cat([-weights / 2, weights / 2]) if network.one_output else weights
 
 
-def _targets(settings: ScanSettings, data: Data, logits: Float[Tensor, "E C"]) -> Targets:
-    losses = F.cross_entropy(logits, data.evaluation.labels, reduction="none")
-    return choose_targets(settings, data.evaluation, logits, losses)
-
-
-def _at_head(
-    head: HeadInfluence,
-    x: Float[Tensor, "E D"],
-    logits: Float[Tensor, "E C"],
-    data: Data,
-    targets: Targets,
-    how: str,
-    choose: Choose | None,
-) -> AtHead:
-    rests = residuals(logits.to(x), data.evaluation.labels)[targets.rows]
-    alone = torch.empty(0, dtype=torch.long)
-    if choose is not None:
-        losses = F.cross_entropy(logits.double(), data.evaluation.labels, reduction="none")
-        alone = choose(losses[targets.rows])
-    return AtHead(head, x[targets.rows], rests, how, alone)
+def _predictor(read: EvaluationAtHead, targets: Targets, how: str, choose: Choose | None) -> AtHead:
+    read = read.of(targets.rows)
+    alone = torch.empty(0, dtype=torch.long) if choose is None else choose(read.losses.double())
+    return AtHead(read.head, read.x, read.residuals, how, alone)
