@@ -126,12 +126,28 @@ def test_predictions_dealt_out_at_random_are_not_trusted(world: Path) -> None:
         assert abs(told["evidence"]["agreement"]["spearman"]["value"]) < 3 * told["chance"]
 
 
+def reach(steps: int) -> float:
+    """How far the recipe moves a parameter whose gradient is always 1, by torch's own optimiser."""
+    value = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([value], lr=0.01, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        value.grad = torch.ones(1)
+        optimiser.step()
+        schedule.step()
+    return -value.item()
+
+
 def test_a_network_after_one_epoch_is_not_trusted(world: Path) -> None:
     found = verify(world, "network", "--solver", "cg", "--epochs", 1, "--minutes", 1)
     assert found["answer"]["trust"] != "trust"
     mean = found["targets"][0]["evidence"]
     assert abs(mean["drift"]) > 2 * mean["largest"]  # one more epoch does more to it than any row
     assert mean["noise"] > 0
+    at_reach = found["at_reach"]
+    assert at_reach["damping"] == pytest.approx(1 / reach(steps=5), rel=1e-3)
+    assert at_reach["agreement"]["spearman"]["value"] > mean["agreement"]["spearman"]["value"]
+    assert at_reach["agreement"]["slope"]["value"] == pytest.approx(1, abs=0.35)
 
 
 def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from curate.verify.protocol import Told, Verification
 
 
+CLEARLY = 0.1
+"""By so much another damping's rank correlation must be better to be spoken of."""
+
+
 def plan_sentence(plan: "Plan") -> str:
     """What will be done, and for how long, before it is."""
     twice = f", {plan.repeats} of the rows again in another order" if plan.repeats else ""
@@ -35,6 +39,7 @@ def verified_page(found: "Verification") -> str:
         "",
         *_groups(found),
         *_choices(found.targets[0]),
+        *_at_reach(found),
         "",
         clean(f"measured on {found.measured_on}"),
         clean(f"predicted by {found.prediction}"),
@@ -91,7 +96,23 @@ def _next(found: "Verification") -> list[str]:
         return []
     others = {"model": "--at head (what --params head takes) and --at probe (what suspicion rests on)",
               "head": "--at probe (what suspicion rests on)"}  # fmt: skip
-    return ["", f"next: curate verify {others[found.at]} are other questions, and may have better answers"]
+    lines = [f"next: curate verify {others[found.at]} asks other questions, which may have better answers"]
+    told, mean = found.at_reach, found.targets[0].evidence.agreement
+    if told and told.agreement and mean and told.agreement.spearman.value > mean.spearman.value + CLEARLY:
+        lines.append(f"next: a scan with --damping {brief(told.damping)} predicts what a short fine-tuning does")
+    return ["", *lines]
+
+
+def _at_reach(found: "Verification") -> list[str]:
+    """How much of the disagreement is the refits' shortness."""
+    told = found.at_reach
+    if told is None or told.agreement is None:
+        return []
+    return [
+        f"the mean loss with damping {brief(told.damping)}, which such short refits amount to: Pearson "
+        f"{told.agreement.pearson.value:.2f}, Spearman {told.agreement.spearman.value:.2f}, slope "
+        f"{told.agreement.slope.value:.2f}"
+    ]
 
 
 def _work(found: "Verification") -> str:

@@ -6,6 +6,7 @@ curvature. Times the mean evaluation gradient that is the predicted change of th
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +21,7 @@ from curate.influence.deep import default_damping, residuals, right_hand_sides
 from curate.influence.head import HeadInfluence
 from curate.progress import Progress
 from curate.solvers.base import Solver
+from curate.solvers.preconditioner import sample_inverse
 
 
 class Predictor(ABC):
@@ -104,20 +106,34 @@ class ThroughNetwork(Predictor):
         prepared = solver.prepare(operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(right, advance)
-        moves, products = [], []
-        with progress.stage("Influence of every row", len(train)) as advance:
-            for rows in torch.arange(len(train), device=device).split(512):
-                along = objective.tangents(train.inputs.batch(rows), solution.rows).cpu()
-                moves.append(along[0])
-                products.append(torch.einsum("kbc,bc->bk", along, self._rests[rows.cpu()]))
-                advance(len(rows))
+        self._objective, self._operator, self._inputs = objective, operator, train.inputs
+        self._right, self._seed, self._labels = right[:1], seed, train.labels
         self.direction: Float[Tensor, " p"] = solution.rows[0]
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
-        self._moves, self._products, self._labels = torch.cat(moves), torch.cat(products), train.labels
+        moves, products = [], []
+        with progress.stage("Influence of every row", len(train)) as advance:
+            for along, rests in self._along(solution.rows):
+                moves.append(along[0])
+                products.append(torch.einsum("kbc,bc->bk", along, rests))
+                advance(len(rests))
+        self._moves, self._products = torch.cat(moves), torch.cat(products)
         self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
         return (self._products - self._products.mean(0)) / len(self._products)
+
+    def drop_at(self, damping: float) -> Float[Tensor, " n"]:
+        """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
+        inverse = sample_inverse(self._operator, damping, self._seed)
+        direction = inverse(self._right.double()).to(self._right)
+        products = torch.cat([(along[0] * rests).sum(1) for along, rests in self._along(direction)])
+        return (products - products.mean()) / len(products)
+
+    def _along(self, directions: Float[Tensor, "k p"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """How the training rows' logits move along each direction, and their residuals, some rows at a time."""
+        for rows in torch.arange(len(self._rests), device=directions.device).split(512):
+            moves = self._objective.tangents(self._inputs.batch(rows), directions)
+            yield moves.cpu(), self._rests[rows.cpu()]
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         moved = moved_labels(self._labels[rows], labels, self._moves.shape[1])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from curate.config import ScanSettings
 from curate.heads import fit_heads
+from curate.influence.predict import ThroughNetwork
 from curate.prepare import Loaded, load, read
 from curate.progress import Progress
 from curate.store import Store
@@ -56,6 +57,15 @@ class Told:
 
 
 @dataclass(frozen=True)
+class AtReach:
+    """A refit that stops on its way answers the question of a larger damping: so much is its doing, not influence's."""
+
+    damping: float
+    """1 / reach + weight decay."""
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True)
 class Verification:
     """The answer, and all that it rests on."""
 
@@ -75,6 +85,8 @@ class Verification:
     refit: str
     pairs: list[dict[str, object]]
     """Every row that was left out: key, why it was chosen, predicted and actual change of each named target, nats."""
+    at_reach: AtReach | None = None
+    """The mean loss again, with the damping that refits by fine-tuning amount to."""
     warnings: tuple[str, ...] = ()
     """What makes the whole of it doubtful: classes in another order, inputs prepared otherwise."""
     control: bool = False
@@ -116,6 +128,8 @@ def verify(
         if control:
             predicted = np.random.default_rng(settings.seed).permutation(predicted)
         found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
+        if not control:
+            found = replace(found, at_reach=_at_reach(setting, refits, jobs, settings.seed))
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if not control:
             _store(store, settings, loaded, found)
@@ -208,6 +222,19 @@ def _told(
         place = int(setting.targets.rows[setting.at_head.alone[number - 1]])
         key = setting.data.evaluation.keys[place]
     return Told(NAMES[number], key, before, evidence, by_choice, chance_bound(said, actual, seed))
+
+
+def _at_reach(setting: Setting, refits: Refits, jobs: Jobs, seed: int) -> AtReach | None:
+    predictor, reach = setting.predictor, setting.refit.reach
+    if reach is None or not isinstance(predictor, ThroughNetwork):
+        return None
+    damping = 1 / reach + setting.refit.decay
+    predicted = predictor.drop_at(damping).double().numpy()[:, None]
+    made = [job for job in jobs.rows if job.place in refits.found]
+    said, actual = (np.array(values) for values in zip(
+        *((float(job.sum_of(predicted)[0]), float(refits.change(job)[0])) for job in made), strict=True
+    ))  # fmt: skip
+    return AtReach(damping, Agreement.of(said, actual, seed))
 
 
 def _in_words(told: Told) -> str:

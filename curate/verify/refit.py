@@ -4,6 +4,7 @@ Each answers with the logits of the evaluation rows. Knows how to fit; leaves wh
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ class Refit(ABC):
 
     batch: int = 1
     """How many are fitted at once."""
+    reach: float | None = None
+    """Sum of its steps' lengths: along an eigenvalue c it goes a share 1 - e^(-reach c) of the way to its optimum,
+    about as far as to the optimum with a damping of 1 / reach (Bae et al. 2022). None: unknown, or all the way."""
+    decay: float = 0.0
+    """L2 penalty of a network's refit."""
 
     @abstractmethod
     def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
@@ -90,8 +96,9 @@ class FineTune(Refit):
 
     def __init__(self, data: Data, network: Network, recipe: Recipe, decay: float, seed: int) -> None:
         self._data, self._network, self._settings, self._seed = data, network, recipe, seed
-        self._decay = decay
+        self.decay = decay
         self._steps = max(1, round(recipe.epochs * -(-len(data.train) // recipe.batch)))
+        self.reach = _reach(recipe, self._steps)
         read = ", as its gradient at the checkpoint tells" if recipe.weight_decay is None and decay else ""
         self.recipe = (
             f"{recipe.epochs:g} epochs of SGD from the checkpoint (rate {recipe.rate:g} falling to 0, momentum "
@@ -104,7 +111,7 @@ class FineTune(Refit):
         trained = [value for value in module.parameters() if value.requires_grad and value.is_floating_point()]
         if not trained:
             raise UsageError("every parameter of the model is frozen: there is nothing to fine-tune", "Try --at probe.")
-        optimiser = torch.optim.SGD(trained, lr=settings.rate, momentum=settings.momentum, weight_decay=self._decay)
+        optimiser = torch.optim.SGD(trained, lr=settings.rate, momentum=settings.momentum, weight_decay=self.decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self._steps)
         weights = training.kept.float() / training.kept.float().mean()
         for rows in islice(self._batches(len(weights), self._seed + ordering), self._steps):
@@ -120,6 +127,15 @@ class FineTune(Refit):
         order = torch.Generator().manual_seed(seed)
         while True:
             yield from torch.randperm(n, generator=order).split(self._settings.batch)
+
+
+def _reach(recipe: Recipe, steps: int) -> float:
+    """How far a constant gradient of 1 would move the parameters."""
+    velocity = total = 0.0
+    for step in range(steps):
+        velocity = recipe.momentum * velocity + 1
+        total += recipe.rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * velocity
+    return total
 
 
 class Rows(Dataset[tuple[Tensor, int]]):

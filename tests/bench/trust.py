@@ -143,7 +143,7 @@ def iris(seed: int) -> Verification:
     code = "nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))"
     settings = folder_of("iris", seed, code, x, y, 120, to_minimum(0.005))
     # 6 % of 5,000 epochs, at a rate that such a small network is trained with.
-    return check(settings, recipe=Recipe(epochs=300, rate=0.05))
+    return check(settings, recipe=Recipe(epochs=300, rate=0.05), minutes=2.0)
 
 
 CASES = {"softmax": softmax, "control": control, "one-epoch": one_epoch, "memorised": memorised, "probe": probe,
