@@ -4,6 +4,7 @@ Rows everywhere: ``operator @ rows`` maps ``[k p]`` to ``[k p]``. Knows no netwo
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -110,6 +111,11 @@ class Dense(Sampled, Explicit):
 
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         return self._factor[indices]
+
+    @cached_property
+    def gram(self) -> Float[Tensor, "n n"]:
+        """F Fᵀ, in the factor's own type."""
+        return self._factor @ self._factor.T
 
     @property
     def factor_rows(self) -> int:

@@ -25,6 +25,7 @@ from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.solvers.dual import WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
+from curate.solvers.iterates import Epochs, InParameters, InRows, Iterate
 from curate.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.solvers.spectrum import PROBES, draw, probe, refuse_negative
 
@@ -32,6 +33,8 @@ FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
 MEASURED_SHARE = 1 / 3
 """The share of a round's steps that the last one takes: enough to tell the size of an error."""
+MEASURED_ROWS = 16
+"""Right-hand sides, the last ones, that it is about."""
 WHITENED_BATCH = 1024
 """Rows of a preconditioned step."""
 SHORT = 32.0
@@ -141,20 +144,6 @@ def _whitened(
     return SAFETY * max(tops) + 1.0
 
 
-class _Epochs:
-    """Batches without replacement: every row once an epoch, which halves the noise of drawing with replacement."""
-
-    def __init__(self, operator: Sampled, batch: int, generator: torch.Generator) -> None:
-        self.n, self.batch, self.generator, self.device = operator.n, batch, generator, operator.device
-        self._left = torch.empty(0, dtype=torch.long)
-
-    def next(self) -> Tensor:
-        if len(self._left) < self.batch:
-            self._left = torch.cat([self._left, torch.randperm(self.n, generator=self.generator)])
-        head, self._left = self._left[: self.batch], self._left[self.batch :]
-        return head.to(self.device)
-
-
 @dataclass
 class PreparedLiSSA(Prepared):
     solver: LiSSA
@@ -181,14 +170,17 @@ class PreparedLiSSA(Prepared):
         solved, steps = self._converge(rows, 1.0, generator, advance)
         for round in range(self.solver.rounds):
             found = gaps(self.operator, self.damping, rows, solved, self.solver.seed + round)
+            residual = residual_of(found, rows)
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
+            if last:
+                found = tuple(gap[-MEASURED_ROWS:] for gap in found)
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
-            missing, steps = both.split(len(rows)), steps + more
+            missing, steps = both.split(len(found[0])), steps + more
             if last or relative_size(missing, solved) <= (self.solver.tolerance or 0.0):
                 break
             solved = solved + sum(missing) / len(missing)
-        return Solution(solved, residual_of(found, rows), steps, self.damping, missing, self._detail(round + 1))
+        return Solution(solved, residual, steps, self.damping, missing, self._detail(round + 1))
 
     def _detail(self, rounds: int) -> dict[str, object]:
         return {
@@ -219,20 +211,23 @@ class PreparedLiSSA(Prepared):
         self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
     ) -> Float[Tensor, "k p"] | None:
         """One recursion from 0, the average of its last half; None where it diverges."""
-        eta, epochs = 1 / self.bound, _Epochs(self.operator, self.batch, generator)
-        u, late = torch.zeros_like(rows), torch.zeros_like(rows)
+        eta, epochs = 1 / self.bound, Epochs(self.operator, self.batch, generator)
+        iterate: Iterate
+        if self.inverse is None and InRows.pays(self.operator, len(rows), depth, self.batch):
+            assert isinstance(self.operator, Dense)
+            iterate = InRows(self.operator, rows, self.damping, eta)
+        else:
+            iterate = InParameters(self.operator, rows, self.damping, eta, self.inverse, generator)
         bound = 10 * rows.norm(dim=1) / self.damping
         for step in range(depth):
-            product = self.operator.batch(epochs.next(), generator) @ u
-            change = product.add_(u, alpha=self.damping).sub_(rows)
-            u = u - eta * (change if self.inverse is None else self.inverse(change))
+            iterate.step(epochs.next())
             if step >= depth // 2:
-                late += u
+                iterate.keep()
             advance(1)
             # Whatever C is, |u| is at most |v| / λ: ten times that is divergence, as is a NaN.
-            if (step % 10 == 9 or step == depth - 1) and not bool((u.norm(dim=1) <= bound).all()):
+            if (step % 10 == 9 or step == depth - 1) and not bool((iterate.size() <= bound).all()):
                 return None
-        return late / (depth - depth // 2)
+        return iterate.kept() / (depth - depth // 2)
 
     def _depth(self, share: float) -> int:
         """Steps J with η μ J = f or more, μ being the smallest eigenvalue, in twos for the average of a half.
