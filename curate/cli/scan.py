@@ -130,7 +130,9 @@ number_options = _options(
         help="N: evaluation rows of highest loss to solve for one by one. Else: rows to measure harm on.  [32]",
     ),
     click.option(
-        "--slice", metavar="COLUMN=VALUE", help="Measure harm on these evaluation rows; label=CLASS for a class."
+        "--slice",
+        metavar="COLUMN=VALUE|COLUMN",
+        help="Measure harm on these evaluation rows; label=CLASS for a class. COLUMN: on all, and on each value.",
     ),
     click.option(
         "--expected-precision",

@@ -130,6 +130,11 @@ class Objective:
         ends = list(accumulate(self._sizes))
         return dict(zip(self.names, zip([0, *ends], ends, strict=False), strict=True))
 
+    @property
+    def flat(self) -> Float[Tensor, " p"]:
+        """The chosen parameters as the checkpoint has them."""
+        return torch.cat([value.reshape(-1) for value in self._values.values()])
+
     def unflatten(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """One vector as the named parameters."""
         parts = flat.split(self._sizes)

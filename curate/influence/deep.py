@@ -136,7 +136,7 @@ def deep_influence(
     measured = len(lacking[0]) if lacking else 0
     solved = torch.cat([own, *lacking])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
-    mean = _mean_gradient(objective, train, train_residuals)
+    mean = mean_gradient(objective, train, train_residuals)
     products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]
@@ -260,7 +260,8 @@ def _along(
     return (products - products.mean(0)) / len(train)
 
 
-def _mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
+def mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
+    """ḡ of the training rows, by one backward pass over them."""
     total = torch.zeros(1, objective.p, device=rests.device)
     for part in torch.arange(len(train), device=rests.device).split(512):
         total += objective.cotangents(train.inputs.batch(part), rests[part][None])

@@ -62,7 +62,8 @@ class HeadInfluence:
         return torch.einsum("tc,td->tcd", residuals, x).flatten(1)
 
     @cached_property
-    def _mean_gradient(self) -> Float[Tensor, " p"]:
+    def mean_gradient(self) -> Float[Tensor, " p"]:
+        """ḡ, of the mean training loss without its penalty."""
         return (self._plain.T @ self.head.curvature.x / self.head.curvature.n).flatten()
 
     def row_gradients(
@@ -80,7 +81,7 @@ class HeadInfluence:
     ) -> Float[Tensor, "b T"]:
         """Influence of the training rows ``rows`` on what H⁻¹ g_t = ``solved`` stands for, nats."""
         moves = self.row_gradients(rows, corrected).to(solved) @ solved.T
-        return (moves - solved @ self._mean_gradient.to(solved)) / self.head.curvature.n
+        return (moves - solved @ self.mean_gradient.to(solved)) / self.head.curvature.n
 
     def blocks(self, count: int) -> list[slice]:
         """Slices of the training rows whose gradients, and whose influence on ``count`` rows, fit a block."""
@@ -119,11 +120,11 @@ class HeadInfluence:
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
-        return self.solve(self.row_gradients(rows) - self._mean_gradient)[0] / self.head.curvature.n
+        return self.solve(self.row_gradients(rows) - self.mean_gradient)[0] / self.head.curvature.n
 
     def shifts_together(self, groups: list[Int[Tensor, " _"]]) -> Float[Tensor, "g p"]:
         """The same where all rows of a group are left out, to first order: one solve for each group."""
-        sums = [(self.row_gradients(rows) - self._mean_gradient).sum(0) for rows in groups]
+        sums = [(self.row_gradients(rows) - self.mean_gradient).sum(0) for rows in groups]
         return self.solve(torch.stack(sums))[0] / self.head.curvature.n
 
     def flips(

@@ -1,0 +1,123 @@
+"""Each study of docs/studies through its command, with --quick: its table and plot exist, and its laws hold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the studies draw with matplotlib: pip install 'curate-data[studies]'")
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "docs" / "studies" / "fragility"
+Tables = dict[str, list[dict[str, Any]]]
+fashion = pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="needs Debian's dataset-fashion-mnist"
+)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Tables]:
+    def run(name: str, *options: str) -> Tables:
+        environment = os.environ | {
+            "CURATE_BENCH_HOME": str(tmp_path / "bench"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        command = [sys.executable, str(STUDIES / f"{name}.py"), "--quick", "--out", str(tmp_path), *options]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == ""
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert found["study"] == name
+        assert found["quick"]
+        text = (tmp_path / f"{name}.md").read_text()
+        for title, rows in found["tables"].items():
+            lines = text.split(f"### {title}\n", 1)[1].split("###")[0].strip().splitlines()
+            assert len(lines) == 2 + len(rows)
+            assert len({line.count("|") for line in lines}) == 1
+        assert ElementTree.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")
+        return found["tables"]
+
+    return run
+
+
+def one(cell: list[float]) -> float:
+    """The cell of one seed."""
+    (value,) = cell
+    return value
+
+
+def test_lissa_agrees_with_its_theory(study: Callable[..., Tables]) -> None:
+    bias, noise, koh = study("lissa").values()
+    for row in bias:
+        # e^-f is the limit of small steps; these are of 1/51.
+        assert one(row["average of the last half"]) == pytest.approx(row["theory b(f)"], rel=0.08)
+        assert one(row["last iterate"]) == pytest.approx(row["theory e^-f"], rel=0.12)
+    scaled = [one(row["average x √batch"]) for row in noise]
+    assert max(scaled) < 1.3 * min(scaled)
+    assert all(one(row["average of the last half"]) < one(row["last iterate"]) for row in noise)
+    for row in koh:
+        assert one(row["error at λ = damp · scale"]) < 0.1 < 0.5 < one(row["error at λ = damp"])
+
+
+@fashion
+def test_koh_and_liang(study: Callable[..., Tables]) -> None:
+    tables = study("koh_liang")
+    logistic = {row["estimate"]: row for row in tables["Logistic regression, leave-one-out"]}
+    corrected = logistic["exact, leverage-corrected"]
+    assert one(corrected["R"]) >= 0.98
+    assert one(corrected["slope"]) == pytest.approx(1, abs=0.05)
+    assert one(logistic["exact"]["R"]) >= 0.95
+    found = {row["order"]: one(row["20% inspected"]) for row in tables["Flipped labels found among the first rows"]}
+    assert found["random"] < 0.4
+    assert found["self-influence, head"] > 0.7
+    assert found["curate's suspicion"] > 0.7
+
+
+def test_iris_is_exact_at_the_optimum(study: Callable[..., Tables]) -> None:
+    decay, width, depth = study("iris").values()
+    optimum = next(row for row in decay if row["refit"] == "optimum")
+    assert one(optimum["Spearman: exact, Hessian"]) > 0.95
+    assert one(optimum["gradient left"]) < 1e-6
+    assert one(optimum["Spearman: exact, Hessian"]) > one(optimum["Spearman: Koh & Liang's recursion"])
+    others = [row for row in decay if row["refit"] != "optimum"]
+    assert all(one(row["Spearman: exact, Hessian"]) < one(optimum["Spearman: exact, Hessian"]) for row in others)
+    assert [row["width"] for row in width] == [8]
+    assert one(depth[1]["largest eigenvalue"]) > one(depth[0]["largest eigenvalue"])
+
+
+@fashion
+def test_a_small_cnn_agrees_at_the_damping_of_its_refits(study: Callable[..., Tables]) -> None:
+    pearson = study("mnist")["Pearson between predicted and actual change, by test point"]
+    assert len(pearson) == 4
+    assert all(one(row["top, λ = 1 / reach"]) > 0.8 for row in pearson)
+    assert all(one(row["top, λ = 1 / reach"]) > one(row["top, λ = 0.01"]) for row in pearson)
+
+
+@fashion
+def test_deep_networks(study: Callable[..., Tables]) -> None:
+    (rows,) = study("deep").values()
+    assert [row["test point"] for row in rows] == ["highest loss", "median loss"]
+    assert one(rows[0]["its loss"]) > one(rows[1]["its loss"])
+    assert all(one(row["Pearson, CG, λ = 1 / reach"]) > 0.5 for row in rows)
+
+
+def test_any_network_and_data_set_of_torchvision(study: Callable[..., Tables]) -> None:
+    """The command that the page gives for a GPU, small."""
+    options = ("--model", "torchvision:shufflenet_v2_x0_5", "--data", "torchvision:FakeData", "--device", "cpu")
+    (rows,) = study("deep", *options, "--rows", "48", "--epochs", "3", "--top", "2").values()
+    assert [row["network"] for row in rows] == ["torchvision:shufflenet_v2_x0_5"] * 2
+
+
+@fashion
+def test_fastif(study: Callable[..., Tables]) -> None:
+    (rows,) = study("fastif").values()
+    nearest = [row for row in rows if row["candidates"] == "nearest rows"]
+    shares = [one(row["share of the 20 strongest rows"]) for row in nearest]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.5 < shares[-1]
+    assert one(nearest[0]["times as fast"]) > 2
