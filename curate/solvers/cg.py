@@ -18,10 +18,8 @@ from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, norms, unwatched
 from curate.solvers.dual import WoodburyInverse
 from curate.solvers.preconditioner import Inverse, precondition
-from curate.solvers.spectrum import refuse_negative
+from curate.solvers.spectrum import FLOAT64_BELOW, refuse_negative
 
-FLOAT64_BELOW = 1e-4
-"""λ / largest eigenvalue below which products are taken in float64."""
 ROUND_GAIN = 2e-3
 """What one round in float32 leaves of an error."""
 MEASURED = 0.2

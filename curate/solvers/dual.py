@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Explicit, Operator
+from curate.curvature.operator import WRITTEN_FLOATS, Explicit, Operator
 from curate.errors import NumericalError, UsageError
 from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
@@ -116,7 +116,10 @@ class Exact(Solver):
                 f"--solver exact: {rows:,} rows x classes by {operator.p:,} parameters do not fit an exact solve",
                 f"It needs at most {MOST_FACTOR_ROWS:,} rows x classes: use --solver lissa, or --params head.",
             )
-        return PreparedExact(operator, damping, WoodburyInverse(operator.whole_factor(), damping))
+        # At a small λ the rounding of gradients in float32 would be another curvature.
+        precise = operator.precise() if operator.factor_rows * operator.p <= WRITTEN_FLOATS else operator
+        assert isinstance(precise, Explicit)
+        return PreparedExact(operator, damping, WoodburyInverse(precise.whole_factor(), damping))
 
 
 @dataclass(frozen=True)

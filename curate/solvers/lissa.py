@@ -27,7 +27,7 @@ from curate.solvers.dual import WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
 from curate.solvers.iterates import Epochs, InParameters, InRows, Iterate
 from curate.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
-from curate.solvers.spectrum import PROBES, draw, probe, refuse_negative
+from curate.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, probe, refuse_negative
 
 FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
@@ -77,16 +77,20 @@ class LiSSA(Solver):
         if not isinstance(operator, Sampled):
             raise TypeError(f"LiSSA needs a curvature that is a mean over rows, not {type(operator).__name__}")
         refuse_negative(operator, damping)
-        operator = written_down(operator)
+        given = operator
+        operator = written_down(given)
         assert isinstance(operator, Sampled)
         generator = torch.Generator().manual_seed(self.seed)
         batch, top = self._batch_and_top(operator, generator)
         if self.preconditioned:
             inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
             used = inverse.damping
-            return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0)
+            # A factor in float32 is another curvature where λ is this small: gaps are then of the one in float64.
+            tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
+            exact = written_down(given.precise()) if tiny else operator
+            return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0, exact)
         used = max(damping, self.smallest(top))
-        return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used)
+        return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used, operator)
 
     def smallest(self, top: float) -> float:
         """The smallest λ that plain steps can solve: η (λ_max + λ) = 1 and η λ J = f give it."""
@@ -160,6 +164,8 @@ class PreparedLiSSA(Prepared):
     """Largest eigenvalue of P⁻¹ (C_B + λ): one over the step η."""
     flattest: float
     """Its smallest one: λ, or 1 where it is preconditioned."""
+    exact: Operator
+    """What gaps are measured with."""
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -170,7 +176,7 @@ class PreparedLiSSA(Prepared):
         generator = torch.Generator().manual_seed(self.solver.seed + 1)
         solved, steps = self._converge(rows, 1.0, generator, advance)
         for round in range(self.solver.rounds):
-            found = gaps(self.operator, self.damping, rows, solved, self.solver.seed + round)
+            found = gaps(self.exact, self.damping, rows, solved, self.solver.seed + round)
             residual = residual_of(found, rows)
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
             if last:

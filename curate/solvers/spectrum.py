@@ -13,6 +13,8 @@ from torch import Tensor
 from curate.curvature.operator import Operator, Sampled, refuse_not_finite
 from curate.errors import NumericalError
 
+FLOAT64_BELOW = 1e-4
+"""λ / largest eigenvalue below which products are taken in float64."""
 PROBES = 8
 """Batches that are looked at."""
 LANCZOS_STEPS = 30

@@ -57,11 +57,11 @@ class Problem:
             logits = module(x)
             self.accuracy = float((logits.argmax(1) == y).float().mean())
             self.rights = self.objective.row_gradients(tests, residuals(module(tests), labels))
+            self.gradients = self.objective.row_gradients(x, residuals(logits, y)).double()
         self.operator = GaussNewton(self.objective, Rows(x), logits.softmax(1))
-        self.gradients = self.objective.row_gradients(x, residuals(logits, y))
         self.folder, self.name = folder, name
-        file = folder / f"{name}-gram.pt"
-        self.factor = self.operator.whole_factor()
+        file = folder / f"{name}-gram64.pt"
+        self.factor = self.operator.precise().whole_factor()  # of float32 gradients it would be another C at a tiny λ
         if not file.exists():
             inverse = WoodburyInverse(self.factor, 1.0)
             torch.save((inverse._gram, inverse.largest_eigenvalue()), file)
@@ -70,7 +70,7 @@ class Problem:
         self.inverse.factor, self.inverse._gram = self.factor, gram
 
     def exact(self, damping: float) -> torch.Tensor:
-        file = self.folder / f"{self.name}-{damping:.6e}.pt"
+        file = self.folder / f"{self.name}-{damping:.6e}-64.pt"
         if not file.exists():
             torch.save(self.inverse.damped(damping)(self.rights.double()), file)
         found: torch.Tensor = torch.load(file, weights_only=True)
@@ -106,14 +106,14 @@ def measure(problem: Problem, solver: str, ratio: float, seeds: int, limit: floa
             solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
         seconds = time.process_time() - started
         true = problem.exact(solution.damping)
-        scores = true.float() @ problem.gradients.T
-        lacking = tuple(part @ problem.gradients.T for part in solution.missing)
+        scores, found = true @ problem.gradients.T, solution.rows.double() @ problem.gradients.T
+        lacking = tuple(part.double() @ problem.gradients.T for part in solution.missing)
         cells.append(
             {
                 "error": relative(solution.rows, true),
                 "raised": solution.damping / asked,
-                "receipt": relative_size(lacking, solution.rows @ problem.gradients.T),
-                "true": relative_size(((true - solution.rows.double()).float() @ problem.gradients.T,), scores),
+                "receipt": relative_size(lacking, found),
+                "true": relative_size((scores - found,), scores),
                 "residual": float(solution.residual.mean()),
                 "steps": solution.steps,
                 "seconds": seconds,
