@@ -63,7 +63,7 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         return Heads(head, probe, None)
     assert train.logits is not None
     own_x = with_ones(train.features, data.network.own_head)
-    probabilities = train.logits.softmax(1).to(own_x)
+    probabilities = train.logits.to(own_x).softmax(1)  # in float32, 1 - p of a row known by heart is lost
     damping = _head_damping(own_x, probabilities) if damping is None else damping
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     penalty = 2 * damping if data.network.one_output else damping

@@ -16,7 +16,7 @@ from curate.config import ScanSettings
 from curate.curvature.objective import Objective
 from curate.errors import ModelError, UsageError
 from curate.heads import fit_heads
-from curate.influence.deep import residuals
+from curate.influence.at_head import evaluation_at_head
 from curate.influence.perturbation import perturbation
 from curate.influence.predict import AtHead, ThroughNetwork
 from curate.influence.stage import deep_objective, solver_for
@@ -32,6 +32,7 @@ from curate.specs import did_you_mean
 class Perturbed:
     """The map and what it is of."""
 
+    dataset: str
     key: str
     label: str
     measured_on: str
@@ -74,8 +75,9 @@ def perturb(settings: ScanSettings, key: str, progress: Progress) -> Perturbed:
     x = data.train.features[row] if data.network is None else data.train.inputs.batch(torch.tensor([row]))[0]
     gradient = perturbation(solved.objective, x.to(solved.direction), label, solved.direction, len(data.train))
     return Perturbed(
-        key, source.classes[label], solved.measured_on, float(solved.influence[row]), gradient.cpu().numpy(),
-        x.cpu().numpy(), _names(data) if x.ndim == 1 else (), x.ndim == 3 and x.shape[0] in (1, 3), solved.how,
+        source.name, key, source.classes[label], solved.measured_on, float(solved.influence[row]),
+        gradient.cpu().numpy(), x.cpu().numpy(), _names(data) if x.ndim == 1 else (),
+        x.ndim == 3 and x.shape[0] in (1, 3), solved.how,
     )  # fmt: skip
 
 
@@ -91,13 +93,11 @@ class _Solved:
 
 def _at_probe(settings: ScanSettings, data: Data) -> _Solved:
     heads = fit_heads(data, settings.damping)
-    head = heads.probe_influence
-    x = probe_inputs(data.evaluation.features).to(head.head.curvature.x)
-    logits = heads.probe.logits(x)
-    targets = _targets(settings, data, logits)
-    rests = residuals(logits, data.evaluation.labels)[targets.rows]
-    predictor = AtHead(head, x[targets.rows], rests, "the probe in closed form")
-    direction = head.solve((rests.T @ x[targets.rows] / len(rests)).flatten()[None])[0][0]
+    read = evaluation_at_head(data, heads, probe=True)
+    targets = _targets(settings, data, read.logits)
+    read = read.of(targets.rows)
+    predictor = AtHead(read.head, read.x, read.residuals, "the probe in closed form")
+    direction = read.head.solve((read.residuals.T @ read.x / len(read.x)).flatten()[None])[0][0]
     objective = Objective(Probe(heads.probe.weights), ["weights"], lambda output: matrix(output))
     return _Solved(objective, direction, predictor.drop(), targets.name, predictor.how)
 

@@ -152,7 +152,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
         _refuse_parameters(settings, network)
         if settings.cache:
-            weights = loaded.model.weights_sha256 or _state_sha256(module)
+            weights = loaded.model.weights_sha256 or state_sha256(module)
             model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
             layer = network.early.name if network.early else None
@@ -194,7 +194,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings))
 
 
-def _state_sha256(module: nn.Module) -> str:
+def state_sha256(module: nn.Module) -> str:
     """Of parameters and buffers: a factory may draw or load other ones each time."""
     whole = hashlib.sha256()
     for name, value in module.state_dict().items():

@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,14 @@ from curate.findings import Found, evaluation_findings, scores_of, train_finding
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
-from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
-from curate.influence.harmful import FALSE_DISCOVERIES, FEWEST_ROWS
+from curate.influence.diagnostics import Diagnostics
 from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
+from curate.notes import notes_of
 from curate.prepare import Data, Loaded
-from curate.probe import PENALTY
-from curate.solvers.base import RESIDUAL_BOUND
+from curate.receipts import receipts_of
 from curate.sources import Source
-from curate.store import WARNING, ExampleRecord, FindingRecord, ReceiptRecord, Store, row_fingerprint
-from curate.suspicion.experts import VOTERS
-from curate.suspicion.panel import BY_HEART, Judge
+from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
 from curate.suspicion.stage import Judged
 from curate.suspicion.verdicts import RIGHT, UNKNOWN, WRONG
 from curate.thumbnails import thumbnails
@@ -56,15 +52,29 @@ class Run:
         return words
 
     def finish(
-        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
     ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
         refuse_not_finite(heads, judged, influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, neighbours, seconds)
+            self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
 
     def _write(
-        self, data: Data, heads: Heads, judged: Judged, influence: Influence, neighbours: Neighbours, seconds: float
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
     ) -> None:
         train, evaluation = data.train, data.evaluation
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
@@ -87,7 +97,7 @@ class Run:
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
         )
-        self.store.add_receipts(self.id, _receipts(data, heads, judged, influence))
+        self.store.add_receipts(self.id, receipts_of(data, heads, judged, influence))
         sets = [train] if data.own_evaluation else [train, evaluation]
         accuracy_head, accuracy_probe = heads.accuracies(train)
         self.store.finish_run(
@@ -102,6 +112,8 @@ class Run:
                 "evaluation_rows": len(evaluation),
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),
+                "diagnostics": diagnostics.facts(),
+                "slices": _slices(train, influence),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,
@@ -110,7 +122,7 @@ class Run:
             notes=[
                 *(f"{WARNING}{said}" for said in data.warnings),
                 *data.notes,
-                *_notes(data, judged, influence, has_model, accuracy_head, accuracy_probe),
+                *notes_of(data, judged, influence, has_model, accuracy_head, accuracy_probe),
             ],
         )
 
@@ -216,103 +228,6 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
             )
 
 
-def _receipts(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
-    head = heads.influence.head
-    probe = heads.probe_influence
-    yield ReceiptRecord(
-        quantity="suspicion",
-        solver="exact" if probe.head.exact else "class-block",
-        curvature="ggn",
-        parameters="probe",
-        damping=PENALTY,
-        detail={
-            "detectors": "leave-one-out probe, neighbour votes",
-            "voters": VOTERS,
-            "judges": [_judge(judge) for judge in judged.panel.judges],
-            "confirmed_by_last_features": judged.panel.confirmed,
-            "cut": judged.cut,
-            "checkpoints": judged.checkpoints,
-            "verdicts": None if judged.correction is None else asdict(judged.correction),
-            "mean_leverage": probe.scores.mean_leverage,
-        },
-    )
-    yield ReceiptRecord(
-        quantity="self-influence",
-        solver="exact" if head.exact else "class-block",
-        curvature="ggn",
-        parameters=heads.name,
-        damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
-        detail={"mean_leverage": heads.influence.scores.mean_leverage},
-    )
-    network = judged.network
-    if network is not None:
-        yield ReceiptRecord(
-            quantity="self-influence through the network",
-            solver="ekfac" if network.layers else "exact" if network.sampled is None else "dual of a sample",
-            curvature=network.curvature,
-            parameters=network.parameters,
-            damping=network.damping,
-            seconds=network.seconds,
-            detail={"sampled_rows": network.sampled, "approximation": network.layers},
-        )
-    deep = influence.deep
-    if deep is not None and influence.solver is not None:
-        low, high = deep.recall_interval
-        yield ReceiptRecord(
-            quantity="evaluation influence",
-            solver=deep.solver,
-            curvature=deep.curvature,
-            parameters=influence.parameters,
-            damping_asked=deep.damping_asked,
-            damping=deep.solution.damping,
-            residual=float(deep.solution.residual.mean()),
-            score_error=deep.score_error,
-            steps=deep.solution.steps,
-            seconds=influence.seconds,
-            recall=deep.recall,
-            recall_low=low,
-            recall_high=high,
-            rank_stability=deep.stability,
-            detail={
-                **deep.solution.detail,
-                "right_hand_sides": len(deep.solution.rows),
-                "largest_residual": float(deep.solution.residual.max()),
-                "candidates": deep.candidates,
-                "gradients_taken": deep.gradients_taken,
-                "recall_by_order_of_candidates": deep.recalls,
-                "evaluation_rows": influence.targets.name,
-            },
-        )
-    if influence.head_rows:
-        yield ReceiptRecord(
-            quantity="evaluation influence" if deep is None else "influence on the other rows",
-            solver="exact" if head.exact else "cg",
-            curvature="ggn",
-            parameters=heads.name,
-            damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
-            residual=influence.head_residual,
-            seconds=influence.seconds if deep is None else None,
-            detail={"evaluation_rows": influence.head_rows},
-        )
-    harmful = influence.harmful
-    if harmful is not None:
-        at_head = "exact" if head.exact else "cg"
-        yield ReceiptRecord(
-            quantity="harmful rows",
-            solver=at_head if deep is None else deep.solver,
-            curvature="ggn" if deep is None else deep.curvature,
-            parameters=influence.parameters,
-            detail={
-                "evaluation_rows": influence.targets.name,
-                "groups_of_evaluation_rows": harmful.groups,
-                "smallest_harm": harmful.minimum,
-                "rows_tested": harmful.tested,
-                "false_discovery_rate": FALSE_DISCOVERIES,
-                "flips": heads.name,
-            },
-        )
-
-
 def _harm_facts(influence: Influence) -> dict[str, object]:
     """What reports say of harm as a whole."""
     facts: dict[str, object] = {"measured_on": influence.targets.name, "judged": influence.harmful is not None}
@@ -323,106 +238,18 @@ def _harm_facts(influence: Influence) -> dict[str, object]:
     return facts
 
 
-def _notes(
-    data: Data, judged: Judged, influence: Influence, has_model: bool, head: float | None, probe: float
-) -> Iterator[str]:
-    if data.own_evaluation:
-        yield (
-            f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "
-            "as one; they are as noisy as the rest" + (" and known to the network" if has_model else "")
-        )
-    sets = [data.train] if data.own_evaluation else [data.train, data.evaluation]
-    reused = sum(rows.reused for rows in sets)
-    if reused:
-        yield (
-            f"the forward pass of {reused:,} of {sum(map(len, sets)):,} rows was taken from an earlier scan (same "
-            "content, model and versions); what is fitted to all rows was fitted anew"
-        )
-    if not influence.targets.whole:
-        yield f"harm is measured on {influence.targets.name}, of {len(data.evaluation):,}"
-    if influence.harmful is None:
-        yield (
-            f"no row is called harmful: {len(influence.targets.rows):,} evaluation rows are too few to tell "
-            f"(it takes {FEWEST_ROWS})"
-        )
-    if influence.deep is not None and influence.head_rows:
-        yield (
-            f"harm and the {len(influence.targets.chosen):,} evaluation rows of highest loss are answered from "
-            f"{influence.parameters}; the other {influence.head_rows:,} evaluation rows from the head"
-        )
-    if influence.left:
-        yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
-    if judged.checkpoints > 1:
-        yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
-    if judged.correction is not None:
-        told = judged.correction
-        before = np.array([0.5, 0.9])
-        half, sure = told.of(before)
-        yield (
-            f"suspicion was corrected by {told.wrong + told.right:,} verdicts ({told.wrong:,} labels wrong, "
-            f"{told.right:,} right): 0.5 became {half:.2f}, 0.9 became {sure:.2f}; the order of the rows is the same"
-        )
-    if judged.panel.by_heart:
-        assert data.network is not None
-        assert data.network.early is not None
-        yield (
-            f"the network has memorised its labels ({_right(head)}): suspicion rests on its features halfway up "
-            f"(what {data.network.early.name} reads), which hardly know them"
-        )
-    elif head is not None and head >= BY_HEART and data.train.early is None:
-        yield (
-            f"the network has memorised its labels ({_right(head)}): suspicion rests on its last features, and its "
-            "probabilities are too timid; its ranks are better than they"
-        )
-    deep = influence.deep
-    if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
-        yield (
-            f"candidates are the training rows of most influence at the head: {deep.recall:.0%} of the strongest are "
-            f"among them, {deep.recalls[DISTANCE]:.0%} among the nearest"
-        )
-    if deep is not None and deep.solution.damping > 1.01 * deep.damping_asked:
-        yield (
-            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
-            "that the steps of plain LiSSA can solve; --solver preconditioned-lissa or cg avoids this"
-        )
-    if deep is not None:
-        yield from _of_the_solve(deep)
-    classes = data.train.source.classes
-    counts = data.train.labels.bincount(minlength=len(classes)).tolist()
-    few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
-    if few:
-        yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
-    share = float((judged.train.suspicion > judged.cut).mean())
-    if share > 0.3:
-        yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
-
-
-def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
-    """What auto chose, and a warning where the residual is over the bound."""
-    why = deep.solution.detail.get("why")
-    if why:
-        yield f"--solver auto took {deep.solver}: {why}"
-    residual = float(deep.solution.residual.mean())
-    better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
-    if residual > RESIDUAL_BOUND:
-        error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
-        yield (
-            f"{WARNING}evaluation influence and harm: the residual of {deep.solver} was measured at {residual:.2g}"
-            f"{error}: take them as a ranking at most, or use {better}"
-        )
-
-
-def _right(accuracy: float | None) -> str:
-    return (
-        "its last features deny errors that the early ones see"
-        if accuracy is None
-        else f"{accuracy:.1%} right on the given ones"
-    )
-
-
-def _judge(judge: Judge) -> dict[str, object]:
-    weights = [round(float(weight), 3) for weight in judge.fusion.weights]
-    return {"depths": judge.depths, "weights": weights, "noise": round(judge.fusion.noise.rate, 4)}
+def _slices(train: Forward, influence: Influence) -> list[dict[str, object]]:
+    keys = train.keys if influence.slices else []
+    return [
+        {
+            "value": one.value, "rows": one.rows, "loss": one.loss, "accuracy": one.accuracy,
+            "harmful": [
+                {"key": keys[row], "harm": harm}
+                for row, harm in zip(one.harmful.tolist(), one.harm.tolist(), strict=True)
+            ],
+        }
+        for one in influence.slices
+    ]  # fmt: skip
 
 
 def _peak_memory() -> int:

@@ -8,6 +8,7 @@ import time
 from curate.checkpoints import with_earlier
 from curate.config import ScanSettings
 from curate.heads import doubts, fit_heads
+from curate.influence.diagnostics import diagnose
 from curate.influence.stage import evaluation_influence, network_self_influence
 from curate.neighbours import Neighbours
 from curate.prepare import load, read
@@ -35,5 +36,6 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
         judged = with_verdicts(judged, run.words(data.train), settings.expected_precision)
         judged = with_network(judged, network_self_influence(settings, data, progress))
         influence = evaluation_influence(settings, data, heads, neighbours, judged.train.suggested, progress)
-        run.finish(data, heads, judged, influence, neighbours, time.monotonic() - started)
+        diagnostics = diagnose(settings, data, heads, influence, progress)
+        run.finish(data, heads, judged, influence, diagnostics, neighbours, time.monotonic() - started)
     return run.id

@@ -99,9 +99,9 @@ def _eval_rows(value: Any) -> int | str:
 
 def _slice(value: Any) -> str:
     column, sign, wanted = value.partition("=") if isinstance(value, str) else ("", "", "")
-    if not (column.strip() and sign and wanted.strip()):
-        raise WrongValue("COLUMN=VALUE, like label=cat")
-    return f"{column.strip()}={wanted.strip()}"
+    if not column.strip() or (sign and not wanted.strip()):
+        raise WrongValue("COLUMN=VALUE, like label=cat, or a COLUMN")
+    return f"{column.strip()}={wanted.strip()}" if sign else column.strip()
 
 
 def _positive(value: Any) -> float:

@@ -126,8 +126,14 @@ def test_the_watermark_that_causes_the_error_is_highlighted(watermarked: Path, t
     assert min(influences) < 0  # trousers that carry the mark harm the dresses that carry it
     with Image.open(BytesIO(png.read_bytes())) as image:
         assert image.size == (57 * 8, 28 * 8)  # picture, one white column, map
-    page = curate("perturb", marked[0], "--config", watermarked / "curate.toml", "-f", "html")
+    db = ("--db", tmp_path / "run.db")
+    page = curate("perturb", marked[0], "--config", watermarked / "curate.toml", "-f", "html", *db)
     assert page.count("data:image/png;base64,") == 1
+    curate("scan", "--config", watermarked / "curate.toml", "--params", "head", "-f", "text", *db)
+    page = curate("perturb", marked[0], "--config", watermarked / "curate.toml", "-f", "html", *db)
+    assert 'alt="heat map"' in page  # the map in the page of the row
+    assert "<h2>Which part of it</h2>" in page
+    assert "<h2>Scores</h2>" in page
     assert "the heat map is in" in curate("perturb", marked[0], "--config", watermarked / "curate.toml", "--png", png)
 
 

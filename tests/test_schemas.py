@@ -59,3 +59,15 @@ def test_it_can_be_read_and_searched(old: Path) -> None:
     assert "cat/00.png" in result.stdout
     with Store.open(old) as store:
         assert store.query("SELECT count(*) AS n FROM examples_fts WHERE examples_fts MATCH 'png'") == [{"n": 13}]
+
+
+def test_what_refits_said_is_kept() -> None:
+    """From the sixth schema on; a run of these weights tells of it."""
+    db = sqlite3.connect(":memory:")
+    db.executescript((DUMPS[0].parent / "schema_6.sql").read_text())
+    assert db.execute("SELECT trust, because FROM verifications").fetchall() == [
+        ("ranking only", "the mean loss: rank correlation 0.80")
+    ]
+    assert db.execute("SELECT left_out, losses FROM refits").fetchall() == [
+        ("", "[0.5, 1.25]"), ("cat/00.png", "[0.5625, 1.5]"),
+    ]  # fmt: skip

@@ -249,6 +249,28 @@ def test_a_slice_of_a_table_is_named_by_any_column(tmp_path: Path, monkeypatch: 
     assert "side is" in wrong.stderr
     assert "Did you mean side?" in curate("scan", "train.csv", "--eval", "eval.csv", "--slice", "sidd=top").stderr
 
+    result = curate("scan", "train.csv", "--eval", "eval.csv", "--slice", "side", "-f", "json", "--db", "all.db")
+    assert result.exit_code == 0, result.output
+    slices = json.loads(result.stdout)["run"]["counts"]["slices"]
+    assert {one["value"]: one["rows"] for one in slices} == {
+        value: int((side[200:] == value).sum()) for value in ("left", "right")
+    }
+    assert [one["loss"] for one in slices] == sorted((one["loss"] for one in slices), reverse=True)
+    for one in slices:  # each as a scan of that slice alone has it
+        alone = curate("scan", "train.csv", "--eval", "eval.csv", "--slice", f"side={one['value']}", "--db", "one.db",
+                       "-f", "json")  # fmt: skip
+        first = json.loads(alone.stdout)["harmful"][0]
+        assert one["harmful"][0]["key"] == first["key"]
+        assert one["harmful"][0]["harm"] == pytest.approx(first["harm"], rel=1e-4)
+        assert one["loss"] == pytest.approx(json.loads(alone.stdout)["eval_loss"], rel=1e-4)
+    text = curate("report", "--db", "all.db", "-f", "text").stdout
+    assert "By side" in text
+    assert slices[0]["harmful"][0]["key"] in text
+    assert 'id="slices"' in curate("report", "--db", "all.db", "-f", "html").stdout
+    many = curate("scan", "train.csv", "--eval", "eval.csv", "--slice", "a", "--db", "all.db")
+    assert many.exit_code == 2
+    assert "no value has 5 evaluation rows or more" in many.stderr
+
 
 def test_planted_harm_is_found_and_the_gate_can_fail_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of one class relabelled to another: `harmful` findings, most of them planted, few where all is clean."""

@@ -38,6 +38,12 @@ class Output:
     file: str | None
 
 
+def refuse_column(asked: str | None) -> None:
+    """``--slice COLUMN`` without a value is for a scan: other commands measure on one set of rows."""
+    if asked is not None and "=" not in asked:
+        raise UsageError(f"--slice {asked} names no value", "Give COLUMN=VALUE; a column alone is for a scan.")
+
+
 def parse_formats(formats: Iterable[str], known: Collection[str] = FORMATS) -> list[Output]:
     """``FORMAT[:FILE]`` each; only the first colon parts, so that a drive letter stays with its file."""
     outputs: list[Output] = []

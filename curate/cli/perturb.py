@@ -3,11 +3,13 @@
 Knows options and layout; leaves the numbers to ``curate.perturb`` and the picture to ``curate.heat``.
 """
 
+import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import put, write_bytes
+from curate.cli.options import database, db_option, put, refuse_column, write_bytes
 from curate.cli.scan import Sections, data_options, model_options, number_options
 from curate.config import load_settings
 from curate.errors import UsageError
@@ -25,17 +27,19 @@ SHOWN = 15
 @data_options
 @model_options
 @number_options
+@db_option
 @click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
 @click.option("--png", metavar="FILE", help="Write the picture and its heat map.")
 @click.option("-f", "--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True,
               help="How to write it.")  # fmt: skip
-def perturb(key: str, config: str | None, png: str | None, form: str, **given: Any) -> None:
+def perturb(key: str, config: str | None, png: str | None, form: str, db: str | None, **given: Any) -> None:
     """Which parts of the training row KEY make it help or harm? The gradient of its influence in its input.
 
     The influence is that on the mean loss of the evaluation rows: --eval-rows KEY for one of them, --slice for some. A
-    picture has a heat map (--png FILE, -f html), a table its columns ranked.
+    picture has a heat map (--png FILE; -f html is the page of `curate show` with it), a table its columns ranked.
     """
-    settings = load_settings(given, config=config)
+    settings = load_settings({**given, "db": database(db)}, config=config)
+    refuse_column(settings.slice)
 
     from curate.perturb import perturb as run  # torch
     from curate.progress import Progress
@@ -49,7 +53,7 @@ def perturb(key: str, config: str | None, png: str | None, form: str, **given: A
         picture = heat_png(found.input, found.gradient)
         if png is not None:
             write_bytes(png, picture)
-    put(_json(found) if form == "json" else _html(found, picture) if form == "html" else _text(found, png))
+    put(_json(found) if form == "json" else _html(found, picture, settings.db) if form == "html" else _text(found, png))
 
 
 def _facts(found: "Perturbed") -> list[str]:
@@ -101,11 +105,19 @@ def _json(found: "Perturbed") -> str:
     )
 
 
-def _html(found: "Perturbed", picture: bytes) -> str:
-    from curate.reports.row_html import picture_page
+def _html(found: "Perturbed", picture: bytes, db: str) -> str:
+    """The row's page as `curate show` writes it, with the map; of a row that no finished run has, the map alone."""
+    from curate.errors import StoreError
+    from curate.reports.row import RowReport
+    from curate.reports.row_html import Heat, heat_page, row_page
+    from curate.store import Store
 
-    return picture_page(
-        found.key, picture,
-        [*_facts(found), "Left: the picture as the network reads it. Right: blue where more light makes the row help "
-         "more, red where it makes it harm more."],
+    heat = Heat(
+        picture,
+        (*_facts(found), "Left: the picture as the network reads it. Right: blue where more light makes the row help "
+         "more, red where it makes it harm more."),
     )  # fmt: skip
+    if Path(db).is_file():
+        with contextlib.suppress(StoreError, UsageError), Store.open(db) as store:
+            return row_page(RowReport.of_key(store, store.latest_run(found.dataset), found.key), heat)
+    return heat_page(found.key, heat)

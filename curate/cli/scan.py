@@ -120,7 +120,7 @@ number_options = _options(
         "lanczos or nystrom.  [auto]",
     ),
     click.option("--curvature", metavar="ggn|hessian|fisher", help="The curvature of the network's loss.  [ggn]"),
-    click.option("--damping", metavar="X", help="Added to the curvature, above 0.  [from its mean eigenvalue]"),
+    click.option("--damping", metavar="X", help="Added to the model's curvature, above 0.  [from its mean eigenvalue]"),
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
     ),
@@ -130,7 +130,9 @@ number_options = _options(
         help="N: evaluation rows of highest loss to solve for one by one. Else: rows to measure harm on.  [32]",
     ),
     click.option(
-        "--slice", metavar="COLUMN=VALUE", help="Measure harm on these evaluation rows; label=CLASS for a class."
+        "--slice",
+        metavar="COLUMN=VALUE|COLUMN",
+        help="Measure harm on these evaluation rows; label=CLASS for a class. COLUMN: on all, and on each value.",
     ),
     click.option(
         "--expected-precision",

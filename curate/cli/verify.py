@@ -1,13 +1,14 @@
-"""``curate verify``: what-if questions, predicted beside refitted, as text or JSON.
+"""``curate verify``: is influence right on this model, and what-if questions, as text or JSON.
 
 Knows options and layout; leaves selection, prediction and refits to ``curate.verify``.
 """
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import database, db_option, put
+from curate.cli.options import database, db_option, put, refuse_column
 from curate.cli.scan import Sections, data_options, model_options, number_options
 from curate.config import load_settings
 from curate.errors import UsageError
@@ -15,7 +16,8 @@ from curate.reports.words import brief, clean, percent, signed
 
 if TYPE_CHECKING:
     from curate.verify.mistakes import Mended
-    from curate.verify.what_if import Change, WhatIf
+    from curate.verify.setting import Change
+    from curate.verify.what_if import WhatIf
 
 DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 
@@ -31,7 +33,6 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
     "--what-if",
     "change",
     type=click.Choice(["drop", "relabel", "finetune"]),
-    required=True,
     help="Leave rows out, give them the suggested label, or step on the rows that help the mistakes.",
 )
 @click.option(
@@ -42,17 +43,37 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 @click.option(
     "--at",
     "at",
-    type=click.Choice(["model", "probe"]),
+    type=click.Choice(["model", "head", "probe"]),
     default="model",
     show_default=True,
-    help="Refit the network, or the probe on its features.",
+    help="Refit the network, its head alone, or the probe on its features.",
 )
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Time for the refits."
+)
+@click.option("--control", is_flag=True, help="Deal the predictions out at random: the answer must not be trust.")
 @click.option(
     "--retrain",
     metavar="FILE.py:NAME|PKG.MOD:NAME",
     help="Your own training: NAME(dataset, seed) returns the model.  [fine-tuning from the checkpoint]",
 )
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of the fine-tuning.")
+@click.option(
+    "--epochs", type=click.FloatRange(0, min_open=True), help="Of the fine-tuning.  [--share of --trained-epochs]"
+)
+@click.option(
+    "--trained-epochs",
+    type=click.FloatRange(0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="That the checkpoint was trained for.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, min_open=True),
+    default=0.06,
+    show_default=True,
+    help="Of the training's steps that the fine-tuning takes.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
@@ -60,7 +81,9 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
     show_default=True,
     help="Its learning rate at the start.",
 )
-@click.option("--weight-decay", type=click.FloatRange(0), default=0.0, show_default=True, help="Its weight decay.")
+@click.option(
+    "--weight-decay", type=click.FloatRange(0), help="Its L2 penalty.  [read off the gradient at the checkpoint]"
+)
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Gradient steps of finetune.")
 @click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows that finetune steps on.")
 @click.option(
@@ -74,52 +97,81 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 )
 def verify(
     config: str | None,
-    change: str,
+    change: str | None,
     rows: str | None,
     at: str,
+    minutes: float,
+    control: bool,
     retrain: str | None,
-    epochs: int,
+    epochs: float | None,
+    trained_epochs: float,
+    share: float,
     rate: float,
-    weight_decay: float,
+    weight_decay: float | None,
     steps: int,
     top: int,
     form: str,
     db: str | None,
     **given: Any,
 ) -> None:
-    """What if rows of TRAIN were dropped or relabelled? Predicts the change, refits, and shows both.
+    """Is influence right on this model? Leaves rows out, refits, and holds the change against the prediction.
 
-    The refit is the probe's optimum, or a network fine-tuned from its checkpoint; the drift of a refit without any
-    change is subtracted. finetune takes gradient steps on the training rows that help the mistakes most, and shows what
-    it fixes and breaks. Nothing is stored, and your model and data stay as they are.
+    The rows of most influence, around the 30th percentile and at random are left out one at a time, and random groups
+    of rows together; the answer is trust, ranking only or do not trust, with the reason. The refit is the probe's or
+    the head's optimum, or a network fine-tuned from its checkpoint for --share of its training; a refit without any
+    change is subtracted. The plan is told first; an interrupted check goes on where it was.
+
+    With --what-if: what changes where rows of TRAIN are dropped or relabelled, predicted beside refitted. finetune
+    takes gradient steps on the training rows that help the mistakes most, and shows what it fixes and breaks. Your
+    model and data stay as they are.
     """
+    _refuse(change, rows, retrain, control)
+    settings = load_settings({**given, "db": database(db)}, config=config)
+    refuse_column(settings.slice)
+
+    from curate.progress import Progress
+    from curate.verify.refit import Recipe  # torch
+
+    recipe = Recipe(epochs=share * trained_epochs if epochs is None else epochs, rate=rate, weight_decay=weight_decay)
+    if change is None:
+        from curate.cli.verified import plan_sentence, verified_page
+        from curate.verify.protocol import verify as run
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            found = run(
+                settings, at=at, recipe=recipe, retrain=retrain, minutes=minutes, progress=Progress(), control=control,
+                announce=lambda plan: click.echo(f"curate: plan: {plan_sentence(plan)}", err=True),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            click.echo("curate: the refits made so far are kept: the same command goes on with them", err=True)
+            raise
+        put(_json(found) if form == "json" else verified_page(found))
+    elif change == "finetune":
+        from curate.verify.mistakes import finetune
+
+        mended = finetune(settings, rows=top, steps=steps, at=at, recipe=recipe, progress=Progress())
+        put(_json(mended) if form == "json" else _steps(mended))
+    else:
+        from curate.verify.what_if import what_if
+
+        changed = what_if(
+            settings, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe, retrain=retrain, progress=Progress()
+        )
+        put(_json(changed) if form == "json" else _table(changed))
+
+
+def _refuse(change: str | None, rows: str | None, retrain: str | None, control: bool) -> None:
+    """Options that the question asked has no use for."""
+    if change is None and rows is not None:
+        raise UsageError("--rows goes with --what-if drop or relabel", "Without it, the check chooses its rows.")
+    if change is not None and control:
+        raise UsageError("--control does not go with --what-if", "Leave out one of them.")
     for name, said in (("--rows", rows), ("--retrain", retrain)):
         if change == "finetune" and said is not None:
             raise UsageError(
                 f"{name} does not go with --what-if finetune", "It steps on the rows that help most: --top."
             )
-    settings = load_settings({**given, "db": database(db)}, config=config)
-
-    from curate.progress import Progress
-    from curate.verify.mistakes import finetune  # torch
-    from curate.verify.refit import Recipe
-    from curate.verify.what_if import what_if
-
-    recipe = Recipe(epochs=epochs, rate=rate, weight_decay=weight_decay)
-    if change == "finetune":
-        mended = finetune(settings, rows=top, steps=steps, at_probe=at == "probe", recipe=recipe, progress=Progress())
-        put(_json(mended) if form == "json" else _steps(mended))
-        return
-    found = what_if(
-        settings,
-        change,
-        rows or DEFAULT_ROWS[change],
-        at_probe=at == "probe",
-        recipe=recipe,
-        retrain=retrain,
-        progress=Progress(),
-    )
-    put(_json(found) if form == "json" else _table(found))
 
 
 def _json(found: object) -> str:

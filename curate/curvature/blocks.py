@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.curvature.operator import refuse_not_finite
 from curate.curvature.row_gradients import patches
 
 Pair = tuple[Tensor, Tensor]
@@ -208,6 +209,7 @@ def _eigenvectors(parts: Iterable[Float[Tensor, "b T G d"]]) -> Float[Tensor, "G
         product = flat.transpose(1, 2) @ flat
         total = product if total is None else total + product
     assert total is not None
+    refuse_not_finite(total)
     largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
     found: Tensor = torch.linalg.eigh((total / largest).double())[1].to(total)
     return found

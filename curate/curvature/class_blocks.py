@@ -36,7 +36,8 @@ class ClassBlocks:
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         width = self.inverses.shape[1]
-        return torch.einsum("kcd,cde->kce", rows.view(len(rows), -1, width), self.inverses).flatten(1)
+        directions = rows.to(self.inverses).view(len(rows), -1, width)
+        return torch.einsum("kcd,cde->kce", directions, self.inverses).flatten(1).to(rows)
 
     def leverage(self, x: Float[Tensor, "n D"], residuals: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
         """The diagonals of Mᵢ: (1/n) xᵢᵀ H_c⁻¹ xᵢ, the mean over all rows where the residual is small."""

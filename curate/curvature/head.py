@@ -7,6 +7,7 @@ Knows matrices only: where features, weights and penalties come from is left to 
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -58,15 +59,26 @@ class HeadCurvature(Operator):
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         self._sample = order[:MOST_CURVATURE_ROWS].sort().values.to(x.device) if self.n > MOST_CURVATURE_ROWS else None
 
+    def times_penalty(self, factor: float) -> "HeadCurvature":
+        """The same with another penalty."""
+        return HeadCurvature(self.x, self.probabilities, self.penalty * factor)
+
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H applied to rows, each a ``[C D]`` matrix laid flat; all rows of data, no factorisation."""
-        total = torch.zeros(len(rows), self.classes, self.width, dtype=rows.dtype, device=rows.device)
-        directions = rows.view(len(rows), self.classes, self.width)
+        directions = rows.to(self.dtype).view(len(rows), self.classes, self.width)
+        total = torch.zeros_like(directions)
         size = max(1, 2**22 // (len(rows) * self.classes))
         for x, p in zip(self.x.split(size), self.probabilities.split(size), strict=True):
+            x, p = x.to(self.dtype), p.to(self.dtype)
             moves = torch.einsum("bd,kcd->kbc", x, directions)
             total += torch.einsum("kbc,bd->kcd", softmax_curvature(p, moves), x)
-        return (total / self.n + directions * self.penalty).flatten(1)
+        return (total / self.n + directions * self.penalty.to(self.dtype)).flatten(1).to(rows)
+
+    def precise(self) -> "HeadCurvature":
+        """The same products in float64, chunk by chunk: the features themselves are not copied."""
+        twin = copy(self)
+        twin.dtype = torch.float64
+        return twin
 
     def _blocks(self) -> Float[Tensor, "C C D D"]:
         x = self.x if self._sample is None else self.x[self._sample]

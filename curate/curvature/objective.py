@@ -130,6 +130,11 @@ class Objective:
         ends = list(accumulate(self._sizes))
         return dict(zip(self.names, zip([0, *ends], ends, strict=False), strict=True))
 
+    @property
+    def flat(self) -> Float[Tensor, " p"]:
+        """The chosen parameters as the checkpoint has them."""
+        return torch.cat([value.reshape(-1) for value in self._values.values()])
+
     def unflatten(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """One vector as the named parameters."""
         parts = flat.split(self._sizes)
@@ -176,10 +181,22 @@ class Objective:
     @torch.no_grad()
     def cotangents(self, x: Tensor, weights: Float[Tensor, "k b C"]) -> Float[Tensor, "k p"]:
         """Jᵀ w of each block of weights, summed over the rows."""
+        if len(weights) == 1 or self.by_direction:  # without torch.func, which imports a compiler for it: seconds
+            with torch.enable_grad():
+                values = {name: value.detach().requires_grad_() for name, value in self._values.items()}
+                logits = self.logits(values, x)
+            return torch.stack([self._pulled(logits, values, weight) for weight in weights])
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
         return self._for_each(
             lambda weight: torch.cat([part.reshape(-1) for part in pull(weight)[0].values()]), weights, x
         )
+
+    @staticmethod
+    def _pulled(logits: Tensor, values: dict[str, Tensor], weight: Float[Tensor, "b C"]) -> Float[Tensor, " p"]:
+        parts = torch.autograd.grad(
+            logits, list(values.values()), weight, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([part.reshape(-1) for part in parts])
 
     @torch.no_grad()
     def moved_gradients(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ from curate.forward import Forward
 from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs, StrongestPairs
-from curate.influence.stability import Stability
+from curate.influence.stability import Stability, compare
 from curate.progress import Progress
 from curate.solvers.base import Solution, Solver, relative_size
 
@@ -46,6 +46,8 @@ class DeepInfluence:
     solution: Solution
     score_error: float | None
     """Estimated relative error of the candidates' scores; None where the solve is exact."""
+    ranks_kept: float | None
+    """Spearman's correlation of these scores with those that lack nothing; None where the solve is exact."""
     recall: float
     recall_interval: tuple[float, float]
     candidates: int
@@ -134,17 +136,18 @@ def deep_influence(
     measured = len(lacking[0]) if lacking else 0
     solved = torch.cat([own, *lacking])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
-    mean = _mean_gradient(objective, train, train_residuals)
+    mean = mean_gradient(objective, train, train_residuals)
     products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]
     picked = torch.zeros(scores.shape, dtype=torch.bool)
     picked[torch.from_numpy(inverse), torch.arange(len(chosen))[:, None]] = True
-    error = None
+    error = ranks = None
     if measured:
         gaps = centred[:, len(chosen) :].split(measured, dim=1)
         seen = picked[:, -measured:]
         error = relative_size(tuple((gap * seen).T for gap in gaps), (scores * picked).T)
+        ranks = _ranks_kept(scores[:, -measured:], torch.stack(gaps).mean(0), seen)
 
     rows = torch.from_numpy(union)
     strongest = StrongestPairs(chosen)
@@ -158,6 +161,7 @@ def deep_influence(
         harm=harm,
         solution=solution,
         score_error=error,
+        ranks_kept=ranks,
         recall=recalls[best],
         recall_interval=wilson_interval(round(recalls[best] * trials), trials),
         candidates=taken.shape[1],
@@ -169,6 +173,13 @@ def deep_influence(
         by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
         recalls=recalls,
     )
+
+
+def _ranks_kept(scores: Float[Tensor, "b j"], gaps: Float[Tensor, "b j"], seen: Bool[Tensor, "b j"]) -> float:
+    """Spearman's correlation of each evaluation row's scores with and without what they lack, the mean of them."""
+    whole = scores + gaps
+    pairs = ((scores[kept, row], whole[kept, row]) for row, kept in enumerate(seen.T))
+    return float(np.mean([compare(one, other)["spearman"] for one, other in pairs]))
 
 
 def _recalls(
@@ -249,7 +260,8 @@ def _along(
     return (products - products.mean(0)) / len(train)
 
 
-def _mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
+def mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
+    """ḡ of the training rows, by one backward pass over them."""
     total = torch.zeros(1, objective.p, device=rests.device)
     for part in torch.arange(len(train), device=rests.device).split(512):
         total += objective.cotangents(train.inputs.batch(part), rests[part][None])

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from curate.curvature.head import FactorisedHead, HeadScores
 from curate.influence.harmful import HarmByGroup
 from curate.influence.pairs import Pairs, StrongestPairs
+from curate.influence.stability import FACTORS, rank_stability
 from curate.progress import Progress
 from curate.solvers.cg import ConjugateGradients
 
@@ -61,7 +62,8 @@ class HeadInfluence:
         return torch.einsum("tc,td->tcd", residuals, x).flatten(1)
 
     @cached_property
-    def _mean_gradient(self) -> Float[Tensor, " p"]:
+    def mean_gradient(self) -> Float[Tensor, " p"]:
+        """ḡ, of the mean training loss without its penalty."""
         return (self._plain.T @ self.head.curvature.x / self.head.curvature.n).flatten()
 
     def row_gradients(
@@ -79,7 +81,7 @@ class HeadInfluence:
     ) -> Float[Tensor, "b T"]:
         """Influence of the training rows ``rows`` on what H⁻¹ g_t = ``solved`` stands for, nats."""
         moves = self.row_gradients(rows, corrected).to(solved) @ solved.T
-        return (moves - solved @ self._mean_gradient.to(solved)) / self.head.curvature.n
+        return (moves - solved @ self.mean_gradient.to(solved)) / self.head.curvature.n
 
     def blocks(self, count: int) -> list[slice]:
         """Slices of the training rows whose gradients, and whose influence on ``count`` rows, fit a block."""
@@ -91,6 +93,18 @@ class HeadInfluence:
         mean = (residuals.T @ x / len(x)).flatten()[None]
         solved, residual, _ = self.solve(mean)
         return -torch.cat([self.on(solved, rows)[:, 0] for rows in self.blocks(1)]), residual
+
+    def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
+        """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
+
+        One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
+        that of the penalty used.
+        """
+        mean = (residuals.T @ x / len(x)).flatten()[None]
+        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+        curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
+        solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+        return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
 
     def harm_by_group(
         self,
@@ -106,11 +120,11 @@ class HeadInfluence:
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
-        return self.solve(self.row_gradients(rows) - self._mean_gradient)[0] / self.head.curvature.n
+        return self.solve(self.row_gradients(rows) - self.mean_gradient)[0] / self.head.curvature.n
 
     def shifts_together(self, groups: list[Int[Tensor, " _"]]) -> Float[Tensor, "g p"]:
         """The same where all rows of a group are left out, to first order: one solve for each group."""
-        sums = [(self.row_gradients(rows) - self._mean_gradient).sum(0) for rows in groups]
+        sums = [(self.row_gradients(rows) - self.mean_gradient).sum(0) for rows in groups]
         return self.solve(torch.stack(sums))[0] / self.head.curvature.n
 
     def flips(

@@ -6,7 +6,8 @@ curvature. Times the mean evaluation gradient that is the predicted change of th
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,7 @@ from curate.influence.deep import default_damping, residuals, right_hand_sides
 from curate.influence.head import HeadInfluence
 from curate.progress import Progress
 from curate.solvers.base import Solver
+from curate.solvers.preconditioner import sample_inverse
 
 
 class Predictor(ABC):
@@ -28,9 +30,13 @@ class Predictor(ABC):
     how: str
     """In words, for the report."""
 
-    @abstractmethod
     def drop(self) -> Float[Tensor, " n"]:
         """When each training row is left out."""
+        return self.drop_on_each()[:, 0]
+
+    @abstractmethod
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        """The same, and beside it the change of the loss of each of the k target rows that were named."""
 
     @abstractmethod
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
@@ -45,9 +51,15 @@ class AtHead(Predictor):
     x: Float[Tensor, "T D"]
     rests: Float[Tensor, "T C"]
     how: str
+    alone: Int[Tensor, " k"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Target rows that are also asked for one by one."""
 
-    def drop(self) -> Float[Tensor, " n"]:
-        return -self.head.harm(self.x, self.rests)[0]
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        mean = (self.rests.T @ self.x / len(self.x)).flatten()[None]
+        solved, _, _ = self.head.solve(
+            torch.cat([mean, self.head.gradients(self.x[self.alone], self.rests[self.alone])])
+        )
+        return torch.cat([self.head.on(solved, rows) for rows in self.head.blocks(len(solved))])
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         curvature = self.head.head.curvature
@@ -66,7 +78,7 @@ class AtHead(Predictor):
 
 
 class ThroughNetwork(Predictor):
-    """By one solve for the mean gradient of the target rows, and one forward-mode pass over the training rows."""
+    """By one solve for the gradients of the target rows, and one forward-mode pass over the training rows."""
 
     def __init__(
         self,
@@ -78,30 +90,50 @@ class ThroughNetwork(Predictor):
         seed: int,
         progress: Progress,
         curvature: str = "ggn",
+        alone: Int[Tensor, " k"] | None = None,
+        least_damping: float = 0.0,
     ) -> None:
+        """``alone``: target rows that are also asked for one by one; ``least_damping``: a known L2 penalty."""
         assert train.logits is not None
         device = train.inputs.device
         self._rests = residuals(train.logits, train.labels)
         probabilities = train.logits.softmax(1).to(device)
         operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests.to(device))
         nobody = torch.empty(0, dtype=torch.long)
-        right = right_hand_sides(objective, targets, nobody, device, progress)
-        prepared = solver.prepare(operator, default_damping(operator, seed) if damping is None else damping)
+        right = right_hand_sides(objective, targets, nobody if alone is None else alone, device, progress)
+        if damping is None:
+            damping = max(default_damping(operator, seed), least_damping)
+        prepared = solver.prepare(operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(right, advance)
-        parts = []
-        with progress.stage("Influence of every row", len(train)) as advance:
-            for rows in torch.arange(len(train), device=device).split(512):
-                parts.append(objective.tangents(train.inputs.batch(rows), solution.rows)[0].cpu())
-                advance(len(rows))
+        self._objective, self._operator, self._inputs = objective, operator, train.inputs
+        self._right, self._seed, self._labels = right[:1], seed, train.labels
         self.direction: Float[Tensor, " p"] = solution.rows[0]
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
-        self._moves, self._labels = torch.cat(parts), train.labels
+        moves, products = [], []
+        with progress.stage("Influence of every row", len(train)) as advance:
+            for along, rests in self._along(solution.rows):
+                moves.append(along[0])
+                products.append(torch.einsum("kbc,bc->bk", along, rests))
+                advance(len(rests))
+        self._moves, self._products = torch.cat(moves), torch.cat(products)
         self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
 
-    def drop(self) -> Float[Tensor, " n"]:
-        products = (self._moves * self._rests).sum(1)
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        return (self._products - self._products.mean(0)) / len(self._products)
+
+    def drop_at(self, damping: float) -> Float[Tensor, " n"]:
+        """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
+        inverse = sample_inverse(self._operator, damping, self._seed)
+        direction = inverse(self._right.double()).to(self._right)
+        products = torch.cat([(along[0] * rests).sum(1) for along, rests in self._along(direction)])
         return (products - products.mean()) / len(products)
+
+    def _along(self, directions: Float[Tensor, "k p"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """How the training rows' logits move along each direction, and their residuals, some rows at a time."""
+        for rows in torch.arange(len(self._rests), device=directions.device).split(512):
+            moves = self._objective.tangents(self._inputs.batch(rows), directions)
+            yield moves.cpu(), self._rests[rows.cpu()]
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         moved = moved_labels(self._labels[rows], labels, self._moves.shape[1])

@@ -1,7 +1,7 @@
 """How much a ranking moves with the damping, which nobody knows: the same scores at a tenth and at ten times of it.
 
-By the Woodbury inverse of a sample of the rows, the same for all three: it is the question's stability that is
-measured here, not a solver's.
+Through a network by the Woodbury inverse of a sample of the rows, the same for all three: it is the question's
+stability that is measured here, not a solver's. At a head all rows count, and `head` has the scores.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,18 @@ class Stability:
         return cls(torch.cat(rows).to(right), len(inverse.factor))
 
     def summary(self, scores: Float[Tensor, "n f"]) -> dict[str, object]:
-        """Spearman's correlation and the share of the strongest rows kept, by factor of the damping."""
-        middle = FACTORS.index(1.0)
-        found: dict[str, object] = {"gradients": self.sampled}
-        for column, factor in enumerate(FACTORS):
-            if column != middle:
-                found[f"{factor:g}"] = compare(scores[:, middle], scores[:, column])
-        return found
+        """What a receipt has of `rank_stability`, and the gradients it rests on."""
+        return {"gradients": self.sampled, **rank_stability(scores)}
+
+
+def rank_stability(scores: Float[Tensor, "n f"]) -> dict[str, object]:
+    """Spearman's correlation and the share of the strongest rows kept, by factor of the damping."""
+    middle = FACTORS.index(1.0)
+    return {
+        f"{factor:g}": compare(scores[:, middle], scores[:, column])
+        for column, factor in enumerate(FACTORS)
+        if column != middle
+    }
 
 
 def compare(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> dict[str, float]:

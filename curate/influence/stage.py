@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.config import ScanSettings
 from curate.curvature.objective import Objective, choose_parameters
 from curate.errors import NumericalError
-from curate.heads import Heads, with_ones
+from curate.heads import Heads
+from curate.influence.at_head import EvaluationAtHead, evaluation_at_head
 from curate.influence.causes import Cause, find_causes
-from curate.influence.deep import DeepInfluence, deep_influence, residuals
+from curate.influence.deep import DeepInfluence, deep_influence
 from curate.influence.harmful import FEW_GROUPS, FEWEST_ROWS, GROUPS, Harmful, deal, harmful_rows, minimum_harm
-from curate.influence.head import HeadInfluence, SameContent
+from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs
 from curate.influence.self_influence import SelfInfluence, self_influence
+from curate.influence.slices import SliceHarm, harm_by_slice
 from curate.influence.targets import Targets, choose_targets
 from curate.neighbours import Neighbours
 from curate.prepare import Data
-from curate.probe import probe_inputs
 from curate.progress import Progress
 from curate.solvers import SOLVERS
 from curate.solvers.base import Solver
@@ -43,6 +43,8 @@ class Influence:
     solver: Solver | None
     parameters: str
     head_residual: float
+    head_stability: dict[str, object] | None
+    """Rank stability of harm over the head's damping; None where nothing is answered from the head."""
     head_rows: int
     """Evaluation rows answered from the head."""
     left: int
@@ -62,27 +64,8 @@ class Influence:
     """Harmful rows that belong together."""
     cause_flips: Int[np.ndarray, "c 2"]
     """Predictions that turn right, and wrong, without all rows of a cause."""
-
-
-@dataclass(frozen=True)
-class _AtHead:
-    """The evaluation set as the head reads it."""
-
-    head: HeadInfluence
-    x: Float[Tensor, "E D"]
-    logits: Float[Tensor, "E C"]
-    labels: Int[Tensor, " E"]
-
-    @property
-    def residuals(self) -> Float[Tensor, "E C"]:
-        return residuals(self.logits, self.labels)
-
-    @property
-    def losses(self) -> Float[Tensor, " E"]:
-        return F.cross_entropy(self.logits, self.labels, reduction="none")
-
-    def of(self, rows: Int[Tensor, " T"]) -> "_AtHead":
-        return _AtHead(self.head, self.x[rows], self.logits[rows], self.labels[rows])
+    slices: list[SliceHarm]
+    """Where `--slice` names a column and no value: each value's own harm."""
 
 
 def evaluation_influence(
@@ -95,10 +78,12 @@ def evaluation_influence(
 ) -> Influence:
     """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
     started = time.monotonic()
-    everyone = _at_head(data, heads)
+    everyone = evaluation_at_head(data, heads)
     if not bool(torch.isfinite(everyone.losses).all()):
         raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
-    targets = choose_targets(settings, data.evaluation, everyone.logits, everyone.losses)
+    by_column = settings.slice is not None and "=" not in settings.slice
+    named = replace(settings, slice=None) if by_column else settings
+    targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
     asked = everyone.of(targets.rows)
     same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
     objective, names = deep_objective(settings, data)
@@ -134,6 +119,8 @@ def evaluation_influence(
         found, worst = asked.head.strongest(rest.x, rest.residuals, rows, same, progress)
         parts.append(found)
         residual = max(residual, worst)
+    at_head = deep is None or len(rows) > 0
+    stability = asked.head.stability(asked.x, asked.residuals) if at_head else None
     pairs = Pairs.concatenate(parts)
     harmful = None if by_group is None else harmful_rows(harm, by_group, least)
     flips, together = _flips(everyone, harmful)
@@ -143,23 +130,20 @@ def evaluation_influence(
         causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
     answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
     return Influence(
-        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, len(rows),
-        len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets, harmful, flips,
-        together, causes, _cause_flips(everyone, causes),
+        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, stability,
+        len(rows), len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets,
+        harmful, flips, together, causes, _cause_flips(everyone, causes),
+        _slices(settings, data, everyone),
     )  # fmt: skip
 
 
-def _at_head(data: Data, heads: Heads) -> _AtHead:
-    head = heads.influence
-    if heads.own_influence is not None:
-        assert data.network is not None
-        assert data.evaluation.logits is not None
-        x = with_ones(data.evaluation.features, data.network.own_head).to(head.head.curvature.x)
-        logits = data.evaluation.logits.to(x)
-    else:
-        x = probe_inputs(data.evaluation.features).to(head.head.curvature.x)
-        logits = heads.probe.logits(x)
-    return _AtHead(head, x, logits, data.evaluation.labels)
+def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> list[SliceHarm]:
+    if settings.slice is None or "=" in settings.slice:
+        return []
+    right = everyone.logits.argmax(1) == everyone.labels
+    return harm_by_slice(
+        settings.slice, data.evaluation, everyone.head, everyone.x, everyone.residuals, everyone.losses, right
+    )
 
 
 def _candidate_count(settings: ScanSettings, data: Data) -> int:
@@ -173,7 +157,7 @@ def _through_network(
     objective: Objective,
     solver: Solver,
     targets: Targets,
-    asked: _AtHead,
+    asked: EvaluationAtHead,
     same: SameContent,
     neighbours: Neighbours,
     groups: Tensor | None,
@@ -193,7 +177,7 @@ def _through_network(
     )  # fmt: skip
 
 
-def _flips(everyone: _AtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
+def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
     """Of the harmful rows one by one, and of all at once, as the head answers it."""
     if harmful is None or not len(harmful.rows):
         return np.zeros((0, 2), dtype=int), np.zeros(2, dtype=int)
@@ -208,7 +192,7 @@ def _flips(everyone: _AtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, 
     return flips[:-1], flips[-1]
 
 
-def _cause_flips(everyone: _AtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:
+def _cause_flips(everyone: EvaluationAtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:
     head = everyone.head
     if not causes:
         return np.zeros((0, 2), dtype=int)

@@ -28,6 +28,7 @@ from curate.reports.report import (
     SuspectRow,
     Total,
 )
+from curate.reports.trusted import checked
 from curate.store import WARNING, Store
 
 CONFUSIONS = 10  # pairs of classes told of
@@ -91,6 +92,7 @@ def gather(
         reference=judged.reference,
         outcome=judged.outcome,
         top=top,
+        checked=checked(store, run.dataset, run.weights_sha256),
     )
 
 

@@ -43,6 +43,28 @@ def write_harmful(page: Page, report: Report) -> None:
         for number, row in enumerate(report.harmful, 1)
     ]  # fmt: skip
     page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
+    _slices(page, report)
+
+
+def _slices(page: Page, report: Report) -> None:
+    """Of `--slice COLUMN`: where the loss is high, and who is to blame for it."""
+    found = report.run.counts.get("slices") or []
+    if not found:
+        return
+    column = clean(str(report.run.settings.get("slice")))
+    page.heading(f"By {column}", f"the {len(found)} values of most evaluation rows, highest loss first; by the head")
+    columns = [Column(column, shrinks=True), Column("rows", right=True), Column("loss", right=True),
+               Column("accuracy", right=True), Column("of its loss", right=True),
+               Column("the row that harms it most", shrinks=True)]  # fmt: skip
+    cells = []
+    for one in found:
+        most = one["harmful"][0] if one["harmful"] else None
+        share = _share(most["harm"] / one["loss"]) if most and one["loss"] else "-"
+        cells.append(
+            [cell(str(one["value"])), Text(f"{one['rows']:,}"), Text(brief(one["loss"])),
+             Text(percent(one["accuracy"])), Text(share), cell(most["key"] if most else "-")]
+        )  # fmt: skip
+    page.table(columns, cells)
 
 
 def target(report: Report) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from curate.gate import Gate, Outcome, Reference
+from curate.reports.trusted import Checked
 
 if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
@@ -260,6 +261,7 @@ class Report:
     reference: Reference | None  # what the gate compared with
     outcome: Outcome
     top: int
+    checked: tuple[Checked, ...] = ()  # what refits said of influence on this model
     gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
     sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
 

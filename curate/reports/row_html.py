@@ -5,6 +5,7 @@ Knows markup and style; what is said of the row is ``row``'s, and numbers in wor
 
 import base64
 from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 
 from curate.reports.report import HitRow
@@ -25,8 +26,21 @@ img.wide { width: auto; float: none; margin: 0 }
 """
 
 
-def row_page(row: RowReport) -> str:
-    """The whole page; all text of the user's is escaped."""
+@dataclass(frozen=True)
+class Heat:
+    """A heat map (PNG) and a few lines under it."""
+
+    picture: bytes
+    lines: tuple[str, ...]
+
+    def parts(self) -> list[str]:
+        data = base64.b64encode(self.picture).decode()
+        image = f'<img alt="heat map" class="wide" src="data:image/png;base64,{data}">'
+        return [image, *(f"<p>{_text(line)}</p>" for line in self.lines)]
+
+
+def row_page(row: RowReport, heat: Heat | None = None) -> str:
+    """The whole page, with the heat map of its influence where there is one; all text of the user's is escaped."""
     title = _text(f"{row.key}: {row.run.dataset}, run {row.run.id}")
     facts = [("split", row.split), ("given label", "(none)" if row.label is None else row.label)]
     if row.suggested_label is not None:
@@ -48,6 +62,7 @@ def row_page(row: RowReport) -> str:
             ],
         ),
         *_findings(row),
+        *(["<h2>Which part of it</h2>", *heat.parts()] if heat else []),
         *_nearest(row),
     ]  # fmt: skip
     for heading, hits in parts_of(row):
@@ -55,11 +70,9 @@ def row_page(row: RowReport) -> str:
     return _page(title, body)
 
 
-def picture_page(title: str, picture: bytes, lines: Iterable[str]) -> str:
-    """A page with one picture (PNG) and a few lines under it."""
-    data = base64.b64encode(picture).decode()
-    image = f'<img alt="heat map" class="wide" src="data:image/png;base64,{data}">'
-    return _page(_text(title), [f"<h1>{_text(title)}</h1>", image, *(f"<p>{_text(line)}</p>" for line in lines)])
+def heat_page(title: str, heat: Heat) -> str:
+    """A page of the heat map alone."""
+    return _page(_text(title), [f"<h1>{_text(title)}</h1>", *heat.parts()])
 
 
 def _page(title: str, body: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from curate.reports.base import Renderer
 from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, first_shown, memory, moment, percent, plural, quoted
 
 MOST_CLASSES = 30
@@ -105,6 +106,12 @@ def _solved(page: Page, report: Report) -> None:
     if report.receipts:
         page.heading("How it was solved")
         page.facts((clean(receipt.quantity), receipt_sentence(receipt)) for receipt in report.receipts)
+    facts = list(trust_facts(report.run.counts, report.checked))
+    if facts:
+        page.heading("Can influence be trusted here?")
+        page.facts((name, clean(told)) for name, told in facts)
+        for advice in trust_advice(report.run.counts):
+            page.paragraph(Text.assemble(("! ", "yellow"), clean(advice)), follow=2)
 
 
 def receipt_sentence(receipt: Receipt) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.ekfac import EKFAC
-from curate.curvature.operator import Damped, Operator
+from curate.curvature.operator import Damped, Operator, refuse_not_finite, written_down
 from curate.curvature.over_rows import OverRows
 from curate.errors import NumericalError, UsageError
 from curate.solvers.base import Prepared, Solution, Solver, unwatched
@@ -23,6 +23,8 @@ from curate.solvers.gap import gaps, residual_of
 from curate.solvers.preconditioner import Inverse
 from curate.solvers.spectrum import lanczos, refuse_negative
 
+REPLACING = ("ekfac", "lanczos", "nystrom")
+"""The names of these solvers."""
 RANK = 128
 """Eigenpairs of a low-rank solver."""
 CHECKED = 4
@@ -40,7 +42,7 @@ class Approximate(Solver):
     def prepare(self, operator: Operator, damping: float) -> "PreparedApproximation":
         refuse_negative(operator, damping)
         inverse, detail = self.inverse(operator, damping)
-        return PreparedApproximation(self.name, operator, damping, inverse, detail)
+        return PreparedApproximation(self.name, written_down(operator), damping, inverse, detail)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Lanczos(LowRank):
     name = "lanczos"
 
     def pairs(self, operator: Operator) -> tuple[Float[Tensor, "r p"], Float[Tensor, " r"]]:
-        values, vectors, _ = lanczos(operator.precise(), RANK, self.seed)
+        values, vectors, _ = lanczos(written_down(operator.precise()), RANK, self.seed)
         return vectors, values
 
 
@@ -141,7 +143,8 @@ class Nystrom(LowRank):
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(operator.p, min(RANK, operator.p), generator=generator, dtype=torch.float64)
         test = torch.linalg.qr(drawn.to(operator.device))[0]
-        sketch = (operator.precise() @ test.T).T
+        sketch = (written_down(operator.precise()) @ test.T).T
+        refuse_not_finite(sketch)
         # Of the core, eigenvectors instead of Cholesky's factor: directions that C does not have are dropped.
         values, vectors = torch.linalg.eigh(test.T @ sketch)
         kept = values > 1e-12 * values[-1].clamp_min(torch.finfo(torch.float64).tiny)

@@ -16,6 +16,8 @@ from curate.curvature.operator import Operator
 
 RESIDUAL_BOUND = 0.1
 """A measured residual beyond it becomes a warning in the report."""
+RANKS_BOUND = 0.5
+"""So does, of a solver that replaces the curvature, a rank correlation with solved scores below it."""
 
 
 def unwatched(steps: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Damped, Operator
+from curate.curvature.operator import Damped, Dense, Operator, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, norms, unwatched
 from curate.solvers.dual import WoodburyInverse
@@ -33,6 +33,8 @@ FEWEST_STEPS = 10
 """Steps of a round, whatever the budget is."""
 LOOK_BACK = 4
 """Steps over which the fall of the error is watched."""
+GOING = 0.9
+"""Share of the rows still under way at which the others are set aside: each time copies the block."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,24 @@ class ConjugateGradients(Solver):
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedCG":
         refuse_negative(operator, damping)
-        inverse, name = (
-            precondition(operator, damping, self.seed)
-            if self.preconditioner is None
-            else (self.preconditioner, "given")
-        )
+        exact = written_down(operator.precise())
+        small = exact if isinstance(exact, Dense) else operator
+        inverse: Inverse | None = self.preconditioner
+        name = "given"
+        if inverse is None:
+            inverse, name = precondition(small, damping, self.seed)
         top = inverse.largest_eigenvalue() if isinstance(inverse, WoodburyInverse) else math.inf
-        return PreparedCG(self, operator, damping, inverse, name, damping < FLOAT64_BELOW * top)
+        precise = isinstance(exact, Dense) or damping < FLOAT64_BELOW * top
+        return PreparedCG(self, exact, exact if precise else operator, damping, inverse, name, precise)
 
 
 @dataclass(frozen=True)
 class PreparedCG(Prepared):
     solver: ConjugateGradients
-    operator: Operator
+    exact: Operator
+    """In float64, for the gaps."""
+    inner: Operator
+    """For the steps."""
     damping: float
     precondition: Inverse | None
     preconditioner: str
@@ -70,8 +77,7 @@ class PreparedCG(Prepared):
     name = "cg"
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        exact = Damped(self.operator.precise(), self.damping)
-        inner = exact if self.precise else Damped(self.operator, self.damping)
+        exact, inner = Damped(self.exact, self.damping), Damped(self.inner, self.damping)
         v, solved = rows.double(), torch.zeros_like(rows, dtype=torch.float64)
         gap, missing, done = v, v, 0
         gain = self.solver.tolerance / 2 if self.precise else max(ROUND_GAIN, self.solver.tolerance / 2)
@@ -113,10 +119,11 @@ def descend(
     """CG from 0 until the error of every row has fallen to about ``gain`` of the answer; the answer and the steps.
 
     Over a few steps the answer moves by nearly all of the error that it had (Strakoš & Tichý 2002), which is what is
-    looked at; a residual says little where the spectrum is wide.
+    looked at; a residual says little where the spectrum is wide. Rows that have got there take no further steps.
     """
     types = operator.dtype if operator.dtype != torch.float64 else rows.dtype
     tiny = torch.finfo(torch.float64).tiny
+    answer, going = torch.zeros_like(rows), torch.arange(len(rows), device=rows.device)
     u, r = torch.zeros_like(rows), rows.clone()
 
     def approximate(r: Tensor) -> Tensor:
@@ -148,7 +155,12 @@ def descend(
         seen.append(u)
         if len(seen) > LOOK_BACK:
             moved = (u - seen.pop(0)).norm(dim=1) <= gain * norms(u)
-            left = r.norm(dim=1) <= gain * norms(rows) if precondition is None else 2 * z.norm(dim=1) <= gain * norms(u)
-            if bool((moved & left).all()):
+            size = norms(rows[going]) if precondition is None else norms(u) / 2
+            left = ~(moved & ((r if precondition is None else z).norm(dim=1) <= gain * size))
+            if int(left.sum()) <= GOING * len(left):
+                answer[going], going = u, going[left]
+                u, r, z, d, rz, *seen = (part[left] for part in (u, r, z, d, rz, *seen))
+            if not len(going):
                 break
-    return u, done
+    answer[going] = u
+    return answer, done

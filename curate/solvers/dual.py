@@ -63,6 +63,14 @@ class WoodburyInverse:
             v = self._gram @ (v / v.norm())
         return float(v.norm()) / len(self._gram)
 
+    def effective_dimension(self) -> float:
+        """tr C (C + λ I)⁻¹: how many directions of C = Fᵀ F / m rise above λ."""
+        m = len(self._gram)
+        unseen = torch.linalg.solve_triangular(
+            self.cholesky, torch.eye(m, dtype=torch.float64, device=self.cholesky.device), upper=False
+        )
+        return m - m * self.damping * float(unseen.square().sum())
+
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         inner = torch.cholesky_solve(self._times(rows).double().T, self.cholesky).T
         return (rows - self._back(inner.to(rows))) / self.damping

@@ -4,7 +4,8 @@ Koh & Liang's ``damp`` and ``scale`` solve (C + damp·scale I), a product that n
 *Plain* (P = I): with f = η λ J steps the average of the last half leaves a share b(f) = (e^(-f/2) - e^(-f)) / (f/2) of
 the answer unsolved in the flattest directions, so the wanted bias sets f, and f, the step and the budget set the
 smallest λ that can be solved: a smaller one is raised to it, and the solution says so.
-*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 whatever λ is, and none is raised.
+*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 where it says enough; it grows until it does, and only
+where memory ends before is λ raised.
 
 Rounds: the gap that an answer leaves is measured on all rows, and the recursion solves for it again. Batch noise is as
 large as what is solved for, so it falls with every round, as by the control variates of SVRG (Johnson & Zhang 2013).
@@ -19,19 +20,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Operator, Sampled
+from curate.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
+from curate.solvers.dual import WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
-from curate.solvers.preconditioner import Inverse, precondition
+from curate.solvers.iterates import Epochs, InParameters, InRows, Iterate
+from curate.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.solvers.spectrum import PROBES, draw, probe, refuse_negative
 
 FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
 MEASURED_SHARE = 1 / 3
 """The share of a round's steps that the last one takes: enough to tell the size of an error."""
+MEASURED_ROWS = 16
+"""Right-hand sides, the last ones, that it is about."""
 WHITENED_BATCH = 1024
 """Rows of a preconditioned step."""
+SHORT = 32.0
+"""Largest eigenvalue of P⁻¹ (C_B + λ) beyond which a sample twice as large costs less than the steps."""
 SAFETY = 1.1
 """Room above the largest eigenvalue that the probed batches had."""
 HALVINGS = 12
@@ -47,12 +54,13 @@ class LiSSA(Solver):
     """Settings; the defaults need no tuning.
 
     ``f`` is the depth in units of 1/(η λ): 4.2 leaves 5 % in the flattest directions.
-    ``steps`` is the budget of a round that decides how small a damping is solved; ``batch`` 0 means chosen from the
-    spectrum. ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
+    ``steps`` is the budget of a round that decides how small a damping is solved: a hundredth of the largest
+    eigenvalue, also where that of batches is half as large again. ``batch`` 0 means chosen from the spectrum.
+    ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
     """
 
     f: float = 4.2
-    steps: int = 600
+    steps: int = 700
     batch: int = 0
     tolerance: float | None = None
     preconditioned: bool = False
@@ -69,20 +77,47 @@ class LiSSA(Solver):
         if not isinstance(operator, Sampled):
             raise TypeError(f"LiSSA needs a curvature that is a mean over rows, not {type(operator).__name__}")
         refuse_negative(operator, damping)
+        operator = written_down(operator)
+        assert isinstance(operator, Sampled)
         generator = torch.Generator().manual_seed(self.seed)
         batch, top = self._batch_and_top(operator, generator)
         if self.preconditioned:
-            inverse, name = precondition(operator, damping, self.seed)
-            assert inverse is not None
-            # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
-            batch, bound = _whitened(operator, inverse, damping, self.batch or WHITENED_BATCH, generator)
-            return PreparedLiSSA(self, operator, damping, damping, batch, top, inverse, name, bound, 1.0)
+            inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
+            used = inverse.damping
+            return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0)
         used = max(damping, self.smallest(top))
         return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used)
 
     def smallest(self, top: float) -> float:
         """The smallest λ that plain steps can solve: η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
+
+    def _preconditioner(
+        self, operator: Sampled, damping: float, generator: torch.Generator
+    ) -> tuple[Preconditioner, str, float, int]:
+        """With its name, the largest eigenvalue of P⁻¹ (C_B + λ), and the batch; λ is raised beyond the budget."""
+        # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
+        batch = min(self.batch or WHITENED_BATCH, operator.n)
+        inverse, name = precondition(operator, damping, self.seed)
+        assert inverse is not None
+        while _whitened(operator, inverse, batch, generator, 1) > SHORT:
+            larger = larger_sample(operator, inverse, self.seed)
+            if larger is None:
+                break
+            inverse, name = larger, named(larger)
+        if isinstance(operator, Dense) and isinstance(inverse, WoodburyInverse) and len(inverse.factor) == operator.n:
+            return inverse, name, SAFETY, operator.n  # P is C + λ itself: batches would only add noise
+        bound = _whitened(operator, inverse, batch, generator)
+        while bound > self.longest:
+            # What P has missed, a batch shows in units of λ: so much larger a λ hides it.
+            inverse = inverse.damped(inverse.damping * SAFETY * bound / self.longest)
+            bound = _whitened(operator, inverse, batch, generator)
+        return inverse, name, bound, batch
+
+    @property
+    def longest(self) -> float:
+        """The largest ratio of eigenvalues that a round's steps can solve."""
+        return max(self.steps / self.f, 4.0)
 
     def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
         """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
@@ -98,30 +133,16 @@ class LiSSA(Solver):
 
 
 def _whitened(
-    operator: Sampled, inverse: Inverse, damping: float, batch: int, generator: torch.Generator
-) -> tuple[int, float]:
-    """Batch and largest eigenvalue of P⁻¹ (C_B + λ), from batches; P ≥ λ bounds what λ adds by 1."""
-    batch = min(batch, operator.n)
+    operator: Sampled, inverse: Preconditioner, batch: int, generator: torch.Generator, probes: int = PROBES // 2
+) -> float:
+    """Largest eigenvalue of P⁻¹ (C_B + λ), from batches; P ≥ λ bounds what λ adds by 1."""
     tops = []
-    for _ in range(PROBES // 2):
+    for _ in range(probes):
         factor = operator.factor(draw(operator.n, batch, generator).to(operator.device), generator)
         gram = (inverse(factor) @ factor.T).double() / len(factor)
+        refuse_not_finite(gram)
         tops.append(float(torch.linalg.eigvalsh((gram + gram.T) / 2)[-1]))
-    return batch, SAFETY * max(tops) + 1.0
-
-
-class _Epochs:
-    """Batches without replacement: every row once an epoch, which halves the noise of drawing with replacement."""
-
-    def __init__(self, operator: Sampled, batch: int, generator: torch.Generator) -> None:
-        self.n, self.batch, self.generator, self.device = operator.n, batch, generator, operator.device
-        self._left = torch.empty(0, dtype=torch.long)
-
-    def next(self) -> Tensor:
-        if len(self._left) < self.batch:
-            self._left = torch.cat([self._left, torch.randperm(self.n, generator=self.generator)])
-        head, self._left = self._left[: self.batch], self._left[self.batch :]
-        return head.to(self.device)
+    return SAFETY * max(tops) + 1.0
 
 
 @dataclass
@@ -150,14 +171,17 @@ class PreparedLiSSA(Prepared):
         solved, steps = self._converge(rows, 1.0, generator, advance)
         for round in range(self.solver.rounds):
             found = gaps(self.operator, self.damping, rows, solved, self.solver.seed + round)
+            residual = residual_of(found, rows)
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
+            if last:
+                found = tuple(gap[-MEASURED_ROWS:] for gap in found)
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
-            missing, steps = both.split(len(rows)), steps + more
+            missing, steps = both.split(len(found[0])), steps + more
             if last or relative_size(missing, solved) <= (self.solver.tolerance or 0.0):
                 break
             solved = solved + sum(missing) / len(missing)
-        return Solution(solved, residual_of(found, rows), steps, self.damping, missing, self._detail(round + 1))
+        return Solution(solved, residual, steps, self.damping, missing, self._detail(round + 1))
 
     def _detail(self, rounds: int) -> dict[str, object]:
         return {
@@ -188,20 +212,23 @@ class PreparedLiSSA(Prepared):
         self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
     ) -> Float[Tensor, "k p"] | None:
         """One recursion from 0, the average of its last half; None where it diverges."""
-        eta, epochs = 1 / self.bound, _Epochs(self.operator, self.batch, generator)
-        u, late = torch.zeros_like(rows), torch.zeros_like(rows)
+        eta, epochs = 1 / self.bound, Epochs(self.operator, self.batch, generator)
+        iterate: Iterate
+        if self.inverse is None and InRows.pays(self.operator, len(rows), depth, self.batch):
+            assert isinstance(self.operator, Dense)
+            iterate = InRows(self.operator, rows, self.damping, eta)
+        else:
+            iterate = InParameters(self.operator, rows, self.damping, eta, self.inverse, generator)
         bound = 10 * rows.norm(dim=1) / self.damping
         for step in range(depth):
-            product = self.operator.batch(epochs.next(), generator) @ u
-            change = product.add_(u, alpha=self.damping).sub_(rows)
-            u = u - eta * (change if self.inverse is None else self.inverse(change))
+            iterate.step(epochs.next())
             if step >= depth // 2:
-                late += u
+                iterate.keep()
             advance(1)
             # Whatever C is, |u| is at most |v| / λ: ten times that is divergence, as is a NaN.
-            if (step % 10 == 9 or step == depth - 1) and not bool((u.norm(dim=1) <= bound).all()):
+            if (step % 10 == 9 or step == depth - 1) and not bool((iterate.size() <= bound).all()):
                 return None
-        return late / (depth - depth // 2)
+        return iterate.kept() / (depth - depth // 2)
 
     def _depth(self, share: float) -> int:
         """Steps J with η μ J = f or more, μ being the smallest eigenvalue, in twos for the average of a half.

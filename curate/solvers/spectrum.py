@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import Operator, Sampled
+from curate.curvature.operator import Operator, Sampled, refuse_not_finite
 from curate.errors import NumericalError
 
 PROBES = 8
@@ -33,11 +33,15 @@ def draw(n: int, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def probe(operator: Sampled, batch: int, generator: torch.Generator, probes: int = PROBES) -> Spectrum:
-    """From the Gram matrices of random batches: C_B's largest eigenvalue is above C's, the more so the smaller B."""
+    """From the Gram matrices of random batches: C_B's largest eigenvalue is above C's, the more so the smaller B.
+
+    Raises `NumericalError` where a gradient is not finite.
+    """
     tops, traces = [], []
     for _ in range(probes):
         factor = operator.factor(draw(operator.n, batch, generator).to(operator.device), generator).double()
         gram = factor @ factor.T / len(factor)
+        refuse_not_finite(gram)
         tops.append(float(torch.linalg.eigvalsh(gram)[-1]))
         traces.append(float(gram.trace()))
     return Spectrum(sum(tops) / probes, sum(traces) / probes, min(batch, operator.n))

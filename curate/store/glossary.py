@@ -16,6 +16,8 @@ TABLES: dict[str, str] = {
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
     "accepted": "Findings that a baseline accepts (`curate baseline`).",
+    "verifications": "Whether refits bear influence out (`curate verify`), one row for each check.",
+    "refits": "The refits behind them: what a check stores as it goes, and takes up again.",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -37,7 +39,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "device": "`cpu`, `cuda`, `mps`",
         "git_commit": "checked out where the command ran; NULL outside a repository",
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
-        "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats)",
+        "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
+        "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows)",
         "accuracy_head": "0 to 1: share of the given training labels that the model's own head predicts",
         "accuracy_probe": "0 to 1: the same of the probe",
         "seconds": "s, wall time",
@@ -124,7 +127,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "recall_low": "its 95 % interval, lower end",
         "recall_high": "and upper end",
         "rank_stability": "JSON: with 0.1 and 10 times the damping used, Spearman's correlation of harm (`spearman`) "
-        "and the share of the 50 strongest rows kept (`top`), by a sample of `gradients` gradients",
+        "and the share of the 50 strongest rows kept (`top`); through the network by a sample of `gradients` "
+        "gradients, at the head by all rows",
         "detail": "JSON: batch, step, largest eigenvalue, number of candidates, weights of the experts, verdicts that "
         "suspicion was corrected by ...",
     },
@@ -146,6 +150,24 @@ COLUMNS: dict[str, dict[str, str]] = {
         "rule": "",
         "key": "of the row",
         "time": "ISO 8601, UTC",
+    },
+    "verifications": {
+        "id": "",
+        "dataset_id": "",
+        "model": "the model's spec; NULL: none",
+        "weights_sha256": "of the weights' file",
+        "settings": "JSON: everything asked for, `at` (`model`, `head`, `probe`) and the recipe of the `refit`",
+        "trust": "`trust`, `ranking only`, `do not trust`",
+        "because": "the reason, in words",
+        "found": "JSON: what was measured, as `curate verify -f json` writes it",
+        "time": "ISO 8601, UTC",
+    },
+    "refits": {
+        "identity": "digest of rows, weights, recipe, target rows and seed: what the losses depend on",
+        "left_out": "the training row's key; a digest of a group's keys; empty: nothing",
+        "ordering": "0, or 1: the other rows in another order",
+        "losses": "JSON: of the target rows after the refit, nats; the mean first",
+        "seconds": "s, wall time",
     },
 }
 

@@ -12,6 +12,7 @@ from curate.errors import StoreError
 from curate.store.browsing import BROWSING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
+from curate.store.verifying import VERIFYING
 from curate.store.views import LATEST_SCORES, VIEWS
 
 if TYPE_CHECKING:
@@ -48,8 +49,13 @@ def m005_browsing(db: "Database") -> None:
         db.execute(statement)
 
 
+def m006_verifying(db: "Database") -> None:
+    for statement in VERIFYING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
-    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing,
+    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying,
 ]  # fmt: skip
 
 

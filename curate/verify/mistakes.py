@@ -19,7 +19,7 @@ from curate.prepare import Data, load, read
 from curate.probe import probe_inputs
 from curate.progress import Progress
 from curate.verify.refit import Recipe, evaluated
-from curate.verify.what_if import prepare
+from curate.verify.setting import prepare
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,18 @@ class Mended:
     steps: list[Step]
 
 
-def finetune(
-    settings: ScanSettings, *, rows: int, steps: int, at_probe: bool, recipe: Recipe, progress: Progress
-) -> Mended:
+def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: Recipe, progress: Progress) -> Mended:
     """Steps on the ``rows`` training rows that help the target rows most; those are the mistakes by default."""
     if isinstance(settings.eval_rows, int):
         settings = replace(settings, eval_rows="mistakes")
     data = read(settings, load(settings, progress), progress)
     heads = fit_heads(data, settings.damping)
     setting = prepare(
-        settings, data, heads, at_probe=at_probe, recipe=recipe, retrain=None,
+        settings, data, heads, at=at, recipe=recipe, retrain=None,
         progress=progress,
     )  # fmt: skip
     helpful = setting.predictor.drop().argsort(descending=True, stable=True)[:rows]
-    network = None if at_probe or data.network is None or not data.network.own_classes else data.network
+    network = None if at == "probe" or data.network is None or not data.network.own_classes else data.network
     walk = (
         _probe_steps(heads, data, helpful, recipe.rate)
         if network is None

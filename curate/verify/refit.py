@@ -1,12 +1,14 @@
-"""Refits of a changed training set: the probe to its optimum, a network by fine-tuning or by the user's own training.
+"""Refits of a changed training set: a network by fine-tuning or by the user's own training. Heads: `convex`.
 
 Each answers with the logits of the evaluation rows. Knows how to fit; leaves what is compared with what to `what_if`.
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,10 +19,8 @@ from torch.utils.data import Dataset
 
 from curate.errors import ModelError, NumericalError, UsageError
 from curate.forward import Forward
-from curate.heads import Heads
 from curate.network import Network
 from curate.prepare import Data
-from curate.probe import fit_softmax, probe_inputs
 from curate.sources.code import Role, call, import_code, importable, named
 from curate.specs import split_code
 
@@ -58,36 +58,32 @@ class Refit(ABC):
     converged: bool = False
     """Whether it ends at an optimum: then a refit without a change changes nothing, and there is no drift."""
 
+    batch: int = 1
+    """How many are fitted at once."""
+    reach: float | None = None
+    """Sum of its steps' lengths: along an eigenvalue c it goes a share 1 - e^(-reach c) of the way to its optimum,
+    about as far as to the optimum with a damping of 1 / reach (Bae et al. 2022). None: unknown, or all the way."""
+    decay: float = 0.0
+    """L2 penalty of a network's refit."""
+
     @abstractmethod
-    def __call__(self, training: TrainingSet) -> Float[Tensor, "E C"]:
-        """Logits of the evaluation rows after training on it."""
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
+        """Logits of the evaluation rows after training on it; ``ordering`` numbers the order of the rows."""
 
-
-class ProbeRefit(Refit):
-    """The probe on the features as they are."""
-
-    recipe = "the probe refitted to its optimum"
-    converged = True
-
-    def __init__(self, data: Data, heads: Heads) -> None:
-        self._probe, self._x, self._classes = heads.probe, heads.probe_influence.head.curvature.x, data.classes
-        self._evaluation = probe_inputs(data.evaluation.features).to(self._x)
-
-    def __call__(self, training: TrainingSet) -> Float[Tensor, "E C"]:
-        kept, labels = training.kept, training.labels
-        start, penalty = self._probe.weights, self._probe.penalty
-        head = fit_softmax(self._x[kept], labels[kept], self._classes, penalty, start, tolerance=1e-8)
-        return head.logits(self._evaluation)
+    def many(self, trainings: list[TrainingSet], ordering: int = 0) -> Iterator[Float[Tensor, "E C"]]:
+        """The same of several sets."""
+        return (self(training, ordering) for training in trainings)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Fine-tuning from the checkpoint: SGD with momentum, the rate falling to zero by a cosine."""
 
-    epochs: int = 3
+    epochs: float = 3
     rate: float = 0.01
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
+    """L2 penalty; None: the one that the gradient at the checkpoint tells of (`curate.influence.minimum`)."""
     batch: int = 64
 
 
@@ -98,35 +94,48 @@ class FineTune(Refit):
     change has the drift of the recipe alone, and nothing of it is left in a difference.
     """
 
-    def __init__(self, data: Data, network: Network, recipe: Recipe, seed: int) -> None:
+    def __init__(self, data: Data, network: Network, recipe: Recipe, decay: float, seed: int) -> None:
         self._data, self._network, self._settings, self._seed = data, network, recipe, seed
+        self.decay = decay
+        self._steps = max(1, round(recipe.epochs * -(-len(data.train) // recipe.batch)))
+        self.reach = _reach(recipe, self._steps)
+        read = ", as its gradient at the checkpoint tells" if recipe.weight_decay is None and decay else ""
         self.recipe = (
-            f"{recipe.epochs} epochs of SGD from the checkpoint (rate {recipe.rate:g} falling to 0, momentum "
-            f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}, batches of {recipe.batch})"
+            f"{recipe.epochs:g} epochs of SGD from the checkpoint (rate {recipe.rate:g} falling to 0, momentum "
+            f"{recipe.momentum:g}, weight decay {decay:.2g}{read}, batches of {recipe.batch})"
         )
 
-    def __call__(self, training: TrainingSet) -> Float[Tensor, "E C"]:
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
         settings, inputs = self._settings, self._data.train.inputs
         module = copy.deepcopy(self._network.module)
         trained = [value for value in module.parameters() if value.requires_grad and value.is_floating_point()]
         if not trained:
             raise UsageError("every parameter of the model is frozen: there is nothing to fine-tune", "Try --at probe.")
-        optimiser = torch.optim.SGD(
-            trained, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-        n = len(training.labels)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * -(-n // settings.batch))
+        optimiser = torch.optim.SGD(trained, lr=settings.rate, momentum=settings.momentum, weight_decay=self.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self._steps)
         weights = training.kept.float() / training.kept.float().mean()
-        order = torch.Generator().manual_seed(self._seed)
-        for _ in range(settings.epochs):
-            for rows in torch.randperm(n, generator=order).split(settings.batch):
-                optimiser.zero_grad(set_to_none=True)
-                logits = self._network.logits_of(module(inputs.batch(rows)))
-                losses = F.cross_entropy(logits, training.labels[rows].to(logits.device), reduction="none")
-                (losses * weights[rows].to(losses)).mean().backward()
-                optimiser.step()
-                schedule.step()
+        for rows in islice(self._batches(len(weights), self._seed + ordering), self._steps):
+            optimiser.zero_grad(set_to_none=True)
+            logits = self._network.logits_of(module(inputs.batch(rows)))
+            losses = F.cross_entropy(logits, training.labels[rows].to(logits.device), reduction="none")
+            (losses * weights[rows].to(losses)).mean().backward()
+            optimiser.step()
+            schedule.step()
         return evaluated(self._network.logits_of, module, self._data)
+
+    def _batches(self, n: int, seed: int) -> Iterator[Int[Tensor, " b"]]:
+        order = torch.Generator().manual_seed(seed)
+        while True:
+            yield from torch.randperm(n, generator=order).split(self._settings.batch)
+
+
+def _reach(recipe: Recipe, steps: int) -> float:
+    """How far a constant gradient of 1 would move the parameters."""
+    velocity = total = 0.0
+    for step in range(steps):
+        velocity = recipe.momentum * velocity + 1
+        total += recipe.rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * velocity
+    return total
 
 
 class Rows(Dataset[tuple[Tensor, int]]):
@@ -156,8 +165,8 @@ class Retrain(Refit):
             )
         self.recipe = f"retrained by {spec}"
 
-    def __call__(self, training: TrainingSet) -> Float[Tensor, "E C"]:
-        arguments: dict[str, object] = {"dataset": Rows(self._data.train, training), "seed": self._seed}
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
+        arguments: dict[str, object] = {"dataset": Rows(self._data.train, training), "seed": self._seed + ordering}
         with importable(self._where), torch.enable_grad():
             way = "It is called with dataset (pairs of input and label) and seed, and returns the trained model."
             module = call(self._function, arguments, self._spec, self._where, _ROLE, way)

@@ -14,6 +14,7 @@ from curate.influence.deep import default_damping as _default_damping
 from curate.influence.deep import residuals as _residuals
 from curate.solvers import SOLVERS as _SOLVERS
 from curate.solvers.cg import ConjugateGradients as _ConjugateGradients
+from curate.solvers.lissa import LiSSA as _LiSSA
 
 
 class _Rows:
@@ -68,6 +69,8 @@ def _solved_by(name):
         solver = _SOLVERS[name](0)
         if name == "cg":
             solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
+        if name == "preconditioned-lissa":  # one round, for a ranking, with --opt tolerance=null
+            solver = _LiSSA(preconditioned=True, tolerance=opt("tolerance", 5e-3))
         solution = solver.prepare(operator, damping).solve(_test_gradients(objective))
         HYP.update(
             residual=float(solution.residual.mean()),

@@ -51,7 +51,7 @@ NETWORKS = {
     ),
     "cnn": lambda: nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(4), nn.Flatten(), nn.Linear(108, 32), nn.ReLU(), nn.Linear(32, CLASSES),
+        nn.MaxPool2d(4), nn.Flatten(), nn.Linear(108, 40), nn.ReLU(), nn.Linear(40, CLASSES),
     ),
     "residual": Residual,
     "transformer": Transformer,

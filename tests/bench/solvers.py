@@ -1,17 +1,21 @@
 """Every solver against the exact one: relative errors of s = (C + λ I)⁻¹ v on five trained networks.
 
-    python tests/bench/solvers.py [--networks softmax,mlp,...] [--solvers cg,lissa,...] [--seeds 5] [--plain]
+    python tests/bench/solvers.py [--networks softmax,mlp,...] [--solvers cg,lissa,...] [--seeds 5] [--limit 600]
 
 The networks (`networks.py`: 5,000 to 50,000 parameters, 1,000 rows) are trained to convergence once, into
 ``.cache/bench/solvers`` (or ``CURATE_BENCH_HOME``), and the exact dual answers kept there. v are the gradients of
 8 evaluation rows. λ runs from 1e-5 to 1 times the largest eigenvalue of C. A cell is the mean over v, and over the
 seeds of a stochastic solver, of |s - s*| / |s*|, s* being exact *at the λ that was used*; `raised` says how often that
 is more than was asked. `receipt` is the score error that a receipt would carry, `true` the one it should: of g_i · s
-over all training rows. No solver gets an option but the damping.
+over all training rows. No solver gets an option but the damping. A seed that takes over ``--limit`` processor
+seconds is given up, and its cell says so.
 """
 
 import argparse
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fashion
@@ -77,13 +81,29 @@ def relative(found: torch.Tensor, true: torch.Tensor) -> float:
     return float(((found.double() - true).norm(dim=1) / true.norm(dim=1)).mean())
 
 
-def measure(problem: Problem, solver: str, ratio: float, seeds: int) -> dict[str, float]:
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` after so many processor seconds."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def measure(problem: Problem, solver: str, ratio: float, seeds: int, limit: float) -> dict[str, float]:
     """Means over seeds of what a table shows."""
     cells: list[dict[str, float]] = []
     asked = problem.top * ratio
     for seed in range(seeds if solver in STOCHASTIC else 1):
         started = time.process_time()
-        solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
+        with at_most(limit):
+            solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
         seconds = time.process_time() - started
         true = problem.exact(solution.damping)
         scores = true.float() @ problem.gradients.T
@@ -108,6 +128,7 @@ def main() -> None:
     parser.add_argument("--solvers", default="cg,lissa,lissa-tight,preconditioned-lissa")
     parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=600.0)
     asked = parser.parse_args()
     folder = fashion.HOME / "solvers"
     for name in asked.networks.split(","):
@@ -121,7 +142,11 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|", flush=True)
         for solver in asked.solvers.split(","):
             for ratio in map(float, asked.ratios.split(",")):
-                m = measure(problem, solver, ratio, asked.seeds)
+                try:
+                    m = measure(problem, solver, ratio, asked.seeds, asked.limit)
+                except TimeoutError:
+                    print(f"| {solver} | {ratio:.0e} | over {asked.limit:.0f} cpu s | | | | | |", flush=True)
+                    continue
                 times = m["receipt"] / m["true"] if m["true"] > 0 else float("nan")
                 print(
                     f"| {solver} | {ratio:.0e} | {m['error']:.2e} | "

@@ -34,7 +34,7 @@ from curate.progress import Progress
 from curate.suspicion.stage import judge_rows
 from curate.verify.refit import Recipe, TrainingSet
 from curate.verify.rows import Selection
-from curate.verify.what_if import prepare
+from curate.verify.setting import prepare
 
 SILENT = Progress.silent()
 SIZES = (1, 10, 50, 100)
@@ -51,9 +51,7 @@ def drop(seeds: list[int]) -> None:
     for seed in seeds:
         settings = settings_of(fashion.make(5_000, 1_000, 0.1, "uniform", seed))
         data = read(settings, load(settings, SILENT), SILENT)
-        setting = prepare(
-            settings, data, fit_heads(data), at_probe=True, recipe=Recipe(), retrain=None, progress=SILENT
-        )
+        setting = prepare(settings, data, fit_heads(data), at="probe", recipe=Recipe(), retrain=None, progress=SILENT)
         order = setting.predictor.drop().argsort()  # the most harmful first
         random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
         unchanged = setting.refit(TrainingSet.of(data.train))

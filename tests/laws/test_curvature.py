@@ -15,6 +15,7 @@ from curate.curvature.objective import Objective, choose_parameters
 from curate.errors import NumericalError, UsageError
 from curate.settings_types import CURVATURE_NAMES
 from curate.solvers import SOLVERS
+from curate.solvers.cg import ConjugateGradients
 from curate.solvers.spectrum import lanczos
 
 N, C = 24, 3
@@ -312,3 +313,25 @@ def test_choosing_parameters() -> None:
         choose_parameters(module, "encoder")
     with pytest.raises(UsageError, match="not a regular expression"):
         choose_parameters(module, "(")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_wide_head_in_either_precision_is_solved_in_both(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows come in float64 from conjugate gradients whatever the features are, and the gap is taken in float64."""
+    monkeypatch.setattr("curate.curvature.head.MOST_EXACT", 10)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 5, generator=generator).to(dtype)
+    p = torch.randn(60, 4, generator=generator).to(dtype).softmax(1)
+    head = HeadCurvature(x, p, torch.full((5,), 0.1, dtype=dtype))
+    factor = head.factorise()
+    assert not factor.exact
+    v = torch.randn(3, head.p, generator=generator)
+    dense = HeadCurvature(x.double(), p.double(), head.penalty.double()) @ torch.eye(head.p, dtype=torch.float64)
+    for right in (v, v.double()):
+        solution = ConjugateGradients(preconditioner=factor.solve).prepare(head, 0.0).solve(right)
+        assert solution.rows.dtype == right.dtype
+        torch.testing.assert_close(
+            solution.rows.double(), torch.linalg.solve(dense, v.double().T).T, rtol=1e-4, atol=1e-5
+        )
+    precise = head.precise() @ v.double()
+    torch.testing.assert_close(precise, v.double() @ dense, rtol=1e-12, atol=1e-12)

@@ -26,6 +26,7 @@ from curate.influence.self_influence import self_influence
 from curate.neighbours import Neighbours, neighbour_votes
 from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
+from curate.solvers.approximate import EKFACSolver
 from curate.solvers.base import Prepared, Solver
 from curate.solvers.dual import Exact
 
@@ -130,6 +131,26 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
         torch.testing.assert_close(by_group.values[:, group].double(), theirs_then, rtol=1e-2, atol=1e-6)
 
 
+def test_ranks_kept_are_those_of_solved_scores(world: tuple[nn.Module, Forward, Forward]) -> None:
+    """What a receipt of EK-FAC says of its ranking, against a solve of the curvature itself."""
+    module, train, evaluation = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    everyone, same = np.tile(np.arange(N), (T, 1)), SameContent(train.sha256, evaluation.sha256)
+    approximate, exact = (
+        deep_influence(
+            objective, train, evaluation, torch.arange(T), everyone, solver, 1e-3, 0, same, Progress.silent()
+        )
+        for solver in (EKFACSolver(), Exact())
+    )
+    assert exact.ranks_kept is None
+    assert train.logits is not None
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))  # type: ignore[attr-defined]
+    theirs, solved = (gradients @ result.solution.rows[-4:].T for result in (approximate, exact))
+    true = np.mean([spearmanr(theirs[:, row], solved[:, row])[0] for row in range(4)])
+    assert approximate.ranks_kept == pytest.approx(true, abs=0.03)
+    assert 0.2 < true < 0.99
+
+
 def test_candidates_are_those_that_hold_more_of_the_strongest_rows(world: tuple[nn.Module, Forward, Forward]) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
@@ -171,6 +192,34 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     assert residual <= 1e-3
     true = small.on(small.solve(small.gradients(x[:5], rests))[0])
     assert float((large.on(by_cg) - true).norm() / true.norm()) < 0.01
+
+
+@pytest.mark.parametrize("most_exact", [8_000, 0])
+def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a factor of H at one penalty, or by blocks of it, as by H itself at each of the three."""
+    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", most_exact)
+    digits = load_digits(n_class=4)
+    features, labels = torch.tensor(digits.data[:600]), torch.tensor(digits.target[:600])
+    probe, x = fit_probe(features[:400].float(), labels[:400], 4)
+    curvature, logits = probe.curvature(x), probe.logits(x)
+    head = curvature.factorise()
+    assert head.exact == bool(most_exact)
+    influence = HeadInfluence(head, labels[:400], head.scores(logits, labels[:400]))
+    asked = probe_inputs(features[400:].float()).to(x)
+    rests = residuals(probe.logits(asked), labels[400:])
+    found = influence.stability(asked, rests)
+    harms = []
+    for factor in (0.1, 1.0, 10.0):
+        dense = HeadCurvature(x, curvature.probabilities, factor * curvature.penalty)
+        matrix = dense @ torch.eye(dense.p, dtype=x.dtype)
+        solved = (torch.linalg.pinv(matrix, rtol=1e-12) @ (rests.T @ asked / 200).flatten())[None]
+        harms.append(-influence.on(solved)[:, 0])
+    for name, harm in (("0.1", harms[0]), ("10", harms[2])):
+        stable = found[name]
+        assert isinstance(stable, dict)
+        assert stable["spearman"] == pytest.approx(float(spearmanr(harms[1], harm)[0]), abs=2e-3)
+        assert 0 < stable["top"] < 1
+    assert found["0.1"] != found["10"]
 
 
 def test_leaving_out_by_class_is_the_dense_solve() -> None:

@@ -7,6 +7,7 @@ prediction is exact.
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +15,18 @@ import torch
 from refits import refitted
 from scipy.stats import linregress, pearsonr
 from sklearn.datasets import load_digits
+from tensor_rows import TensorRows
+from torch import nn
 from torch.nn import functional as F
 
+from curate.curvature.head import HeadCurvature
+from curate.curvature.objective import Objective, choose_parameters
+from curate.forward import Forward
 from curate.influence.deep import residuals
 from curate.influence.head import HeadInfluence
+from curate.influence.self_influence import self_influence
 from curate.probe import fit_softmax
+from curate.progress import Progress
 
 CLASSES = 5
 
@@ -117,6 +125,44 @@ def test_self_influence_is_the_rise_of_the_rows_own_loss_at_first_order(world: W
     correlation, slope = fit(own, rise)
     assert correlation > 0.98
     assert slope > 1  # first order underrates a row's influence on itself
+
+
+def test_self_influence_is_a_refit_row_by_row_with_one_factor_of_n(world: World) -> None:
+    """influence-release's issue 17: a factor that is missing, or stands there twice, keeps every correlation.
+
+    Row by row the refit is within first order of the prediction: not n times, nor an n-th, nor twice, nor half of it.
+    """
+    ratio = (world.true_own - world.own_loss) / world.influence.scores.self_influence.numpy()
+    assert 0.9 < np.median(ratio) < 1.15
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.5
+
+
+def test_self_influence_halves_where_every_row_stands_there_twice(world: World) -> None:
+    """The mean loss and its curvature stay as they are, and each copy carries half of the weight."""
+    curvature, labels = world.influence.head.curvature, world.influence.labels
+    logits = curvature.probabilities.log()
+    twice = HeadCurvature(curvature.x.repeat(2, 1), curvature.probabilities.repeat(2, 1), curvature.penalty)
+    halves = twice.factorise().scores(logits.repeat(2, 1), labels.repeat(2)).self_influence
+    torch.testing.assert_close(halves, world.influence.scores.self_influence.repeat(2) / 2, rtol=1e-6, atol=1e-14)
+
+
+def test_self_influence_through_the_network_is_that_of_the_head(world: World) -> None:
+    """A network that is nothing but a softmax regression: one number, whichever way it is asked for."""
+    x, labels = world.influence.head.curvature.x[:, :-1].float(), world.influence.labels
+    torch.manual_seed(0)
+    module = nn.Linear(x.shape[1], CLASSES)
+    logits = module(x).detach()
+    sha256 = [str(row) for row in range(len(x))]
+    source = SimpleNamespace(labels=labels.tolist())
+    train = Forward(source, list(range(len(x))), sha256, x, logits, None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    found = self_influence(objective, "all", train, 0.03, 0, Progress.silent()).values
+    ones = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
+    penalty = torch.full((ones.shape[1],), 0.03, dtype=torch.float64)
+    head = HeadCurvature(ones, logits.double().softmax(1), penalty).factorise()
+    at_head = head.scores(logits.double(), labels).self_influence
+    torch.testing.assert_close(found.double(), at_head, rtol=1e-3, atol=1e-9)
 
 
 def test_the_law_test_can_fail(world: World) -> None:

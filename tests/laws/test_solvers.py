@@ -17,6 +17,7 @@ from curate.solvers.automatic import choose
 from curate.solvers.cg import ConjugateGradients
 from curate.solvers.dual import Exact, WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
+from curate.solvers.iterates import InParameters, InRows
 from curate.solvers.lissa import LiSSA, flat_bias, preconditioned, ranking, tight
 from curate.solvers.spectrum import lanczos, probe
 
@@ -95,6 +96,25 @@ def test_plain_lissa_tight_and_ranking(rows: torch.Tensor) -> None:
         assert np.mean([relative(solution.rows, dense(operator, damping, rows)) for solution in found]) < bar
 
 
+def test_steps_in_rows_are_the_steps_in_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """u = α v + Fᵀ w: what is written down in rows is the recursion itself, also where it diverges."""
+    factor = torch.randn(150, 500, generator=torch.Generator().manual_seed(1)).double()
+    operator, right = Dense(factor), torch.randn(20, 500, generator=torch.Generator().manual_seed(2)).double()
+    found = []
+    for pays in (False, True):
+        monkeypatch.setattr(InRows, "pays", staticmethod(lambda *_, pays=pays: pays))
+        found.append(LiSSA(steps=200, batch=70, seed=4).prepare(operator, 2.0).solve(right))
+    torch.testing.assert_close(found[1].rows, found[0].rows, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(found[1].residual, found[0].residual, rtol=1e-6, atol=1e-10)
+    assert found[0].steps == found[1].steps
+    steps = [InParameters(operator, right, 0.05, 1.0, None, torch.Generator()), InRows(operator, right, 0.05, 1.0)]
+    for step in steps:
+        for _ in range(5):
+            step.step(torch.arange(40))
+    assert float(steps[0].size().min()) > 1e3 * float(right.norm(dim=1).max())
+    torch.testing.assert_close(steps[1].size(), steps[0].size())
+
+
 def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:
     """A damping that the budget cannot solve is raised, said, and solved there: not `damp` times `scale` in secret."""
     operator, asked = curvature(n=2000), 1e-6
@@ -159,7 +179,7 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 12_000)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "cg"
-    assert "beyond 600 plain steps; 12,000 rows are few" in why
+    assert "beyond 700 plain steps; 12,000 rows are few" in why
     monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 0)
     monkeypatch.setattr("curate.solvers.automatic.SAMPLE_FLOATS", 0)
     solver, why = choose(large, 1e-4 * top)

@@ -16,6 +16,7 @@ from curate.reports.gallery import Gallery
 from curate.reports.harmful_terminal import group_sentence, turned
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
+from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def page(report: Report) -> str:
             histogram=charts.histogram(gallery.distribution) if gallery.distribution else None,
             matrix=charts.matrix(gallery.confusion) if gallery.confusion else None,
             noise=charts.noise(report.by_class),
+            trust=list(trust_facts(report.run.counts, report.checked)),
+            advice=trust_advice(report.run.counts),
             receipts=[(receipt.quantity, sentences.receipt_sentences(receipt)) for receipt in report.receipts],
             writing=False,
             records=sentences.records([card.text for card in gallery.cards]),

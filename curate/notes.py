@@ -1,0 +1,130 @@
+"""The notes of a run: sentences on what its numbers rest on, and warnings where they are doubtful.
+
+Knows when something is worth saying; leaves writing to `record` and layout to the reports.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
+from curate.influence.harmful import FEWEST_ROWS
+from curate.influence.stage import Influence
+from curate.prepare import Data
+from curate.solvers.approximate import REPLACING
+from curate.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
+from curate.store import WARNING
+from curate.suspicion.panel import BY_HEART
+from curate.suspicion.stage import Judged
+
+
+def notes_of(
+    data: Data, judged: Judged, influence: Influence, has_model: bool, head: float | None, probe: float
+) -> Iterator[str]:
+    if data.own_evaluation:
+        yield (
+            f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "
+            "as one; they are as noisy as the rest" + (" and known to the network" if has_model else "")
+        )
+    sets = [data.train] if data.own_evaluation else [data.train, data.evaluation]
+    reused = sum(rows.reused for rows in sets)
+    if reused:
+        yield (
+            f"the forward pass of {reused:,} of {sum(map(len, sets)):,} rows was taken from an earlier scan (same "
+            "content, model and versions); what is fitted to all rows was fitted anew"
+        )
+    if not influence.targets.whole:
+        yield f"harm is measured on {influence.targets.name}, of {len(data.evaluation):,}"
+    if influence.harmful is None:
+        yield (
+            f"no row is called harmful: {len(influence.targets.rows):,} evaluation rows are too few to tell "
+            f"(it takes {FEWEST_ROWS})"
+        )
+    if influence.deep is not None and influence.head_rows:
+        yield (
+            f"harm and the {len(influence.targets.chosen):,} evaluation rows of highest loss are answered from "
+            f"{influence.parameters}; the other {influence.head_rows:,} evaluation rows from the head"
+        )
+    if influence.left:
+        yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
+    if judged.checkpoints > 1:
+        yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
+    if judged.correction is not None:
+        told = judged.correction
+        before = np.array([0.5, 0.9])
+        half, sure = told.of(before)
+        yield (
+            f"suspicion was corrected by {told.wrong + told.right:,} verdicts ({told.wrong:,} labels wrong, "
+            f"{told.right:,} right): 0.5 became {half:.2f}, 0.9 became {sure:.2f}; the order of the rows is the same"
+        )
+    if judged.panel.by_heart:
+        assert data.network is not None
+        assert data.network.early is not None
+        yield (
+            f"the network has memorised its labels ({_right(head)}): suspicion rests on its features halfway up "
+            f"(what {data.network.early.name} reads), which hardly know them"
+        )
+    elif head is not None and head >= BY_HEART and data.train.early is None:
+        yield (
+            f"the network has memorised its labels ({_right(head)}): suspicion rests on its last features, and its "
+            "probabilities are too timid; its ranks are better than they"
+        )
+    deep = influence.deep
+    if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
+        yield (
+            f"candidates are the training rows of most influence at the head: {deep.recall:.0%} of the strongest are "
+            f"among them, {deep.recalls[DISTANCE]:.0%} among the nearest"
+        )
+    if deep is not None:
+        yield from _of_the_solve(deep)
+    classes = data.train.source.classes
+    counts = data.train.labels.bincount(minlength=len(classes)).tolist()
+    few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
+    if few:
+        yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
+    share = float((judged.train.suspicion > judged.cut).mean())
+    if share > 0.3:
+        yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
+
+
+def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
+    """What auto chose, a damping that was raised, and a warning where the residual is over the bound.
+
+    A solver that replaces the curvature has a residual over any bound by its nature: what tells whether its answer is
+    of use is how well its ranks hold.
+    """
+    if deep.solution.damping > 1.01 * deep.damping_asked:
+        better = "--solver cg" if deep.solver == "preconditioned-lissa" else "--solver preconditioned-lissa or cg"
+        yield (
+            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
+            f"that the steps of {deep.solver} can solve; {better} avoids this"
+        )
+    why = deep.solution.detail.get("why")
+    if why:
+        yield f"--solver auto took {deep.solver}: {why}"
+    residual = float(deep.solution.residual.mean())
+    if residual <= RESIDUAL_BOUND:
+        return
+    better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
+    if deep.solver in REPLACING and deep.ranks_kept is not None:
+        weak = WARNING if deep.ranks_kept < RANKS_BOUND else ""
+        measured = len(deep.solution.missing[0])
+        yield (
+            f"{weak}{deep.solver} solves an approximation of the curvature: measured on {measured} evaluation rows, "
+            f"its scores are off by {deep.score_error or 0.0:.0%} and have a rank correlation of {deep.ranks_kept:.2f} "
+            f"with solved ones; {better} solves the curvature itself"
+        )
+        return
+    error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
+    yield (
+        f"{WARNING}evaluation influence and harm: the residual of {deep.solver} was measured at {residual:.2g}"
+        f"{error}: take them as a ranking at most, or use {better}"
+    )
+
+
+def _right(accuracy: float | None) -> str:
+    return (
+        "its last features deny errors that the early ones see"
+        if accuracy is None
+        else f"{accuracy:.1%} right on the given ones"
+    )

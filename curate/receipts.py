@@ -1,0 +1,121 @@
+"""The receipts of a run: how each of its quantities was solved, as the database keeps it.
+
+Knows which field of a stage's result is which column; leaves writing to `record` and words to the reports.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from curate.heads import Heads
+from curate.influence.harmful import FALSE_DISCOVERIES
+from curate.influence.stage import Influence
+from curate.prepare import Data
+from curate.probe import PENALTY
+from curate.store import ReceiptRecord
+from curate.suspicion.experts import VOTERS
+from curate.suspicion.panel import Judge
+from curate.suspicion.stage import Judged
+
+
+def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
+    head = heads.influence.head
+    probe = heads.probe_influence
+    yield ReceiptRecord(
+        quantity="suspicion",
+        solver="exact" if probe.head.exact else "class-block",
+        curvature="ggn",
+        parameters="probe",
+        damping=PENALTY,
+        detail={
+            "detectors": "leave-one-out probe, neighbour votes",
+            "voters": VOTERS,
+            "judges": [_judge(judge) for judge in judged.panel.judges],
+            "confirmed_by_last_features": judged.panel.confirmed,
+            "cut": judged.cut,
+            "checkpoints": judged.checkpoints,
+            "verdicts": None if judged.correction is None else asdict(judged.correction),
+            "mean_leverage": probe.scores.mean_leverage,
+        },
+    )
+    yield ReceiptRecord(
+        quantity="self-influence",
+        solver="exact" if head.exact else "class-block",
+        curvature="ggn",
+        parameters=heads.name,
+        damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
+        detail={"mean_leverage": heads.influence.scores.mean_leverage},
+    )
+    network = judged.network
+    if network is not None:
+        yield ReceiptRecord(
+            quantity="self-influence through the network",
+            solver="ekfac" if network.layers else "exact" if network.sampled is None else "dual of a sample",
+            curvature=network.curvature,
+            parameters=network.parameters,
+            damping=network.damping,
+            seconds=network.seconds,
+            detail={"sampled_rows": network.sampled, "approximation": network.layers},
+        )
+    deep = influence.deep
+    if deep is not None and influence.solver is not None:
+        low, high = deep.recall_interval
+        yield ReceiptRecord(
+            quantity="evaluation influence",
+            solver=deep.solver,
+            curvature=deep.curvature,
+            parameters=influence.parameters,
+            damping_asked=deep.damping_asked,
+            damping=deep.solution.damping,
+            residual=float(deep.solution.residual.mean()),
+            score_error=deep.score_error,
+            steps=deep.solution.steps,
+            seconds=influence.seconds,
+            recall=deep.recall,
+            recall_low=low,
+            recall_high=high,
+            rank_stability=deep.stability,
+            detail={
+                **deep.solution.detail,
+                "right_hand_sides": len(deep.solution.rows),
+                "ranks_kept": deep.ranks_kept,
+                "largest_residual": float(deep.solution.residual.max()),
+                "candidates": deep.candidates,
+                "gradients_taken": deep.gradients_taken,
+                "recall_by_order_of_candidates": deep.recalls,
+                "evaluation_rows": influence.targets.name,
+            },
+        )
+    if influence.head_rows:
+        yield ReceiptRecord(
+            quantity="evaluation influence" if deep is None else "influence on the other rows",
+            solver="exact" if head.exact else "cg",
+            curvature="ggn",
+            parameters=heads.name,
+            damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
+            residual=influence.head_residual,
+            rank_stability=influence.head_stability,
+            seconds=influence.seconds if deep is None else None,
+            detail={"evaluation_rows": influence.head_rows},
+        )
+    harmful = influence.harmful
+    if harmful is not None:
+        at_head = "exact" if head.exact else "cg"
+        yield ReceiptRecord(
+            quantity="harmful rows",
+            solver=at_head if deep is None else deep.solver,
+            curvature="ggn" if deep is None else deep.curvature,
+            parameters=influence.parameters,
+            detail={
+                "evaluation_rows": influence.targets.name,
+                "groups_of_evaluation_rows": harmful.groups,
+                "smallest_harm": harmful.minimum,
+                "rows_tested": harmful.tested,
+                "false_discovery_rate": FALSE_DISCOVERIES,
+                "flips": heads.name,
+            },
+        )
+
+
+def _judge(judge: Judge) -> dict[str, object]:
+    weights = [round(float(weight), 3) for weight in judge.fusion.weights]
+    return {"depths": judge.depths, "weights": weights, "noise": round(judge.fusion.noise.rate, 4)}

@@ -1,0 +1,53 @@
+"""What `curate verify` found, and the refits that it made, in and out of the database.
+
+Knows their SQL; leaves what they mean to ``curate.verify``.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from curate.store.store import Store
+from curate.store.values import json_text, number, text
+
+Losses = list[float]
+
+
+def refits(store: Store, identity: str) -> dict[tuple[str, int], tuple[Losses, float]]:
+    """Losses (nats) and seconds of each refit of a check, by what was left out and the order of the other rows."""
+    rows = store.query("SELECT left_out, ordering, losses, seconds FROM refits WHERE identity = ?", [identity])
+    return {(row["left_out"], row["ordering"]): (json.loads(row["losses"]), row["seconds"]) for row in rows}
+
+
+def add_refits(store: Store, identity: str, made: Mapping[tuple[str, int], tuple[Losses, float]]) -> None:
+    rows = [
+        (identity, text(left_out), ordering, json_text(losses, "losses"), number(seconds, "seconds"))
+        for (left_out, ordering), (losses, seconds) in made.items()
+    ]
+    with store.transaction() as connection:
+        connection.executemany(
+            "INSERT OR REPLACE INTO refits (identity, left_out, ordering, losses, seconds) VALUES (?, ?, ?, ?, ?)", rows
+        )
+
+
+def add_verification(
+    store: Store,
+    dataset_id: int,
+    *,
+    model: str | None,
+    weights_sha256: str | None,
+    settings: Mapping[str, Any],
+    trust: str,
+    because: str,
+    found: Mapping[str, Any],
+) -> None:
+    """``found`` is all that was measured, as plain values."""
+    values = [dataset_id, text(model), weights_sha256, json_text(settings, "settings"), trust, text(because),
+              json_text(found, "found"), datetime.now(UTC).isoformat(timespec="seconds")]  # fmt: skip
+    with store.transaction() as connection:
+        connection.execute(
+            "INSERT INTO verifications (dataset_id, model, weights_sha256, settings, trust, because, found, time) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )

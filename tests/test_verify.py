@@ -1,0 +1,247 @@
+"""`curate verify`: is influence right on this model? Through its real entry point, on small sets made here."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+from curate.cli import main
+from curate.verify import jobs
+
+N = 300
+PENALTY = 0.01
+MODEL = """
+import torch
+from torch import nn
+
+def linear():
+    return nn.Linear(64, 10)
+
+def network():
+    return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+def transform(row):
+    return torch.as_tensor(row, dtype=torch.float32)
+
+def retrain(dataset, seed):
+    x = torch.stack([row for row, _ in dataset])
+    y = torch.tensor([label for _, label in dataset])
+    torch.manual_seed(0)
+    module = network()
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.5)
+    for _ in range(30):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(module(x), y).backward()
+        optimiser.step()
+    return module
+"""
+
+
+def curate(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def minimised(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> nn.Module:
+    """At the minimum with an L2 penalty on everything."""
+    module.double()
+    optimiser = torch.optim.LBFGS(
+        module.parameters(), max_iter=1000, tolerance_grad=1e-9, tolerance_change=1e-13, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        squares = sum(value.square().sum() for value in module.parameters())
+        loss = F.cross_entropy(module(x.double()), y) + 0.5 * PENALTY * squares
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return module.float()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits, softmax regression at its minimum, and a network after one epoch."""
+    folder = tmp_path_factory.mktemp("verify")
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))[: N + 100]
+    x, y = (x[order] / 16).astype(np.float32), y[order]
+    np.savez(folder / "train.npz", x=x[:N], y=y[:N])
+    np.savez(folder / "eval.npz", x=x[N:], y=y[N:])
+    (folder / "model.py").write_text(MODEL)
+    scope: dict = {}
+    exec(MODEL, scope)
+    torch.manual_seed(0)
+    rows, labels = torch.from_numpy(x[:N]), torch.from_numpy(y[:N])
+    torch.save(minimised(scope["linear"](), rows, labels).state_dict(), folder / "linear.pt")
+    network = scope["network"]()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    for part in torch.randperm(N).split(32):
+        optimiser.zero_grad()
+        F.cross_entropy(network(rows[part]), labels[part]).backward()
+        optimiser.step()
+    torch.save(network.state_dict(), folder / "network.pt")
+    for name in ("linear", "network"):
+        (folder / f"{name}.toml").write_text(
+            f'train = "train.npz"\neval = "eval.npz"\nmodel = "model.py:{name}"\nweights = "{name}.pt"\n'
+        )
+    return folder
+
+
+def verify(world: Path, name: str, *arguments: object, db: str = "run.db") -> dict:
+    result = curate("verify", "--config", world / f"{name}.toml", "--db", world / db, "-f", "json", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_softmax_regression_at_its_minimum_is_trusted(world: Path) -> None:
+    """The penalty is read off the gradient; every meaning against refits: sign, unit, size."""
+    found = verify(world, "linear")
+    assert found["answer"]["trust"] == "trust"
+    assert found["at"] == "head"
+    assert "L2 penalty 0.01, as its gradient there tells" in found["refit"]
+    for told in found["targets"]:
+        agreement = told["evidence"]["agreement"]
+        assert agreement["pearson"]["value"] > 0.99
+        assert agreement["slope"]["value"] == pytest.approx(1, abs=0.12)
+        assert agreement["slope"]["low"] <= agreement["slope"]["value"] <= agreement["slope"]["high"]
+        assert agreement["signs"]["value"] > 0.9
+        assert abs(told["evidence"]["drift"]) < 1e-4 * told["evidence"]["change"]
+    assert found["datamodeling_score"] > 0.95
+    assert {row["chosen"] for row in found["pairs"]} == {"top", "30th percentile", "random"}
+
+
+def test_predictions_dealt_out_at_random_are_not_trusted(world: Path) -> None:
+    found = verify(world, "linear", "--control")
+    assert found["answer"]["trust"] == "do not trust"
+    assert found["control"]
+    for told in found["targets"]:
+        assert abs(told["evidence"]["agreement"]["spearman"]["value"]) < 3 * told["chance"]
+
+
+def reach(steps: int) -> float:
+    """How far the recipe moves a parameter whose gradient is always 1, by torch's own optimiser."""
+    value = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([value], lr=0.01, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        value.grad = torch.ones(1)
+        optimiser.step()
+        schedule.step()
+    return -value.item()
+
+
+def test_a_network_after_one_epoch_is_not_trusted(world: Path) -> None:
+    found = verify(world, "network", "--solver", "cg", "--epochs", 1, "--minutes", 1)
+    assert found["answer"]["trust"] != "trust"
+    mean = found["targets"][0]["evidence"]
+    assert abs(mean["drift"]) > 2 * mean["largest"]  # one more epoch does more to it than any row
+    assert mean["noise"] > 0
+    at_reach = found["at_reach"]
+    assert at_reach["damping"] == pytest.approx(1 / reach(steps=5), rel=1e-3)
+    assert at_reach["agreement"]["spearman"]["value"] > mean["agreement"]["spearman"]["value"]
+    assert at_reach["agreement"]["slope"]["value"] == pytest.approx(1, abs=0.35)
+
+
+def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted check goes on where it was, and comes to what it would have come to in one go."""
+    whole = verify(world, "linear", db="whole.db")
+    made, add = 0, jobs.add_refits
+
+    def interrupted(*arguments: object) -> None:
+        nonlocal made
+        made += 1
+        if made == 2:
+            raise KeyboardInterrupt
+        add(*arguments)
+
+    monkeypatch.setattr(jobs, "add_refits", interrupted)
+    monkeypatch.setattr("curate.verify.convex.FLOATS", N * 10 * 16)
+    result = curate("verify", "--config", world / "linear.toml", "--db", world / "half.db")
+    assert result.exit_code == 130
+    assert "the same command goes on with them" in result.stderr
+    monkeypatch.setattr(jobs, "add_refits", add)
+    found = verify(world, "linear", db="half.db")
+    assert 0 < found["reused"] < found["refits"]
+    assert found["answer"]["trust"] == whole["answer"]["trust"]
+    for one, other in zip(found["pairs"], whole["pairs"], strict=True):
+        assert one["key"] == other["key"]
+        np.testing.assert_allclose(one["actual"], other["actual"], atol=1e-7)
+    assert verify(world, "linear", db="half.db")["reused"] == found["refits"]
+
+
+def test_other_weights_are_refitted_anew(world: Path, tmp_path: Path) -> None:
+    verify(world, "linear", db="weights.db")
+    weights = torch.load(world / "linear.pt", weights_only=True)
+    weights["bias"] = weights["bias"] + 1e-3
+    torch.save(weights, world / "moved.pt")
+    assert verify(world, "linear", "--weights", world / "moved.pt", db="weights.db")["reused"] == 0
+
+
+def test_the_answer_is_stored_and_told_with_every_report(world: Path) -> None:
+    db = world / "told.db"
+    assert curate("scan", "--config", world / "linear.toml", "--db", db, "-f", "text").exit_code == 0
+    before = curate("report", "--db", db, "-f", "text").stdout
+    assert "not yet: `curate verify` leaves rows out" in " ".join(before.split())
+    verify(world, "linear", db="told.db")
+    verify(world, "linear", "--control", db="told.db")  # a control is no answer
+    with sqlite3.connect(db) as connection:
+        stored = connection.execute(
+            "SELECT trust, settings ->> '$.at', json_valid(found) FROM verifications"
+        ).fetchall()
+    assert stored == [("trust", "head", 1)]
+    after = " ".join(curate("report", "--db", db, "-f", "text").stdout.split())
+    assert "refits of the model's head TRUST: the mean loss: correlation" in after
+    assert "not yet" not in after
+    (checked,) = json.loads(curate("report", "--db", db, "-f", "json").stdout)["checked"]
+    assert checked["trust"] == "trust"
+    assert "TRUST: the mean loss" in curate("report", "--db", db, "-f", "html").stdout
+    other = curate("scan", "--config", world / "network.toml", "--db", db, "-f", "text", "--params", "head")
+    assert "not yet: `curate verify`" in " ".join(other.stdout.split())  # of other weights nothing is known
+
+
+def test_the_page_says_the_answer_first_and_the_plan_before_the_work(world: Path) -> None:
+    result = curate("verify", "--config", world / "linear.toml", "--db", world / "run.db")
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()[:2]
+    assert first == "Is influence right on this model? TRUST"
+    assert second.startswith("because of the mean loss: correlation")
+    assert "plan: 160 rows left out one at a time, 40 groups of 10: 200 refits of about" in result.stderr
+    assert result.stdout.count("95 %") == 1
+    assert all(len(line) <= 120 or ":" in line for line in result.stdout.splitlines())
+
+
+def test_the_users_own_training_is_the_truth_where_it_is_given(world: Path) -> None:
+    found = verify(
+        world, "network", "--retrain", f"{world / 'model.py'}:retrain", "--solver", "cg", "--minutes", 0.5,
+        "--params", "head",
+    )  # fmt: skip
+    assert found["refit"].startswith("retrained by")
+    assert found["targets"][0]["evidence"]["drift"] != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "harmful"], "--rows goes with --what-if drop or relabel"),
+        (["--what-if", "drop", "--control"], "--control does not go with --what-if"),
+        (["--minutes", "0.000001", "--at", "probe"], "are the fewest"),
+    ],
+)
+def test_what_cannot_be_followed(world: Path, arguments: list[str], message: str) -> None:
+    result = curate("verify", "--config", world / "linear.toml", "--db", world / "run.db", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr or "say nothing" in result.stderr
+
+
+def test_a_head_needs_a_model(world: Path) -> None:
+    result = curate("verify", world / "train.npz", "--db", world / "no.db", "--at", "head")
+    assert result.exit_code == 2
+    assert "--at head needs a model whose outputs are the classes" in result.stderr
