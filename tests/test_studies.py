@@ -125,3 +125,14 @@ def test_fastif(study: Callable[..., Tables]) -> None:
     shares = [one(row["share of the 20 strongest rows"]) for row in nearest]
     assert shares == sorted(shares)
     assert shares[0] < 0.5 < shares[-1]
+
+
+def test_results_are_those_of_full_runs() -> None:
+    """What the page shows was written by the present scripts, with all seeds."""
+    names = {path.stem for path in STUDIES.glob("*.py")} - {"common", "optima"}
+    assert names == {path.stem for path in (STUDIES / "results").glob("*.json")}
+    for name in names:
+        found = json.loads((STUDIES / "results" / f"{name}.json").read_text())
+        assert not found["quick"]
+        assert (STUDIES / "results" / f"{name}.svg").exists()
+        assert f"results/{name}.md" in (STUDIES / "README.md").read_text()
