@@ -1,4 +1,4 @@
-"""Basu, Pope & Feizi 2021, deeper networks: LeNet and a small residual one, or any of torchvision's, by refits of 6 %.
+r"""Basu, Pope & Feizi 2021, deeper networks: LeNet and a small residual one, or any of torchvision's, by refits of 6 %.
 
     python docs/studies/fragility/deep.py [--quick] [--seeds 0,1] [--out FOLDER]
     python docs/studies/fragility/deep.py --model torchvision:resnet18 --data torchvision:CIFAR10 --folder DATA \
@@ -7,8 +7,9 @@
 Trained for 20 epochs by SGD with momentum and weight decay 0.001 on 2,000 rows of Fashion-MNIST, pooled to 14 x 14.
 Test points: the highest loss and the median loss. For each the 40 rows of most influence (by size), left out one by
 one; refits from the checkpoint by 6 % of the training steps, batch norms as they are, the same rows in the same order;
-the drift of a refit without change subtracted. Gauss-Newton through all parameters: curate's
-EK-FAC at λ = 0.01, and at 1 over the reach of the refit (see mnist.py), there also curate's conjugate gradients.
+the drift of a refit without change subtracted. Gauss-Newton through all parameters: curate's EK-FAC at λ = 0.01, and at
+1 over the reach of the refit (see mnist.py), there also curate's conjugate gradients. The gradient product is the
+control.
 
 The second command is the experiment on CIFAR-10 (Basu et al.), for a GPU; --download lets torchvision fetch the data.
 """
@@ -158,6 +159,7 @@ def influences(trained: Trained, x: Tensor, y: Tensor, reached: float, seed: int
     ekfac = EKFAC.fit(operator, seed)
     solver = ConjugateGradients(tolerance=1e-2, preconditioner=lambda right: ekfac.solve(right, reached), seed=seed)
     solved = {
+        "gradient product": rights,
         "EK-FAC, λ = 0.01": ekfac.solve(rights, 0.01),
         "EK-FAC, λ = 1 / reach": ekfac.solve(rights, reached),
         "CG, λ = 1 / reach": solver.prepare(operator, reached).solve(rights).rows,
@@ -220,7 +222,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     study = common.Study.of("deep", __doc__ or "", "0,1", options)
-    made, axes = common.figure(3)
+    made, axes = common.figure(4)
     models = study.asked.model or ("residual" if study.quick else "lenet,residual")
     for spec in models.split(","):
         runs = [one(study, spec, seed) for seed in study.seeds]

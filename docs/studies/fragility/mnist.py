@@ -7,7 +7,7 @@ Test points from the highest loss to the median. For each the 100 rows of most i
 30th percentile; refits without each of them from the checkpoint by 6 % of the training steps, the drift of a refit
 without change subtracted. Gauss-Newton; λ = 0.01, and 1 / reach, where the reach is the step sizes of a refit added up,
 momentum counted (here 8.5): what a refit that short can solve. Gradient descent of length T on a quadratic stops about
-where the damping 1/T would put it.
+where the damping 1/T would put it. The plain gradient product g_t · gᵢ, with no curvature at all, is the control.
 """
 
 import common
@@ -47,6 +47,7 @@ def one_network(study: common.Study, seed: int) -> list[dict[str, object]]:
     for name, damping in (("λ = 0.01", 0.01), ("λ = 1 / reach", reached)):
         solution = SOLVERS["cg"](seed).prepare(problem.curvature("ggn"), damping).solve(rights)
         predicted[name] = problem.influence(solution.rows, gradients)
+    predicted["gradient product"] = problem.influence(rights, gradients)
     sets = []
     for values in predicted["λ = 0.01"]:
         by_size = values.abs().argsort(descending=True)
