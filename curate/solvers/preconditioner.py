@@ -73,7 +73,7 @@ def precondition(operator: Operator, damping: float, seed: int = 0) -> tuple[Pre
         return None, "none"
     if SAMPLE_FLOATS // operator.p < min(FEWEST_ROWS, operator.n) and isinstance(operator, OverRows):
         return LayerInverse(EKFAC.fit(operator, seed=seed), damping), "ekfac"
-    inverse = sample_inverse(operator, damping, seed)
+    inverse = sample_inverse(operator, damping, seed, SAMPLE_ROWS)
     if isinstance(operator, OverRows) and len(inverse.factor) < ENOUGH * inverse.effective_dimension():
         layers = LayerInverse(EKFAC.fit(operator, seed=seed), damping)
         generator = torch.Generator().manual_seed(seed + 1)

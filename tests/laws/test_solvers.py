@@ -7,7 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensor_rows import TensorRows
+from torch import nn
 
+from curate.curvature.gauss_newton import GaussNewton
+from curate.curvature.objective import Objective, choose_parameters
 from curate.curvature.operator import Dense
 from curate.errors import CurateError, NumericalError, UsageError
 from curate.settings_types import SOLVER_NAMES
@@ -94,6 +98,42 @@ def test_plain_lissa_tight_and_ranking(rows: torch.Tensor) -> None:
         found = [make(seed).prepare(operator, damping).solve(rows) for seed in range(3)]
         assert all(solution.damping == damping for solution in found)
         assert np.mean([relative(solution.rows, dense(operator, damping, rows)) for solution in found]) < bar
+
+
+def test_a_sample_grows_until_steps_are_short_else_the_damping_is_raised(
+    rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.solvers.preconditioner.SAMPLE_ROWS", 20)
+    operator = curvature(n=1500, decay=2.0)
+    asked = 1e-5 * largest(operator)
+    solution = preconditioned().prepare(operator, asked).solve(rows)
+    assert solution.damping == asked
+    assert solution.detail["preconditioner"] != "Woodbury inverse of 20 gradients"
+    assert relative(solution.rows, dense(operator, asked, rows)) < 0.01
+    monkeypatch.setattr("curate.solvers.lissa.larger_sample", lambda *_: None)
+    short = LiSSA(steps=150, tolerance=0.02, preconditioned=True)
+    solution = short.prepare(operator, asked).solve(rows)
+    assert solution.damping > asked
+    assert solution.steps <= (short.rounds + 1) * short.steps
+    assert relative(solution.rows, dense(operator, solution.damping, rows)) < 0.05
+
+
+def test_ekfac_preconditions_where_a_sample_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softmax regression has nearly Kronecker factors: with little damping few rows say less than these do."""
+    monkeypatch.setattr("curate.solvers.preconditioner.SAMPLE_ROWS", 60)
+    monkeypatch.setattr("curate.solvers.cg.written_down", lambda operator: operator)
+    torch.manual_seed(0)
+    module, x = nn.Linear(40, 5), torch.randn(300, 40)
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    operator = GaussNewton(objective, TensorRows(x), module(x).detach().softmax(1))
+    right = torch.randn(3, objective.p)
+    taken = {}
+    for damping in (1e-3, 3.0):
+        solution = ConjugateGradients().prepare(operator, damping).solve(right)
+        taken[damping] = solution.detail["preconditioner"]
+        true = WoodburyInverse(operator.whole_factor(), damping)(right.double())
+        assert relative(solution.rows.double(), true) < 1e-4
+    assert taken == {1e-3: "ekfac", 3.0: "Woodbury inverse of 60 gradients"}
 
 
 def test_steps_in_rows_are_the_steps_in_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
