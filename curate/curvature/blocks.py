@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from curate.curvature.operator import refuse_not_finite
 from curate.curvature.row_gradients import patches
+from curate.errors import NumericalError
 
 Pair = tuple[Tensor, Tensor]
 """Of one use of a layer: its input, and the gradient at its output."""
@@ -211,7 +212,13 @@ def _eigenvectors(parts: Iterable[Float[Tensor, "b T G d"]]) -> Float[Tensor, "G
     assert total is not None
     refuse_not_finite(total)
     largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
-    found: Tensor = torch.linalg.eigh((total / largest).double())[1].to(total)
+    try:
+        found: Tensor = torch.linalg.eigh((total / largest).double())[1].to(total)
+    except RuntimeError as error:  # torch.linalg.LinAlgError is one
+        raise NumericalError(
+            "EK-FAC: the covariance of a layer's inputs or gradients has no eigenvectors that can be computed",
+            "Is the network trained? Try --solver cg or lissa.",
+        ) from error
     return found
 
 
