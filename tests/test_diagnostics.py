@@ -80,10 +80,15 @@ def test_at_a_minimum_the_penalty_is_read_off_the_gradient(tmp_path: Path) -> No
 
 
 def test_a_network_that_was_hardly_trained_is_no_minimum(tmp_path: Path) -> None:
-    found, report = signs(tmp_path, DEEP, 0.0, 3)
+    found, report = signs(tmp_path, SHALLOW, 0.0, 12)
     assert found["to_gain"] > 0.05
     assert "! the checkpoint is no minimum: one step down still takes" in report
+
+
+def test_a_deep_network_is_called_so(tmp_path: Path) -> None:
+    found, report = signs(tmp_path, DEEP, 0.0, 3)
     assert found["depth"] == 10
+    assert found["width"] == 16
     assert "10 layers: beyond about 8" in report
 
 

@@ -32,6 +32,9 @@ TOP = 20
 EXACT_ROWS = 4
 """Evaluation rows whose influence is scanned exactly to measure the recall."""
 
+NO_CURVATURE_DAMPING = 1e-12
+"""Where the sampled rows have no curvature at all: dead units, probabilities that are rounded to 0 and 1."""
+
 DISTANCE, HEAD = "distance", "head influence"
 """What candidates are ordered by."""
 
@@ -81,7 +84,8 @@ def default_damping(operator: Sampled, seed: int) -> float:
     """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(operator.n, generator=generator)[:512]
-    return 0.1 * float(operator.factor(rows, generator).square().sum(1).mean()) / operator.p
+    found = 0.1 * float(operator.factor(rows, generator).square().sum(1).mean()) / operator.p
+    return found if found > 0 else NO_CURVATURE_DAMPING
 
 
 def deep_influence(
