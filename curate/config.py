@@ -74,6 +74,11 @@ class ScanSettings:
             return f"--solver {self.solver}"
         return f"--curvature {self.curvature}" if self.curvature != "ggn" else None
 
+    @property
+    def sliced_by(self) -> str | None:
+        """The column whose values are slices of their own; None where --slice names one value, or is not given."""
+        return self.slice if self.slice is not None and "=" not in self.slice else None
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for the run's record; where the results were written to is no part of the run."""
         plain: dict[str, Any] = {}

@@ -97,7 +97,7 @@ def _at_probe(settings: ScanSettings, data: Data) -> _Solved:
     targets = _targets(settings, data, read.logits)
     read = read.of(targets.rows)
     predictor = AtHead(read.head, read.x, read.residuals, "the probe in closed form")
-    direction = read.head.solve((read.residuals.T @ read.x / len(read.x)).flatten()[None])[0][0]
+    direction = read.head.solve(read.head.mean_of(read.x, read.residuals))[0][0]
     objective = Objective(Probe(heads.probe.weights), ["weights"], lambda output: matrix(output))
     return _Solved(objective, direction, predictor.drop(), targets.name, predictor.how)
 

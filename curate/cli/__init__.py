@@ -34,10 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),
     "runs": ("curate.cli.read:runs", "The runs in the database."),
     "bench": ("curate.cli.bench:bench", "Which detector finds wrong labels best on these rows? Plants some and looks."),
-    "verify": (
-        "curate.cli.verify:verify",
-        "Is influence right on this model? And what if rows were dropped?",
-    ),
+    "verify": ("curate.cli.verify:verify", "Is influence right on this model? And what if rows were dropped?"),
     "perturb": ("curate.cli.perturb:perturb", "Which parts of a training row make it help or harm: a heat map."),
     "init": ("curate.cli.init:init", "Write the settings of a folder, from what is found in it."),
     "doctor": ("curate.cli.doctor:doctor", "Check the installation, the data and the model; for bug reports."),

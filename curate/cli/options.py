@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
-from curate.config import setting
+from curate.config import ScanSettings, setting
 from curate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,10 +38,12 @@ class Output:
     file: str | None
 
 
-def refuse_column(asked: str | None) -> None:
+def refuse_column(settings: ScanSettings) -> None:
     """``--slice COLUMN`` without a value is for a scan: other commands measure on one set of rows."""
-    if asked is not None and "=" not in asked:
-        raise UsageError(f"--slice {asked} names no value", "Give COLUMN=VALUE; a column alone is for a scan.")
+    if settings.sliced_by is not None:
+        raise UsageError(
+            f"--slice {settings.sliced_by} names no value", "Give COLUMN=VALUE; a column alone is for a scan."
+        )
 
 
 def parse_formats(formats: Iterable[str], known: Collection[str] = FORMATS) -> list[Output]:

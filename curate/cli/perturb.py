@@ -39,7 +39,7 @@ def perturb(key: str, config: str | None, png: str | None, form: str, db: str | 
     picture has a heat map (--png FILE; -f html is the page of `curate show` with it), a table its columns ranked.
     """
     settings = load_settings({**given, "db": database(db)}, config=config)
-    refuse_column(settings.slice)
+    refuse_column(settings)
 
     from curate.perturb import perturb as run  # torch
     from curate.progress import Progress

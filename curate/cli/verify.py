@@ -127,7 +127,7 @@ def verify(
     """
     _refuse(change, rows, retrain, control)
     settings = load_settings({**given, "db": database(db)}, config=config)
-    refuse_column(settings.slice)
+    refuse_column(settings)
 
     from curate.progress import Progress
     from curate.verify.refit import Recipe  # torch

@@ -63,6 +63,8 @@ class DeepInfluence:
     """Rank stability of harm over the damping, as a receipt has it."""
     by_group: HarmByGroup
     """Harm on each group of evaluation rows, of the training rows whose harm reaches ``minimum``."""
+    mean_gradient: Float[Tensor, " p"]
+    """ḡ of the training rows."""
     recalls: dict[str, float]
     """Recall of each order of candidates that was offered; the best one's is ``recall``."""
 
@@ -127,7 +129,7 @@ def deep_influence(
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
     stability = Stability.of(operator, solution.damping, rights[0], seed)
     along = torch.cat([solution.rows[:1], own[exact], stability.directions])
-    influence = _along(objective, train, train_residuals, along, progress)
+    influence = influence_along(objective, train, train_residuals, along, progress)
     influence, scores_by_damping = influence[:, : 1 + len(exact)], influence[:, 1 + len(exact) :]
     offered = {DISTANCE: candidates} | ({} if by_head is None else {HEAD: by_head})
     recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
@@ -175,6 +177,7 @@ def deep_influence(
         curvature=operator.name,
         stability=stability.summary(scores_by_damping),
         by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
+        mean_gradient=mean,
         recalls=recalls,
     )
 
@@ -250,7 +253,7 @@ def right_hand_sides(
     return torch.cat([sums.sum(0, keepdim=True) / len(evaluation), of_groups, *own])
 
 
-def _along(
+def influence_along(
     objective: Objective, train: Forward, rests: Tensor, directions: Float[Tensor, "k p"], progress: Progress
 ) -> Float[Tensor, "n k"]:
     """Influence of every training row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""

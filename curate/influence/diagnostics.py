@@ -8,6 +8,7 @@ on the page to the reports.
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from curate.forward import Forward
 from curate.heads import Heads
 from curate.influence.at_head import evaluation_at_head
 from curate.influence.deep import default_damping, residuals
-from curate.influence.minimum import SURE, gradient_at
+from curate.influence.minimum import SURE, Gradient
 from curate.influence.stage import Influence, deep_objective
 from curate.influence.targets import Targets
 from curate.prepare import Data
@@ -80,7 +81,7 @@ class Diagnostics:
 
 
 def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influence, progress: Progress) -> Diagnostics:
-    """One backward pass over the training rows and a few Hessian products on some of them."""
+    """A few Hessian products on some of the rows, and what the stages before have found."""
     logits = heads.probe.logits(heads.probe_influence.head.curvature.x) if data.network is None else data.train.logits
     assert logits is not None
     own = logits.shape[1] == data.classes
@@ -89,23 +90,26 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
     objective, _ = deep_objective(settings, data)
     if objective is not None:
         with progress.stage("Looking at the checkpoint", 1) as advance:
-            found = _through_network(found, objective, data, settings.seed)
+            assert influence.deep is not None
+            gradient = Gradient.of(influence.deep.mean_gradient, objective.flat)
+            found = _through_network(found, objective, gradient, data, settings.seed)
             advance(1)
     return replace(found, advice=tuple(_advice(found)))
 
 
 def _ranks(data: Data, heads: Heads, influence: Influence) -> dict[str, float]:
-    """How far head, probe and network agree on which rows harm."""
-    harms = {"probe": _harm_of(heads, data, influence.targets, probe=True)}
-    if heads.own_influence is not None:
-        harms["head"] = _harm_of(heads, data, influence.targets, probe=False)
-    if influence.deep is not None:
-        harms["network"] = influence.harm.numpy()
-    names = list(harms)
+    """How far head, probe and network agree on which rows harm; nothing where there is the probe alone."""
+    if heads.own_influence is None:
+        return {}
+    answered = influence.harm.numpy()  # by the network, or by the head where no other parameters were asked
+    through = influence.deep is not None
+    harms = {
+        "probe": _harm_of(heads, data, influence.targets, probe=True),
+        "head": _harm_of(heads, data, influence.targets, probe=False) if through else answered,
+    } | ({"network": answered} if through else {})
     return {
         f"{one} and {other}": float(spearmanr(harms[one], harms[other])[0])
-        for place, one in enumerate(names)
-        for other in names[place + 1 :]
+        for one, other in combinations(harms, 2)
         if np.ptp(harms[one]) > 0 and np.ptp(harms[other]) > 0
     }
 
@@ -116,11 +120,12 @@ def _harm_of(heads: Heads, data: Data, targets: Targets, *, probe: bool) -> Floa
     return harm
 
 
-def _through_network(found: Diagnostics, objective: Objective, data: Data, seed: int) -> Diagnostics:
+def _through_network(
+    found: Diagnostics, objective: Objective, gradient: Gradient, data: Data, seed: int
+) -> Diagnostics:
     train = data.train
     assert train.logits is not None
     device = train.inputs.device
-    gradient = gradient_at(objective, train)
     rests = residuals(train.logits, train.labels).to(device)
     probabilities = train.logits.softmax(1).to(device)
     operator = CURVATURES["ggn"](objective, train.inputs, probabilities, rests)

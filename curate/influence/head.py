@@ -61,6 +61,10 @@ class HeadInfluence:
         """g_t = X_t r_t of evaluation rows."""
         return torch.einsum("tc,td->tcd", residuals, x).flatten(1)
 
+    def mean_of(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> Float[Tensor, "1 p"]:
+        """The mean gradient of evaluation rows."""
+        return (residuals.T @ x / len(x)).flatten()[None]
+
     @cached_property
     def mean_gradient(self) -> Float[Tensor, " p"]:
         """ḡ, of the mean training loss without its penalty."""
@@ -90,8 +94,7 @@ class HeadInfluence:
 
     def harm(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> tuple[Float[Tensor, " n"], float]:
         """Predicted fall of the mean evaluation loss when each row is left out, nats, and the solve's residual."""
-        mean = (residuals.T @ x / len(x)).flatten()[None]
-        solved, residual, _ = self.solve(mean)
+        solved, residual, _ = self.solve(self.mean_of(x, residuals))
         return -torch.cat([self.on(solved, rows)[:, 0] for rows in self.blocks(1)]), residual
 
     def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
@@ -100,7 +103,7 @@ class HeadInfluence:
         One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
         that of the penalty used.
         """
-        mean = (residuals.T @ x / len(x)).flatten()[None]
+        mean = self.mean_of(x, residuals)
         solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
         curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
         solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
@@ -115,7 +118,7 @@ class HeadInfluence:
     ) -> HarmByGroup:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
         members = [groups == group for group in range(int(groups.max()) + 1)]
-        means = torch.stack([(residuals[of].T @ x[of]).flatten() / int(of.sum()) for of in members])
+        means = torch.cat([self.mean_of(x[of], residuals[of]) for of in members])
         return HarmByGroup(rows, -self.on(self.solve(means)[0], rows))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:

@@ -6,7 +6,6 @@ curvature. Times the mean evaluation gradient that is the predicted change of th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
 from curate.forward import Forward
-from curate.influence.deep import default_damping, residuals, right_hand_sides
+from curate.influence.deep import default_damping, influence_along, residuals, right_hand_sides
 from curate.influence.head import HeadInfluence
 from curate.progress import Progress
 from curate.solvers.base import Solver
@@ -55,7 +54,7 @@ class AtHead(Predictor):
     """Target rows that are also asked for one by one."""
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
-        mean = (self.rests.T @ self.x / len(self.x)).flatten()[None]
+        mean = self.head.mean_of(self.x, self.rests)
         solved, _, _ = self.head.solve(
             torch.cat([mean, self.head.gradients(self.x[self.alone], self.rests[self.alone])])
         )
@@ -63,7 +62,7 @@ class AtHead(Predictor):
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         curvature = self.head.head.curvature
-        solved, _, _ = self.head.solve((self.rests.T @ self.x / len(self.x)).flatten()[None])
+        solved, _, _ = self.head.solve(self.head.mean_of(self.x, self.rests))
         moves = curvature.x[rows] @ solved.view(curvature.classes, curvature.width).T
         return (moves * moved_labels(self.head.labels[rows], labels, curvature.classes)).sum(1) / curvature.n
 
@@ -96,9 +95,9 @@ class ThroughNetwork(Predictor):
         """``alone``: target rows that are also asked for one by one; ``least_damping``: a known L2 penalty."""
         assert train.logits is not None
         device = train.inputs.device
-        self._rests = residuals(train.logits, train.labels)
+        self._rests = residuals(train.logits, train.labels).to(device)
         probabilities = train.logits.softmax(1).to(device)
-        operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests.to(device))
+        operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests)
         nobody = torch.empty(0, dtype=torch.long)
         right = right_hand_sides(objective, targets, nobody if alone is None else alone, device, progress)
         if damping is None:
@@ -106,38 +105,31 @@ class ThroughNetwork(Predictor):
         prepared = solver.prepare(operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(right, advance)
-        self._objective, self._operator, self._inputs = objective, operator, train.inputs
-        self._right, self._seed, self._labels = right[:1], seed, train.labels
+        self._objective, self._operator, self._train, self._progress = objective, operator, train, progress
+        self._right, self._seed = right[:1], seed
         self.direction: Float[Tensor, " p"] = solution.rows[0]
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
-        moves, products = [], []
-        with progress.stage("Influence of every row", len(train)) as advance:
-            for along, rests in self._along(solution.rows):
-                moves.append(along[0])
-                products.append(torch.einsum("kbc,bc->bk", along, rests))
-                advance(len(rests))
-        self._moves, self._products = torch.cat(moves), torch.cat(products)
+        self._drops = self._along(solution.rows)
         self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
-        return (self._products - self._products.mean(0)) / len(self._products)
+        return self._drops
 
     def drop_at(self, damping: float) -> Float[Tensor, " n"]:
         """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
         inverse = sample_inverse(self._operator, damping, self._seed)
-        direction = inverse(self._right.double()).to(self._right)
-        products = torch.cat([(along[0] * rests).sum(1) for along, rests in self._along(direction)])
-        return (products - products.mean()) / len(products)
+        return self._along(inverse(self._right.double()).to(self._right))[:, 0]
 
-    def _along(self, directions: Float[Tensor, "k p"]) -> Iterator[tuple[Tensor, Tensor]]:
-        """How the training rows' logits move along each direction, and their residuals, some rows at a time."""
-        for rows in torch.arange(len(self._rests), device=directions.device).split(512):
-            moves = self._objective.tangents(self._inputs.batch(rows), directions)
-            yield moves.cpu(), self._rests[rows.cpu()]
+    def _along(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "n k"]:
+        return influence_along(self._objective, self._train, self._rests, directions, self._progress)
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
-        moved = moved_labels(self._labels[rows], labels, self._moves.shape[1])
-        return (self._moves[rows] * moved).sum(1) / len(self._moves)
+        moved = moved_labels(self._train.labels[rows], labels, self._rests.shape[1])
+        parts = [
+            self._objective.tangents(self._train.inputs.batch(part), self.direction[None])[0].cpu()
+            for part in rows.split(512)
+        ]
+        return (torch.cat(parts) * moved).sum(1) / len(self._train)
 
 
 def moved_labels(old: Int[Tensor, " m"], new: Int[Tensor, " m"], classes: int) -> Float[Tensor, "m C"]:

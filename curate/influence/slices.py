@@ -55,7 +55,7 @@ def harm_by_slice(
             f"One value is asked for with --slice {column}=VALUE.",
         )
     members = [torch.tensor([row for row, value in enumerate(of_rows) if value == name]) for name in names]
-    means = torch.stack([(residuals[rows].T @ x[rows] / len(rows)).flatten() for rows in members])
+    means = torch.cat([head.mean_of(x[rows], residuals[rows]) for rows in members])
     solved, _, _ = head.solve(means)
     harm = -torch.cat([head.on(solved, rows) for rows in head.blocks(len(names))])
     found = []

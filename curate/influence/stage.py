@@ -81,8 +81,7 @@ def evaluation_influence(
     everyone = evaluation_at_head(data, heads)
     if not bool(torch.isfinite(everyone.losses).all()):
         raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
-    by_column = settings.slice is not None and "=" not in settings.slice
-    named = replace(settings, slice=None) if by_column else settings
+    named = settings if settings.sliced_by is None else replace(settings, slice=None)
     targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
     asked = everyone.of(targets.rows)
     same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
@@ -138,11 +137,11 @@ def evaluation_influence(
 
 
 def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> list[SliceHarm]:
-    if settings.slice is None or "=" in settings.slice:
+    if settings.sliced_by is None:
         return []
     right = everyone.logits.argmax(1) == everyone.labels
     return harm_by_slice(
-        settings.slice, data.evaluation, everyone.head, everyone.x, everyone.residuals, everyone.losses, right
+        settings.sliced_by, data.evaluation, everyone.head, everyone.x, everyone.residuals, everyone.losses, right
     )
 
 

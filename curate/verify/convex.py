@@ -47,7 +47,7 @@ class HeadRefit(Refit):
         """There is one optimum whatever the order: ``ordering`` changes nothing."""
         for start in range(0, len(trainings), self.batch):
             part = trainings[start : start + self.batch]
-            found = self._chord(part) if self._factor.exact else [None] * len(part)
+            found = self._chord(part) if self._curvature.exact else [None] * len(part)
             for training, weights in zip(part, found, strict=True):
                 yield self._evaluation @ (self._fit(training) if weights is None else weights).T
 
@@ -56,8 +56,12 @@ class HeadRefit(Refit):
         return self._fit(TrainingSet(torch.ones(len(self._x), dtype=torch.bool), self._labels), self._start)
 
     @cached_property
+    def _curvature(self) -> HeadCurvature:
+        return HeadCurvature(self._x, (self._x @ self._optimum.T).softmax(1), self._penalty)
+
+    @cached_property
     def _factor(self) -> FactorisedHead:
-        return HeadCurvature(self._x, (self._x @ self._optimum.T).softmax(1), self._penalty).factorise()
+        return self._curvature.factorise()
 
     def _fit(self, training: TrainingSet, start: Tensor | None = None) -> Float[Tensor, "C D"]:
         start = self._optimum if start is None else start

@@ -43,11 +43,6 @@ class Job:
         """In another order."""
         return replace(self, ordering=self.ordering + 1)
 
-    def sum_of(self, predicted: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
-        """The change predicted for all of its rows together: to first order, the sum."""
-        total: Float[np.ndarray, " k"] = predicted[list(self.rows)].sum(0)
-        return total
-
     @property
     def place(self) -> tuple[str, int]:
         """Under which the database keeps it."""
@@ -122,6 +117,17 @@ class Refits:
         """Against the refit without any change in the same order."""
         difference: Float[np.ndarray, " k"] = self.found[job.place] - self.found[Job.unchanged(job.ordering).place]
         return difference
+
+    def held(
+        self, jobs: list[Job], predicted: Float[np.ndarray, "n k"]
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m _"]]:
+        """Predicted and actual changes of those that were made: to first order, a group's is the sum of its rows'."""
+        made = [job for job in jobs if job.place in self.found]
+        if not made:
+            return np.zeros((0, predicted.shape[1])), np.zeros((0, predicted.shape[1]))
+        return np.stack([predicted[list(job.rows)].sum(0) for job in made]), np.stack(
+            [self.change(job) for job in made]
+        )
 
 
 def identity(data: Data, setting: Setting, retrain: str | None, seed: int) -> str:

@@ -129,7 +129,7 @@ def verify(
             predicted = np.random.default_rng(settings.seed).permutation(predicted)
         found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
         if not control:
-            found = replace(found, at_reach=_at_reach(setting, refits, jobs, settings.seed))
+            found = replace(found, at_reach=_at_reach(setting, refits, list(jobs.rows), settings.seed))
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if not control:
             _store(store, settings, loaded, found)
@@ -139,8 +139,15 @@ def verify(
 def _compared(
     setting: Setting, refits: Refits, predicted: Float[np.ndarray, "n k"], jobs: Jobs, plan: Plan, seed: int
 ) -> Verification:
-    told = [_told(number, setting, refits, predicted, jobs, seed) for number in range(min(NAMED, predicted.shape[1]))]
-    scores = _group_scores(refits, predicted, jobs.groups)
+    said, actual = refits.held(list(jobs.rows), predicted)
+    rows = {job: reason for job, reason in jobs.rows.items() if job.place in refits.found}
+    told = [
+        _told(number, setting, refits, said[:, number], actual[:, number], rows, seed)
+        for number in range(min(NAMED, predicted.shape[1]))
+    ]
+    scores = [
+        rank_correlation(*both) for both in zip(*(part.T for part in refits.held(jobs.groups, predicted)), strict=True)
+    ]
     finite = [score for score in scores if score is not None]
     score = float(np.mean(finite)) if finite else None
     return Verification(
@@ -155,7 +162,10 @@ def _compared(
         at=setting.at,
         prediction=setting.predictor.how,
         refit=setting.refit.recipe,
-        pairs=_pairs(refits, predicted, jobs),
+        pairs=[
+            {"key": job.name, "chosen": reason, "predicted": one[:NAMED].tolist(), "actual": other[:NAMED].tolist()}
+            for (job, reason), one, other in zip(rows.items(), said, actual, strict=True)
+        ],
     )
 
 
@@ -198,12 +208,15 @@ def _alone(losses: Float[Tensor, " T"], seed: int) -> Int[Tensor, " k"]:
 
 
 def _told(
-    number: int, setting: Setting, refits: Refits, predicted: Float[np.ndarray, "n k"], jobs: Jobs, seed: int
+    number: int,
+    setting: Setting,
+    refits: Refits,
+    said: Float[np.ndarray, " m"],
+    actual: Float[np.ndarray, " m"],
+    rows: dict[Job, str],
+    seed: int,
 ) -> Told:
-    made = [(job, reason) for job, reason in jobs.rows.items() if job.place in refits.found]
-    actual = np.array([refits.change(job)[number] for job, _ in made])
-    said = np.array([job.sum_of(predicted)[number] for job, _ in made])
-    twice = [(job, job.again) for job, _ in made if job.again.place in refits.found]
+    twice = [(job, job.again) for job in rows if job.again.place in refits.found]
     apart = np.array([refits.change(one)[number] - refits.change(other)[number] for one, other in twice])
     before = refits.losses(setting.before)[number]
     evidence = Evidence(
@@ -215,7 +228,7 @@ def _told(
     )
     by_choice: dict[str, float | None] = {}
     for wanted in (TOP, MIDDLE, RANDOM):
-        of_it = np.array([reason == wanted for _, reason in made])
+        of_it = np.array([reason == wanted for reason in rows.values()])
         by_choice[wanted] = rank_correlation(said[of_it], actual[of_it])
     key = None
     if number:
@@ -224,36 +237,14 @@ def _told(
     return Told(NAMES[number], key, before, evidence, by_choice, chance_bound(said, actual, seed))
 
 
-def _at_reach(setting: Setting, refits: Refits, jobs: Jobs, seed: int) -> AtReach | None:
+def _at_reach(setting: Setting, refits: Refits, jobs: list[Job], seed: int) -> AtReach | None:
     predictor, reach = setting.predictor, setting.refit.reach
     if reach is None or not isinstance(predictor, ThroughNetwork):
         return None
     damping = 1 / reach + setting.refit.decay
-    predicted = predictor.drop_at(damping).double().numpy()[:, None]
-    made = [job for job in jobs.rows if job.place in refits.found]
-    said, actual = (np.array(values) for values in zip(
-        *((float(job.sum_of(predicted)[0]), float(refits.change(job)[0])) for job in made), strict=True
-    ))  # fmt: skip
-    return AtReach(damping, Agreement.of(said, actual, seed))
+    said, actual = refits.held(jobs, predictor.drop_at(damping).double().numpy()[:, None])
+    return AtReach(damping, Agreement.of(said[:, 0], actual[:, 0], seed))
 
 
 def _in_words(told: Told) -> str:
     return "the mean loss" if told.key is None else f"the row of {told.name}"
-
-
-def _group_scores(refits: Refits, predicted: Float[np.ndarray, "n k"], groups: list[Job]) -> list[float | None]:
-    made = [job for job in groups if job.place in refits.found]
-    if not made:
-        return [None] * predicted.shape[1]
-    said = np.stack([job.sum_of(predicted) for job in made])
-    actual = np.stack([refits.change(job) for job in made])
-    return [rank_correlation(one, other) for one, other in zip(said.T, actual.T, strict=True)]
-
-
-def _pairs(refits: Refits, predicted: Float[np.ndarray, "n k"], jobs: Jobs) -> list[dict[str, object]]:
-    told: list[dict[str, object]] = []
-    for job, reason in jobs.rows.items():
-        if job.place in refits.found:
-            said, actual = job.sum_of(predicted)[:NAMED], refits.change(job)[:NAMED]
-            told.append({"key": job.name, "chosen": reason, "predicted": said.tolist(), "actual": actual.tolist()})
-    return told
