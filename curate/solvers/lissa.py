@@ -88,6 +88,9 @@ class LiSSA(Solver):
             # A factor in float32 is another curvature where λ is this small: gaps are then of the one in float64.
             tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
             exact = written_down(given.precise()) if tiny else operator
+            if tiny and batch == operator.n:  # few steps, so that these can be in float64 too
+                assert isinstance(exact, Dense)
+                operator, inverse = exact, WoodburyInverse(exact.whole_factor(), used)
             return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0, exact)
         used = max(damping, self.smallest(top))
         return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used, operator)
@@ -172,9 +175,10 @@ class PreparedLiSSA(Prepared):
         return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        """Raises `NumericalError` where the recursion diverges however short its steps are."""
+        """Raises `NumericalError` where the recursion diverges however short its steps are, or rounds end nowhere."""
         generator = torch.Generator().manual_seed(self.solver.seed + 1)
         solved, steps = self._converge(rows, 1.0, generator, advance)
+        best, least = None, math.inf
         for round in range(self.solver.rounds):
             found = gaps(self.exact, self.damping, rows, solved, self.solver.seed + round)
             residual = residual_of(found, rows)
@@ -184,10 +188,20 @@ class PreparedLiSSA(Prepared):
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
             missing, steps = both.split(len(found[0])), steps + more
-            if last or relative_size(missing, solved) <= (self.solver.tolerance or 0.0):
+            left = relative_size(missing, solved)
+            if best is not None and not left < least:
+                break  # rounding is all that is left, or a damping lost in it
+            best, least = Solution(solved, residual, steps, self.damping, missing, self._detail(round + 1)), left
+            if last or left <= (self.solver.tolerance or 0.0):
                 break
             solved = solved + sum(missing) / len(missing)
-        return Solution(solved, residual, steps, self.damping, missing, self._detail(round + 1))
+        assert best is not None
+        if self.solver.tolerance is not None and not least < 1:
+            raise NumericalError(
+                f"LiSSA lacks {least:.2g} times its answer at damping {self.damping:.3g}, and further rounds add to it",
+                "Try --solver cg, --params head, or a larger --damping.",
+            )
+        return best
 
     def _detail(self, rounds: int) -> dict[str, object]:
         return {
@@ -203,11 +217,12 @@ class PreparedLiSSA(Prepared):
         self, rows: Tensor, share: float, generator: torch.Generator, advance: Callable[[int], None]
     ) -> tuple[Float[Tensor, "k p"], int]:
         """One round, its step halved until it holds; the averaged answer and the steps it took."""
+        precision = torch.promote_types(rows.dtype, self.operator.dtype)
         for _ in range(HALVINGS):
             depth = self._depth(share)
-            found = self._run(rows, depth, generator, advance)
+            found = self._run(rows.to(precision), depth, generator, advance)
             if found is not None:
-                return found, depth
+                return found.to(rows), depth
             self.bound *= 2  # the norm grew tenfold: the batches have a larger eigenvalue than the probes
         raise NumericalError(
             f"LiSSA diverged at damping {self.damping:.3g} even with a step of {1 / self.bound:.1e}",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensor_rows import TensorRows
 from torch import nn
@@ -289,11 +289,12 @@ def test_flat_bias_is_what_the_recursion_leaves() -> None:
     assert flat_bias(6.7) == pytest.approx(0.01, abs=0.002)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     scale=st.floats(-6, 6), seed=st.integers(0, 99), dead=st.integers(0, P - 1), rank=st.integers(1, P),
     damping=st.floats(-6, 1), batch=st.sampled_from([0, 8, 300]),
 )  # fmt: skip
+@example(scale=4.0, seed=0, dead=0, rank=2, damping=-6.0, batch=0)  # a damping of 1e-11 of the largest eigenvalue
 def test_no_solver_returns_a_number_that_is_not_finite(
     scale: float, seed: int, dead: int, rank: int, damping: float, batch: int
 ) -> None:
