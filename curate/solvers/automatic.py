@@ -18,6 +18,9 @@ from curate.solvers.spectrum import probe
 FEW_ROWS = 8192
 """Rows up to which some fifty products with all of them are cheaper than the 450 batches of preconditioned LiSSA."""
 
+RANKING = 5e-2
+"""Error that preconditioned LiSSA is stopped at, that of plain LiSSA: each further round costs as much as the first."""
+
 
 @dataclass(frozen=True)
 class Automatic(Solver):
@@ -72,5 +75,5 @@ def choose(operator: Operator, damping: float, seed: int = 0) -> tuple[Solver, s
             seed=seed
         ), f"{beyond}; {operator.n:,} rows are few enough for products with all of them"
     if SAMPLE_FLOATS // operator.p >= FEWEST_ROWS:
-        return preconditioned(seed), f"{beyond}; a sample of the rows preconditions it"
+        return preconditioned(seed, RANKING), f"{beyond}; a sample of the rows preconditions it"
     return plain, f"{beyond}, so it is raised: {operator.p:,} parameters are too many to precondition by rows"

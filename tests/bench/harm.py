@@ -119,17 +119,17 @@ def part(file: Path, seed: int, rows: int) -> Path:
     return out
 
 
-def clean_sets(data: Path, seed: int) -> Iterator[tuple[str, ScanSettings]]:
+def clean_sets(data: Path, seed: int, solver: str) -> Iterator[tuple[str, ScanSettings]]:
     for name, more in (("banking77", {}), ("adult", {"label": "income"})):
         rows = part(data / name / "train.parquet", seed, 5_000 if name == "banking77" else 10_000)
         evaluation = str(data / name / "test.parquet")
         yield name, ScanSettings(str(rows), eval=evaluation, db=str(HOME / f"{name}-{seed}.db"), **more)
-    yield "fashion", with_model(workload(None, seed))
+    yield "fashion", with_model(workload(None, seed), solver=solver)
 
 
-def clean(data: Path, seeds: list[int]) -> None:
+def clean(data: Path, seeds: list[int], solver: str) -> None:
     for seed in seeds:
-        for name, settings in clean_sets(data, seed):
+        for name, settings in clean_sets(data, seed, solver):
             connection, run, seconds = scanned(settings)
             flagged = columns(connection, run)["harmful"].astype(bool)
             share = f"{flagged.sum()} of {len(flagged):,} rows, {flagged.mean():.2%}"
@@ -158,6 +158,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--params", default="auto", help="for planted")
+    parser.add_argument("--solver", default="auto", help="for the network of clean")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.what == "planted":
@@ -165,6 +166,6 @@ if __name__ == "__main__":
     elif options.folder is None:
         sys.exit(f"{options.what} needs the FOLDER that holds banking77/ and adult/")
     elif options.what == "clean":
-        clean(options.folder, seeds)
+        clean(options.folder, seeds, options.solver)
     else:
         adult(options.folder)

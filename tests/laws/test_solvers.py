@@ -17,7 +17,7 @@ from curate.errors import CurateError, NumericalError, UsageError
 from curate.settings_types import SOLVER_NAMES
 from curate.solvers import SOLVERS
 from curate.solvers.approximate import Lanczos, Nystrom
-from curate.solvers.automatic import choose
+from curate.solvers.automatic import RANKING, choose
 from curate.solvers.cg import ConjugateGradients
 from curate.solvers.dual import Exact, WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
@@ -215,7 +215,10 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     top = probe(large, 256, torch.Generator().manual_seed(0)).top
     assert choose(small, 1.0) == (Exact(), "400 rows x classes are few enough for an exact solve")
     assert choose(large, 0.1 * top)[0].name == "lissa"
-    assert choose(large, 1e-4 * top)[0].name == "preconditioned-lissa"
+    solver, _ = choose(large, 1e-4 * top)
+    assert solver.name == "preconditioned-lissa"
+    assert isinstance(solver, LiSSA)
+    assert solver.tolerance == RANKING > (preconditioned().tolerance or 0.0)
     monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 12_000)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "cg"
