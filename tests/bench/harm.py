@@ -1,7 +1,7 @@
 """Harmful rows: planted harm that is found, clean rows that are left alone, and the recall of the candidates.
 
     python tests/bench/harm.py planted [--seeds 0,1,2] [--params head]    # Fashion-MNIST CNN, 100 rows relabelled
-    python tests/bench/harm.py clean FOLDER [--seeds 0,1,2]    # Fashion-MNIST CNN, banking77 and adult as published
+    python tests/bench/harm.py clean FOLDER [--seeds 0,1,2] [--solver lissa]    # Fashion-MNIST CNN, banking77, adult
     python tests/bench/harm.py adult FOLDER                    # processor seconds of 32,561 rows on 16,281
 
 FOLDER holds banking77/ (Casanueva et al. 2020) and adult/ (UCI). Each line is a `curate scan` with default parameters.
