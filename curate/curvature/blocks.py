@@ -301,6 +301,27 @@ class Whole(Block):
         return turned if self.basis is None else turned @ self.basis.T
 
 
+class Unused(Block):
+    """Of a layer that the forward pass never calls, as an auxiliary head in eval mode: it has no curvature."""
+
+    approximation = "unused"
+
+    def __init__(self, places: list[Place]) -> None:
+        self.places, self.eigenvalues = places, torch.zeros(1)
+
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        """Nothing to know."""
+
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, ""]:
+        return torch.zeros(())  # a number goes with tensors of any device
+
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "1 k"]:
+        return directions.new_zeros(1, len(directions))
+
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        return rows * damping if power == 1 else rows / damping
+
+
 class Norm(Whole):
     """The affine part of a normalisation layer: weight times the normalised input, plus bias."""
 

@@ -8,12 +8,13 @@ whole block or a diagonal of their rows' gradients, and are named.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curate.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Whole
+from curate.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
 from curate.curvature.gauss_newton import GaussNewton, half_curvature
 from curate.curvature.objective import Objective
 from curate.curvature.over_rows import Inputs, OverRows
@@ -92,6 +93,10 @@ class Layers:
             pairs = [[(x, g.detach()) for x, g in uses[layer]] for layer in self._found]
             pulls.append(pairs + self._rest(x, one))
         return Passed(pulls, logits)
+
+    def set_aside(self, unused: list[bool]) -> None:
+        """Of these blocks no layer was called."""
+        self.blocks = [Unused(b.places) if idle else b for b, idle in zip(self.blocks, unused, strict=True)]
 
     def _rest(self, x: Tensor, weights: Float[Tensor, "b C"]) -> list[list[Pair]]:
         if self.rest is None:
@@ -183,6 +188,7 @@ class EKFAC:
 
         parts = list(torch.arange(len(rows), device=rows.device).split(PASS_ROWS))
         passed = [run(parts[0], True)]
+        found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
         fitting = max(PASS_ROWS, KEPT_FLOATS * len(parts[0]) // max(1, passed[0].floats()))
         whole = len(rows) <= min(FIT_ROWS, fitting)
         if not whole:
@@ -203,6 +209,10 @@ class EKFAC:
     def mean_eigenvalue(self) -> float:
         """Of C; the damping's default is a tenth of it."""
         return float(sum(block.trace() for block in self.layers.blocks)) / self.layers.objective.p
+
+    def largest_eigenvalue(self) -> float:
+        """Of the curvature as these blocks have it, no more than that of the whole."""
+        return max(float(block.eigenvalues.max()) for block in self.layers.blocks)
 
     def solve(self, rows: Float[Tensor, "k p"], damping: float) -> Float[Tensor, "k p"]:
         """(C + λ I)⁻¹ of each row, C as EK-FAC has it."""
@@ -244,4 +254,4 @@ Own = Iterator[list[list[Pair]]]
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(parts)).sum(0)
+    return reduce(torch.add, parts)

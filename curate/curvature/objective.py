@@ -84,9 +84,10 @@ class Objective:
         self._fixed = self._others(self.dtype)
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
-        self._vectorised = self._connected = True
+        self._vectorised = True
         self._unmoved = self._padding()
         self.by_direction = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
+        self._factored = not self.by_direction  # until a layer is seen to have several positions in a row
 
     def _others(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """What else the module holds in another floating type than ``dtype``, cast: nothing, most of the time."""
@@ -232,15 +233,18 @@ class Objective:
                     yield self._mapped_row_gradients(x, one.to(self.dtype))
 
     def product_of_columns(
-        self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"]
+        self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"], written: bool
     ) -> Float[Tensor, "k p"] | None:
-        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own products, for fully connected networks; None for others."""
-        if self._connected and self.layers is not None and self.layers.dense:
-            with torch.no_grad():
-                found = self.layers.product(lambda: self.forward(x), columns, directions)
-            self._connected = found is not None
-            return found
-        return None
+        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own formulas; None where they are not known.
+
+        Also where a layer has several positions in a row, unless its gradients may be ``written`` down.
+        """
+        if self.layers is None or not (written or self._factored):
+            return None
+        with torch.no_grad():
+            found = self.layers.product(lambda: self.forward(x), columns, directions, written)
+        self._factored = self._factored and found is not None
+        return found
 
     def _mapped_row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
 

@@ -70,17 +70,13 @@ class OverRows(Sampled):
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         directions = rows.to(self.dtype)
         total = torch.zeros_like(directions)
-        by_rows = self._by_row_gradients(len(rows))
-        for positions, indices in self.chunks(self._gradient_rows if by_rows else PRODUCT_ROWS):
+        written = self._by_row_gradients(len(rows))
+        for positions, indices in self.chunks(PRODUCT_ROWS):
             x, targets = self.inputs.batch(indices), self.targets[positions]
-            connected = self.objective.product_of_columns(x, self.columns(targets), directions)
-            if connected is not None:
-                total += connected
-            elif by_rows:
-                for gradients in self.objective.several_row_gradients(x, self.columns(targets)):
-                    total += (directions @ gradients.T) @ gradients
-            else:
-                total += self.objective.cotangents(x, self.middle(targets, self.objective.tangents(x, directions)))
+            found = self.objective.product_of_columns(x, self.columns(targets), directions, written)
+            if found is None:
+                found = self.objective.cotangents(x, self.middle(targets, self.objective.tangents(x, directions)))
+            total += found
         return (total / self.n).to(rows)
 
     def _by_row_gradients(self, directions: int) -> bool:

@@ -6,7 +6,7 @@ for convolutions; about ten times faster on a CPU than a vectorised per-row back
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Slot = tuple[nn.Module, str]
+"""A layer's parameter."""
+Place = tuple[Slot, int, int]
+"""Where it stands in a flat vector: from, to."""
+
+WRITTEN_FLOATS = 2**25
+"""How many floats of gradients, or of a layer's outputs along directions, stand at once: 128 MiB."""
 
 
 def _linear(x: Tensor, g: Tensor) -> Tensor:
@@ -39,7 +47,8 @@ def patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _conv2d(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
-    return torch.bmm(g.flatten(2), patches(layer, x))
+    """[b out c·kh·kw] from the input, or from its patches, and the output gradient [b out high wide]."""
+    return torch.bmm(g.flatten(2), x if x.ndim == 3 else patches(layer, x))
 
 
 def _sum_positions(layer: nn.Module, g: Tensor) -> Tensor:
@@ -99,9 +108,9 @@ def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Captu
 class LayerGradients:
     """Callable: runs ``forward`` once, pulls ``weights [m b C]`` back, yields the rows' gradients ``[b p]`` of each."""
 
-    def __init__(self, slots: list[tuple[nn.Module, str]]) -> None:
+    def __init__(self, slots: list[Slot]) -> None:
         ends = list(accumulate(layer.get_parameter(name).numel() for layer, name in slots))
-        self._places = list(zip(slots, [0, *ends], ends, strict=False))
+        self._places: list[Place] = list(zip(slots, [0, *ends], ends, strict=False))
         self._layers = list(dict.fromkeys(layer for layer, _ in slots))
 
     @classmethod
@@ -123,68 +132,123 @@ class LayerGradients:
         for one in weights:
             yield self._gradients(captured, one)
 
-    @property
-    def dense(self) -> bool:
-        """Whether all layers are linear, so that `product` may apply."""
-        return all(isinstance(layer, nn.Linear) for layer in self._layers)
-
     def product(
-        self, forward: Callable[[], Tensor], columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"]
+        self,
+        forward: Callable[[], Tensor],
+        columns: Float[Tensor, "m b C"],
+        directions: Float[Tensor, "k p"],
+        written: bool,
     ) -> Float[Tensor, "k p"] | None:
         """Σ_ci f_ci (f_ci · u) of each direction u, f_ci being the rows' gradients for the weights ``columns``.
 
-        Two matrix products a layer for all directions at once, and no gradient written down. None where a layer has
-        several positions in a row.
+        Where a layer has one position in a row: two matrix products for all directions and columns at once. Where it
+        has several, its gradients are written down, a column at a time; None where ``written`` forbids that.
         """
         captured = capture(self._layers, forward)
-        if any(use.x.ndim != 2 for use in captured.uses):
+        spread = {use.layer for use in captured.uses if use.x.ndim != 2}
+        if spread and not written:
             return None
         pulled = [captured.pull(column) for column in columns]
-        several = [torch.stack([g[number] for g in pulled]) for number in range(len(captured.uses))]  # type: ignore[misc]
-        moves = columns.new_zeros(len(columns), columns.shape[1], len(directions))
-        for use, g in zip(captured.uses, several, strict=True):
-            turned = columns.new_zeros(len(use.x), len(directions), g.shape[2])
-            for slot, start, end in self._places:
-                if slot[0] is use.layer:
-                    u = directions[:, start:end]
-                    turned += u if slot[1] == "bias" else (use.x @ u.reshape(-1, use.x.shape[1]).T).view_as(turned)
-            moves += torch.einsum("mbo,bko->mbk", g, turned)
-        out = torch.zeros_like(directions)
-        for use, g in zip(captured.uses, several, strict=True):
-            back = torch.einsum("mbk,mbo->bko", moves, g)
-            for slot, start, end in self._places:
-                if slot[0] is use.layer:
-                    part = back.sum(0) if slot[1] == "bias" else back.flatten(1).T @ use.x
-                    out[:, start:end] += part.reshape(len(out), -1)
+        factored = [
+            (use, torch.stack(list(gs)))
+            for use, *gs in zip(captured.uses, *pulled, strict=True)
+            if use.layer not in spread and gs[0] is not None
+        ]
+        moves, out = columns.new_zeros(*columns.shape[:2], len(directions)), torch.zeros_like(directions)
+        for use, g in factored:
+            for part in _slices(len(directions), WRITTEN_FLOATS // max(1, g[0].numel())):
+                moves[..., part] += torch.einsum("mbo,bko->mbk", g, self._turned(use, g, directions[part]))
+        if spread:
+            self._by_written(captured.uses, pulled, spread, directions, moves, out)
+        for use, g in factored:
+            for part in _slices(len(directions), WRITTEN_FLOATS // max(1, g[0].numel())):
+                self._put_back(use, torch.einsum("mbk,mbo->bko", moves[..., part], g), out[part])
         return out
+
+    def _turned(self, use: Use, g: Float[Tensor, "m b o"], directions: Float[Tensor, "k p"]) -> Float[Tensor, "b k o"]:
+        """How the layer's outputs move along each direction of its own parameters."""
+        turned = g.new_zeros(len(use.x), len(directions), g.shape[2])
+        for name, start, end in self._of_layer(use.layer):
+            u = directions[:, start:end]
+            turned += u if name == "bias" else (use.x @ u.reshape(-1, use.x.shape[1]).T).view_as(turned)
+        return turned
+
+    def _put_back(self, use: Use, back: Float[Tensor, "b k o"], out: Float[Tensor, "k p"]) -> None:
+        """Adds what these moves of the layer's outputs are of its parameters."""
+        for name, start, end in self._of_layer(use.layer):
+            part = back.sum(0) if name == "bias" else back.flatten(1).T @ use.x
+            out[:, start:end] += part.reshape(len(out), -1)
+
+    def _of_layer(self, layer: nn.Module) -> list[tuple[str, int, int]]:
+        return [(name, start, end) for (owner, name), start, end in self._places if owner is layer]
+
+    def _by_written(
+        self,
+        uses: Iterable[Use],
+        pulled: list[list[Tensor | None]],
+        layers: set[nn.Module],
+        directions: Float[Tensor, "k p"],
+        moves: Float[Tensor, "m b k"],
+        out: Float[Tensor, "k p"],
+    ) -> None:
+        """Adds the part of ``layers`` to ``moves``, which is then complete, and writes theirs of the product."""
+        places = [place for place in self._places if place[0][0] in layers]
+        here = torch.cat([torch.arange(start, end, device=out.device) for _, start, end in places])
+        own, found = directions[:, here], torch.zeros_like(out[:, here])
+        for rows in _slices(moves.shape[1], WRITTEN_FLOATS // len(here)):
+            some = [_unfolded(use, rows) for use in uses if use.layer in layers]
+            for move, gs in zip(moves, pulled, strict=True):
+                theirs = [g for g, use in zip(gs, uses, strict=True) if use.layer in layers]
+                gradients = out.new_empty(len(move[rows]), len(here))
+                _write(some, [None if g is None else g[rows] for g in theirs], places, gradients)
+                move[rows] += gradients @ own.T
+                found += move[rows].T @ gradients
+        out[:, here] = found
 
     def _gradients(self, captured: Captured, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
         out = weights.new_empty(len(weights), self._places[-1][2])
-        written: set[tuple[nn.Module, str]] = set()
-        for use, g in zip(captured.uses, captured.pull(weights), strict=True):
-            for slot, start, end in self._places:
-                if slot[0] is use.layer and g is not None:
-                    # Written into its place: joining the parts afterwards would copy everything once more.
-                    place = out[:, start:end]
-                    if slot in written:
-                        place += self._gradient(use.layer, slot[1], use.x, g).flatten(1)
-                    elif slot[1] == "weight" and use.x.ndim == g.ndim == 2:
-                        torch.mul(
-                            g[:, :, None], use.x[:, None, :], out=place.view(len(out), g.shape[1], use.x.shape[1])
-                        )
-                    else:
-                        place.copy_(self._gradient(use.layer, slot[1], use.x, g).flatten(1))
-                    written.add(slot)
-        for slot, start, end in self._places:
-            if slot not in written:
-                out[:, start:end] = 0
+        _write(captured.uses, captured.pull(weights), self._places, out)
         return out
 
-    @staticmethod
-    def _gradient(layer: nn.Module, name: str, x: Tensor, g: Tensor) -> Tensor:
-        if name == "bias":
-            return _sum_positions(layer, g)
-        return _conv2d(layer, x, g) if isinstance(layer, nn.Conv2d) else _linear(x, g)
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, start + max(1, size)) for start in range(0, length, max(1, size))]
+
+
+def _unfolded(use: Use, rows: slice) -> Use:
+    """Some rows of it; a convolution's input as patches, which all columns share."""
+    x = use.x[rows]
+    return replace(use, x=patches(use.layer, x) if isinstance(use.layer, nn.Conv2d) else x)
+
+
+def _write(
+    uses: Iterable[Use], pulled: Iterable[Tensor | None], places: list[Place], out: Float[Tensor, "b q"]
+) -> None:
+    """The rows' gradients of the parameters at ``places``, one behind the other."""
+    written: set[Slot] = set()
+    ends = list(accumulate(end - start for _, start, end in places))
+    targets = list(zip(places, [0, *ends], ends, strict=False))
+    for use, g in zip(uses, pulled, strict=True):
+        for (slot, _, _), start, end in targets:
+            if slot[0] is use.layer and g is not None:
+                # Written into its place: joining the parts afterwards would copy everything once more.
+                place = out[:, start:end]
+                if slot in written:
+                    place += _gradient(use.layer, slot[1], use.x, g).flatten(1)
+                elif slot[1] == "weight" and use.x.ndim == g.ndim == 2:
+                    torch.mul(g[:, :, None], use.x[:, None, :], out=place.view(len(out), g.shape[1], use.x.shape[1]))
+                else:
+                    place.copy_(_gradient(use.layer, slot[1], use.x, g).flatten(1))
+                written.add(slot)
+    for (slot, _, _), start, end in targets:
+        if slot not in written:
+            out[:, start:end] = 0
+
+
+def _gradient(layer: nn.Module, name: str, x: Tensor, g: Tensor) -> Tensor:
+    if name == "bias":
+        return _sum_positions(layer, g)
+    return _conv2d(layer, x, g) if isinstance(layer, nn.Conv2d) else _linear(x, g)
 
 
 def owners_of(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -99,13 +99,14 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
 
 def _ranks(data: Data, heads: Heads, influence: Influence) -> dict[str, float]:
     """How far head, probe and network agree on which rows harm; nothing where there is the probe alone."""
-    if heads.own_influence is None and influence.deep is None:
+    if heads.own_influence is None:
         return {}
-    harms = {"probe": _harm_of(heads, data, influence.targets, probe=True)}
-    if heads.own_influence is not None and influence.deep is not None:
-        harms["head"] = _harm_of(heads, data, influence.targets, probe=False)
-    # What answered: the network, or its head where no other parameters were asked.
-    harms["head" if influence.deep is None else "network"] = influence.harm.numpy()
+    answered = influence.harm.numpy()  # by the network, or by the head where no other parameters were asked
+    through = influence.deep is not None
+    harms = {
+        "probe": _harm_of(heads, data, influence.targets, probe=True),
+        "head": _harm_of(heads, data, influence.targets, probe=False) if through else answered,
+    } | ({"network": answered} if through else {})
     return {
         f"{one} and {other}": float(spearmanr(harms[one], harms[other])[0])
         for one, other in combinations(harms, 2)

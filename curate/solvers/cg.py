@@ -16,8 +16,7 @@ from torch import Tensor
 from curate.curvature.operator import Damped, Dense, Operator, written_down
 from curate.errors import NumericalError
 from curate.solvers.base import Prepared, Solution, Solver, norms, unwatched
-from curate.solvers.dual import WoodburyInverse
-from curate.solvers.preconditioner import Inverse, precondition
+from curate.solvers.preconditioner import Inverse, Preconditioner, precondition
 from curate.solvers.spectrum import FLOAT64_BELOW, refuse_negative
 
 ROUND_GAIN = 2e-3
@@ -55,7 +54,7 @@ class ConjugateGradients(Solver):
         name = "given"
         if inverse is None:
             inverse, name = precondition(small, damping, self.seed)
-        top = inverse.largest_eigenvalue() if isinstance(inverse, WoodburyInverse) else math.inf
+        top = inverse.largest_eigenvalue() if isinstance(inverse, Preconditioner) else math.inf
         precise = isinstance(exact, Dense) or damping < FLOAT64_BELOW * top
         return PreparedCG(self, exact, exact if precise else operator, damping, inverse, name, precise)
 

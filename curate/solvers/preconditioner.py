@@ -43,6 +43,9 @@ class LayerInverse:
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         return self.ekfac.solve(rows, self.damping)
 
+    def largest_eigenvalue(self) -> float:
+        return self.ekfac.largest_eigenvalue()
+
     def damped(self, damping: float) -> "LayerInverse":
         """The same with another λ."""
         return replace(self, damping=damping)

@@ -7,6 +7,7 @@ from torch import autograd, nn
 from torch.func import hessian, jacrev
 from torch.nn import functional as F
 
+from curate.curvature import over_rows, row_gradients
 from curate.curvature.choice import CURVATURES
 from curate.curvature.ekfac import EKFAC
 from curate.curvature.gauss_newton import GaussNewton
@@ -77,6 +78,19 @@ def convolutional() -> nn.Module:
     )  # fmt: skip
 
 
+class Again(nn.Module):
+    """A convolution and a linear layer used twice each, the one behind at several positions, and one never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(3, 3), nn.Linear(6, C)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.convolution(torch.tanh(self.convolution(x.view(len(x), 1, 2, 3)))))
+        return self.head(torch.tanh(self.linear(torch.tanh(self.linear(x)))).flatten(1))
+
+
 def grouped() -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (2, 3, 1)), nn.Conv2d(2, 4, (3, 1), padding=(1, 0), stride=(2, 1), groups=2), nn.BatchNorm2d(4),
@@ -89,6 +103,7 @@ NETWORKS = {
     "softmax": lambda: nn.Linear(6, C),
     "mlp": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, C)),
     "convolutional": convolutional,
+    "again": Again,
     "batch norm": lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, C)),
     "tied": Tied,
     "groups and norms": grouped,
@@ -145,14 +160,31 @@ def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor])
     jacobian = dense_jacobian(objective, x)
     dense = torch.einsum("ncp,nce,neq->pq", jacobian, s, jacobian) / N
     operator = GaussNewton(objective, TensorRows(x), p)
-    rows = torch.randn(3, objective.p).double()
-    torch.testing.assert_close(operator @ rows, rows @ dense)
+    for directions in (3, 8):  # a few go through the network, more through the layers' own formulas
+        rows = torch.randn(directions, objective.p).double()
+        torch.testing.assert_close(operator @ rows, rows @ dense)
     factor = operator.whole_factor()
     torch.testing.assert_close(factor.T @ factor / len(factor), dense)
     generator = torch.Generator().manual_seed(1)
     draws = [operator.factor(torch.arange(N), generator) for _ in range(300)]
     mean = sum(draw.T @ draw for draw in draws) / (N * len(draws))
     assert float((mean - dense).norm() / dense.norm()) < 0.15
+
+
+@pytest.mark.parametrize("name", ["mlp", "convolutional", "again"])
+def test_products_in_small_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = NETWORKS[name]().double()
+    objective, x = (
+        Objective(module, choose_parameters(module, "all"), lambda output: output),
+        torch.randn(N, 6).double(),
+    )
+    operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
+    rows = torch.randn(8, objective.p).double()
+    whole = operator @ rows
+    monkeypatch.setattr(row_gradients, "WRITTEN_FLOATS", 5 * objective.p)
+    monkeypatch.setattr(over_rows, "PRODUCT_ROWS", 7)
+    torch.testing.assert_close(operator @ rows, whole)
 
 
 @pytest.mark.parametrize("name", CURVATURE_NAMES)
