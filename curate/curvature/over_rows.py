@@ -13,9 +13,8 @@ from torch import Tensor
 
 from curate.curvature.objective import Objective
 from curate.curvature.operator import Sampled
+from curate.curvature.row_gradients import CHUNK_FLOATS
 
-CHUNK_FLOATS = 2**25
-"""How many floats a chunk of row gradients may take: 128 MiB."""
 PRODUCT_ROWS = 512
 """Rows that one product of J takes at a time."""
 

@@ -20,8 +20,8 @@ Slot = tuple[nn.Module, str]
 Place = tuple[Slot, int, int]
 """Where it stands in a flat vector: from, to."""
 
-WRITTEN_FLOATS = 2**25
-"""How many floats of gradients, or of a layer's outputs along directions, stand at once: 128 MiB."""
+CHUNK_FLOATS = 2**25
+"""How many floats a chunk of row gradients, or of a layer's outputs along directions, may take: 128 MiB."""
 
 
 def _linear(x: Tensor, g: Tensor) -> Tensor:
@@ -156,12 +156,12 @@ class LayerGradients:
         ]
         moves, out = columns.new_zeros(*columns.shape[:2], len(directions)), torch.zeros_like(directions)
         for use, g in factored:
-            for part in _slices(len(directions), WRITTEN_FLOATS // max(1, g[0].numel())):
+            for part in _slices(len(directions), CHUNK_FLOATS // max(1, g[0].numel())):
                 moves[..., part] += torch.einsum("mbo,bko->mbk", g, self._turned(use, g, directions[part]))
         if spread:
             self._by_written(captured.uses, pulled, spread, directions, moves, out)
         for use, g in factored:
-            for part in _slices(len(directions), WRITTEN_FLOATS // max(1, g[0].numel())):
+            for part in _slices(len(directions), CHUNK_FLOATS // max(1, g[0].numel())):
                 self._put_back(use, torch.einsum("mbk,mbo->bko", moves[..., part], g), out[part])
         return out
 
@@ -195,7 +195,7 @@ class LayerGradients:
         places = [place for place in self._places if place[0][0] in layers]
         here = torch.cat([torch.arange(start, end, device=out.device) for _, start, end in places])
         own, found = directions[:, here], torch.zeros_like(out[:, here])
-        for rows in _slices(moves.shape[1], WRITTEN_FLOATS // len(here)):
+        for rows in _slices(moves.shape[1], CHUNK_FLOATS // len(here)):
             some = [_unfolded(use, rows) for use in uses if use.layer in layers]
             for move, gs in zip(moves, pulled, strict=True):
                 theirs = [g for g, use in zip(gs, uses, strict=True) if use.layer in layers]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
 from curate.curvature.operator import Sampled
-from curate.curvature.over_rows import CHUNK_FLOATS
+from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.forward import Forward
 from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent

@@ -15,7 +15,8 @@ from curate.curvature.choice import CURVATURES
 from curate.curvature.ekfac import EKFAC
 from curate.curvature.objective import Objective
 from curate.curvature.operator import Explicit
-from curate.curvature.over_rows import CHUNK_FLOATS, OverRows
+from curate.curvature.over_rows import OverRows
+from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.forward import Forward
 from curate.influence.deep import default_damping, residuals
 from curate.progress import Progress

@@ -182,7 +182,7 @@ def test_products_in_small_parts_are_the_same(name: str, monkeypatch: pytest.Mon
     operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
     rows = torch.randn(8, objective.p).double()
     whole = operator @ rows
-    monkeypatch.setattr(row_gradients, "WRITTEN_FLOATS", 5 * objective.p)
+    monkeypatch.setattr(row_gradients, "CHUNK_FLOATS", 5 * objective.p)
     monkeypatch.setattr(over_rows, "PRODUCT_ROWS", 7)
     torch.testing.assert_close(operator @ rows, whole)
 
