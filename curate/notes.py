@@ -93,15 +93,17 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
     A solver that replaces the curvature has a residual over any bound by its nature: what tells whether its answer is
     of use is how well its ranks hold.
     """
-    if deep.solution.damping > 1.01 * deep.damping_asked:
+    raised = deep.solution.damping > 1.01 * deep.damping_asked
+    why = deep.solution.detail.get("why")
+    if why:
+        used = f" at damping {deep.solution.damping:.2g}" if raised else ""
+        yield f"--solver auto took {deep.solver}{used}: {why}"
+    elif raised:
         better = "--solver cg" if deep.solver == "preconditioned-lissa" else "--solver preconditioned-lissa or cg"
         yield (
             f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
             f"that the steps of {deep.solver} can solve; {better} avoids this"
         )
-    why = deep.solution.detail.get("why")
-    if why:
-        yield f"--solver auto took {deep.solver}: {why}"
     residual = float(deep.solution.residual.mean())
     if residual <= RESIDUAL_BOUND:
         return

@@ -26,6 +26,7 @@ from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
 from curate.solvers import SOLVERS
+from curate.solvers.automatic import Automatic
 from curate.solvers.base import Solver
 
 MOST_DEEP_PARAMETERS = 5_000_000
@@ -230,4 +231,6 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
 
 
 def solver_for(settings: ScanSettings) -> Solver:
+    if settings.solver == "auto":
+        return Automatic(settings.seed, firm=settings.damping is not None)
     return SOLVERS[settings.solver](settings.seed)

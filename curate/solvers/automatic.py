@@ -1,4 +1,9 @@
-"""``--solver auto``: which solver a problem gets, by its size and a short look at its spectrum, and why."""
+"""``--solver auto``: which solver a problem gets, by its size and a short look at its spectrum, and why.
+
+A default damping is not worth the many times as long that a small one takes: where training has not come to rest, more
+of it predicts refits better (Bae et al. 2022), and planted harm is found as well with as much as plain LiSSA needs
+(`tests/bench/harm.py planted`). One that a person asked for is kept.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,14 +29,18 @@ RANKING = 5e-2
 
 @dataclass(frozen=True)
 class Automatic(Solver):
-    """Chooses when it sees the operator; the solution's ``detail`` says what was chosen, and ``why``."""
+    """Chooses when it sees the operator; the solution's ``detail`` says what was chosen, and ``why``.
+
+    ``firm``: the damping was asked for by a person, and is kept where any solver reaches it.
+    """
 
     seed: int = 0
+    firm: bool = True
 
     name = "auto"
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedAutomatic":
-        solver, why = choose(operator, damping, self.seed)
+        solver, why = choose(operator, damping, self.seed, self.firm)
         return PreparedAutomatic(solver.prepare(operator, damping), why)
 
 
@@ -53,7 +62,7 @@ class PreparedAutomatic(Prepared):
         return replace(solution, detail={**solution.detail, "why": self.why})
 
 
-def choose(operator: Operator, damping: float, seed: int = 0) -> tuple[Solver, str]:
+def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True) -> tuple[Solver, str]:
     """The solver, and one sentence that says why."""
     if isinstance(operator, Explicit) and Exact.fits(operator.factor_rows, operator.p):
         return Exact(), f"{operator.factor_rows:,} rows x classes are few enough for an exact solve"
@@ -65,15 +74,19 @@ def choose(operator: Operator, damping: float, seed: int = 0) -> tuple[Solver, s
     top = probe(operator, min(256, operator.n), generator, probes=2).top
     plain: LiSSA = ranking(seed)
     share = (
-        f"the damping is 1/{top / damping:,.0f} of the largest eigenvalue" if top > damping else "the damping is large"
+        f"a damping of {damping:.2g} is 1/{top / damping:,.0f} of the largest eigenvalue"
+        if top > damping
+        else "the damping is large"
     )
     if damping >= plain.smallest(top):
         return plain, f"{share}, which {plain.steps} steps solve"
     beyond = f"{share}, beyond {plain.steps} plain steps"
-    if operator.n <= FEW_ROWS:
-        return ConjugateGradients(
-            seed=seed
-        ), f"{beyond}; {operator.n:,} rows are few enough for products with all of them"
-    if SAMPLE_FLOATS // operator.p >= FEWEST_ROWS:
-        return preconditioned(seed, RANKING), f"{beyond}; a sample of the rows preconditions it"
-    return plain, f"{beyond}, so it is raised: {operator.p:,} parameters are too many to precondition by rows"
+    few = operator.n <= FEW_ROWS
+    if not few and SAMPLE_FLOATS // operator.p < FEWEST_ROWS:
+        return plain, f"{beyond}, so it is raised: {operator.p:,} parameters are too many to precondition by rows"
+    if not firm:
+        return plain, f"{beyond}, so it is raised; --damping {damping:.2g} would keep it"
+    if few:
+        why = f"{operator.n:,} rows are few enough for products with all of them"
+        return ConjugateGradients(seed=seed), f"{beyond}; {why}"
+    return preconditioned(seed, RANKING), f"{beyond}; a sample of the rows preconditions it"

@@ -1,13 +1,15 @@
 """Harmful rows: planted harm that is found, clean rows that are left alone, and the recall of the candidates.
 
-    python tests/bench/harm.py planted [--seeds 0,1,2] [--params head]    # Fashion-MNIST CNN, 100 rows relabelled
+    python tests/bench/harm.py planted [--seeds 0,1,2] [--params head] [--solver lissa]    # Fashion-MNIST CNN
     python tests/bench/harm.py clean FOLDER [--seeds 0,1,2] [--solver lissa]    # Fashion-MNIST CNN, banking77, adult
     python tests/bench/harm.py adult FOLDER                    # processor seconds of 32,561 rows on 16,281
 
 FOLDER holds banking77/ (Casanueva et al. 2020) and adult/ (UCI). Each line is a `curate scan` with default parameters.
-Planted: harm for the evaluation rows of the class that lost its rows; columns: planted rows among the first 100 by harm
-and among the first 100 by loss within the given class, `harmful` findings, planted ones among them, the candidates'
-recall by distance and by head influence (of the 20 strongest rows, all parameters, k = 5 % of the rows).
+Planted: 100 rows of one class relabelled to another, harm for the evaluation rows of the class that lost them; columns:
+planted rows among the first 100 by harm and among the first 100 by loss within the given class, `harmful` findings,
+planted ones among them, the candidates' recall by distance and by head influence (of the 20 strongest rows, all
+parameters, k = 5 % of the rows). Then, whether these rows do harm: the mean loss of the class's test rows that no scan
+saw, by a probe refitted on all rows, without the first 100 by harm, by loss within the given class, and by planting.
 Clean: the share of the rows that are `harmful`.
 """
 
@@ -22,9 +24,11 @@ import fashion
 import numpy as np
 import torch
 from pyarrow import parquet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from curate.config import ScanSettings
+from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
 from curate.scan import scan
 
@@ -88,15 +92,16 @@ def columns(connection: sqlite3.Connection, run: int) -> dict[str, np.ndarray]:
     }
 
 
-def planted(seeds: list[int], params: str) -> None:
+def planted(seeds: list[int], params: str, solver: str) -> None:
     for kind, pair in PAIRS.items():
         for seed in seeds:
             folder = workload(pair, seed)
-            connection, run, seconds = scanned(with_model(folder, slice=f"label={pair[0]}", params=params))
+            settings = with_model(folder, slice=f"label={pair[0]}", params=params, solver=solver)
+            connection, run, seconds = scanned(settings)
             found, truth = columns(connection, run), np.load(folder / "planted.npy")
-            by_harm = truth[np.argsort(-found["harm"], kind="stable")[:PLANTED]].sum()
+            by_harm = np.argsort(-found["harm"], kind="stable")[:PLANTED]
             within = np.where(found["label"] == pair[1], found["loss"], -np.inf)
-            by_loss = truth[np.argsort(-within, kind="stable")[:PLANTED]].sum()
+            by_loss = np.argsort(-within, kind="stable")[:PLANTED]
             flagged = found["harmful"].astype(bool)
             (recall,) = connection.execute(
                 "SELECT json_extract(detail, '$.recall_by_order_of_candidates') FROM receipts "
@@ -104,10 +109,37 @@ def planted(seeds: list[int], params: str) -> None:
                 [run],
             ).fetchone()  # None at the head, which is scanned whole
             print(
-                f"{kind:10} {pair[0]} -> {pair[1]} seed {seed}: by harm {by_harm}, by loss within the class {by_loss}; "
-                f"harmful {flagged.sum()}, planted {truth[flagged].sum()}; recall {recall}; {seconds:.0f} s",
+                f"{kind:10} {pair[0]} -> {pair[1]} seed {seed}: by harm {truth[by_harm].sum()}, by loss within the "
+                f"class {truth[by_loss].sum()}; harmful {flagged.sum()}, planted {truth[flagged].sum()}; "
+                f"recall {recall}; {seconds:.0f} s",
                 flush=True,
             )
+            groups = {"harm": by_harm, "loss within the class": by_loss, "planting": np.flatnonzero(truth)}
+            losses = refitted(folder, pair[0], groups)
+            said = ", ".join(f"without those by {name} {loss:.4f}" for name, loss in losses.items() if name)
+            print(f"{'':10} loss of {pair[0]}: {losses['']:.4f}, {said}", flush=True)
+
+
+def refitted(folder: Path, name: str, groups: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean loss, nats, of the unseen test rows of class ``name`` without each group of training rows; '': with all."""
+    model = fashion.factory().eval()
+    model.load_state_dict(load_file(str(folder / "weights.safetensors")))
+    assert isinstance(model, torch.nn.Sequential)
+
+    @torch.no_grad()
+    def features(images: np.ndarray) -> torch.Tensor:
+        return model[:-1](torch.stack([fashion.transform(image) for image in images])).double()
+
+    train, (test, labels) = np.load(folder / "train.npz"), fashion.images("t10k")
+    x, y = features(train["x"]), torch.tensor([fashion.CLASSES.index(given) for given in train["y"]])
+    asked = np.flatnonzero(labels[N_EVAL:] == fashion.CLASSES.index(name)) + N_EVAL
+    judged, losses = features(test[asked]), {}
+    for without, rows in ({"": np.empty(0, dtype=int)} | groups).items():
+        kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), rows))
+        head, _ = fit_probe(x[kept], y[kept], len(fashion.CLASSES))
+        logits = head.logits(probe_inputs(judged))
+        losses[without] = float(F.cross_entropy(logits, torch.from_numpy(labels[asked])))
+    return losses
 
 
 def part(file: Path, seed: int, rows: int) -> Path:
@@ -158,11 +190,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--params", default="auto", help="for planted")
-    parser.add_argument("--solver", default="auto", help="for the network of clean")
+    parser.add_argument("--solver", default="auto", help="for the networks")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.what == "planted":
-        planted(seeds, options.params)
+        planted(seeds, options.params, options.solver)
     elif options.folder is None:
         sys.exit(f"{options.what} needs the FOLDER that holds banking77/ and adult/")
     elif options.what == "clean":

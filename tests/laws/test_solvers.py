@@ -215,6 +215,9 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     top = probe(large, 256, torch.Generator().manual_seed(0)).top
     assert choose(small, 1.0) == (Exact(), "400 rows x classes are few enough for an exact solve")
     assert choose(large, 0.1 * top)[0].name == "lissa"
+    solver, why = choose(large, 1e-4 * top, firm=False)
+    assert solver.name == "lissa"
+    assert f"so it is raised; --damping {1e-4 * top:.2g} would keep it" in why
     solver, _ = choose(large, 1e-4 * top)
     assert solver.name == "preconditioned-lissa"
     assert isinstance(solver, LiSSA)
