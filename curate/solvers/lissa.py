@@ -258,7 +258,7 @@ class PreparedLiSSA(Prepared):
         """
         least = self.solver.f * self.bound / self.flattest
         wanted = 0 if self.solver.preconditioned else min(FEWEST_STEPS, self.solver.steps)
-        return max(4, 2 * math.ceil(share * max(least, wanted) / 2))
+        return max(4, 2 * math.ceil(share * max(least, wanted) / 2 - 1e-9))  # rounding must not add two steps
 
     @property
     def planned_steps(self) -> int:

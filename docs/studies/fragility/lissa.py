@@ -57,7 +57,7 @@ def recursion(
 ) -> list[torch.Tensor]:
     """The last iterate and the average of the last half; all rows in each step where ``batch`` is 0."""
     eta = 1 / (digits.top + damping)
-    steps = 2 * math.ceil(f / (eta * damping) / 2)
+    steps = 2 * math.ceil(f / (eta * damping) / 2 - 1e-9)  # rounding must not add two steps
     generator = torch.Generator().manual_seed(seed)
     matrix, u, late = digits.matrix, torch.zeros_like(rows), torch.zeros_like(rows)
     for step in range(steps):
