@@ -23,9 +23,6 @@ from curate.solvers.spectrum import probe
 FEW_ROWS = 8192
 """Rows up to which some fifty products with all of them are cheaper than the 450 batches of preconditioned LiSSA."""
 
-RANKING = 5e-2
-"""Error that preconditioned LiSSA is stopped at, that of plain LiSSA: each further round costs as much as the first."""
-
 
 @dataclass(frozen=True)
 class Automatic(Solver):
@@ -74,7 +71,7 @@ def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True)
     top = probe(operator, min(256, operator.n), generator, probes=2).top
     plain: LiSSA = ranking(seed)
     share = (
-        f"a damping of {damping:.2g} is 1/{top / damping:,.0f} of the largest eigenvalue"
+        f"a damping of {damping:.2g} is 1/{float(f'{top / damping:.2g}'):,.0f} of the largest eigenvalue"
         if top > damping
         else "the damping is large"
     )
@@ -89,4 +86,4 @@ def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True)
     if few:
         why = f"{operator.n:,} rows are few enough for products with all of them"
         return ConjugateGradients(seed=seed), f"{beyond}; {why}"
-    return preconditioned(seed, RANKING), f"{beyond}; a sample of the rows preconditions it"
+    return preconditioned(seed), f"{beyond}; a sample of the rows preconditions it"

@@ -114,7 +114,8 @@ class Exact(Solver):
             rows = operator.factor_rows if isinstance(operator, Explicit) else 0
             raise UsageError(
                 f"--solver exact: {rows:,} rows x classes by {operator.p:,} parameters do not fit an exact solve",
-                f"It needs at most {MOST_FACTOR_ROWS:,} rows x classes: use --solver lissa, or --params head.",
+                f"It needs at most {MOST_FACTOR_ROWS:,} rows x classes whose gradients fit "
+                f"{MOST_FACTOR_FLOATS * 4 // 2**30} GiB: use --solver lissa, or --params head.",
             )
         # At a small λ the rounding of gradients in float32 would be another curvature.
         precise = operator.precise() if operator.factor_rows * operator.p <= WRITTEN_FLOATS else operator

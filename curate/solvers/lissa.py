@@ -276,6 +276,6 @@ def tight(seed: int = 0) -> LiSSA:
     return LiSSA(tolerance=5e-3, seed=seed)
 
 
-def preconditioned(seed: int = 0, tolerance: float = 5e-3) -> LiSSA:
-    """Rounds until the measured error is under ``tolerance``, at any damping."""
-    return LiSSA(tolerance=tolerance, preconditioned=True, seed=seed)
+def preconditioned(seed: int = 0) -> LiSSA:
+    """The same at any damping."""
+    return LiSSA(tolerance=5e-3, preconditioned=True, seed=seed)

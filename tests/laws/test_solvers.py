@@ -17,7 +17,7 @@ from curate.errors import CurateError, NumericalError, UsageError
 from curate.settings_types import SOLVER_NAMES
 from curate.solvers import SOLVERS
 from curate.solvers.approximate import Lanczos, Nystrom
-from curate.solvers.automatic import RANKING, Automatic, choose
+from curate.solvers.automatic import Automatic, choose
 from curate.solvers.cg import ConjugateGradients
 from curate.solvers.dual import Exact, WoodburyInverse
 from curate.solvers.gap import gaps, residual_of
@@ -221,7 +221,7 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     solver, _ = choose(large, 1e-4 * top)
     assert solver.name == "preconditioned-lissa"
     assert isinstance(solver, LiSSA)
-    assert solver.tolerance == RANKING > (preconditioned().tolerance or 0.0)
+    assert solver == preconditioned()
     monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 12_000)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "cg"
@@ -233,18 +233,18 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     assert "so it is raised" in why
 
 
-@pytest.mark.parametrize("share", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize(("share", "error"), [(1.0, 0.05), (1e-2, 0.05), (1e-4, 0.005)])
 @pytest.mark.parametrize("few", [0, 12_000])
-def test_automatic_is_within_five_per_cent(
-    rows: torch.Tensor, share: float, few: int, monkeypatch: pytest.MonkeyPatch
+def test_automatic_answers_at_the_damping_that_was_asked_for(
+    rows: torch.Tensor, share: float, error: float, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the answer at the damping that was asked for, whichever solver it takes."""
+    """Whichever solver it takes: plain LiSSA within 5 %, the others, which take over at a small one, within .5 %."""
     monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", few)
     operator = curvature(n=12_000)
     damping = share * probe(operator, 256, torch.Generator().manual_seed(0)).top
     solution = Automatic().prepare(operator, damping).solve(rows)
     assert solution.damping == pytest.approx(damping, rel=0.05)
-    assert relative(solution.rows, dense(operator, damping, rows)) <= RANKING / 0.8  # what a measured error may miss
+    assert relative(solution.rows, dense(operator, damping, rows)) <= error / 0.8  # what a measured error may miss
 
 
 def test_lissa_does_not_diverge_where_the_probe_underrates_the_spectrum(rows: torch.Tensor) -> None:
