@@ -9,8 +9,8 @@ Drop: 5,000 rows, a tenth of the labels changed; the top 1, 10, 50 and 100 rows 
 sizes. Predicted and actual change of the mean loss of 1,000 evaluation rows, Spearman over the groups, and the slope of
 actual on predicted over the groups of up to 50 rows.
 Relabel: a tenth of the labels changed, uniform and look-alike. Loss of the evaluation rows after training on the noisy
-labels, on the noisy ones with the flagged rows given their suggested label, and on the clean ones, of a network the mean
-of five trainings; the share of the gap between noisy and clean that is closed.
+labels, on the noisy ones with the flagged rows given their suggested label, and on the clean ones (the mean of five
+trainings of a network); the share of the gap between noisy and clean that is closed.
 """
 
 import argparse
