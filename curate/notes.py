@@ -101,8 +101,8 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
     elif raised:
         better = "--solver cg" if deep.solver == "preconditioned-lissa" else "--solver preconditioned-lissa or cg"
         yield (
-            f"damping {deep.damping_asked:.2g} was asked for and raised to {deep.solution.damping:.2g}, the smallest "
-            f"that the steps of {deep.solver} can solve; {better} avoids this"
+            f"damping {deep.damping_asked:.2g} was raised to {deep.solution.damping:.2g}, the smallest that the steps "
+            f"of {deep.solver} can solve; {better} avoids this"
         )
     residual = float(deep.solution.residual.mean())
     if residual <= RESIDUAL_BOUND:

@@ -120,7 +120,7 @@ number_options = _options(
         "lanczos or nystrom.  [auto]",
     ),
     click.option("--curvature", metavar="ggn|hessian|fisher", help="The curvature of the network's loss.  [ggn]"),
-    click.option("--damping", metavar="X", help="Added to the model's curvature, above 0.  [from its mean eigenvalue]"),
+    click.option("--damping", metavar="X", help="Added to the model's curvature, above 0.  [by the checkpoint]"),
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"
     ),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.heads import Heads, with_ones
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 from curate.influence.head import HeadInfluence
 from curate.prepare import Data
 from curate.probe import probe_inputs

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
-from curate.curvature.operator import Sampled
 from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.forward import Forward
+from curate.influence.damping import default_damping
+from curate.influence.gradients import influence_along, mean_gradient, residuals, right_hand_sides
 from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent
+from curate.influence.minimum import Gradient
 from curate.influence.pairs import Pairs, StrongestPairs
 from curate.influence.stability import Stability, compare
 from curate.progress import Progress
@@ -31,9 +32,6 @@ TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
 EXACT_ROWS = 4
 """Evaluation rows whose influence is scanned exactly to measure the recall."""
-
-NO_CURVATURE_DAMPING = 1e-12
-"""Where the sampled rows have no curvature at all: dead units, probabilities that are rounded to 0 and 1."""
 
 DISTANCE, HEAD = "distance", "head influence"
 """What candidates are ordered by."""
@@ -63,15 +61,10 @@ class DeepInfluence:
     """Rank stability of harm over the damping, as a receipt has it."""
     by_group: HarmByGroup
     """Harm on each group of evaluation rows, of the training rows whose harm reaches ``minimum``."""
-    mean_gradient: Float[Tensor, " p"]
+    gradient: Gradient
     """ḡ of the training rows."""
     recalls: dict[str, float]
     """Recall of each order of candidates that was offered; the best one's is ``recall``."""
-
-
-def residuals(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
-    """rᵢ = pᵢ - yᵢ."""
-    return logits.softmax(1) - F.one_hot(labels, logits.shape[1]).to(logits)
 
 
 def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
@@ -80,14 +73,6 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def default_damping(operator: Sampled, seed: int) -> float:
-    """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(operator.n, generator=generator)[:512]
-    found = 0.1 * float(operator.factor(rows, generator).square().sum(1).mean()) / operator.p
-    return found if found > 0 else NO_CURVATURE_DAMPING
 
 
 def deep_influence(
@@ -118,7 +103,9 @@ def deep_influence(
     train_residuals = residuals(train.logits, train.labels).to(device)
     probabilities = train.logits.softmax(1).to(device)
     operator = CURVATURES[curvature](objective, train.inputs, probabilities, train_residuals)
-    asked = default_damping(operator, seed) if damping is None else damping
+    mean = mean_gradient(objective, train, train_residuals)
+    gradient = Gradient.of(mean, objective.flat)
+    asked = default_damping(operator, gradient, seed) if damping is None else damping
     rights = right_hand_sides(objective, evaluation, chosen, device, progress, groups)
     prepared = solver.prepare(operator, asked)
     with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
@@ -142,7 +129,6 @@ def deep_influence(
     measured = len(lacking[0]) if lacking else 0
     solved = torch.cat([own, *lacking])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
-    mean = mean_gradient(objective, train, train_residuals)
     products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]
@@ -177,7 +163,7 @@ def deep_influence(
         curvature=operator.name,
         stability=stability.summary(scores_by_damping),
         by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
-        mean_gradient=mean,
+        gradient=gradient,
         recalls=recalls,
     )
 
@@ -222,54 +208,3 @@ def _products(
             parts.append((objective.row_gradients(train.inputs.batch(part), rests[part]) @ solved.T).cpu())
             advance(len(part))
     return torch.cat(parts)
-
-
-def right_hand_sides(
-    objective: Objective,
-    evaluation: Forward,
-    chosen: Tensor,
-    device: torch.device,
-    progress: Progress,
-    groups: Int[Tensor, " E"] | None = None,
-) -> Float[Tensor, "k p"]:
-    """The mean evaluation gradient first, then the mean of each group, then those of the chosen rows."""
-    assert evaluation.logits is not None
-    rests = residuals(evaluation.logits, evaluation.labels).to(device)
-    numbers = torch.zeros(len(evaluation), dtype=torch.long) if groups is None else groups
-    counts = torch.bincount(numbers)
-    sums = torch.zeros(len(counts), objective.p, device=device)
-    with progress.stage("Evaluation gradients", len(evaluation)) as advance:
-        for group in range(len(counts)):
-            for part in (numbers == group).nonzero()[:, 0].to(device).split(512):
-                sums[group] += objective.cotangents(evaluation.inputs.batch(part), rests[part][None])[0]
-                advance(len(part))
-    size = max(1, CHUNK_FLOATS // objective.p)
-    own = [
-        objective.row_gradients(evaluation.inputs.batch(part), rests[part])
-        for part in chosen.to(device).split(size)
-        if len(part)
-    ]
-    of_groups = sums[:0] if groups is None else sums / counts[:, None].to(sums)
-    return torch.cat([sums.sum(0, keepdim=True) / len(evaluation), of_groups, *own])
-
-
-def influence_along(
-    objective: Objective, train: Forward, rests: Tensor, directions: Float[Tensor, "k p"], progress: Progress
-) -> Float[Tensor, "n k"]:
-    """Influence of every training row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
-    parts = []
-    with progress.stage("Influence of every row", len(train)) as advance:
-        for part in torch.arange(len(train), device=rests.device).split(512):
-            moves = objective.tangents(train.inputs.batch(part), directions)
-            parts.append(torch.einsum("kbc,bc->bk", moves, rests[part]).cpu())
-            advance(len(part))
-    products = torch.cat(parts)
-    return (products - products.mean(0)) / len(train)
-
-
-def mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
-    """ḡ of the training rows, by one backward pass over them."""
-    total = torch.zeros(1, objective.p, device=rests.device)
-    for part in torch.arange(len(train), device=rests.device).split(512):
-        total += objective.cotangents(train.inputs.batch(part), rests[part][None])
-    return total[0] / len(train)

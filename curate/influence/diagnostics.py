@@ -23,7 +23,8 @@ from curate.curvature.objective import Objective
 from curate.forward import Forward
 from curate.heads import Heads
 from curate.influence.at_head import evaluation_at_head
-from curate.influence.deep import default_damping, residuals
+from curate.influence.damping import tenth_of_mean
+from curate.influence.gradients import residuals
 from curate.influence.minimum import SURE, Gradient
 from curate.influence.stage import Influence, deep_objective
 from curate.influence.targets import Targets
@@ -91,8 +92,7 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
     if objective is not None:
         with progress.stage("Looking at the checkpoint", 1) as advance:
             assert influence.deep is not None
-            gradient = Gradient.of(influence.deep.mean_gradient, objective.flat)
-            found = _through_network(found, objective, gradient, data, settings.seed)
+            found = _through_network(found, objective, influence.deep.gradient, data, settings.seed)
             advance(1)
     return replace(found, advice=tuple(_advice(found)))
 
@@ -130,7 +130,7 @@ def _through_network(
     probabilities = train.logits.softmax(1).to(device)
     operator = CURVATURES["ggn"](objective, train.inputs, probabilities, rests)
     penalty = gradient.known_penalty
-    damping = max(penalty, default_damping(operator, seed))
+    damping = max(penalty, tenth_of_mean(operator, seed))
     rest = (gradient.flat + penalty * objective.flat.to(gradient.flat))[None]
     step = sample_inverse(operator, damping, seed, GRADIENTS)(rest)[0]
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HESSIAN_ROWS].to(device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curate.curvature.objective import Objective
 from curate.forward import Forward
-from curate.influence.deep import mean_gradient, residuals
+from curate.influence.gradients import mean_gradient, residuals
 
 SURE = 0.9
 """Cosine between the gradient and -θ from which the penalty is believed: a random direction has about 1/√p."""

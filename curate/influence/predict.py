@@ -16,8 +16,10 @@ from torch.nn import functional as F
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective
 from curate.forward import Forward
-from curate.influence.deep import default_damping, influence_along, residuals, right_hand_sides
+from curate.influence.damping import default_damping
+from curate.influence.gradients import influence_along, residuals, right_hand_sides
 from curate.influence.head import HeadInfluence
+from curate.influence.minimum import gradient_at
 from curate.progress import Progress
 from curate.solvers.base import Solver
 from curate.solvers.preconditioner import sample_inverse
@@ -90,9 +92,9 @@ class ThroughNetwork(Predictor):
         progress: Progress,
         curvature: str = "ggn",
         alone: Int[Tensor, " k"] | None = None,
-        least_damping: float = 0.0,
+        penalty: float = 0.0,
     ) -> None:
-        """``alone``: target rows that are also asked for one by one; ``least_damping``: a known L2 penalty."""
+        """``alone``: target rows that are also asked for one by one; ``penalty``: a known L2 penalty."""
         assert train.logits is not None
         device = train.inputs.device
         self._rests = residuals(train.logits, train.labels).to(device)
@@ -101,7 +103,7 @@ class ThroughNetwork(Predictor):
         nobody = torch.empty(0, dtype=torch.long)
         right = right_hand_sides(objective, targets, nobody if alone is None else alone, device, progress)
         if damping is None:
-            damping = max(default_damping(operator, seed), least_damping)
+            damping = default_damping(operator, gradient_at(objective, train), seed, penalty)
         prepared = solver.prepare(operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(right, advance)

@@ -18,7 +18,8 @@ from curate.curvature.operator import Explicit
 from curate.curvature.over_rows import OverRows
 from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.forward import Forward
-from curate.influence.deep import default_damping, residuals
+from curate.influence.damping import tenth_of_mean
+from curate.influence.gradients import residuals
 from curate.progress import Progress
 from curate.solvers.dual import MOST_FACTOR_FLOATS, Exact, WoodburyInverse
 
@@ -65,7 +66,7 @@ def self_influence(
     assert isinstance(operator, OverRows)
     if ekfac:
         return _by_layers(operator, parameters, rests, damping, seed, progress, started)
-    damping = default_damping(operator, seed) if damping is None else damping
+    damping = tenth_of_mean(operator, seed) if damping is None else damping
     sampled = None
     assert isinstance(operator, Explicit)
     if Exact.fits(operator.factor_rows, operator.p):

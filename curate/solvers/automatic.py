@@ -1,14 +1,8 @@
-"""``--solver auto``: which solver a problem gets, by its size and a short look at its spectrum, and why.
-
-A default damping is not worth the many times as long that a small one takes: where training has not come to rest, more
-of it predicts refits better (Bae et al. 2022), and planted harm is found as well with as much as plain LiSSA needs
-(`tests/bench/harm.py planted`). One that a person asked for is kept.
-"""
+"""``--solver auto``: which solver a problem gets, by its size and a short look at its spectrum, and why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +12,6 @@ from curate.solvers.cg import ConjugateGradients
 from curate.solvers.dual import Exact
 from curate.solvers.lissa import LiSSA, preconditioned, ranking
 from curate.solvers.preconditioner import FEWEST_ROWS, SAMPLE_FLOATS
-from curate.solvers.spectrum import probe
 
 FEW_ROWS = 8192
 """Rows up to which some fifty products with all of them are cheaper than the 450 batches of preconditioned LiSSA."""
@@ -28,7 +21,8 @@ FEW_ROWS = 8192
 class Automatic(Solver):
     """Chooses when it sees the operator; the solution's ``detail`` says what was chosen, and ``why``.
 
-    ``firm``: the damping was asked for by a person, and is kept where any solver reaches it.
+    ``firm``: a person asked for the damping, and it is kept where any solver reaches it. A default is not worth the
+    many times as long that a small one takes.
     """
 
     seed: int = 0
@@ -67,17 +61,11 @@ def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True)
         return ConjugateGradients(seed=seed), "the curvature cannot be sampled"
     if not operator.definite:
         return ConjugateGradients(seed=seed), "a Hessian may have negative eigenvalues, which it notices"
-    generator = torch.Generator().manual_seed(seed)
-    top = probe(operator, min(256, operator.n), generator, probes=2).top
     plain: LiSSA = ranking(seed)
-    share = (
-        f"a damping of {damping:.2g} is 1/{float(f'{top / damping:.2g}'):,.0f} of the largest eigenvalue"
-        if top > damping
-        else "the damping is large"
-    )
-    if damping >= plain.smallest(top):
-        return plain, f"{share}, which {plain.steps} steps solve"
-    beyond = f"{share}, beyond {plain.steps} plain steps"
+    reach = plain.reach(operator)
+    if damping >= reach:
+        return plain, f"{plain.steps} plain steps solve a damping of {damping:.2g}"
+    beyond = f"{plain.steps} plain steps solve dampings down to {reach:.2g}, not {damping:.2g}"
     few = operator.n <= FEW_ROWS
     if not few and SAMPLE_FLOATS // operator.p < FEWEST_ROWS:
         return plain, f"{beyond}, so it is raised: {operator.p:,} parameters are too many to precondition by rows"

@@ -92,11 +92,18 @@ class LiSSA(Solver):
                 assert isinstance(exact, Dense)
                 operator, inverse = exact, WoodburyInverse(exact.whole_factor(), used)
             return PreparedLiSSA(self, operator, used, damping, batch, top, inverse, name, bound, 1.0, exact)
-        used = max(damping, self.smallest(top))
+        used = max(damping, self._smallest(top))
         return PreparedLiSSA(self, operator, used, damping, batch, top, None, "none", top + used, used, operator)
 
-    def smallest(self, top: float) -> float:
-        """The smallest λ that plain steps can solve: η (λ_max + λ) = 1 and η λ J = f give it."""
+    def reach(self, operator: Sampled) -> float:
+        """The smallest λ that plain steps can solve, as `prepare` finds it."""
+        generator = torch.Generator().manual_seed(self.seed)
+        written = written_down(operator)
+        assert isinstance(written, Sampled)
+        return self._smallest(self._batch_and_top(written, generator)[1])
+
+    def _smallest(self, top: float) -> float:
+        """η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
 
     def _preconditioner(

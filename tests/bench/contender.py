@@ -10,8 +10,8 @@ from curate.curvature.ekfac import EKFAC as _EKFAC
 from curate.curvature.gauss_newton import GaussNewton as _GaussNewton
 from curate.curvature.objective import Objective as _Objective
 from curate.curvature.objective import choose_parameters as _choose_parameters
-from curate.influence.deep import default_damping as _default_damping
-from curate.influence.deep import residuals as _residuals
+from curate.influence.damping import tenth_of_mean as _tenth_of_mean
+from curate.influence.gradients import residuals as _residuals
 from curate.solvers import SOLVERS as _SOLVERS
 from curate.solvers.cg import ConjugateGradients as _ConjugateGradients
 from curate.solvers.lissa import LiSSA as _LiSSA
@@ -39,7 +39,7 @@ def _problem():
         logits = torch.cat([model(part) for part in xtr.split(500)])
     operator = _GaussNewton(objective, _Rows(xtr), logits.softmax(1))
     own = opt("own", False)
-    damping = DAMP if own else opt("damping", None) or _default_damping(operator, 0)
+    damping = DAMP if own else opt("damping", None) or _tenth_of_mean(operator, 0)
     return objective, operator, _residuals(logits, ytr), damping
 
 

@@ -24,7 +24,8 @@ from scipy.stats import spearmanr
 from curate.config import ScanSettings
 from curate.curvature.gauss_newton import GaussNewton
 from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.deep import default_damping, residuals, right_hand_sides
+from curate.influence.damping import tenth_of_mean
+from curate.influence.gradients import residuals, right_hand_sides
 from curate.prepare import load, read
 from curate.progress import Progress
 from curate.solvers.cg import ConjugateGradients
@@ -110,7 +111,7 @@ def truth(folder: Path, tolerance: float, steps: int) -> None:
     operator = Counted(objective, train.inputs, train.logits.softmax(1))
     plain_operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     print(f"largest eigenvalue of the curvature: {largest_eigenvalue(plain_operator):.2f}", flush=True)
-    asked = default_damping(operator, settings.seed)
+    asked = tenth_of_mean(operator, settings.seed)
     rights = right_hand_sides(objective, evaluation, chosen, torch.device("cpu"), quiet)
     lissa = LiSSA(seed=settings.seed).prepare(operator, asked).solve(rights)
     rests = residuals(train.logits, train.labels)

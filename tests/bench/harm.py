@@ -38,18 +38,18 @@ PAIRS = {"unlike": ("Trouser", "Bag"), "look-alike": ("Shirt", "T-shirt"), "also
 N, N_EVAL = 10_000, 2_000
 
 
-def workload(pair: tuple[str, str] | None, seed: int) -> Path:
+def workload(pair: tuple[str, str] | None, seed: int, n: int = N, count: int = PLANTED) -> Path:
     """A folder with train.npz, eval.npz, model.py, weights.safetensors and planted.npy; made once."""
-    folder = HOME / f"fashion-{'-'.join(pair or ('clean',))}-{seed}"
+    folder = HOME / f"fashion-{'-'.join(pair or ('clean',))}-{seed}{'' if n == N else f'-{n}-{count}'}"
     if (folder / "weights.safetensors").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     pixels, labels = fashion.images("train")
-    rows = np.random.default_rng(seed).permutation(len(pixels))[:N]
-    given, planted = labels[rows].copy(), np.zeros(N, dtype=bool)
+    rows = np.random.default_rng(seed).permutation(len(pixels))[:n]
+    given, planted = labels[rows].copy(), np.zeros(n, dtype=bool)
     if pair is not None:
         source, target = (fashion.CLASSES.index(name) for name in pair)
-        planted[np.random.default_rng(seed + 1).permutation(np.flatnonzero(given == source))[:PLANTED]] = True
+        planted[np.random.default_rng(seed + 1).permutation(np.flatnonzero(given == source))[:count]] = True
         given[planted] = target
     names = np.array(fashion.CLASSES)
     test, test_labels = fashion.images("t10k")

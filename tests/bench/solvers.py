@@ -24,7 +24,7 @@ import torch
 
 from curate.curvature.gauss_newton import GaussNewton
 from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 from curate.solvers import SOLVERS
 from curate.solvers.base import relative_size
 from curate.solvers.dual import WoodburyInverse

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from curate.influence.causes import find_causes
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 from curate.influence.harmful import (
     EVEN_SHARES,
     HarmByGroup,

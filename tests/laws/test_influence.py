@@ -19,16 +19,20 @@ from curate.curvature.head import HeadCurvature
 from curate.curvature.objective import Objective, choose_parameters
 from curate.curvature.operator import Operator
 from curate.forward import Forward
-from curate.influence.deep import deep_influence, residuals, wilson_interval
+from curate.influence.damping import default_damping, tenth_of_mean
+from curate.influence.deep import deep_influence, wilson_interval
+from curate.influence.gradients import residuals
 from curate.influence.head import HeadInfluence, SameContent
+from curate.influence.minimum import gradient_at
 from curate.influence.pairs import StrongestPairs
 from curate.influence.self_influence import self_influence
 from curate.neighbours import Neighbours, neighbour_votes
-from curate.probe import fit_probe, probe_inputs
+from curate.probe import fit_probe, fit_softmax, probe_inputs
 from curate.progress import Progress
 from curate.solvers.approximate import EKFACSolver
 from curate.solvers.base import Prepared, Solver
 from curate.solvers.dual import Exact
+from curate.solvers.lissa import ranking
 
 N, T, K = 150, 12, 30
 
@@ -358,3 +362,27 @@ def test_self_influence_through_the_network_is_its_dense_twin(
         torch.testing.assert_close(found.values, twin, rtol=1e-3, atol=1e-8)
     else:
         assert spearmanr(found.values, twin)[0] > 0.9
+
+
+def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsewhere(
+    world: tuple[nn.Module, Forward, Forward],
+) -> None:
+    module, train, _ = world
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))  # type: ignore[union-attr]
+    away = gradient_at(objective, train)
+    assert away.known_penalty == 0
+    found = default_damping(operator, away, seed=0)
+    assert found == ranking().reach(operator) > 5 * tenth_of_mean(operator, 0)
+    assert ranking().prepare(operator, found).damping == found  # nothing is left to raise
+    assert ranking().prepare(operator, 0.9 * found).damping == found
+    assert default_damping(operator, away, seed=0, penalty=0.004) == 0.004  # known otherwise
+
+    penalty = 0.02
+    head = fit_softmax(train.features.double(), train.labels, 4, torch.full((64,), penalty).double())
+    linear = nn.Linear(64, 4, bias=False)
+    linear.weight.data.copy_(head.weights)
+    at = rows(train.features, train.labels, linear, "t")
+    objective = Objective(linear, choose_parameters(linear, "all"), lambda output: output)
+    operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))  # type: ignore[union-attr]
+    assert default_damping(operator, gradient_at(objective, at), seed=0) == pytest.approx(penalty, rel=1e-3)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from curate.curvature.head import HeadCurvature
 from curate.curvature.objective import Objective, choose_parameters
 from curate.forward import Forward
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 from curate.influence.head import HeadInfluence
 from curate.influence.self_influence import self_influence
 from curate.probe import fit_softmax

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from curate.curvature.ekfac import EKFAC
 from curate.curvature.gauss_newton import GaussNewton
 from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 from curate.solvers.cg import ConjugateGradients
 
 DECAY = 1e-3

@@ -21,7 +21,8 @@ from torch import Tensor
 from curate.config import ScanSettings
 from curate.curvature.gauss_newton import GaussNewton
 from curate.heads import fit_heads, with_ones
-from curate.influence.deep import default_damping, residuals
+from curate.influence.damping import tenth_of_mean
+from curate.influence.gradients import residuals
 from curate.influence.stage import deep_objective
 from curate.neighbours import Neighbours
 from curate.prepare import load, read
@@ -63,7 +64,7 @@ class Scan:
         own = residuals(self.evaluation.logits, self.evaluation.labels)[self.rows]
         started = time.process_time()
         rights = objective.row_gradients(self.evaluation.inputs.batch(self.rows), own)
-        solution = solver.prepare(operator, default_damping(operator, seed)).solve(rights)
+        solution = solver.prepare(operator, tenth_of_mean(operator, seed)).solve(rights)
         self.solved = solution.rows
         self.solve_seconds = (time.process_time() - started) / len(rights)
 

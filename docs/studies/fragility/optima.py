@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from curate.curvature.choice import CURVATURES
 from curate.curvature.objective import Objective, choose_parameters
 from curate.curvature.operator import Sampled
-from curate.influence.deep import residuals
+from curate.influence.gradients import residuals
 
 CHUNK = 2**24
 """Floats of a block of models at once: 128 MiB in float64."""

@@ -1,0 +1,147 @@
+"""How much damping finds the rows that harm, judged by refits: λ from a 100,000th of the largest eigenvalue to a fifth.
+
+    python tests/bench/damping.py [--seeds 0,1,2] [--sets fashion,digits]
+
+fashion: the CNN and the pairs of `harm.py`, 540 rows; digits: a perceptron on scikit-learn's digits, 600 rows. Fifteen
+rows of one class are relabelled to another. Harm is measured on half of the evaluation rows of the class that lost
+them, through all parameters, by the exact solve. Each line: a damping, how many of the first fifteen by harm are
+planted, the fall of the mean loss that is predicted for leaving these out, and how far the loss of the other half falls
+for a probe that is refitted without them, in nats.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import fashion
+import harm
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+from curate.config import ScanSettings
+from curate.curvature.choice import CURVATURES
+from curate.influence.damping import default_damping, tenth_of_mean
+from curate.influence.gradients import influence_along, residuals, right_hand_sides
+from curate.influence.minimum import gradient_at
+from curate.influence.stage import deep_objective
+from curate.prepare import Data, load, read
+from curate.probe import fit_probe, probe_inputs
+from curate.progress import Progress
+from curate.solvers.dual import WoodburyInverse
+
+PLANTED = 15
+SHARES = (1e-4, 1e-3, 2e-3, 6e-3, 2e-2, 6e-2, 0.2)
+"""Dampings, as shares of the largest eigenvalue."""
+SILENT = Progress.silent()
+PERCEPTRON = """
+import torch
+from torch import nn
+
+def factory():
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+def transform(row):
+    return torch.as_tensor(row, dtype=torch.float32)
+"""
+
+
+def fashion_sets(seed: int) -> Iterator[tuple[str, ScanSettings, int, np.ndarray]]:
+    """A name, the settings, the class that lost rows, and which rows of the source are planted."""
+    for pair in harm.PAIRS.values():
+        folder = harm.workload(pair, seed, 540, PLANTED)
+        yield f"{pair[0]} -> {pair[1]}", harm.with_model(folder), fashion.CLASSES.index(pair[0]), planted_of(folder)
+
+
+def digits_sets(seed: int) -> Iterator[tuple[str, ScanSettings, int, np.ndarray]]:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(x))
+    x, y = (x[order] / 16).astype(np.float32), y[order]
+    for source, target in ((0, 1), (3, 8), (7, 9)):
+        given, planted = y.copy(), np.flatnonzero(y[:600] == source)[:PLANTED]
+        given[planted] = target
+        folder = harm.HOME / f"digits-{source}-{target}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / "train.npz", x=x[:600], y=given[:600])
+        np.savez(folder / "eval.npz", x=x[600:], y=y[600:])
+        np.save(folder / "planted.npy", np.isin(np.arange(600), planted))
+        (folder / "model.py").write_text(PERCEPTRON)
+        model = perceptron(torch.from_numpy(x[:600]), torch.from_numpy(given[:600]), seed)
+        save_file(model.state_dict(), folder / "weights.safetensors")
+        settings = ScanSettings(
+            str(folder / "train.npz"), eval=str(folder / "eval.npz"), model=f"{folder / 'model.py'}:factory",
+            weights=(str(folder / "weights.safetensors"),),
+        )  # fmt: skip
+        yield f"{source} -> {target}", settings, source, planted_of(folder)
+
+
+def perceptron(x: torch.Tensor, y: torch.Tensor, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    for _ in range(30):
+        for rows in torch.randperm(len(x)).split(32):
+            optimiser.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimiser.step()
+    return model
+
+
+def planted_of(folder: Path) -> np.ndarray:
+    return np.load(folder / "planted.npy")
+
+
+def tell(name: str, settings: ScanSettings, source: int, planted: np.ndarray) -> None:
+    data = read(settings, load(settings, SILENT), SILENT)
+    train, truth = data.train, planted[data.train.indices]
+    objective, _ = deep_objective(settings, data)
+    assert objective is not None
+    rests = residuals(train.logits, train.labels)
+    operator = CURVATURES["ggn"](objective, train.inputs, train.logits.softmax(1), rests)
+    of_class = (data.evaluation.labels == source).nonzero()[:, 0]
+    asked, judged = data.evaluation.taken(of_class[::2].tolist()), data.evaluation.features[of_class[1::2]]
+    nobody = torch.empty(0, dtype=torch.long)
+    right = right_hand_sides(objective, asked, nobody, train.inputs.device, SILENT)
+    whole = WoodburyInverse(operator.whole_factor(), tenth_of_mean(operator, 0))
+    top = whole.largest_eigenvalue()
+    loss = loss_without(data, np.empty(0, dtype=int), judged, source)
+    fall = loss - loss_without(data, np.flatnonzero(truth), judged, source)
+    print(f"{name}: loss of the other half {loss:.3f}; without the planted rows {fall:+.3f} less", flush=True)
+    default = default_damping(operator, gradient_at(objective, train), 0)
+    dampings = {"a tenth of the mean eigenvalue": whole.damping, "default": default}
+    dampings |= {f"{share:g} of the largest": share * top for share in SHARES}
+    for words, damping in dampings.items():
+        direction = whole.damped(damping)(right.double()).to(right)
+        harms = -influence_along(objective, train, rests, direction, SILENT)[:, 0].numpy()
+        first = np.argsort(-harms, kind="stable")[:PLANTED]
+        fall = loss - loss_without(data, first, judged, source)
+        print(
+            f"    λ {damping:8.5f} ({words:30}): {truth[first].sum():2} planted, predicted {harms[first].sum():+.3f}, "
+            f"refitted {fall:+.3f}",
+            flush=True,
+        )
+
+
+def loss_without(data: Data, rows: np.ndarray, judged: torch.Tensor, source: int) -> float:
+    """Mean loss of evaluation rows of one class by a probe refitted without some training rows, nats."""
+    kept = torch.from_numpy(np.setdiff1d(np.arange(len(data.train)), rows))
+    head, _ = fit_probe(data.train.features[kept], data.train.labels[kept], data.classes)
+    logits = head.logits(probe_inputs(judged).to(head.weights))
+    return float(F.cross_entropy(logits, torch.full((len(judged),), source)))
+
+
+SETS = {"fashion": fashion_sets, "digits": digits_sets}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--sets", default="fashion,digits")
+    options = parser.parse_args()
+    for seed in map(int, options.seeds.split(",")):
+        for name in options.sets.split(","):
+            for found in SETS[name](seed):
+                tell(f"{name} seed {seed}, {found[0]}", *found[1:])
