@@ -6,7 +6,7 @@ fashion: the CNN and the pairs of `harm.py`, 540 rows; digits: a perceptron on s
 rows of one class are relabelled to another. Harm is measured on half of the evaluation rows of the class that lost
 them, through all parameters, by the exact solve. Each line: a damping, how many of the first fifteen by harm are
 planted, the fall of the mean loss that is predicted for leaving these out, and how far the loss of the other half falls
-for a probe that is refitted without them, in nats.
+for a probe that is refitted without them, in nats. At the end the means over pairs and seeds.
 """
 
 import argparse
@@ -94,7 +94,8 @@ def planted_of(folder: Path) -> np.ndarray:
     return np.load(folder / "planted.npy")
 
 
-def tell(name: str, settings: ScanSettings, source: int, planted: np.ndarray) -> None:
+def tell(name: str, settings: ScanSettings, source: int, planted: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Prints the lines of one workload; by damping: planted rows, predicted and refitted fall."""
     data = read(settings, load(settings, SILENT), SILENT)
     train, truth = data.train, planted[data.train.indices]
     objective, _ = deep_objective(settings, data)
@@ -113,16 +114,20 @@ def tell(name: str, settings: ScanSettings, source: int, planted: np.ndarray) ->
     default = default_damping(operator, gradient_at(objective, train), 0)
     dampings = {"a tenth of the mean eigenvalue": whole.damping, "default": default}
     dampings |= {f"{share:g} of the largest": share * top for share in SHARES}
+    found = {}
     for words, damping in dampings.items():
         direction = whole.damped(damping)(right.double()).to(right)
         harms = -influence_along(objective, train, rests, direction, SILENT)[:, 0].numpy()
         first = np.argsort(-harms, kind="stable")[:PLANTED]
         fall = loss - loss_without(data, first, judged, source)
-        print(
-            f"    λ {damping:8.5f} ({words:30}): {truth[first].sum():2} planted, predicted {harms[first].sum():+.3f}, "
-            f"refitted {fall:+.3f}",
-            flush=True,
-        )
+        found[words] = (float(truth[first].sum()), float(harms[first].sum()), fall)
+        print(line(f"λ {damping:8.5f}, {words}", found[words]), flush=True)
+    return found
+
+
+def line(words: str, found: tuple[float, ...]) -> str:
+    planted, predicted, fall = found
+    return f"    {words:42} {planted:4.1f} planted, predicted {predicted:+.3f}, refitted {fall:+.3f}"
 
 
 def loss_without(data: Data, rows: np.ndarray, judged: torch.Tensor, source: int) -> float:
@@ -141,7 +146,12 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="fashion,digits")
     options = parser.parse_args()
-    for seed in map(int, options.seeds.split(",")):
-        for name in options.sets.split(","):
-            for found in SETS[name](seed):
-                tell(f"{name} seed {seed}, {found[0]}", *found[1:])
+    for name in options.sets.split(","):
+        every = [
+            tell(f"{name} seed {seed}, {workload[0]}", *workload[1:])
+            for seed in map(int, options.seeds.split(","))
+            for workload in SETS[name](seed)
+        ]
+        print(f"{name}: means over {len(every)}")
+        for words in every[0]:
+            print(line(words, tuple(np.mean([found[words] for found in every], axis=0))), flush=True)
