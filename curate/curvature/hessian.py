@@ -35,6 +35,9 @@ class Hessian(Sampled):
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         return self.gauss_newton.factor(indices, generator)
 
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        return self.gauss_newton.gram_of(indices, generator)
+
     def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
         """No factor gives negative curvature: a batch stands for itself."""
         return self.on(indices)

@@ -246,6 +246,12 @@ class Objective:
         self._factored = self._factored and found is not None
         return found
 
+    def gram(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b b"]:
+        """Inner products of the `row_gradients`, where the layers' formulas are known, without writing these down."""
+        assert self.layers is not None
+        with torch.no_grad():
+            return self.layers.gram(lambda: self.forward(x), weights.to(self.dtype))
+
     def _mapped_row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
 
         def one(values: dict[str, Tensor], row: Tensor, weight: Tensor) -> Tensor:

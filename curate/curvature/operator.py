@@ -48,6 +48,10 @@ class Sampled(Operator):
     def on(self, indices: Tensor) -> Operator:
         """The mean over these rows only, without sampling noise."""
 
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        """G Gᵀ in float64, of the G that `factor` draws."""
+        return gram(self.factor(indices, generator))
+
     def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
         """A cheap unbiased estimate of C from these rows, for a stochastic solver."""
         return Dense(self.factor(indices, generator), self.name)
@@ -71,6 +75,14 @@ class Explicit(ABC):
     @abstractmethod
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F, scaled so that C = Fᵀ F / m."""
+
+
+def gram(factor: Float[Tensor, "m p"]) -> Float[Tensor, "m m"]:
+    """F Fᵀ in float64, some columns at a time."""
+    total = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
+    for part in factor.split(max(1, 2**24 // max(1, len(factor))), dim=1):
+        total += part.double() @ part.double().T
+    return total
 
 
 def refuse_not_finite(values: Tensor) -> None:

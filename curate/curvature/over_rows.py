@@ -12,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.curvature.objective import Objective
-from curate.curvature.operator import Sampled
+from curate.curvature.operator import Operator, Sampled
 from curate.curvature.row_gradients import CHUNK_FLOATS
 
 PRODUCT_ROWS = 512
 """Rows that one product of J takes at a time."""
+BATCH_FLOATS = 2**28
+"""Size of a batch's gradients, 1 GiB, beyond which they are not written down all at once."""
 
 
 @runtime_checkable
@@ -108,3 +110,38 @@ class OverRows(Sampled):
             for rows, weights in zip(self.rows[indices].split(size), pulls.split(size), strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        if self._light(indices) or self.objective.layers is None:
+            return super().gram_of(indices, generator)
+        pulls = self.pulls(self.targets[indices], generator)
+        return self.objective.gram(self.inputs.batch(self.rows[indices]), pulls)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
+        if self._light(indices):
+            return super().batch(indices, generator)
+        return Pulled(self, self.rows[indices], self.pulls(self.targets[indices], generator))
+
+    def _light(self, indices: Tensor) -> bool:
+        return len(indices) * self.p <= BATCH_FLOATS
+
+
+class Pulled(Operator):
+    """(1/b) Σ gᵢ gᵢᵀ of a batch too large to write its gradients down: by the layers' factors, else some at a time."""
+
+    def __init__(self, whole: OverRows, rows: Tensor, pulls: Float[Tensor, "b C"]) -> None:
+        self.objective, self.inputs, self.indices, self.pulls = whole.objective, whole.inputs, rows, pulls
+        self.p, self.name, self.dtype, self.device = whole.p, whole.name, whole.dtype, whole.device
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        directions = rows.to(self.dtype)
+        total = torch.zeros_like(directions)
+        size = max(1, BATCH_FLOATS // self.p) if self.objective.layers is None else PRODUCT_ROWS
+        for indices, pulls in zip(self.indices.split(size), self.pulls.split(size), strict=True):
+            x = self.inputs.batch(indices)
+            found = self.objective.product_of_columns(x, pulls[None], directions, written=True)
+            if found is None:
+                gradients = self.objective.row_gradients(x, pulls)
+                found = (directions @ gradients.T) @ gradients
+            total += found
+        return (total / len(self.indices)).to(rows)

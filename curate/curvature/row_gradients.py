@@ -7,13 +7,15 @@ for convolutions; about ten times faster on a CPU than a vectorised per-row back
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from curate.curvature.operator import gram
 
 Slot = tuple[nn.Module, str]
 """A layer's parameter."""
@@ -131,6 +133,29 @@ class LayerGradients:
         captured = capture(self._layers, forward)
         for one in weights:
             yield self._gradients(captured, one)
+
+    def gram(self, forward: Callable[[], Tensor], weights: Float[Tensor, "b C"]) -> Float[Tensor, "b b"]:
+        """Inner products of the rows' gradients for these weights, in float64.
+
+        Where a layer has one position in a row they follow from those of its inputs and of its output gradients; where
+        it has several, its gradients are written down.
+        """
+        captured = capture(self._layers, forward)
+        uses = [pair for pair in zip(captured.uses, captured.pull(weights), strict=True) if pair[1] is not None]
+        total = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=weights.device)
+        for layer in self._layers:
+            own = [(use, g) for use, g in uses if use.layer is layer and g is not None]
+            if all(use.x.ndim == 2 for use, _ in own):
+                names = [name for name, _, _ in self._of_layer(layer)]
+                for (one, g), (other, h) in product(own, repeat=2):
+                    inputs = one.x.double() @ other.x.double().T
+                    total += (g.double() @ h.double().T) * sum(inputs if name == "weight" else 1.0 for name in names)
+            else:
+                places = [place for place in self._places if place[0][0] is layer]
+                gradients = weights.new_empty(len(weights), sum(end - start for _, start, end in places))
+                _write([use for use, _ in own], [g for _, g in own], places, gradients)
+                total += gram(gradients)
+        return total
 
     def product(
         self,

@@ -8,6 +8,7 @@ calls harmful does more harm by refits (`tests/bench/damping.py`). It is then th
 import torch
 
 from curate.curvature.operator import Sampled
+from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.influence.minimum import Gradient
 from curate.solvers.lissa import ranking
 
@@ -25,5 +26,7 @@ def tenth_of_mean(operator: Sampled, seed: int) -> float:
     """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(operator.n, generator=generator)[:512]
-    found = 0.1 * float(operator.factor(rows, generator).square().sum(1).mean()) / operator.p
+    parts = rows.split(max(1, CHUNK_FLOATS // operator.p))
+    squares = torch.cat([operator.factor(part, generator).square().sum(1) for part in parts])
+    found = 0.1 * float(squares.mean()) / operator.p
     return found if found > 0 else NO_CURVATURE_DAMPING

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.curvature.operator import WRITTEN_FLOATS, Explicit, Operator
+from curate.curvature.operator import WRITTEN_FLOATS, Explicit, Operator, gram
 from curate.errors import NumericalError, UsageError
 from curate.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 
@@ -32,9 +32,7 @@ class WoodburyInverse:
 
     def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:
         self.factor = factor
-        self._gram = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
-        for part in factor.split(max(1, 2**24 // len(factor)), dim=1):
-            self._gram += part.double() @ part.double().T
+        self._gram = gram(factor)
         self._factorise(damping)
 
     def _factorise(self, damping: float) -> None:

@@ -41,8 +41,8 @@ def probe(operator: Sampled, batch: int, generator: torch.Generator, probes: int
     """
     tops, traces = [], []
     for _ in range(probes):
-        factor = operator.factor(draw(operator.n, batch, generator).to(operator.device), generator).double()
-        gram = factor @ factor.T / len(factor)
+        rows = draw(operator.n, batch, generator).to(operator.device)
+        gram = operator.gram_of(rows, generator) / len(rows)
         refuse_not_finite(gram)
         tops.append(float(torch.linalg.eigvalsh(gram)[-1]))
         traces.append(float(gram.trace()))

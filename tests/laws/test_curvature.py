@@ -188,6 +188,26 @@ def test_products_in_small_parts_are_the_same(name: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", CURVATURE_NAMES)
+def test_batches_too_large_to_be_written_down_are_the_same(
+    problem: tuple[Objective, torch.Tensor], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, x = problem
+    p = objective.logits(objective._values, x).detach().softmax(1)
+    operator = CURVATURES[name](objective, TensorRows(x), p, p - F.one_hot(torch.arange(N) % C, C))
+    part, rows = torch.tensor([3, 8, 11, 20, 5]), torch.randn(4, objective.p).double()
+
+    def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            operator.gram_of(part, torch.Generator().manual_seed(0)),
+            operator.batch(part, torch.Generator().manual_seed(1)) @ rows,
+        )
+
+    written = drawn()
+    monkeypatch.setattr(over_rows, "BATCH_FLOATS", 2 * objective.p)  # two rows at a time
+    torch.testing.assert_close(drawn(), written)
+
+
+@pytest.mark.parametrize("name", CURVATURE_NAMES)
 def test_every_curvature_is_its_dense_twin(problem: tuple[Objective, torch.Tensor], name: str) -> None:
     objective, x = problem
     assert tuple(CURVATURES) == CURVATURE_NAMES
