@@ -135,13 +135,11 @@ class Pulled(Operator):
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         directions = rows.to(self.dtype)
-        total = torch.zeros_like(directions)
-        size = max(1, BATCH_FLOATS // self.p) if self.objective.layers is None else PRODUCT_ROWS
-        for indices, pulls in zip(self.indices.split(size), self.pulls.split(size), strict=True):
-            x = self.inputs.batch(indices)
-            found = self.objective.product_of_columns(x, pulls[None], directions, written=True)
-            if found is None:
-                gradients = self.objective.row_gradients(x, pulls)
-                found = (directions @ gradients.T) @ gradients
-            total += found
+        x = self.inputs.batch(self.indices)
+        total = self.objective.product_of_columns(x, self.pulls[None], directions, written=False)
+        if total is None:
+            total, size = torch.zeros_like(directions), max(1, BATCH_FLOATS // self.p)
+            for some, pulls in zip(x.split(size), self.pulls.split(size), strict=True):
+                gradients = self.objective.row_gradients(some, pulls)
+                total += (directions @ gradients.T) @ gradients
         return (total / len(self.indices)).to(rows)
