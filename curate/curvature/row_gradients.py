@@ -141,7 +141,7 @@ class LayerGradients:
         it has several, its gradients are written down.
         """
         captured = capture(self._layers, forward)
-        uses = [pair for pair in zip(captured.uses, captured.pull(weights), strict=True) if pair[1] is not None]
+        uses = list(zip(captured.uses, captured.pull(weights), strict=True))
         total = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=weights.device)
         for layer in self._layers:
             own = [(use, g) for use, g in uses if use.layer is layer and g is not None]

@@ -19,10 +19,10 @@ from curate.curvature.objective import Objective
 from curate.curvature.row_gradients import CHUNK_FLOATS
 from curate.forward import Forward
 from curate.influence.damping import default_damping
-from curate.influence.gradients import influence_along, mean_gradient, residuals, right_hand_sides
+from curate.influence.gradients import influence_along, residuals, right_hand_sides
 from curate.influence.harmful import HarmByGroup
 from curate.influence.head import SameContent
-from curate.influence.minimum import Gradient
+from curate.influence.minimum import Gradient, gradient_at
 from curate.influence.pairs import Pairs, StrongestPairs
 from curate.influence.stability import Stability, compare
 from curate.progress import Progress
@@ -103,8 +103,7 @@ def deep_influence(
     train_residuals = residuals(train.logits, train.labels).to(device)
     probabilities = train.logits.softmax(1).to(device)
     operator = CURVATURES[curvature](objective, train.inputs, probabilities, train_residuals)
-    mean = mean_gradient(objective, train, train_residuals)
-    gradient = Gradient.of(mean, objective.flat)
+    gradient = gradient_at(objective, train)
     asked = default_damping(operator, gradient, seed) if damping is None else damping
     rights = right_hand_sides(objective, evaluation, chosen, device, progress, groups)
     prepared = solver.prepare(operator, asked)
@@ -129,6 +128,7 @@ def deep_influence(
     measured = len(lacking[0]) if lacking else 0
     solved = torch.cat([own, *lacking])
     # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
+    mean = gradient.flat.to(solved)
     products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
     centred = (products - (solved @ mean).cpu()) / len(train)
     scores = centred[:, : len(chosen)]

@@ -17,6 +17,7 @@ import fashion
 import harm
 import numpy as np
 import torch
+import trust
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
@@ -29,7 +30,6 @@ from curate.influence.gradients import influence_along, residuals, right_hand_si
 from curate.influence.minimum import gradient_at
 from curate.influence.stage import deep_objective
 from curate.prepare import Data, load, read
-from curate.probe import fit_probe, probe_inputs
 from curate.progress import Progress
 from curate.solvers.dual import WoodburyInverse
 
@@ -37,16 +37,6 @@ PLANTED = 15
 SHARES = (1e-4, 1e-3, 2e-3, 6e-3, 2e-2, 6e-2, 0.2)
 """Dampings, as shares of the largest eigenvalue."""
 SILENT = Progress.silent()
-PERCEPTRON = """
-import torch
-from torch import nn
-
-def factory():
-    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-
-def transform(row):
-    return torch.as_tensor(row, dtype=torch.float32)
-"""
 
 
 def fashion_sets(seed: int) -> Iterator[tuple[str, ScanSettings, int, np.ndarray]]:
@@ -68,11 +58,11 @@ def digits_sets(seed: int) -> Iterator[tuple[str, ScanSettings, int, np.ndarray]
         np.savez(folder / "train.npz", x=x[:600], y=given[:600])
         np.savez(folder / "eval.npz", x=x[600:], y=y[600:])
         np.save(folder / "planted.npy", np.isin(np.arange(600), planted))
-        (folder / "model.py").write_text(PERCEPTRON)
+        (folder / "model.py").write_text(trust.MODEL.format(code=trust.MLP))
         model = perceptron(torch.from_numpy(x[:600]), torch.from_numpy(given[:600]), seed)
         save_file(model.state_dict(), folder / "weights.safetensors")
         settings = ScanSettings(
-            str(folder / "train.npz"), eval=str(folder / "eval.npz"), model=f"{folder / 'model.py'}:factory",
+            str(folder / "train.npz"), eval=str(folder / "eval.npz"), model=f"{folder / 'model.py'}:build",
             weights=(str(folder / "weights.safetensors"),),
         )  # fmt: skip
         yield f"{source} -> {target}", settings, source, planted_of(folder)
@@ -80,7 +70,7 @@ def digits_sets(seed: int) -> Iterator[tuple[str, ScanSettings, int, np.ndarray]
 
 def perceptron(x: torch.Tensor, y: torch.Tensor, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    model: nn.Module = eval(trust.MLP)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     for _ in range(30):
         for rows in torch.randperm(len(x)).split(32):
@@ -132,10 +122,8 @@ def line(words: str, found: tuple[float, ...]) -> str:
 
 def loss_without(data: Data, rows: np.ndarray, judged: torch.Tensor, source: int) -> float:
     """Mean loss of evaluation rows of one class by a probe refitted without some training rows, nats."""
-    kept = torch.from_numpy(np.setdiff1d(np.arange(len(data.train)), rows))
-    head, _ = fit_probe(data.train.features[kept], data.train.labels[kept], data.classes)
-    logits = head.logits(probe_inputs(judged).to(head.weights))
-    return float(F.cross_entropy(logits, torch.full((len(judged),), source)))
+    labels = torch.full((len(judged),), source)
+    return harm.loss_without(rows, data.train.features, data.train.labels, judged, labels)
 
 
 SETS = {"fashion": fashion_sets, "digits": digits_sets}

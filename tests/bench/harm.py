@@ -133,13 +133,20 @@ def refitted(folder: Path, name: str, groups: dict[str, np.ndarray]) -> dict[str
     train, (test, labels) = np.load(folder / "train.npz"), fashion.images("t10k")
     x, y = features(train["x"]), torch.tensor([fashion.CLASSES.index(given) for given in train["y"]])
     asked = np.flatnonzero(labels[N_EVAL:] == fashion.CLASSES.index(name)) + N_EVAL
-    judged, losses = features(test[asked]), {}
-    for without, rows in ({"": np.empty(0, dtype=int)} | groups).items():
-        kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), rows))
-        head, _ = fit_probe(x[kept], y[kept], len(fashion.CLASSES))
-        logits = head.logits(probe_inputs(judged))
-        losses[without] = float(F.cross_entropy(logits, torch.from_numpy(labels[asked])))
-    return losses
+    judged, theirs = features(test[asked]), torch.from_numpy(labels[asked])
+    return {
+        without: loss_without(rows, x, y, judged, theirs)
+        for without, rows in ({"": np.empty(0, dtype=int)} | groups).items()
+    }
+
+
+def loss_without(
+    rows: np.ndarray, x: torch.Tensor, y: torch.Tensor, judged: torch.Tensor, labels: torch.Tensor
+) -> float:
+    """Mean loss, nats, of judged rows by a probe refitted to features and labels without some training rows."""
+    kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), rows))
+    head, _ = fit_probe(x[kept], y[kept], len(fashion.CLASSES))
+    return float(F.cross_entropy(head.logits(probe_inputs(judged).to(head.weights)), labels))
 
 
 def part(file: Path, seed: int, rows: int) -> Path:
