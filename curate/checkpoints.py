@@ -16,7 +16,7 @@ from curate.prepare import Data, Opened, add_model, read
 from curate.progress import Progress
 from curate.suspicion import Judgement, cut_for, judged
 from curate.suspicion.detectors import loss
-from curate.suspicion.stage import Judged, judge_rows
+from curate.suspicion.stage import Judged, judge_rows, levelled
 
 
 def with_earlier(
@@ -40,17 +40,19 @@ def with_earlier(
         near = Neighbours(theirs.train.features, settings.seed)
         found.append(judge_rows(theirs, their_heads, near, progress, settings.seed))
         losses = losses + _losses(theirs, their_heads)
-    train = _mean([each.train for each in found], last.signals.given)
+    train, level = levelled(_mean([each.train for each in found], last.signals.given), last.signals.given)
     evaluation = None
     if last.evaluation is not None:
         given = data.evaluation.labels.numpy()
-        evaluation = _mean([each.evaluation for each in found if each.evaluation is not None], given)
+        mean = _mean([each.evaluation for each in found if each.evaluation is not None], given)
+        evaluation = levelled(mean, given)[0]
     return replace(
         last,
         train=train,
         evaluation=evaluation,
         signals=replace(last.signals, checkpoint_loss=losses / len(found)),
-        cut=cut_for(train.suspicion, settings.expected_precision),
+        cut=cut_for(train.suspicion, settings.expected_precision, level.flags),
+        level=level,
         checkpoints=len(found),
     )
 

@@ -14,8 +14,11 @@ from curate.prepare import Data
 from curate.solvers.approximate import REPLACING
 from curate.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.store import WARNING
-from curate.suspicion.panel import BY_HEART
 from curate.suspicion.stage import Judged
+
+LEARNT, SILENT = 0.97, 0.005
+"""Accuracy on the given labels from which a network may know them all, and the share of wrong labels up to which
+suspicion says next to nothing."""
 
 
 def notes_of(
@@ -57,18 +60,7 @@ def notes_of(
             f"suspicion was corrected by {told.wrong + told.right:,} verdicts ({told.wrong:,} labels wrong, "
             f"{told.right:,} right): 0.5 became {half:.2f}, 0.9 became {sure:.2f}; the order of the rows is the same"
         )
-    if judged.panel.by_heart:
-        assert data.network is not None
-        assert data.network.early is not None
-        yield (
-            f"the network has memorised its labels ({_right(head)}): suspicion rests on its features halfway up "
-            f"(what {data.network.early.name} reads), which hardly know them"
-        )
-    elif head is not None and head >= BY_HEART and data.train.early is None:
-        yield (
-            f"the network has memorised its labels ({_right(head)}): suspicion rests on its last features, and its "
-            "probabilities are too timid; its ranks are better than they"
-        )
+    yield from _of_the_memory(judged, head)
     deep = influence.deep
     if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
         yield (
@@ -85,6 +77,29 @@ def notes_of(
     share = float((judged.train.suspicion > judged.cut).mean())
     if share > 0.3:
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
+
+
+def _of_the_memory(judged: Judged, head: float | None) -> Iterator[str]:
+    """Whether the network knows its labels by heart; never silent if it may, and nothing would show it."""
+    memory, depths = judged.panel.memory, judged.panel.judges[0].depths
+    if memory is not None and memory.by_heart:
+        yield (
+            f"the network has memorised its labels ({_right(head)}): it gives {memory.repeated:.0%} of the labels that "
+            f"look wrong to those who read its {_listed(depths)}, on which alone suspicion rests"
+        )
+        return
+    if head is None or head < LEARNT or judged.train.suspicion.sum() > SILENT * len(judged.train.suspicion):
+        return
+    told = "its inputs and early features do not contradict them" if memory is not None else "nothing else was asked"
+    yield (
+        f"the network gives nearly every row its label ({_right(head)}), and {told}: few labels are wrong, or "
+        "it has learnt the wrong ones. Suspicion is a ranking here; scan the data without --model, or with an "
+        "embedding that was not trained on these labels, and compare"
+    )
+
+
+def _listed(depths: tuple[str, ...]) -> str:
+    return " and ".join(depths)
 
 
 def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:

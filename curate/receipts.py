@@ -12,7 +12,6 @@ from curate.influence.stage import Influence
 from curate.prepare import Data
 from curate.probe import PENALTY
 from curate.store import ReceiptRecord
-from curate.suspicion.experts import VOTERS
 from curate.suspicion.panel import Judge
 from curate.suspicion.stage import Judged
 
@@ -27,10 +26,10 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
         parameters="probe",
         damping=PENALTY,
         detail={
-            "detectors": "leave-one-out probe, neighbour votes",
-            "voters": VOTERS,
+            "experts": {name: round(weight, 3) for name, weight in judged.weights.items()},
             "judges": [_judge(judge) for judge in judged.panel.judges],
-            "confirmed_by_last_features": judged.panel.confirmed,
+            "memory": None if judged.panel.memory is None else asdict(judged.panel.memory),
+            "level": None if judged.level is None else asdict(judged.level),
             "cut": judged.cut,
             "checkpoints": judged.checkpoints,
             "verdicts": None if judged.correction is None else asdict(judged.correction),
@@ -117,5 +116,6 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
 
 
 def _judge(judge: Judge) -> dict[str, object]:
-    weights = [round(float(weight), 3) for weight in judge.fusion.weights]
-    return {"depths": judge.depths, "weights": weights, "noise": round(judge.fusion.noise.rate, 4)}
+    fusion = judge.fusion
+    noise = {"alike": round(fusion.alike.noise.rate, 4), "by_class": round(fusion.by_class.noise.rate, 4)}
+    return {"depths": judge.depths, "noise": noise, "evidence": round(fusion.evidence, 2)}

@@ -11,6 +11,8 @@ from torch import Tensor
 
 CHANCES = 2.0
 NEAREST_TO_ZERO = 1e-6
+GRAM_ROWS = 2_048
+"""Rows of one product: few enough for float32 to keep its digits, and for temporaries to be reused."""
 
 
 class ClassBlocks:
@@ -66,8 +68,8 @@ def corrected(
 
 
 def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"]) -> Float[Tensor, "D D"]:
-    """Σ wᵢ xᵢ xᵢᵀ in float64, chunk by chunk so that a float32 x is never copied whole."""
+    """Σ wᵢ xᵢ xᵢᵀ: each chunk's sum in x's own precision, the sum of chunks in float64."""
     total = x.new_zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-    for part, w in zip(x.split(8192), weight.split(8192), strict=True):
-        total += (part * w[:, None]).double().T @ part.double()
+    for part, w in zip(x.split(GRAM_ROWS), weight.to(x).split(GRAM_ROWS), strict=True):
+        total += ((part * w[:, None]).T @ part).double()
     return total

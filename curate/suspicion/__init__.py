@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 
 from curate.suspicion.detectors import DETECTORS, Signals, of_given
 
-__all__ = ["DETECTORS", "Judgement", "Signals", "balanced_cut", "cut_for", "judged"]
+__all__ = ["DETECTORS", "Judgement", "Signals", "counted_cut", "cut_for", "judged"]
 
-HIGHEST_CUT, LOWEST_CUT = 0.5, 0.2
-"""Likelier wrong than right: always a `mislabeled` finding. Four times likelier right than wrong: never one."""
+HIGHEST_CUT, LOWEST_CUT = 0.5, 0.1
+"""Likelier wrong than right: always a `mislabeled` finding. Nine times likelier right than wrong: never one."""
 STEP = 0.01
 """Cuts are multiples of it, so that a few new rows hardly move the cut and with it what is said of old ones."""
 
@@ -57,25 +57,21 @@ def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], giv
     )
 
 
-def balanced_cut(suspicion: Float[np.ndarray, " n"]) -> float:
-    """The suspicion above which the flagged rows have the best expected F1, between `LOWEST_CUT` and `HIGHEST_CUT`.
-
-    Flagging the k most suspect rows has the expected F1 of 2 Σ_{i<=k} sᵢ / (k + Σ s); the best cut is half of the best
-    of these (Lipton, Elkan & Narayanaswamy 2014, arXiv 1402.1892). Where the features tell classes well apart that is
-    about one half; where they do not, few rows reach one half, and the rows below still hold most wrong labels.
-    """
+def counted_cut(suspicion: Float[np.ndarray, " n"], count: float) -> float:
+    """The suspicion above which about ``count`` rows lie, between `LOWEST_CUT` and `HIGHEST_CUT`."""
     ordered = np.sort(suspicion.astype(float))[::-1]
-    best = float((2 * np.cumsum(ordered) / (np.arange(1, len(ordered) + 1) + ordered.sum())).max())
-    return min(HIGHEST_CUT, max(LOWEST_CUT, round(STEP * math.ceil(best / 2 / STEP), 2)))
+    place = min(len(ordered) - 1, max(0, round(count)))
+    steps = math.ceil(round(float(ordered[place]) / STEP, 6))
+    return min(HIGHEST_CUT, max(LOWEST_CUT, round(STEP * steps, 2)))
 
 
-def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None) -> float:
-    """The suspicion above which rows are flagged: `balanced_cut`, or the lowest at which their mean is ``precision``.
+def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None, count: float) -> float:
+    """The suspicion above which rows are flagged: `counted_cut`, or the lowest at which their mean is ``precision``.
 
     1.0, which flags nothing, where even the most suspect row falls short.
     """
     if precision is None:
-        return balanced_cut(suspicion)
+        return counted_cut(suspicion, count)
     ordered = np.sort(suspicion)[::-1]
     enough = np.flatnonzero(np.cumsum(ordered) / np.arange(1, len(ordered) + 1) >= precision)
     if not len(enough):

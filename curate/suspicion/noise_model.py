@@ -3,7 +3,10 @@
 q(y | row) are probabilities that never saw the row's own label; T[true, given] is how labels get changed. EM finds T
 (Dawid & Skene 1979, with one annotator and the classifier as the prior) and the posterior of each row's true class:
     posterior(y | row, given) ∝ q(y | row) T[y, given]
-A Dirichlet prior that scales with the classes keeps T near the identity where the data say little.
+Two accounts of T are told apart. In the one labels change class by class, and a Dirichlet prior that scales with the
+classes keeps T near the identity if the data say little. In the other every label changes alike, to any other class.
+Noise between look-alike classes asks for the first; classes that overlap by nature look like such noise to it, and
+only the second ranks the labels that are plainly wrong before those that nobody could tell.
 """
 
 from dataclasses import dataclass
@@ -39,12 +42,20 @@ class NoiseModel:
         return joint / total, float(np.log(total).mean())
 
 
+def changes_alike(classes: int, rate: float) -> NoiseModel:
+    """A label is changed with probability ``rate``, to each other class alike."""
+    transition = np.full((classes, classes), rate / max(1, classes - 1))
+    np.fill_diagonal(transition, 1 - rate)
+    return NoiseModel(transition)
+
+
 def fit_noise_model(
     q: Float[np.ndarray, "n C"],
     given: Int[np.ndarray, " n"],
     steps: int = 200,
     tolerance: float = 1e-5,
     start: NoiseModel | None = None,
+    alike: bool = False,
 ) -> NoiseModel:
     """EM from the prior's mean or ``start``; deterministic, and independent of the rows' order up to rounding."""
     classes = q.shape[1]
@@ -56,7 +67,13 @@ def fit_noise_model(
     for _ in range(steps):
         counts = prior.copy()
         counts[:, present] += np.add.reduceat(model.posterior(q, given)[order], first, axis=0).T
-        better = counts / counts.sum(1, keepdims=True)
+        if alike:
+            # One rate for all: the prior counts for one class.
+            changed, prior_changed = counts.sum() - np.trace(counts), float(classes)
+            total = counts.sum() - (PRIOR_RIGHT + 1) * (classes - 1)
+            better = changes_alike(classes, (changed - prior_changed + 1) / total).transition
+        else:
+            better = counts / counts.sum(1, keepdims=True)
         change = np.abs(better - model.transition).max()
         model = NoiseModel(better)
         if change < tolerance:

@@ -1,6 +1,6 @@
 """The stage of a scan that turns heads and neighbours into suspicion of every row."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -11,8 +11,10 @@ from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
 from curate.suspicion import Judgement, Signals, cut_for
-from curate.suspicion.experts import Depth, Reading, early_depth, last_depth
-from curate.suspicion.panel import EARLY, LAST, Panel, panel_for, panel_on_unseen
+from curate.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
+from curate.suspicion.inputs import input_rows
+from curate.suspicion.level import Level, at_level, count_wrong
+from curate.suspicion.panel import EARLY, HEAD, INPUTS, LAST, Experts, Panel, panel_for, panel_on_unseen
 from curate.suspicion.verdicts import Correction, fit
 
 FEW_EVALUATION_ROWS = 100
@@ -38,45 +40,101 @@ class Judged:
     """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
     correction: Correction | None = None
     """What people's verdicts made of the training rows' suspicion."""
+    level: Level | None = None
+    """How many labels are wrong in all, and what says so."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of each expert, by depth and name."""
 
 
 def judge_rows(
     data: Data, heads: Heads, neighbours: Neighbours, progress: Progress, seed: int = 0, precision: float | None = None
 ) -> Judged:
-    """``precision``: the share of flagged rows that should be wrong; None cuts at a suspicion of one half."""
+    """``precision``: the share of flagged rows that should be wrong; None cuts at the level that the labels tell."""
     given = data.train.labels.numpy()
-    last = last_depth(data, heads.probe, heads.probe_influence, neighbours, progress)
-    early = early_depth(data, seed, progress)
-    experts = {LAST: last.experts} | ({} if early is None else {EARLY: early.experts})
+    depths = _depths(data, neighbours, seed, progress)
+    experts = {name: depth.experts for name, depth in depths.items()}
     # As many outputs as classes, in whatever order: the network was probably trained on these labels.
-    accuracy = heads.accuracies(data.train)[0]
-    panel = panel_for(experts, given, own_head=accuracy is not None, seed=seed, accuracy=accuracy or 0.0)
-    train = panel.judgement(experts, given)
-    signals = _signals(heads, last, early, given)
-    cut = cut_for(train.suspicion, precision)
+    logits = data.train.logits if _own_labels(data) else None
+    agrees = None if logits is None else logits.argmax(1).numpy() == given
+    panel = panel_for(experts, given, agrees=agrees, seed=seed)
+    train, level = levelled(panel.judgement(experts, given), given)
+    signals = _signals(heads, depths, given)
+    cut = cut_for(train.suspicion, precision, level.flags)
     if data.own_evaluation:
-        return Judged(signals, train, None, None, panel, None, cut)
+        return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
     theirs = data.evaluation.labels.numpy()
-    reading = last.unseen(data.evaluation.features, progress)
-    experts = {LAST: reading.experts}
-    if early is not None:
-        assert data.evaluation.early is not None
-        experts[EARLY] = early.unseen(data.evaluation.early, progress).experts
-    on_them = panel_on_unseen(experts, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
-    return Judged(signals, train, on_them.judgement(experts, theirs), reading, panel, on_them, cut)
+    readings = _readings(data, depths, seed)
+    unseen = {name: reading.experts for name, reading in readings.items()}
+    if data.evaluation.logits is not None and _own_labels(data):
+        unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
+    on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
+    evaluation, _ = levelled(on_them.judgement(unseen, theirs), theirs)
+    return Judged(
+        signals, train, evaluation, readings[LAST], panel, on_them, cut, level=level, weights=_weights(panel, experts)
+    )
 
 
-def _signals(heads: Heads, last: Depth, early: Depth | None, given: Int[np.ndarray, " n"]) -> Signals:
-    own = heads.own_influence
+def levelled(judgement: Judgement, given: Int[np.ndarray, " n"]) -> tuple[Judgement, Level]:
+    """The judgement at the level that the labels alone tell, and that level."""
+    level = count_wrong(judgement.suspicion, judgement.q, given).level
+    return at(judgement, level.expected), level
+
+
+def at(judgement: Judgement, expected: float) -> Judgement:
+    """The judgement with a suspicion that sums to ``expected`` rows."""
+    before, after = judgement.suspicion, at_level(judgement.suspicion, expected)
+    # The other classes share what is left, in the proportions they had.
+    suggested = np.minimum(judgement.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
+    return replace(judgement, suspicion=after, suggested_probability=suggested)
+
+
+def _own_labels(data: Data) -> bool:
+    """Whether the network gives these classes."""
+    logits = data.train.logits
+    return logits is not None and logits.shape[1] == data.classes
+
+
+def _depths(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
+    """The last features always; of a network that was trained on these labels what it has not fitted too."""
+    own = _own_labels(data)
+    last = read_depth(
+        "last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours, width=LAST_WIDTH
+    )
+    assert last is not None
+    depths = {LAST: last}
+    if own:
+        found = {
+            EARLY: read_depth("early features", data, data.train.early, seed, progress),
+            INPUTS: read_depth("inputs", data, input_rows(data.train, data.train.early), seed, progress),
+        }
+        depths |= {name: depth for name, depth in found.items() if depth is not None}
+    return depths
+
+
+def _readings(data: Data, depths: dict[str, Depth], seed: int) -> dict[str, Reading]:
+    """What the experts say of the evaluation rows."""
+    rows = {LAST: data.evaluation.features, EARLY: data.evaluation.early}
+    if INPUTS in depths:
+        rows[INPUTS] = input_rows(data.evaluation, None)
+    return {name: depth.unseen(features) for name, depth in depths.items() if (features := rows[name]) is not None}
+
+
+def _weights(panel: Panel, experts: Experts) -> dict[str, float]:
+    return {name: weight for judge in panel.judges for name, weight in judge.weights(experts).items()}
+
+
+def _signals(heads: Heads, depths: dict[str, Depth], given: Int[np.ndarray, " n"]) -> Signals:
+    own, last, early = heads.own_influence, depths[LAST], depths.get(EARLY) or depths.get(INPUTS)
+    left_out = heads.probe_influence.scores.leave_one_out.softmax(1).double().numpy()
     return Signals(
         given=given,
         head=None if own is None else own.head.curvature.probabilities.double().numpy(),
         head_self_influence=None if own is None else own.scores.self_influence.numpy(),
         head_input_length=None if own is None else own.head.curvature.x.norm(dim=1).double().numpy(),
-        left_out=last.left_out,
+        left_out=left_out,
         probe_self_influence=heads.probe_influence.scores.self_influence.numpy(),
         votes=last.votes,
-        early_left_out=None if early is None else early.left_out,
+        early_left_out=None if early is None else early.probe,
         early_votes=None if early is None else early.votes,
     )
 
@@ -98,4 +156,5 @@ def with_verdicts(judged: Judged, words: Int[np.ndarray, " n"], precision: float
     # The other classes share what is left, in the proportions they had.
     suggested = np.minimum(judged.train.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
     train = replace(judged.train, suspicion=after, suggested_probability=suggested)
-    return replace(judged, train=train, cut=cut_for(after, precision), correction=correction)
+    cut = cut_for(after, precision, float(after.sum()))
+    return replace(judged, train=train, cut=cut, correction=correction)

@@ -270,7 +270,8 @@ def measure(workload: Workload, baseline: bool) -> dict[str, object]:
         "brier_skill": 1 - float(brier) if wrong.any() else None,
         "suggestion": float((suggested == workload.clean)[flags & wrong].mean()) if (flags & wrong).any() else None,
         "by_heart": judged.panel.by_heart,
-        "confirmed": judged.panel.confirmed,
+        "repeated": None if judged.panel.memory is None else judged.panel.memory.repeated,
+        "evidence": judged.panel.judges[0].fusion.evidence,
         "seconds": seconds,
     }
     if baseline:
