@@ -40,18 +40,20 @@ def with_earlier(
         near = Neighbours(theirs.train.features, settings.seed)
         found.append(judge_rows(theirs, their_heads, near, progress, settings.seed))
         losses = losses + _losses(theirs, their_heads)
-    train, level = levelled(_mean([each.train for each in found], last.signals.given), last.signals.given)
-    evaluation = None
+    train, level = levelled(_mean([each.train for each in found], last.signals.given), last.signals.given, data.train)
+    evaluation, evaluation_cut = None, last.evaluation_cut
     if last.evaluation is not None:
         given = data.evaluation.labels.numpy()
         mean = _mean([each.evaluation for each in found if each.evaluation is not None], given)
-        evaluation = levelled(mean, given)[0]
+        evaluation, their_level = levelled(mean, given, data.evaluation)
+        evaluation_cut = cut_for(evaluation.suspicion, settings.expected_precision, their_level.flags)
     return replace(
         last,
         train=train,
         evaluation=evaluation,
         signals=replace(last.signals, checkpoint_loss=losses / len(found)),
         cut=cut_for(train.suspicion, settings.expected_precision, level.flags),
+        evaluation_cut=evaluation_cut,
         level=level,
         checkpoints=len(found),
     )

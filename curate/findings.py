@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.forward import Forward
+from curate.gate import LEAST_ROWS
 from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
@@ -51,20 +52,22 @@ def evaluation_findings(data: Data, judged: Judged) -> Iterator[Found]:
     reading = judged.evaluation_reading
     assert reading is not None
     classes, given = data.train.source.classes, data.evaluation.labels.numpy()
-    for row in np.flatnonzero(judged.evaluation.suspicion > judged.cut):
+    counts = _class_counts(data)
+    # Of a class that no training row has nothing is known: a note says so.
+    for row in np.flatnonzero((judged.evaluation.suspicion > judged.evaluation_cut) & (counts[given] > 0)):
         votes, probe = reading.votes[row], reading.probe[row]
         evidence: dict[str, object] = {
             "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
             "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
         }
         why = _sentence(classes, int(given[row]), judged.evaluation, int(row), probe, votes, "the probe")
-        yield _judged_finding(judged.evaluation, int(row), evidence, why)
+        yield _judged_finding(judged.evaluation, int(row), evidence, why, known=bool(counts[given[row]] >= LEAST_ROWS))
     yield from _conflicts(data.evaluation)
     yield from _leaks(data)
 
 
 def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
-    signals, classes = judged.signals, data.train.source.classes
+    signals, classes, counts = judged.signals, data.train.source.classes, _class_counts(data)
     flagged = np.flatnonzero(judged.train.suspicion > judged.cut)
     columns = {}
     for name, detector in DETECTORS.items():
@@ -86,12 +89,20 @@ def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
             "more_suspect_than": spoke,
         }
         why = _sentence(classes, int(signals.given[row]), judged.train, row, probe[row], votes[row], who)
-        yield _judged_finding(judged.train, row, evidence, why)
+        yield _judged_finding(judged.train, row, evidence, why, known=bool(counts[signals.given[row]] >= LEAST_ROWS))
 
 
-def _judged_finding(judgement: Judgement, row: int, evidence: dict[str, object], why: str) -> Found:
+def _class_counts(data: Data) -> np.ndarray:
+    """Training rows of each class."""
+    counts: np.ndarray = np.bincount(data.train.labels.numpy(), minlength=data.classes)
+    return counts
+
+
+def _judged_finding(judgement: Judgement, row: int, evidence: dict[str, object], why: str, *, known: bool) -> Found:
+    """``known``: the given class has rows enough for suspicion to be a probability; else it is no error."""
     suspicion = float(judgement.suspicion[row])
-    return Found(row, "mislabeled", "error" if suspicion >= CERTAIN else "warning", suspicion, evidence, why)
+    severity = "error" if suspicion >= CERTAIN and known else "warning"
+    return Found(row, "mislabeled", severity, suspicion, evidence, why)
 
 
 def _sentence(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from curate.gate import LEAST_ROWS
 from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
 from curate.influence.harmful import FEWEST_ROWS
 from curate.influence.stage import Influence
@@ -38,7 +39,9 @@ def notes_of(
         )
     if not influence.targets.whole:
         yield f"harm is measured on {influence.targets.name}, of {len(data.evaluation):,}"
-    if influence.harmful is None:
+    if influence.guesses:
+        yield "no row is called harmful: the head that influence is taken at is no better than a guess"
+    elif influence.harmful is None:
         yield (
             f"no row is called harmful: {len(influence.targets.rows):,} evaluation rows are too few to tell "
             f"(it takes {FEWEST_ROWS})"
@@ -71,9 +74,13 @@ def notes_of(
         yield from _of_the_solve(deep)
     classes = data.train.source.classes
     counts = data.train.labels.bincount(minlength=len(classes)).tolist()
-    few = [name for name, count in zip(classes, counts, strict=True) if count < 5]
+    few = [name for name, count in zip(classes, counts, strict=True) if count < LEAST_ROWS]
     if few:
-        yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
+        named = ", ".join(few[:5]) + (f" and {len(few) - 5:,} more" if len(few) > 5 else "")
+        yield (
+            "classes with none or under five training rows, whose suspicion is a rank and no probability, and never "
+            f"an error: {named}"
+        )
     share = float((judged.train.suspicion > judged.cut).mean())
     if share > 0.3:
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"

@@ -89,3 +89,16 @@ def harmful_rows(harm: Float[Tensor, " n"], by_group: HarmByGroup, minimum: floa
     found = np.flatnonzero(benjamini_hochberg(p_values, len(harm), FALSE_DISCOVERIES))
     found = found[np.lexsort((rows[found], -mean[found]))]
     return Harmful(rows[found], (mean - half)[found], (mean + half)[found], p_values[found], minimum, groups, len(rows))
+
+
+def at_chance(probabilities: Float[np.ndarray, "n C"], labels: Int[np.ndarray, " n"]) -> bool:
+    """Whether the predictions are no better than guesses: the mean recall of the classes is within two standard
+    errors of that of the best constant answer. What such a head would lose or gain by a row tells nothing of the row.
+    """
+    rows = np.bincount(labels, minlength=probabilities.shape[1])
+    right = np.bincount(labels, weights=probabilities.argmax(1) == labels, minlength=len(rows))
+    there = rows > 0
+    recall = float((right[there] / rows[there]).mean())
+    chance = 1 / int(there.sum())
+    error = float(np.sqrt((chance * (1 - chance) / rows[there]).sum())) / int(there.sum())
+    return recall <= chance + 2 * error

@@ -16,7 +16,16 @@ from curate.heads import Heads
 from curate.influence.at_head import EvaluationAtHead, evaluation_at_head
 from curate.influence.causes import Cause, find_causes
 from curate.influence.deep import DeepInfluence, deep_influence
-from curate.influence.harmful import FEW_GROUPS, FEWEST_ROWS, GROUPS, Harmful, deal, harmful_rows, minimum_harm
+from curate.influence.harmful import (
+    FEW_GROUPS,
+    FEWEST_ROWS,
+    GROUPS,
+    Harmful,
+    at_chance,
+    deal,
+    harmful_rows,
+    minimum_harm,
+)
 from curate.influence.head import SameContent
 from curate.influence.pairs import Pairs
 from curate.influence.self_influence import SelfInfluence, self_influence
@@ -67,6 +76,8 @@ class Influence:
     """Predictions that turn right, and wrong, without all rows of a cause."""
     slices: list[SliceHarm]
     """Where `--slice` names a column and no value: each value's own harm."""
+    guesses: bool = False
+    """The head is at chance on the training labels: no row is called harmful."""
 
 
 def evaluation_influence(
@@ -122,7 +133,8 @@ def evaluation_influence(
     at_head = deep is None or len(rows) > 0
     stability = asked.head.stability(asked.x, asked.residuals) if at_head else None
     pairs = Pairs.concatenate(parts)
-    harmful = None if by_group is None else harmful_rows(harm, by_group, least)
+    guesses = at_chance(heads.probabilities(data.train), data.train.labels.numpy())
+    harmful = None if by_group is None or guesses else harmful_rows(harm, by_group, least)
     flips, together = _flips(everyone, harmful)
     causes: list[Cause] = []
     if harmful is not None and len(harmful.rows):
@@ -133,7 +145,7 @@ def evaluation_influence(
         replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, stability,
         len(rows), len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets,
         harmful, flips, together, causes, _cause_flips(everyone, causes),
-        _slices(settings, data, everyone),
+        _slices(settings, data, everyone), guesses,
     )  # fmt: skip
 
 

@@ -6,14 +6,14 @@ true class is the suspicion. No single detector wins everywhere, so each finding
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from curate.suspicion.detectors import DETECTORS, Signals, of_given
 
-__all__ = ["DETECTORS", "Judgement", "Signals", "counted_cut", "cut_for", "judged"]
+__all__ = ["DETECTORS", "Judgement", "Signals", "at_least", "counted_cut", "cut_for", "judged", "least_of_copies"]
 
 HIGHEST_CUT, LOWEST_CUT = 0.5, 0.1
 """Likelier wrong than right: always a `mislabeled` finding. Nine times likelier right than wrong: never one."""
@@ -55,6 +55,20 @@ def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], giv
         posterior=posterior,
         q=q,
     )
+
+
+def least_of_copies(group: Int[np.ndarray, " n"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """One minus the share of each row's label among the rows of its content: at most that share of them is right."""
+    pair = np.unique(np.stack([group, given]), axis=1, return_inverse=True)[1].ravel()
+    result: np.ndarray = 1 - np.bincount(pair)[pair] / np.bincount(group)[group]
+    return result
+
+
+def at_least(judgement: Judgement, least: Float[np.ndarray, " n"]) -> Judgement:
+    """The judgement with no suspicion below ``least``; what a row gains goes to its suggestion."""
+    suspicion = np.maximum(judgement.suspicion, least)
+    gained = judgement.suggested_probability + suspicion - judgement.suspicion
+    return replace(judgement, suspicion=suspicion, suggested_probability=np.clip(gained, 0.0, 1.0))
 
 
 def counted_cut(suspicion: Float[np.ndarray, " n"], count: float) -> float:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Int
 
-from curate.heads import Heads
+from curate.forward import Forward
+from curate.heads import Heads, content_groups
 from curate.influence.self_influence import SelfInfluence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
-from curate.suspicion import Judgement, Signals, cut_for
+from curate.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, least_of_copies
 from curate.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
 from curate.suspicion.inputs import input_rows
 from curate.suspicion.level import Level, at_level, count_wrong
@@ -40,6 +41,8 @@ class Judged:
     """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
     correction: Correction | None = None
     """What people's verdicts made of the training rows' suspicion."""
+    evaluation_cut: float = HIGHEST_CUT
+    """The same for rows of a given evaluation set."""
     level: Level | None = None
     """How many labels are wrong in all, and what says so."""
     weights: dict[str, float] = field(default_factory=dict)
@@ -57,7 +60,7 @@ def judge_rows(
     logits = data.train.logits if _own_labels(data) else None
     agrees = None if logits is None else logits.argmax(1).numpy() == given
     panel = panel_for(experts, given, agrees=agrees, seed=seed)
-    train, level = levelled(panel.judgement(experts, given), given)
+    train, level = levelled(panel.judgement(experts, given), given, data.train)
     signals = _signals(heads, depths, given)
     cut = cut_for(train.suspicion, precision, level.flags)
     if data.own_evaluation:
@@ -68,24 +71,27 @@ def judge_rows(
     if data.evaluation.logits is not None and _own_labels(data):
         unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
     on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
-    evaluation, _ = levelled(on_them.judgement(unseen, theirs), theirs)
+    evaluation, their_level = levelled(on_them.judgement(unseen, theirs), theirs, data.evaluation)
     return Judged(
-        signals, train, evaluation, readings[LAST], panel, on_them, cut, level=level, weights=_weights(panel, experts)
-    )
+        signals, train, evaluation, readings[LAST], panel, on_them, cut,
+        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flags), level=level,
+        weights=_weights(panel, experts),
+    )  # fmt: skip
 
 
-def levelled(judgement: Judgement, given: Int[np.ndarray, " n"]) -> tuple[Judgement, Level]:
-    """The judgement at the level that the labels alone tell, and that level."""
+def levelled(judgement: Judgement, given: Int[np.ndarray, " n"], rows: Forward) -> tuple[Judgement, Level]:
+    """The judgement of ``rows`` at the level that the labels alone tell, and that level."""
     level = count_wrong(judgement.suspicion, judgement.q, given).level
-    return at(judgement, level.expected), level
+    return at(judgement, level.expected, rows), level
 
 
-def at(judgement: Judgement, expected: float) -> Judgement:
-    """The judgement with a suspicion that sums to ``expected`` rows."""
+def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
+    """The judgement with a suspicion that sums to ``expected`` rows, and to more if copies under several labels do."""
     before, after = judgement.suspicion, at_level(judgement.suspicion, expected)
     # The other classes share what is left, in the proportions they had.
     suggested = np.minimum(judgement.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
-    return replace(judgement, suspicion=after, suggested_probability=suggested)
+    changed = replace(judgement, suspicion=after, suggested_probability=suggested)
+    return at_least(changed, least_of_copies(content_groups(rows)[1].numpy(), rows.labels.numpy()))
 
 
 def _own_labels(data: Data) -> bool:
