@@ -15,11 +15,11 @@ from curate.prepare import Data
 from curate.solvers.approximate import REPLACING
 from curate.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.store import WARNING
+from curate.suspicion.panel import LEARNT, LOST
 from curate.suspicion.stage import Judged
 
-LEARNT, SILENT = 0.97, 0.005
-"""Accuracy on the given labels from which a network may know them all, and the share of wrong labels up to which
-suspicion says next to nothing."""
+SILENT = 0.005
+"""Share of wrong labels up to which suspicion says next to nothing."""
 
 
 def notes_of(
@@ -90,9 +90,12 @@ def _of_the_memory(judged: Judged, head: float | None) -> Iterator[str]:
     """Whether the network knows its labels by heart; never silent if it may, and nothing would show it."""
     memory, depths = judged.panel.memory, judged.panel.judges[0].depths
     if memory is not None and memory.by_heart:
+        known = f"it gives {memory.repeated:.0%} of the labels that look wrong from its {_listed(depths)}"
+        if memory.unseen_accuracy is not None and memory.lost >= LOST:
+            known += f", and is right on {memory.unseen_accuracy:.1%} of the evaluation rows"
         yield (
-            f"the network has memorised its labels ({_right(head)}): it gives {memory.repeated:.0%} of the labels that "
-            f"look wrong to those who read its {_listed(depths)}, on which alone suspicion rests"
+            f"the network knows its labels by heart ({_right(head)}): {known}; suspicion rests on its "
+            f"{_listed(depths)} alone"
         )
         return
     if head is None or head < LEARNT or judged.train.suspicion.sum() > SILENT * len(judged.train.suspicion):

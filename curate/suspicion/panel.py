@@ -19,6 +19,9 @@ PLAIN = 2.0
 19 tables: -1 to 0 on clean labels and on labels that are merely hard, 1 to 90 where a tenth or a fifth were changed."""
 REPEATED = 0.5
 """Share of the wrong labels, as the untouched depths see them, from which the network is taken to know them."""
+LEARNT, LOST = 0.97, 0.1
+"""Accuracy on the training labels, and what of it is lost on evaluation rows that it never saw, from which a network is
+taken to know its labels whatever they look like from its inputs: between look-alike classes nothing there is plain."""
 
 HEAD, LAST, EARLY, INPUTS = "model", "features", "early features", "inputs"
 """Names of the depths: what the model says, what its head reads, what a layer halfway up reads, what it is given."""
@@ -38,10 +41,20 @@ class Memory:
     """Wrong labels as the untouched depths count them."""
     repeated: float
     """Share of them that the network gives."""
+    accuracy: float
+    """Of the network on the training labels."""
+    unseen_accuracy: float | None = None
+    """The same on evaluation rows; None if none were given."""
+
+    @property
+    def lost(self) -> float:
+        """What of its accuracy the network loses on rows that it never saw."""
+        return 0.0 if self.unseen_accuracy is None else self.accuracy - self.unseen_accuracy
 
     @property
     def by_heart(self) -> bool:
-        return self.evidence >= PLAIN and self.repeated >= REPEATED
+        plain = self.evidence >= PLAIN and self.repeated >= REPEATED
+        return plain or (self.accuracy >= LEARNT and self.lost >= LOST)
 
 
 @dataclass(frozen=True)
@@ -90,19 +103,25 @@ class Panel:
 
 
 def panel_for(
-    experts: Experts, given: Int[np.ndarray, " n"], *, agrees: Bool[np.ndarray, " n"] | None, seed: int
+    experts: Experts,
+    given: Int[np.ndarray, " n"],
+    *,
+    agrees: Bool[np.ndarray, " n"] | None,
+    unseen_accuracy: float | None = None,
+    seed: int,
 ) -> Panel:
     """The panel for the training rows.
 
     ``agrees``: whether the network gives the row its given label; None if its outputs are not these classes, so that
-    it was not trained on these labels.
+    it was not trained on these labels. ``unseen_accuracy``: the share of evaluation rows that it gives their label.
     """
     untouched = tuple(depth for depth in UNTOUCHED if depth in experts)
     if agrees is None or not untouched:
         return Panel((_judge(experts, (LAST,), given, seed),), None)
     first = _judge(experts, untouched, given, seed)
     doubt = 1 - first.posterior(experts, given)[np.arange(len(given)), given]
-    memory = Memory(first.fusion.evidence, float(doubt.sum()), float((doubt * agrees).sum() / max(doubt.sum(), 1e-12)))
+    repeated = float((doubt * agrees).sum() / max(doubt.sum(), 1e-12))
+    memory = Memory(first.fusion.evidence, float(doubt.sum()), repeated, float(agrees.mean()), unseen_accuracy)
     if memory.by_heart:
         return Panel((first,), memory)
     return Panel((first, _judge(experts, (LAST,), given, seed, beside=first)), memory)

@@ -59,7 +59,7 @@ def judge_rows(
     # As many outputs as classes, in whatever order: the network was probably trained on these labels.
     logits = data.train.logits if _own_labels(data) else None
     agrees = None if logits is None else logits.argmax(1).numpy() == given
-    panel = panel_for(experts, given, agrees=agrees, seed=seed)
+    panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data), seed=seed)
     train, level = levelled(panel.judgement(experts, given), given, data.train)
     signals = _signals(heads, depths, given)
     cut = cut_for(train.suspicion, precision, level.flags)
@@ -98,6 +98,14 @@ def _own_labels(data: Data) -> bool:
     """Whether the network gives these classes."""
     logits = data.train.logits
     return logits is not None and logits.shape[1] == data.classes
+
+
+def _unseen_accuracy(data: Data) -> float | None:
+    """Of the network on a given evaluation set; None without one, or of too few rows."""
+    rows = data.evaluation
+    if data.own_evaluation or rows.logits is None or len(rows) < FEW_EVALUATION_ROWS:
+        return None
+    return float((rows.logits.argmax(1) == rows.labels).double().mean())
 
 
 def _depths(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
