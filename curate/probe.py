@@ -130,7 +130,12 @@ class _Problem:
         """
         weight = float((p * (1 - p)).mean())
         ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
-        factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
+        try:
+            factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
+        except RuntimeError as error:  # torch.linalg.LinAlgError is one
+            raise NumericalError(
+                "the probe's features have no finite second moments", "Are the inputs on the scale of training?"
+            ) from error
 
         def product(direction: Tensor) -> Tensor:
             moved = self._summed(

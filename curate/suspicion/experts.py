@@ -97,12 +97,14 @@ class Scaling:
     scale: Float[Tensor, " d"]
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        return (features - self.mean) * self.scale
+        # In float64: columns of numbers near the largest float32 have no variance in it.
+        return ((features.double() - self.mean) * self.scale).float()
 
 
 def scaling_of(material: Material) -> Scaling:
     """Columns that do not move have no weight."""
-    mean, spread = material.features.mean(0), material.features.std(0, correction=0)
+    features = material.features.double()
+    mean, spread = features.mean(0), features.std(0, correction=0)
     if material.alike:
         spread = torch.full_like(spread, float(spread.square().mean().sqrt()))
     moving = spread > 1e-12
@@ -139,7 +141,7 @@ def _scaled_probe(material: Material) -> Opinion:
 
 def _votes(
     material: Material, near: Neighbours, voters: int, rows: Float[Tensor, "m d"] | None, own: Float[Tensor, "n d"]
-) -> Probabilities:
+) -> Float[np.ndarray, "rows C"]:
     labels, groups = material.labels.numpy(), material.copies.group.numpy()
     if rows is None:
         # Copies of a row do not vote on it: ask for a few more, so that voters are left.
@@ -166,7 +168,7 @@ def _euclidean_neighbours(material: Material) -> Opinion:
     own = scaling(material.features)
     near = Neighbours(own, material.seed, metric="euclidean")
 
-    def votes(rows: Float[Tensor, "m d"] | None) -> Probabilities:
+    def votes(rows: Float[Tensor, "m d"] | None) -> Float[np.ndarray, "rows C"]:
         found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows), own)
         return material.smoothed(found)
 
