@@ -5,7 +5,8 @@
 A tenth and a fifth of the labels are changed to any other class (`sets.py` says which sets, and that the split stood
 first). The baseline: the probe fitted five times on frozen features, its penalty and its scaling of rows or of columns
 chosen by held-out log loss, and on these probabilities cleanlab 2's two scores and default flags (Northcutt et al.
-2021) and `argmax != label`; and the share of other labels among the 15 nearest rows. Prints a line a case, and paired by set:
+2021) and `argmax != label`; and the share of other labels among the 15 nearest rows. Prints a line a case, and paired
+by set:
 the mean gain in average precision over cleanlab's better score with its 95 % interval over cases, the share of sets
 above it, F1 against the best of cleanlab's flags and argmax, and processor seconds of both.
 """
