@@ -4,7 +4,6 @@ Knows which field of a stage's result is which column; leaves writing to `record
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from curate.heads import Heads
 from curate.influence.harmful import FALSE_DISCOVERIES
@@ -33,7 +32,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             "confirmed_by_last_features": judged.panel.confirmed,
             "cut": judged.cut,
             "checkpoints": judged.checkpoints,
-            "verdicts": None if judged.correction is None else asdict(judged.correction),
+            "level": None if judged.level is None else judged.level.facts(len(data.train)),
             "mean_leverage": probe.scores.mean_leverage,
         },
     )

@@ -82,18 +82,21 @@ def _tilted(odds: Float[np.ndarray, " n"], level: float, slope: float) -> Float[
 
 
 def allocated(
-    strata: Strata, total: int, present: Int[np.ndarray, " strata"], drawn: Int[np.ndarray, " strata"]
+    shapes: Float[np.ndarray, "k strata"],
+    total: int,
+    present: Int[np.ndarray, " strata"],
+    drawn: Int[np.ndarray, " strata"],
 ) -> Int[np.ndarray, " strata"]:
     """How many more rows to draw of each stratum, so that ``total`` are drawn in all.
 
     Neyman's allocation: by the size of a stratum times the standard deviation of its labels being wrong, as suspicion
     at each of the planned levels has it. ``present``: rows of each that can be drawn, those ``drawn`` among them.
     """
-    planned = strata.shapes[-len(LEVELS) :][:PLANNED]
+    planned = shapes[-len(LEVELS) :][:PLANNED]
     spread = present * np.sqrt(planned * (1 - planned)).mean(0)
     total = min(total, int(present.sum()))
     share = total * spread / max(float(spread.sum()), EDGE)
-    wanted = np.minimum(np.maximum(np.maximum(np.floor(share).astype(int), np.minimum(present, 1)), drawn), present)
+    wanted = np.minimum(np.maximum(np.maximum(np.floor(share).astype(int), 1), drawn), present)
     while wanted.sum() < total:
         wanted[np.where(wanted < present, share - wanted, -np.inf).argmax()] += 1
     while wanted.sum() > max(total, int(drawn.sum())) and (spare := wanted > np.maximum(drawn, 1)).any():

@@ -15,9 +15,9 @@ from scipy.special import betaln
 
 STRENGTH = 2.0
 """Verdicts that the prior of a cell is worth."""
-MORE, FEWER = 0.5, 1.0
+MORE, FEWER = 0.25, 1.0
 """Wrong labels that the bounds allow for beyond those found, up and down: with few found the posterior alone covers
-80 to 90 % of the time, for a count is no continuum (as Clopper and Pearson's interval, which allows one each way)."""
+80 to 90 % of the time, for a count is no continuum (Clopper and Pearson allow one each way)."""
 TAIL = 0.035
 """Beyond a one-sided bound, in place of 0.05; half of it on each side of an interval, in place of 0.025. What it takes
 for at least 93 % in simulations of every set and size."""
@@ -67,8 +67,8 @@ class Cells:
         """How much each thought is believed after the verdicts."""
         a, b = STRENGTH * self.shapes, STRENGTH * (1 - self.shapes)
         logs = (betaln(a + self.wrong, b + self.right) - betaln(a, b)).sum(1)
-        found: np.ndarray = np.exp(logs - logs.max())
-        return found / found.sum()
+        found = np.exp(logs - logs.max())
+        return np.asarray(found / found.sum())
 
     def expected(self) -> Float[np.ndarray, " cells"]:
         """Wrong labels expected in each cell; rows that nobody was sure of are like the others of their cell."""
@@ -109,10 +109,7 @@ def rate(cells: Cells) -> Estimate:
     total = cells.rows.sum()
     every, none = np.ones(len(cells.rows), bool), np.zeros(len(cells.rows), bool)
     most = cells.draws(cells.up(), unsure_wrong=every).sum(1) / total
-    if cells.wrong.sum():
-        least = cells.draws(cells.down(), unsure_wrong=none).sum(1) / total
-    else:
-        least = np.zeros(1)
+    least = cells.draws(cells.down(), unsure_wrong=none).sum(1) / total if cells.wrong.sum() else np.zeros(1)
     return _estimate(float(cells.expected().sum() / total), least, most)
 
 

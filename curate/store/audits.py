@@ -41,6 +41,7 @@ class Place:
     again: bool
     verdict: str | None = None
     new_label: str | None = None
+    review_id: int | None = None
     blind: bool = True
 
 
@@ -123,7 +124,8 @@ def draw(store: Store, audit: Audit, drawn: Sequence[tuple[Member, int, bool]]) 
 def places(store: Store, audits: Iterable[Audit]) -> list[Place]:
     """What was drawn for these audits, in the order shown."""
     rows = store.query(
-        "SELECT p.audit_id, p.place, p.fingerprint, p.key, p.stratum, p.again, w.verdict, w.new_label, w.source "
+        "SELECT p.audit_id, p.place, p.fingerprint, p.key, p.stratum, p.again, w.verdict, w.new_label, "
+        "w.id AS review_id, w.source "
         "FROM audit_rows AS p LEFT JOIN standing_reviews AS w ON w.id = ("
         "SELECT v.id FROM audit_words AS b JOIN standing_reviews AS v ON v.id = b.review_id "
         "WHERE b.audit_id = p.audit_id AND b.place = p.place ORDER BY v.time DESC, v.id DESC LIMIT 1) "
@@ -135,6 +137,16 @@ def places(store: Store, audits: Iterable[Audit]) -> list[Place]:
         for row in rows
         for source in [row.pop("source")]
     ]
+
+
+def in_force(store: Store, audits: Iterable[Audit]) -> dict[str, tuple[int, str]]:
+    """The newest standing word, its id and verdict, by the fingerprint of a drawn row."""
+    rows = store.query(
+        "SELECT w.fingerprint, w.id, w.verdict FROM standing_reviews AS w WHERE w.fingerprint IN (SELECT fingerprint "
+        "FROM audit_rows WHERE audit_id IN (SELECT value FROM json_each(?))) ORDER BY w.time, w.id",
+        [json.dumps([audit.id for audit in audits])],
+    )
+    return {row["fingerprint"]: (row["id"], row["verdict"]) for row in rows}
 
 
 def shown(store: Store, run_id: int) -> list[tuple[Place, int]]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from curate.suspicion.detectors import DETECTORS, Signals, of_given
 
-__all__ = ["DETECTORS", "Judgement", "Signals", "balanced_cut", "cut_for", "judged"]
+__all__ = ["DETECTORS", "Judgement", "Signals", "balanced_cut", "cut_for", "cut_of_count", "judged"]
 
 HIGHEST_CUT, LOWEST_CUT = 0.5, 0.2
 """Likelier wrong than right: always a `mislabeled` finding. Four times likelier right than wrong: never one."""
@@ -67,6 +67,17 @@ def balanced_cut(suspicion: Float[np.ndarray, " n"]) -> float:
     ordered = np.sort(suspicion.astype(float))[::-1]
     best = float((2 * np.cumsum(ordered) / (np.arange(1, len(ordered) + 1) + ordered.sum())).max())
     return min(HIGHEST_CUT, max(LOWEST_CUT, round(STEP * math.ceil(best / 2 / STEP), 2)))
+
+
+def cut_of_count(suspicion: Float[np.ndarray, " n"], count: float) -> float:
+    """The suspicion above which the ``count`` most suspect rows lie, rounded; ties at the edge stay below it."""
+    flagged = min(round(count), len(suspicion))
+    ordered = np.sort(suspicion.astype(float))[::-1]
+    if flagged == 0:
+        return 1.0
+    last, following = ordered[flagged - 1], ordered[flagged] if flagged < len(ordered) else 0.0
+    # Halfway to the next row, so that rounding does not decide who is in.
+    return float((last + following) / 2)
 
 
 def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None) -> float:

@@ -5,8 +5,9 @@ person said (`--noise-rate`), or what an audit of rows drawn at random found. Kn
 speaks is decided by `stage`.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -23,12 +24,42 @@ Source = Literal["labels", "noise rate", "audit"]
 
 @dataclass(frozen=True)
 class Level:
-    """Wrong labels among the rows in all: the expected number, and the range that it is known to."""
+    """Wrong labels among the rows in all: the expected number, and the range that it is known to.
+
+    Of an audit ``low`` and ``high`` are one-sided bounds of 95 % each, and ``interval`` is the one of 95 %.
+    """
 
     expected: float
     low: float
     high: float
     source: Source
+    by: Mapping[str, float] = field(default_factory=dict)
+    """Of labels alone: what each of the three counts says."""
+    interval: tuple[float, float] | None = None
+    verdicts: int = 0
+    """Drawn rows that have one."""
+    classes: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Of an audit: expected number, low and high of classes with enough verdicts."""
+
+    def facts(self, rows: int) -> dict[str, Any]:
+        """What a run keeps of it, for reports and the gate."""
+        plain: dict[str, Any] = {
+            "source": self.source,
+            "expected": float(self.expected),
+            "low": float(self.low),
+            "high": float(self.high),
+            "rows": rows,
+            "by": {name: float(count) for name, count in self.by.items()},
+        }
+        if self.source == "audit":
+            plain |= {"verdicts": self.verdicts, "interval": self.interval, "classes": dict(self.classes)}
+        return plain
+
+
+def of_rate(rate: tuple[float, float], rows: int) -> Level:
+    """What a person said of the share of wrong labels, as a range; the middle of it is expected."""
+    low, high = (share * rows for share in rate)
+    return Level((low + high) / 2, low, high, "noise rate")
 
 
 def at_level(suspicion: Float[np.ndarray, " n"], expected: float) -> Float[np.ndarray, " n"]:

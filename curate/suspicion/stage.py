@@ -10,10 +10,10 @@ from curate.influence.self_influence import SelfInfluence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
-from curate.suspicion import Judgement, Signals, cut_for
+from curate.suspicion import Judgement, Signals, cut_for, cut_of_count
 from curate.suspicion.experts import Depth, Reading, early_depth, last_depth
+from curate.suspicion.level import Level, at_level
 from curate.suspicion.panel import EARLY, LAST, Panel, panel_for, panel_on_unseen
-from curate.suspicion.verdicts import Correction, fit
 
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
@@ -36,8 +36,8 @@ class Judged:
     """Self-influence through parameters beyond the head, where --params names them."""
     checkpoints: int = 1
     """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
-    correction: Correction | None = None
-    """What people's verdicts made of the training rows' suspicion."""
+    level: Level | None = None
+    """How many labels are wrong in all, the range of that, and who says so."""
 
 
 def judge_rows(
@@ -89,13 +89,25 @@ def with_network(judged: Judged, network: SelfInfluence | None) -> Judged:
     return replace(judged, signals=signals, network=network)
 
 
-def with_verdicts(judged: Judged, words: Int[np.ndarray, " n"], precision: float | None) -> Judged:
-    """``judged`` with the suspicion of training rows corrected by verdicts; as it is where there are too few."""
-    correction = fit(judged.train.suspicion, words)
-    if correction is None:
-        return judged
-    before, after = judged.train.suspicion, correction.of(judged.train.suspicion)
+def with_verdicts(judged: Judged, known: Level | None, precision: float | None) -> Judged:
+    """``judged`` at the level that an audit or `--noise-rate` gives, which flags as many rows as it says are wrong.
+
+    As it is where nobody knows: then the level is what the labels alone say. The order of the rows stays.
+    """
+    if known is None:
+        return judged if judged.level is not None else replace(judged, level=_of_labels(judged))
+    before = judged.train.suspicion
+    after = at_level(before, known.expected)
     # The other classes share what is left, in the proportions they had.
     suggested = np.minimum(judged.train.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
     train = replace(judged.train, suspicion=after, suggested_probability=suggested)
-    return replace(judged, train=train, cut=cut_for(after, precision), correction=correction)
+    cut = cut_of_count(after, known.expected) if precision is None else cut_for(after, precision)
+    return replace(judged, train=train, cut=cut, level=known)
+
+
+def _of_labels(judged: Judged) -> Level:
+    """What suspicion sums to, and how many labels are not the likeliest."""
+    likelihood = float(judged.train.suspicion.sum())
+    disagreement = float((judged.train.likeliest != judged.signals.given).sum())
+    by = {"likelihood": likelihood, "disagreement": disagreement}
+    return Level(likelihood, min(by.values()), max(by.values()), "labels", by)
