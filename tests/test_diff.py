@@ -57,7 +57,7 @@ def test_new_fixed_and_still_there(here: Path) -> None:
     found = told("1")
     assert rows_of(found["new"]) == {
         ("mislabeled", "dog/01.png", "other content"),
-        ("mislabeled", "cat/02.png", "same row"),
+        ("mislabeled", "cat/02.png", "old row, new opinion"),
         ("mislabeled", "cat/new.png", "new row"),
     }
     assert rows_of(found["fixed"]) == {
@@ -75,8 +75,12 @@ def test_new_fixed_and_still_there(here: Path) -> None:
     assert ("mislabeled", "cat/02.png", "suspicion is now 0.75") in rows_of(back["fixed"])
     text = curate("diff", "1").stdout
     assert text.isascii()
-    assert text.splitlines()[-1] == "3 new, 4 fixed, 0 still there, 0 verdicts changed"
+    assert (
+        text.splitlines()[-1] == "3 new (1 by a new opinion of an old row), 4 fixed, 0 still there, 0 verdicts changed"
+    )
     assert "\x1b" not in text
+    assert [part["finding"]["key"] for part in found["new"] if part["opinion"]] == ["cat/02.png"]
+    assert "New: old row, new opinion  1 finding" in text
     assert "the first 1" in curate("diff", "1", "--top", "1").stdout
 
 

@@ -110,5 +110,40 @@ def _tally(
         fresh += new
         if split == "train" and (new or not gate.changed_rows) and suspicion is not None:
             noise[label].append(0.0 if fingerprint in kept else suspicion)
-    classes = [ClassNoise(label, len(values), sum(values)) for label, values in sorted(noise.items())]
-    return Tally(scored["n"] + broken, None if known is None else fresh, tuple(classes))
+    level = run.counts.get("level")
+    level = level if isinstance(level, Mapping) else {}
+    classes = [_class_noise(label, values, level) for label, values in sorted(noise.items())]
+    expected = sum(row.expected for row in classes)
+    return Tally(
+        scored["n"] + broken,
+        None if known is None else fresh,
+        tuple(classes),
+        whole=_scaled(expected, level, sum(row.rows for row in classes)) if level else None,
+        source=str(level.get("source", "")),
+    )
+
+
+def _class_noise(label: str, values: list[float], level: Mapping[str, Any]) -> ClassNoise:
+    """An audit is asked for what it says of the class; without enough verdicts there it says nothing."""
+    rows, expected = len(values), sum(values)
+    if level.get("source") == "audit":
+        own = level.get("classes", {}).get(label)
+        if own is None:
+            return ClassNoise(label, rows, expected)
+        return ClassNoise(label, rows, *_within(rows, own))
+    low, high = _scaled(expected, level, rows) if level else (0.0, float(rows))
+    return ClassNoise(label, rows, expected, low, high)
+
+
+def _within(rows: int, counts: list[float]) -> tuple[float, ...]:
+    """Counts of a class as it was audited, of which some rows may be left out here."""
+    return tuple(min(float(count), float(rows)) for count in counts)
+
+
+def _scaled(expected: float, level: Mapping[str, Any], rows: int) -> tuple[float, float]:
+    """The range of a part of the rows: that of all of them, by how much of the estimate lies in the part."""
+    whole = float(level["expected"])
+    if whole <= 0:
+        return 0.0, min(float(level["high"]), float(rows))
+    share = expected / whole
+    return min(float(level["low"]) * share, rows), min(float(level["high"]) * share, rows)
