@@ -15,9 +15,9 @@ from scipy.special import betaln
 
 STRENGTH = 2.0
 """Verdicts that the prior of a cell is worth."""
-MORE, FEWER = 0.25, 1.0
-"""Wrong labels that the bounds allow for beyond those found, up and down: with few found the posterior alone covers
-80 to 90 % of the time, for a count is no continuum (Clopper and Pearson allow one each way)."""
+MORE, FEWER, FEW = 0.5, 1.0, 5.0
+"""Wrong labels that the bounds allow for beyond those found, up (see `Cells.up`) and down: a count is no continuum, and
+the posterior alone covers 80 to 90 % of the time in some cells. Clopper and Pearson allow one each way."""
 TAIL = 0.035
 """Beyond a one-sided bound, in place of 0.05; half of it on each side of an interval, in place of 0.025. What it takes
 for at least 93 % in simulations of every set and size."""
@@ -94,14 +94,21 @@ class Cells:
         return result
 
     def up(self) -> Float[np.ndarray, " cells"]:
-        """`MORE` wrong labels than were found, shared out among the cells."""
-        return np.full(len(self.rows), MORE / len(self.rows))
+        """Up to `MORE` wrong labels than were found, shared out by the cells' rows.
+
+        Fewer while few were found: then it is the thoughts, none below 2 %, that hold the upper bound up.
+        """
+        found = self.wrong.sum()
+        return np.asarray(MORE * found / (found + FEW) * self.rows / self.rows.sum())
 
     def down(self) -> Float[np.ndarray, " cells"]:
-        """`FEWER` wrong labels, taken where some were found."""
-        found = self.wrong.sum()
-        result: np.ndarray = -self.wrong * min(1.0, FEWER / found) if found else np.zeros(len(self.rows))
-        return result
+        """`FEWER` wrong labels than were found, taken first where a verdict stands for most rows."""
+        left, fewer = FEWER, np.zeros(len(self.rows))
+        counts_for = self.rows / np.maximum(self.right + self.wrong + self.unsure, 0.5)
+        for cell in np.argsort(-counts_for, kind="stable"):
+            fewer[cell] = -min(left, self.wrong[cell])
+            left += fewer[cell]
+        return fewer
 
 
 def rate(cells: Cells) -> Estimate:
