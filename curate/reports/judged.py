@@ -97,8 +97,13 @@ def _tally(
     if known is None and not gate.max_noise_rate:
         return Tally(scored["n"] + broken)
     (dataset,) = store.query("SELECT dataset_id AS id FROM runs WHERE id = ?", [run.id])
-    kept = {fingerprint for fingerprint, verdict in store.words(dataset["id"]).items() if verdict == "keep"}
-    kept |= {finding.row_fingerprint for finding in findings if finding.spared in (ACCEPTED, KEPT)}
+    level = run.counts.get("level")
+    level = level if isinstance(level, Mapping) else {}
+    # A known number of wrong labels counts rows that were kept as the right ones that they are: were their suspicion
+    # left out, the number would be too small.
+    words = {} if level.get("source") in ("audit", "noise rate") else store.words(dataset["id"])
+    kept = {fingerprint for fingerprint, verdict in words.items() if verdict == "keep"}
+    kept |= {f.row_fingerprint for f in findings if f.spared == ACCEPTED or (f.spared == KEPT and words)}
     fresh, noise = sum(f.rule == "unreadable" and f.row not in (known or ()) for f in findings), defaultdict(list)
     rows = store.connection.execute(
         "SELECT e.content_sha256, e.label, e.key, e.fingerprint, e.split, s.suspicion FROM scores AS s "
@@ -110,8 +115,6 @@ def _tally(
         fresh += new
         if split == "train" and (new or not gate.changed_rows) and suspicion is not None:
             noise[label].append(0.0 if fingerprint in kept else suspicion)
-    level = run.counts.get("level")
-    level = level if isinstance(level, Mapping) else {}
     classes = [_class_noise(label, values, level) for label, values in sorted(noise.items())]
     expected = sum(row.expected for row in classes)
     return Tally(
