@@ -116,12 +116,14 @@ def _tally(
         if split == "train" and (new or not gate.changed_rows) and suspicion is not None:
             noise[label].append(0.0 if fingerprint in kept else suspicion)
     classes = [_class_noise(label, values, level) for label, values in sorted(noise.items())]
-    expected = sum(row.expected for row in classes)
+    expected, count = sum(row.expected for row in classes), sum(row.rows for row in classes)
+    # An audit says nothing of a part of the rows that it was not drawn from.
+    known_of = bool(level) and not (gate.changed_rows and level.get("source") == "audit")
     return Tally(
         scored["n"] + broken,
         None if known is None else fresh,
         tuple(classes),
-        whole=_scaled(expected, level, sum(row.rows for row in classes)) if level else None,
+        whole=_scaled(expected, level, count) if known_of else None,
         source=str(level.get("source", "")),
     )
 
@@ -148,5 +150,5 @@ def _scaled(expected: float, level: Mapping[str, Any], rows: int) -> tuple[float
     whole = float(level["expected"])
     if whole <= 0:
         return 0.0, min(float(level["high"]), float(rows))
-    share = expected / whole
+    share = expected / whole if expected < whole * (1 - 1e-6) else 1.0  # all of them, but for rounding
     return min(float(level["low"]) * share, rows), min(float(level["high"]) * share, rows)
