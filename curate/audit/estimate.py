@@ -18,9 +18,9 @@ STRENGTH = 2.0
 MORE, FEWER, FEW = 0.5, 1.0, 5.0
 """Wrong labels that the bounds allow for beyond those found, up (see `Cells.up`) and down: a count is no continuum, and
 the posterior alone covers 80 to 90 % of the time in some cells. Clopper and Pearson allow one each way."""
-TAIL = 0.035
-"""Beyond a one-sided bound, in place of 0.05; half of it on each side of an interval, in place of 0.025. What it takes
-for at least 93 % in simulations of every set and size."""
+TAIL_BELOW, TAIL_ABOVE = 0.025, 0.035
+"""Beyond the one-sided bounds, in place of 0.05 each; half of it on each side of an interval, in place of 0.025. What it
+takes for at least 93 % in simulations of every set and size."""
 DRAWS = 20_000
 SEED = 0
 
@@ -142,8 +142,8 @@ def recall(cells: Cells, flagged: Bool[np.ndarray, " cells"]) -> Estimate:
 
 
 def _estimate(value: float, least: np.ndarray, most: np.ndarray) -> Estimate:
-    low, at_least = (float(part) for part in np.quantile(least, [TAIL / 2, TAIL]))
-    high, at_most = (float(part) for part in np.quantile(most, [1 - TAIL / 2, 1 - TAIL]))
+    low, at_least = (float(part) for part in np.quantile(least, [TAIL_BELOW / 2, TAIL_BELOW]))
+    high, at_most = (float(part) for part in np.quantile(most, [1 - TAIL_ABOVE / 2, 1 - TAIL_ABOVE]))
     return Estimate(value, min(low, value), max(high, value), min(at_least, value), max(at_most, value))
 
 

@@ -149,8 +149,9 @@ def main() -> None:
     for (group, n), rows in sorted(groups.items(), key=lambda pair: (names.index(pair[0][0]), pair[0][1])):
         worst = {"width": max, "error": max}
         told = {
-            key: f"{worst.get(key, min)(row[key] for row in rows):.3f} {np.nanmean([row[key] for row in rows]):.3f}"
+            key: f"{worst.get(key, min)(known):.3f} {np.mean(known):.3f}" if known else "-"
             for key in NAMES
+            for known in [[row[key] for row in rows if not np.isnan(row[key])]]
         }
         print(line(f"{len(rows)} sets, {group}: worst, mean", n, told))
 
