@@ -19,8 +19,8 @@ MORE, FEWER, FEW = 0.5, 1.0, 5.0
 """Wrong labels that the bounds allow for beyond those found, up (see `Cells.up`) and down: a count is no continuum, and
 the posterior alone covers 80 to 90 % of the time in some cells. Clopper and Pearson allow one each way."""
 TAIL_BELOW, TAIL_ABOVE = 0.025, 0.035
-"""Beyond the one-sided bounds, in place of 0.05 each; half of it on each side of an interval, in place of 0.025. What it
-takes for at least 93 % in simulations of every set and size."""
+"""Beyond the one-sided bounds, in place of 0.05 each; half of it on each side of an interval, in place of 0.025. It is
+what it takes for at least 93 % in simulations of every set and size."""
 DRAWS = 20_000
 SEED = 0
 
