@@ -76,7 +76,7 @@ def notes_of(
     if few:
         yield f"classes with under five rows, whose suspicion is a rank and no probability: {', '.join(few[:5])}"
     share = float((judged.train.suspicion > judged.cut).mean())
-    if share > 0.3:
+    if share > 0.3 and (judged.level is None or judged.level.source == "labels"):  # else somebody says that it is so
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
 
 

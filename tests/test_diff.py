@@ -84,6 +84,20 @@ def test_new_fixed_and_still_there(here: Path) -> None:
     assert "the first 1" in curate("diff", "1", "--top", "1").stdout
 
 
+def test_the_gate_counts_new_rows_and_lists_new_opinions_of_old_ones(here: Path) -> None:
+    path = here / ".curate" / "curate.db"
+    fill(path)
+    second_run(path)
+    gate = ("--no-verify", "--fail-on", "warning", "--new-only", "--since", "1")
+    said = curate("check", *gate, status=1).stdout
+    assert "failed: 2 mislabeled new since run 1" in said
+    assert "1 new opinions of old rows" in said
+    assert "note: old row, new opinion, not counted: mislabeled" in said
+    report = json.loads(curate("check", *gate, "-f", "json", status=1).stdout)
+    spared = {finding["key"]: finding["spared"] for finding in report["findings"]}
+    assert spared == {"cat/02.png": "old row, new opinion", "cat/new.png": "", "dog/01.png": ""}
+
+
 def test_the_same_run_and_a_copy_of_it_differ_in_nothing(here: Path) -> None:
     fill(here / "a.db")
     fill(here / "b.db")
