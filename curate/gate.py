@@ -333,5 +333,7 @@ def _spared(spared: Mapping[str, int]) -> str:
     told = [f"{spared.get(ACCEPTED, 0):,} accepted", f"{spared.get(KEPT, 0):,} kept by a verdict"]
     told += [f"{spared[KNOWN]:,} known"] if spared.get(KNOWN) else []
     told += [f"{spared[UNTOUCHED]:,} on untouched rows"] if spared.get(UNTOUCHED) else []
-    told += [f"{spared[OPINION]:,} new opinions of old rows"] if spared.get(OPINION) else []
+    opinions = spared.get(OPINION, 0)
+    if opinions:
+        told.append("1 new opinion of an old row" if opinions == 1 else f"{opinions:,} new opinions of old rows")
     return ", ".join(told)

@@ -91,7 +91,7 @@ def test_the_gate_counts_new_rows_and_lists_new_opinions_of_old_ones(here: Path)
     gate = ("--no-verify", "--fail-on", "warning", "--new-only", "--since", "1")
     said = curate("check", *gate, status=1).stdout
     assert "failed: 2 mislabeled new since run 1" in said
-    assert "1 new opinions of old rows" in said
+    assert "1 new opinion of an old row" in said
     assert "note: old row, new opinion, not counted: mislabeled" in said
     report = json.loads(curate("check", *gate, "-f", "json", status=1).stdout)
     spared = {finding["key"]: finding["spared"] for finding in report["findings"]}
