@@ -2,7 +2,8 @@
 
 Made once into ``.cache/bench/audit``; remove the folder to take a newer suspicion. The split was written down before
 anything was chosen: strata, draw and priors of ``curate.audit`` were chosen on ``CHOOSE`` and are judged on ``JUDGE``.
-What the bounds allow for (`MORE`, `FEWER`, the tails) was settled after a first look at ``JUDGE``: 94 of its 96 cells held. Rates up to 50 %; people's own mistakes are those of CIFAR-10N, at lower rates a random part of them.
+What the bounds allow for (``MORE``, ``FEWER``, the tails) was settled after a first look at ``JUDGE``, where 94 of 96
+cells held. Rates up to 50 %; people's own mistakes are those of CIFAR-10N, at lower rates a random part of them.
 """
 
 import re
