@@ -46,13 +46,13 @@ def with_earlier(
         given = data.evaluation.labels.numpy()
         mean = _mean([each.evaluation for each in found if each.evaluation is not None], given)
         evaluation, their_level = levelled(mean, given, data.evaluation)
-        evaluation_cut = cut_for(evaluation.suspicion, settings.expected_precision, their_level.flags)
+        evaluation_cut = cut_for(evaluation.suspicion, settings.expected_precision, their_level.flagged)
     return replace(
         last,
         train=train,
         evaluation=evaluation,
         signals=replace(last.signals, checkpoint_loss=losses / len(found)),
-        cut=cut_for(train.suspicion, settings.expected_precision, level.flags),
+        cut=cut_for(train.suspicion, settings.expected_precision, level.flagged),
         evaluation_cut=evaluation_cut,
         level=level,
         checkpoints=len(found),

@@ -50,6 +50,7 @@ class ScanSettings:
     eval_rows: int | str = 32
     slice: str | None = None
     expected_precision: float | None = None
+    noise_rate: tuple[float, float] | None = None
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None

@@ -4,6 +4,7 @@ Knows which findings count, how many are allowed, and the sentence that ends eve
 stood before to ``references``, and the process's end to the commands.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,11 @@ LEAST_ROWS = 5
 
 # Why a finding does not count; "" where it does.
 COUNTED, ACCEPTED, KEPT, KNOWN, UNTOUCHED, NOT_ASKED = "", "accepted", "kept", "known", "untouched", "not asked for"
+OPINION = "old row, new opinion"
+"""The finding is new and the row is not: another model, other rows beside it, or another version of curate."""
+ESTIMATE = "estimate:"
+"""Before a noise rate: the bare estimate is compared, whatever range it has."""
+SURE = 0.95
 
 
 class Finding(Protocol):
@@ -49,11 +55,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ClassNoise:
-    """Rows of one given label, and the estimated number of wrong labels among them."""
+    """Rows of one given label, and the number of wrong labels among them: estimated, and between what.
+
+    Without a range anything is possible, from none of them to all.
+    """
 
     label: str
     rows: int
     expected: float
+    low: float = 0.0
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,10 @@ class Tally:
     rows: int
     fresh: int | None = None
     noise: tuple[ClassNoise, ...] = ()
+    whole: tuple[float, float] | None = None
+    """Of all these rows' wrong labels the least and the most, if a range is known; narrower than the classes' sum."""
+    source: str = ""
+    """Who says so: labels, noise rate or audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ class Gate:
 
     fail_on: tuple[str, ...] = ()
     max_findings: str | None = None  # "20", or "1.5%" of the rows
-    max_noise_rate: tuple[str, ...] = ()  # "5%", "class:5%", "class:NAME:5%"
+    max_noise_rate: tuple[str, ...] = ()  # "5%", "class:5%", "class:NAME:5%"; "estimate:" before it
     new_only: bool = False
     changed_rows: bool = False
     since: str | None = None  # a run, or a database; None: the baseline
@@ -146,8 +161,11 @@ class Gate:
             return ACCEPTED
         if self.is_set and not self._asks_for(finding):
             return NOT_ASKED
-        if reference is not None and self.new_only and finding.fingerprint in reference.findings:
-            return KNOWN
+        if reference is not None and self.new_only:
+            if finding.fingerprint in reference.findings:
+                return KNOWN
+            if finding.row in (reference.rows or ()):
+                return OPINION
         if reference is not None and self.changed_rows and finding.row in (reference.rows or ()):
             return UNTOUCHED
         return COUNTED
@@ -172,14 +190,15 @@ class Gate:
         allowed = self._allowed(tally.rows) if self.fail_on else None
         counted = [finding for finding in findings if not finding.spared]
         over = allowed is not None and len(counted) > allowed
-        rates, noisy = self._rates(tally)
+        rates = [self._rate(text, tally) for text in self.max_noise_rate]
         parts = [] if allowed is None else [f"{_found(counted)}{self._where(tally, reference)}, {allowed:,} allowed"]
-        told = [" and ".join([*parts, *rates]) + f" ({self.asked()})", f"not counted: {_spared(spared)}"]
+        parts += [rate.sentence for rate in rates]
+        told = [f"{' and '.join(parts)} ({self.asked()})", f"not counted: {_spared(spared)}"]
+        states = {rate.state for rate in rates} | ({OVER} if over else set())
+        status = 1 if OVER in states else 4 if UNDECIDED in states else 0
         return Outcome(
-            1 if over or noisy else 0,
-            f"{'failed' if over or noisy else 'passed'}: {'; '.join(told)}",
-            found=len(counted), allowed=allowed, spared=spared,
-        )  # fmt: skip
+            status, f"{STATES[status]}: {'; '.join(told)}", found=len(counted), allowed=allowed, spared=spared
+        )
 
     def asked(self) -> str:
         """The gate as options."""
@@ -209,37 +228,97 @@ class Gate:
         count = "" if tally.fresh is None else f" ({tally.fresh:,} of {tally.rows:,} rows new)"
         return f"{new} since {reference.name}{count or f' in {tally.rows:,} rows'}"
 
-    def _rates(self, tally: Tally) -> tuple[list[str], bool]:
-        """What is said of each noise rate that was asked for, and whether one is over its limit."""
-        told, over = [], False
-        for text in self.max_noise_rate:
-            scope, _, limit = text.rpartition(":")
-            allowed = float(limit.removesuffix("%")) / 100
-            if scope == "class":
-                judged = [row for row in tally.noise if row.rows >= LEAST_ROWS]
-                worst = max(judged, key=_rate, default=None)
-                beyond = [row.label for row in judged if _rate(row) > allowed]
-                over = over or bool(beyond)
-                named = "no class has five rows" if worst is None else f"noisiest class '{worst.label}' {_told(worst)}"
-                more = f", {len(beyond)} classes over" if len(beyond) > 1 else ""
-                told.append(f"{named}{more}, {limit} a class allowed")
-                continue
-            name = scope.removeprefix("class:")
-            rows = [row for row in tally.noise if not scope or row.label == name]
-            if scope and not rows and tally.fresh is None:
-                raise UsageError(f"--max-noise-rate {text}: no training row has the label '{name}'")
-            whole = ClassNoise(name, sum(row.rows for row in rows), sum(row.expected for row in rows))
-            over = over or _rate(whole) > allowed
-            told.append(f"estimated noise {f'of {name} ' if scope else ''}{_told(whole)}, {limit} allowed")
-        return told, over
+    def _rate(self, text: str, tally: Tally) -> "_Rate":
+        """One noise rate that was asked for: what is said of it, and whether it is over its limit."""
+        bare = text.startswith(ESTIMATE)
+        scope, _, limit = text.removeprefix(ESTIMATE).rpartition(":")
+        allowed = float(limit.removesuffix("%")) / 100
+        if scope == "class":
+            return _of_classes(tally, allowed, limit, bare)
+        name = scope.removeprefix("class:")
+        rows = [row for row in tally.noise if not scope or row.label == name]
+        if scope and not rows and tally.fresh is None:
+            raise UsageError(f"--max-noise-rate {text}: no training row has the label '{name}'")
+        whole = rows[0] if scope and rows else _whole(name, rows, tally)
+        what = f"estimated noise {f'of {name} ' if scope else ''}{_told(whole)}"
+        state = _state(whole, allowed, bare)
+        return _Rate(state, f"{what}{_range(whole, bare)}, {limit} allowed{_settled(state, whole, allowed, tally)}")
 
 
-def _rate(row: ClassNoise) -> float:
+PASSED, OVER, UNDECIDED = "passed", "over", "undecided"
+STATES = {0: "passed", 1: "failed", 4: "undecided"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    state: str
+    sentence: str
+
+
+def _whole(name: str, rows: Sequence[ClassNoise], tally: Tally) -> ClassNoise:
+    count, expected = sum(row.rows for row in rows), sum(row.expected for row in rows)
+    low, high = tally.whole or (0.0, count)
+    return ClassNoise(name, count, expected, low, min(high, count))
+
+
+def _of_classes(tally: Tally, allowed: float, limit: str, bare: bool) -> _Rate:
+    """The limit for every class of `LEAST_ROWS`: over if one is, undecided if one may be."""
+    judged = [row for row in tally.noise if row.rows >= LEAST_ROWS]
+    if not judged:
+        return _Rate(PASSED, f"no class has five rows, {limit} a class allowed")
+    states = {row.label: _state(row, allowed, bare) for row in judged}
+    worst = max(judged, key=lambda row: (states[row.label] == OVER, states[row.label] == UNDECIDED, share_of(row)))
+    state = states[worst.label]
+    beyond = sum(one == OVER for one in states.values())
+    open_ones = sum(one == UNDECIDED for one in states.values())
+    more = f", {beyond} classes over" if beyond > 1 else ""
+    more += f", {open_ones} classes undecided" if open_ones > 1 else ""
+    said = f"noisiest class '{worst.label}' {_told(worst)}{_range(worst, bare)}{more}, {limit} a class allowed"
+    return _Rate(state, said + _settled(state, worst, allowed, tally))
+
+
+def _state(row: ClassNoise, allowed: float, bare: bool) -> str:
+    """Within the limit or over it for sure; undecided if what is known of it reaches over the limit from below."""
+    if not row.rows:
+        return PASSED
+    if bare:
+        return OVER if share_of(row) > allowed else PASSED
+    high = row.rows if row.high is None else row.high
+    return OVER if row.low / row.rows > allowed else PASSED if high / row.rows <= allowed else UNDECIDED
+
+
+def fewest_verdicts(allowed: float) -> int:
+    """On rows drawn at random, none of them wrong, that show with 95 % that no more than this share is wrong."""
+    return math.ceil(math.log(1 - SURE) / math.log(1 - allowed)) if 0 < allowed < 1 else 0
+
+
+def _settled(state: str, row: ClassNoise, allowed: float, tally: Tally) -> str:
+    """What could settle an undecided rate."""
+    if state != UNDECIDED:
+        return ""
+    few = min(fewest_verdicts(allowed), row.rows)
+    if not few:
+        return ": not known"
+    if tally.source == "audit":
+        return ": not known from the audit yet, more verdicts settle it (`curate audit --width`)"
+    return f": not known, and {few:,} verdicts of `curate audit` at the least settle it, if none of them is wrong"
+
+
+def _range(row: ClassNoise, bare: bool) -> str:
+    if bare or not row.rows:
+        return ""
+    high = row.rows if row.high is None else row.high
+    low_share, high_share = 100 * row.low / row.rows, 100 * high / row.rows
+    return "" if low_share == high_share else f" ({low_share:.2f} to {high_share:.2f} %)"
+
+
+def share_of(row: ClassNoise) -> float:
+    """The estimated share of wrong labels."""
     return row.expected / row.rows if row.rows else 0.0
 
 
 def _told(row: ClassNoise) -> str:
-    return f"{100 * _rate(row):.2f} % of {row.rows:,} labels"
+    return f"{100 * share_of(row):.2f} % of {row.rows:,} labels"
 
 
 def _found(counted: Iterable[Finding]) -> str:
@@ -254,4 +333,7 @@ def _spared(spared: Mapping[str, int]) -> str:
     told = [f"{spared.get(ACCEPTED, 0):,} accepted", f"{spared.get(KEPT, 0):,} kept by a verdict"]
     told += [f"{spared[KNOWN]:,} known"] if spared.get(KNOWN) else []
     told += [f"{spared[UNTOUCHED]:,} on untouched rows"] if spared.get(UNTOUCHED) else []
+    opinions = spared.get(OPINION, 0)
+    if opinions:
+        told.append("1 new opinion of an old row" if opinions == 1 else f"{opinions:,} new opinions of old rows")
     return ", ".join(told)

@@ -5,8 +5,6 @@ Knows when something is worth saying; leaves writing to `record` and layout to t
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from curate.gate import LEAST_ROWS
 from curate.influence.deep import DISTANCE, HEAD, DeepInfluence
 from curate.influence.harmful import FEWEST_ROWS
@@ -15,6 +13,7 @@ from curate.prepare import Data
 from curate.solvers.approximate import REPLACING
 from curate.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.store import WARNING
+from curate.suspicion.level import Level
 from curate.suspicion.panel import LEARNT, LOST
 from curate.suspicion.stage import Judged
 
@@ -55,14 +54,8 @@ def notes_of(
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
     if judged.checkpoints > 1:
         yield f"suspicion is the mean of {judged.checkpoints} checkpoints; everything else is of the last one named"
-    if judged.correction is not None:
-        told = judged.correction
-        before = np.array([0.5, 0.9])
-        half, sure = told.of(before)
-        yield (
-            f"suspicion was corrected by {told.wrong + told.right:,} verdicts ({told.wrong:,} labels wrong, "
-            f"{told.right:,} right): 0.5 became {half:.2f}, 0.9 became {sure:.2f}; the order of the rows is the same"
-        )
+    if judged.level is not None:
+        yield level_sentence(judged.level, len(data.train))
     yield from _of_the_memory(judged, head)
     deep = influence.deep
     if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
@@ -82,7 +75,7 @@ def notes_of(
             f"an error: {named}"
         )
     share = float((judged.train.suspicion > judged.cut).mean())
-    if share > 0.3:
+    if share > 0.3 and (judged.level is None or judged.level.source == "labels"):  # else somebody says that it is so
         yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
 
 
@@ -110,6 +103,28 @@ def _of_the_memory(judged: Judged, head: float | None) -> Iterator[str]:
 
 def _listed(depths: tuple[str, ...]) -> str:
     return " and ".join(depths)
+
+
+def level_sentence(level: Level, rows: int) -> str:
+    """How many labels suspicion says are wrong, who says so, and between what."""
+
+    def share(count: float) -> str:
+        return f"{100 * count / rows:.1f} %"
+
+    if level.source == "audit":
+        low, high = level.interval or (level.low, level.high)
+        return (
+            f"an audit of {level.verdicts:,} rows sets the level of suspicion: {share(level.expected)} of the labels "
+            f"are wrong (95 %: {share(low)} to {share(high)}), and as many rows are flagged"
+        )
+    if level.source == "noise rate":
+        between = "" if level.low == level.high else f", between {share(level.low)} and {share(level.high)}"
+        return f"--noise-rate sets the level of suspicion: {share(level.expected)} of the labels are wrong{between}"
+    counts = ", ".join(f"{name.replace('_', ' ')} {share(count)}" for name, count in level.by.items())
+    return (
+        f"suspicion says that {share(level.expected)} of the labels are wrong; labels alone do not tell it better than "
+        f"{share(level.low)} to {share(level.high)} ({counts}): `curate audit` finds out"
+    )
 
 
 def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:

@@ -29,10 +29,9 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             "experts": {name: round(weight, 3) for name, weight in judged.weights.items()},
             "judges": [_judge(judge) for judge in judged.panel.judges],
             "memory": None if judged.panel.memory is None else asdict(judged.panel.memory),
-            "level": None if judged.level is None else asdict(judged.level),
             "cut": judged.cut,
             "checkpoints": judged.checkpoints,
-            "verdicts": None if judged.correction is None else asdict(judged.correction),
+            "level": None if judged.level is None else judged.level.facts(len(data.train)),
             "mean_leverage": probe.scores.mean_leverage,
         },
     )

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int
 
+from curate.audit.result import Row, result_of
 from curate.config import ScanSettings
 from curate.errors import NumericalError, UnreadableRow
 from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
@@ -27,8 +26,8 @@ from curate.prepare import Data, Loaded
 from curate.receipts import receipts_of
 from curate.sources import Source
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
+from curate.suspicion.level import Level, of_rate
 from curate.suspicion.stage import Judged
-from curate.suspicion.verdicts import RIGHT, UNKNOWN, WRONG
 from curate.thumbnails import thumbnails
 from curate.versions import git_commit, versions
 
@@ -39,17 +38,32 @@ class Run:
     def __init__(self, store: Store, dataset_id: int, run_id: int) -> None:
         self.store, self.dataset_id, self.id = store, dataset_id, run_id
 
-    def words(self, rows: Forward) -> Int[np.ndarray, " n"]:
-        """What people said of each row as it is now: WRONG (relabel, drop), RIGHT (keep), else UNKNOWN."""
-        said = self.store.words(self.dataset_id)
-        words = np.full(len(rows), UNKNOWN)
-        if said:
-            source = rows.source
-            kinds = {"relabel": WRONG, "drop": WRONG, "keep": RIGHT}
-            for row, (index, sha256) in enumerate(zip(rows.indices, rows.sha256, strict=True)):
-                fingerprint = row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index])
-                words[row] = kinds.get(said.get(fingerprint, ""), UNKNOWN)
-        return words
+    def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
+        """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
+        if rate is not None:
+            return of_rate(rate, len(rows))
+        source = rows.source
+        now = [
+            Row(row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index]),
+                source.label_texts[index])
+            for index, sha256 in zip(rows.indices, rows.sha256, strict=True)
+        ]  # fmt: skip
+        found = result_of(self.store, self.dataset_id, now)
+        if found is None or found.rate is None:
+            return None
+        rate_found, n = found.rate, len(rows)
+        return Level(
+            rate_found.value * n,
+            rate_found.at_least * n,
+            rate_found.at_most * n,
+            "audit",
+            interval=(rate_found.low * n, rate_found.high * n),
+            verdicts=found.verdicts,
+            classes={
+                one.label: (one.rate.value * one.rows, one.rate.at_least * one.rows, one.rate.at_most * one.rows)
+                for one in found.classes
+            },
+        )
 
     def finish(
         self,
@@ -114,6 +128,7 @@ class Run:
                 "harm": _harm_facts(influence),
                 "diagnostics": diagnostics.facts(),
                 "slices": _slices(train, influence),
+                "level": None if judged.level is None else judged.level.facts(len(train)),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,

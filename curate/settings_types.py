@@ -129,7 +129,7 @@ def _device(value: Any) -> str:
     return value
 
 
-def _share(value: Any) -> float:
+def read_share(value: Any) -> float:
     """A probability below one: 0.9, or 90%."""
     number = value
     if isinstance(value, str):
@@ -141,6 +141,29 @@ def _share(value: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
         raise WrongValue("a share between 0 and 1, like 0.9")
     return float(number)
+
+
+def _noise_rate(value: Any) -> tuple[float, float]:
+    """A share of wrong labels, or a range of them: 20%, 0.2, 10-30%. As (low, high)."""
+    expected = "a share like 20%, or a range like 10-30%"
+    text = value.strip() if isinstance(value, str) else value
+    if not isinstance(text, str):
+        parts = list(text) if isinstance(text, list | tuple) else [text, text]
+    else:
+        low, dash, high = text.partition("-")
+        # One sign of percent stands for both ends.
+        parts = [low + "%" if high.endswith("%") and not low.endswith("%") else low, high] if dash else [low, low]
+    try:
+        found = [0.0 if _is_zero(part) else read_share(part) for part in parts]
+    except WrongValue:
+        raise WrongValue(expected) from None
+    if len(found) != 2 or found[0] > found[1] or found[1] == 0:
+        raise WrongValue(expected)
+    return found[0], found[1]
+
+
+def _is_zero(value: Any) -> bool:
+    return str(value).strip() in ("0", "0%", "0.0")
 
 
 def _percent(text: str) -> bool:
@@ -158,12 +181,16 @@ def _count(value: Any) -> str:
 
 
 def _noise_rates(value: Any) -> tuple[str, ...]:
-    """``5%`` of all labels, ``class:5%`` of each class, ``class:NAME:5%`` of one; several of them as a list."""
+    """``5%`` of all labels, ``class:5%`` of each class, ``class:NAME:5%`` of one; several of them as a list.
+
+    ``estimate:`` before any of them compares the bare estimate in place of what is known for sure.
+    """
     found = _list(value)
     for text in found:
-        limit = text.rpartition(":")[2]
-        if not _percent(limit) or (text != limit and not text.startswith("class:")):
-            raise WrongValue("a share like 5%, class:5% (each class) or class:NAME:5%")
+        plain = text.removeprefix("estimate:")
+        limit = plain.rpartition(":")[2]
+        if not _percent(limit) or (plain != limit and not plain.startswith("class:")):
+            raise WrongValue("a share like 5%, class:5% (each class) or class:NAME:5%, with estimate: before it or not")
     return found
 
 
@@ -245,7 +272,8 @@ OPTIONS: dict[str, Option] = {
         _option("neighbours", _whole(1), typed=True),
         _option("eval-rows", _eval_rows, "keys"),
         _option("slice", _slice),
-        _option("expected-precision", _share, typed=True),
+        _option("expected-precision", read_share, typed=True),
+        _option("noise-rate", _noise_rate),
         _option("seed", _whole(0), typed=True),
         _option("device", _device),
         _option("batch-size", _whole(1, "auto"), typed=True),

@@ -5,14 +5,17 @@ Knows size and format; leaves which rows are flagged to ``findings``.
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from curate.errors import UnreadableRow
-from curate.findings import Found
-from curate.forward import Forward
+from curate.sources import Source
+
+if TYPE_CHECKING:  # both bring torch along
+    from curate.findings import Found
+    from curate.forward import Forward
 
 SIDE = 96
 """Pixels of the longer side."""
@@ -20,7 +23,7 @@ MOST = 2000
 """Rows that get one, the most suspect first: each is decoded once more."""
 
 
-def thumbnails(rows: Forward, ids: Sequence[int], found: Sequence[Found]) -> Iterator[tuple[int, bytes]]:
+def thumbnails(rows: "Forward", ids: Sequence[int], found: "Sequence[Found]") -> Iterator[tuple[int, bytes]]:
     """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others."""
     if rows.source.media != "image" or rows.source.ready:
         return
@@ -28,12 +31,18 @@ def thumbnails(rows: Forward, ids: Sequence[int], found: Sequence[Found]) -> Ite
     for each in found:
         score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
     for row in sorted(score, key=lambda row: -score[row])[:MOST]:
-        try:
-            picture = _picture(rows.source.read(rows.indices[row]).decode())
-        except UnreadableRow:  # it could be read when the scan began
-            continue
+        picture = thumbnail(rows.source, rows.indices[row])
         if picture is not None:
-            yield ids[row], _jpeg(picture)
+            yield ids[row], picture
+
+
+def thumbnail(source: Source, index: int) -> bytes | None:
+    """JPEG of one row; None if it is no picture, or can be read no more."""
+    try:
+        picture = _picture(source.read(index).decode())
+    except UnreadableRow:
+        return None
+    return None if picture is None else _jpeg(picture)
 
 
 def _picture(row: Any) -> Image.Image | None:

@@ -268,9 +268,13 @@ def test_without_a_gate_errors_fail(here: Path) -> None:
     assert "(--fail-on leak --max-findings 3)" in curate("check", "--no-verify", status=0).stdout
     curate("check", "--no-verify", "--fail-on", "warning", "--max-findings", "30%", status=1)
     curate("check", "--no-verify", "--fail-on", "warning", "--max-findings", "31%", status=0)
-    assert "--max-noise-rate 60%" in curate("check", "--no-verify", "--max-noise-rate", "60%", status=0).stdout
-    curate("check", "--no-verify", "--max-noise-rate", "40%", status=1)
-    curate("check", "--no-verify", "--max-noise-rate", "class:70%", status=0)
+    assert (
+        "--max-noise-rate estimate:60%"
+        in curate("check", "--no-verify", "--max-noise-rate", "estimate:60%", status=0).stdout
+    )
+    curate("check", "--no-verify", "--max-noise-rate", "estimate:40%", status=1)
+    curate("check", "--no-verify", "--max-noise-rate", "estimate:class:70%", status=0)
+    curate("check", "--no-verify", "--max-noise-rate", "60%", status=4)  # the run keeps no range
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_new_fixed_and_still_there(here: Path) -> None:
     found = told("1")
     assert rows_of(found["new"]) == {
         ("mislabeled", "dog/01.png", "other content"),
-        ("mislabeled", "cat/02.png", "same row"),
+        ("mislabeled", "cat/02.png", "old row, new opinion"),
         ("mislabeled", "cat/new.png", "new row"),
     }
     assert rows_of(found["fixed"]) == {
@@ -75,9 +75,27 @@ def test_new_fixed_and_still_there(here: Path) -> None:
     assert ("mislabeled", "cat/02.png", "suspicion is now 0.75") in rows_of(back["fixed"])
     text = curate("diff", "1").stdout
     assert text.isascii()
-    assert text.splitlines()[-1] == "3 new, 4 fixed, 0 still there, 0 verdicts changed"
+    assert (
+        text.splitlines()[-1] == "3 new (1 by a new opinion of an old row), 4 fixed, 0 still there, 0 verdicts changed"
+    )
     assert "\x1b" not in text
+    assert [part["finding"]["key"] for part in found["new"] if part["opinion"]] == ["cat/02.png"]
+    assert "New: old row, new opinion  1 finding" in text
     assert "the first 1" in curate("diff", "1", "--top", "1").stdout
+
+
+def test_the_gate_counts_new_rows_and_lists_new_opinions_of_old_ones(here: Path) -> None:
+    path = here / ".curate" / "curate.db"
+    fill(path)
+    second_run(path)
+    gate = ("--no-verify", "--fail-on", "warning", "--new-only", "--since", "1")
+    said = curate("check", *gate, status=1).stdout
+    assert "failed: 2 mislabeled new since run 1" in said
+    assert "1 new opinion of an old row" in said
+    assert "note: old row, new opinion, not counted: mislabeled" in said
+    report = json.loads(curate("check", *gate, "-f", "json", status=1).stdout)
+    spared = {finding["key"]: finding["spared"] for finding in report["findings"]}
+    assert spared == {"cat/02.png": "old row, new opinion", "cat/new.png": "", "dog/01.png": ""}
 
 
 def test_the_same_run_and_a_copy_of_it_differ_in_nothing(here: Path) -> None:

@@ -263,7 +263,7 @@ def test_annotations_and_tables_are_capped_and_say_so(report: Report) -> None:
 
 def test_a_failed_gate_without_findings_is_annotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    noisy = made(tmp_path, {"max_noise_rate": ["1%"]})
+    noisy = made(tmp_path, {"max_noise_rate": ["estimate:1%"]})
     lines = rendered(noisy, "github").splitlines()
     assert lines[0].startswith("::error title=curate::failed: estimated noise ")
     assert rendered(noisy, "markdown").startswith("## curate: failed\n")

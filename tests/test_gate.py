@@ -62,7 +62,8 @@ def test_comparing_counts_no_more_and_every_finding_has_one_place(
     assert compared.found + sum(compared.spared.values()) == len(facts)
     counted = [fact for fact in facts if not gate.spares(fact, REFERENCE)]
     if new_only:
-        assert all(fact.fingerprint != "a" for fact in counted)
+        # On rows that stood there before, a finding is a new opinion: listed, not counted.
+        assert all(fact.fingerprint != "a" and fact.row != "x" for fact in counted)
     if changed_rows:
         assert all(fact.row != "x" for fact in counted)
 
@@ -129,13 +130,17 @@ NOISE = (ClassNoise("cat", 100, 2.0), ClassNoise("a:b", 50, 5.0), ClassNoise("ra
 @pytest.mark.parametrize(
     ("rates", "status", "words"),
     [
-        (("7%",), 0, "estimated noise 6.49 % of 154 labels, 7% allowed"),
-        (("6%",), 1, "estimated noise 6.49 % of 154 labels, 6% allowed"),
-        (("class:10%",), 0, "noisiest class 'a:b' 10.00 % of 50 labels, 10% a class allowed"),
-        (("class:1.5%",), 1, "'a:b' 10.00 % of 50 labels, 2 classes over, 1.5% a class allowed"),
-        (("class:a:b:9%",), 1, "estimated noise of a:b 10.00 % of 50 labels, 9% allowed"),
-        (("class:cat:2%", "20%"), 0, "of cat 2.00 % of 100 labels, 2% allowed and estimated noise 6.49 %"),
-        (("99%", "class:cat:1%"), 1, "of cat 2.00 %"),
+        (("estimate:7%",), 0, "estimated noise 6.49 % of 154 labels, 7% allowed"),
+        (("estimate:6%",), 1, "estimated noise 6.49 % of 154 labels, 6% allowed"),
+        (("estimate:class:10%",), 0, "noisiest class 'a:b' 10.00 % of 50 labels, 10% a class allowed"),
+        (("estimate:class:1.5%",), 1, "'a:b' 10.00 % of 50 labels, 2 classes over, 1.5% a class allowed"),
+        (("estimate:class:a:b:9%",), 1, "estimated noise of a:b 10.00 % of 50 labels, 9% allowed"),
+        (
+            ("estimate:class:cat:2%", "estimate:20%"),
+            0,
+            "of cat 2.00 % of 100 labels, 2% allowed and estimated noise 6.49 %",
+        ),
+        (("estimate:99%", "estimate:class:cat:1%"), 1, "of cat 2.00 %"),
     ],
 )
 def test_noise_rates_of_all_of_each_and_of_one_class(rates: tuple[str, ...], status: int, words: str) -> None:
@@ -143,6 +148,41 @@ def test_noise_rates_of_all_of_each_and_of_one_class(rates: tuple[str, ...], sta
     assert outcome.status == status
     assert words in outcome.sentence
     assert "no finding" not in outcome.sentence
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(1, 99))
+def test_a_range_passes_or_fails_only_as_a_whole(one: float, two: float, three: float, limit: int) -> None:
+    low, expected, high = sorted((1000 * one, 1000 * two, 1000 * three))
+    tally = Tally(1000, noise=(ClassNoise("cat", 1000, expected, low, high),), whole=(low, high))
+    status = Gate(max_noise_rate=(f"{limit}%",)).judge([], tally).status
+    within, over = high / 1000 <= limit / 100, low / 1000 > limit / 100
+    assert status == (0 if within else 1 if over else 4)
+    # A class is judged by the same rule, and the bare estimate by itself.
+    assert Gate(max_noise_rate=(f"class:cat:{limit}%",)).judge([], tally).status == status
+    assert Gate(max_noise_rate=(f"class:{limit}%",)).judge([], tally).status == status
+    bare = Gate(max_noise_rate=(f"estimate:{limit}%",)).judge([], tally).status
+    assert bare == (1 if expected / 1000 > limit / 100 else 0)
+
+
+@pytest.mark.parametrize(("limit", "verdicts"), [("5%", "59"), ("2%", "149"), ("100%", "")])
+def test_an_undecided_rate_says_how_few_verdicts_could_settle_it(limit: str, verdicts: str) -> None:
+    tally = Tally(5000, noise=(ClassNoise("cat", 5000, 50.0),), whole=(10.0, 5000.0))
+    outcome = Gate(max_noise_rate=(limit,)).judge([], tally)
+    assert outcome.status == (4 if verdicts else 0)
+    assert (f"{verdicts} verdicts of `curate audit` at the least settle it" in outcome.sentence) == bool(verdicts)
+
+
+def test_a_finding_outweighs_a_rate_that_is_not_known() -> None:
+    tally = Tally(1000, noise=(ClassNoise("cat", 1000, 50.0),), whole=(10.0, 200.0))
+    gate = Gate(("error",), max_noise_rate=("5%",))
+    assert gate.judge([Fact()], tally).status == 1
+    assert gate.judge([], tally).status == 4
+
+
+def test_without_a_range_anything_is_possible() -> None:
+    outcome = Gate(max_noise_rate=("99%",)).judge([], Tally(154, noise=NOISE))
+    assert outcome.status == 4
+    assert "(0.00 to 100.00 %)" in outcome.sentence
 
 
 def test_a_noise_rate_that_is_not_known_is_status_4() -> None:

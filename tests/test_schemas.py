@@ -71,3 +71,11 @@ def test_what_refits_said_is_kept() -> None:
     assert db.execute("SELECT left_out, losses FROM refits").fetchall() == [
         ("", "[0.5, 1.25]"), ("cat/00.png", "[0.5625, 1.5]"),
     ]  # fmt: skip
+
+
+def test_what_was_drawn_for_an_audit_is_kept() -> None:
+    """From the seventh schema on: places in their order, and the word that stood on a drawn row already."""
+    db = sqlite3.connect(":memory:")
+    db.executescript((DUMPS[0].parent / "schema_7.sql").read_text())
+    places = db.execute("SELECT place, key, verdict, again FROM audit_queue").fetchall()
+    assert places == [(1, "cat/04.png", None, 0), (2, HOSTILE, "drop", 0), (3, HOSTILE, None, 1)]

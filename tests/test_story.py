@@ -121,39 +121,3 @@ def test_verdicts_live_as_long_as_what_they_were_given_on(tmp_path: Path, rows: 
     assert story.scan(moved, gone) == {"live": 3, "stale": 2, "gone": 1}
     written(moved, rows, seed=0)
     assert story.scan(moved, rows) == {"live": 6}  # what was given on the first rows counts again
-
-
-def test_later_scans_are_corrected_by_verdicts(tmp_path: Path, rows: list[Row]) -> None:
-    draw = np.random.default_rng(3)
-    near = []  # two classes that overlap: many rows look wrong and are not
-    for number in range(600):
-        values = tuple(np.round(draw.normal(1.2 * (number % 2), 1, 4), 3).tolist())
-        near.append((f"r{number:03}", values, "ab"[number % 2 if number % 10 else 1 - number % 2]))
-    story, folder = Story(tmp_path / "curate.db"), tmp_path / "set"
-    written(folder, near, seed=0)
-    story.scan(folder, near)
-
-    def suspicion() -> dict[str, float]:
-        with Store.open(story.database) as store:
-            return {row["key"]: row["suspicion"] for row in store.query("SELECT key, suspicion FROM latest_scores")}
-
-    before = suspicion()
-    most = sorted(before, key=lambda key: -before[key])
-    story.say(near, dict.fromkeys(most[:29], "keep"))
-    story.scan(folder, near)
-    assert suspicion() == before
-    story.say(near, dict.fromkeys(most[29:40], "keep"))
-    story.scan(folder, near, flags=False)  # everything flagged was right: less is flagged now
-    after = suspicion()
-    assert all(after[key] < before[key] for key in most[:40])
-    assert sorted(after, key=lambda key: (-after[key], most.index(key))) == most
-    with Store.open(story.database) as store:
-        run = store.latest_run(None)
-        (receipt,) = store.query(
-            "SELECT detail -> '$.verdicts' AS told FROM receipts WHERE run_id = ? AND quantity = 'suspicion'", [run]
-        )
-        (notes,) = store.query("SELECT notes FROM runs WHERE id = ?", [run])
-    assert '"right":40' in str(receipt["told"]).replace(" ", "")
-    assert "suspicion was corrected by 40 verdicts (0 labels wrong, 40 right)" in str(notes["notes"])
-    report = CliRunner().invoke(main, ["--db", str(story.database), "report"]).stdout
-    assert "Reviewed" in report

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("curate.cli.read:show", "One row: scores, findings, helpful and harmful rows."),
     "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
     "review": ("curate.cli.review:review", "Go through flagged rows with the keyboard."),
+    "audit": ("curate.cli.audit:audit", "How many labels are wrong? Verdicts on rows drawn at random say."),
     "serve": ("curate.cli.serve:serve", "Show the database in a browser, to review or to query."),
     "mark": ("curate.cli.mark:mark", "Leave a verdict on rows, or on all rows of a file."),
     "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),

@@ -14,6 +14,7 @@ from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.gate import RULES
 from curate.reports.words import clean, plural
+from curate.review.audited import AuditQueue
 from curate.review.queue import WHICH, Filters, Queue
 from curate.specs import did_you_mean
 from curate.store import Store
@@ -22,6 +23,7 @@ EXTRA = "install it with `pip install 'curate-data[review]'`; without it there i
 
 
 @click.command()
+@click.option("--audit", "drawn", is_flag=True, help="The rows drawn by `curate audit`, blind and in random order.")
 @click.option("--rule", type=click.Choice(RULES), help="Only rows with a finding of this rule.")
 @click.option("--class", "label", metavar="LABEL", help="Only rows with this given label.")
 @click.option("--least", metavar="SUSPICION", type=click.FloatRange(0, 1), help="Only rows this suspect, or more.")
@@ -33,8 +35,8 @@ EXTRA = "install it with `pip install 'curate-data[review]'`; without it there i
 @run_options
 @db_option
 def review(
-    rule: str | None, label: str | None, least: float | None, split: str | None, which: str, reviewer: str | None,
-    run_id: int | None, dataset: str | None, db: str | None,
+    drawn: bool, rule: str | None, label: str | None, least: float | None, split: str | None, which: str,
+    reviewer: str | None, run_id: int | None, dataset: str | None, db: str | None,
 ) -> None:  # fmt: skip
     """Go through flagged rows with the keyboard, one by one.
 
@@ -43,9 +45,13 @@ def review(
     """
     with Store.open(database(db)) as store:
         store.connection.execute("PRAGMA synchronous = FULL")  # a verdict outlives a power cut, not only a kill
-        queue = Queue(
-            store, chosen_run(store, run_id, dataset), reviewer or login(), Filters(rule, label, split, least, which)
-        )
+        filters = Filters(rule, label, split, least, which)
+        if drawn and filters != Filters():
+            raise UsageError("--audit goes through the rows as they were drawn", "leave out the other choices of rows")
+        kind = AuditQueue if drawn else Queue
+        queue = kind(store, chosen_run(store, run_id, dataset), reviewer or login(), filters)
+        if drawn and not queue.places:
+            raise UsageError("no row was drawn for an audit", "draw some with `curate audit`")
         if label is not None and label not in queue.labels:
             raise UsageError(f"--class: no class of {clean(queue.dataset)} is called '{clean(label)}'",
                              did_you_mean(label, queue.labels) or "see the classes with `curate report`")  # fmt: skip
@@ -64,6 +70,8 @@ def review(
 
 def _told(queue: Queue) -> str:
     progress = queue.progress
+    if queue.blind:
+        return f"{progress.done:,} of {plural(progress.rows, 'showing')} answered"
     if not progress.rows:
         return "no flagged row fits"
     return f"{progress.done:,} of {plural(progress.rows, 'flagged row')} reviewed"

@@ -26,7 +26,7 @@ class Sections(click.Command):
         "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
         "Numbers": (
             "params", "solver", "curvature", "damping",
-            "neighbours", "eval_rows", "slice", "expected_precision", "seed", "device",
+            "neighbours", "eval_rows", "slice", "expected_precision", "noise_rate", "seed", "device",
             "batch_size", "cache",
         ),
         "Gate, settings and output": (),
@@ -138,6 +138,11 @@ number_options = _options(
         "--expected-precision",
         metavar="SHARE",
         help="Flag as many rows as keep the expected share of wrong ones at SHARE.  [what has the best expected F1]",
+    ),
+    click.option(
+        "--noise-rate",
+        metavar="P%|P-P%",
+        help="So many labels are wrong: sets the level of suspicion.  [by `curate audit`, else a guess]",
     ),
     click.option("--seed", metavar="N", help="Seed of everything that is drawn.  [0]"),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.  [auto]"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.errors import UsageError
+from curate.gate import OPINION
 from curate.reports.gather import read_run
 from curate.reports.judged import findings_of
 from curate.reports.report import Finding, RunFacts
@@ -31,7 +32,8 @@ class NewFinding:
     """A finding that only the second run has, and what its row was in the first."""
 
     finding: Finding
-    row: str  # "new row", "other label (was X)", "other content", "same row"
+    row: str  # "new row", "other label (was X)", "other content", "old row, new opinion"
+    opinion: bool  # nobody touched the row: another model, other rows beside it, or another version of curate
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class FixedFinding:
 
     finding: Finding
     row: str  # "row gone", "label is now X", "other content", "suspicion is now 0.31"
+    opinion: bool  # nobody touched the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,12 @@ def diff_runs(first: Store, a: int, second: Store, b: int) -> Diff:
     return Diff(
         a=_side(first, left, len(before)),
         b=_side(second, right, len(after)),
-        new=tuple(NewFinding(f, _was(f, rows_a)) for fingerprint, f in after.items() if fingerprint not in before),
-        fixed=tuple(FixedFinding(f, _became(f, rows_b)) for f in gone if f not in unseen),
+        new=tuple(
+            NewFinding(f, _was(f, rows_a), _untouched(f, rows_a))
+            for fingerprint, f in after.items()
+            if fingerprint not in before
+        ),
+        fixed=tuple(FixedFinding(f, _became(f, rows_b), _untouched(f, rows_b)) for f in gone if f not in unseen),
         still=tuple(finding for fingerprint, finding in after.items() if fingerprint in before),
         unseen=unseen,
         verdicts=_verdicts(first, left, second, right, {**rows_a, **rows_b}),
@@ -123,7 +130,13 @@ def _was(finding: Finding, rows: Mapping[tuple[str, str], _Row]) -> str:
         return "new row"
     if row.label != finding.given_label:
         return f"other label (was {row.label})"
-    return "same row" if row.fingerprint == finding.row_fingerprint else "other content"
+    return OPINION if row.fingerprint == finding.row_fingerprint else "other content"
+
+
+def _untouched(finding: Finding, rows: Mapping[tuple[str, str], _Row]) -> bool:
+    """Is the very row in the other run as well?"""
+    row = rows.get((finding.split, finding.key))
+    return row is not None and row.fingerprint == finding.row_fingerprint
 
 
 def _became(finding: Finding, rows: Mapping[tuple[str, str], _Row]) -> str:

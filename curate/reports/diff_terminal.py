@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from curate.gate import OPINION
 from curate.reports.diff import Diff, FixedFinding, NewFinding
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.problems import place_of
@@ -21,8 +22,10 @@ def write_diff(page: Page, diff: Diff, top: int) -> None:
         (name, f"run {side.run} of {clean(side.database)}, {moment(side.started)}, {plural(side.findings, 'finding')}")
         for name, side in (("from", diff.a), ("to", diff.b))
     )
-    _findings(page, "New", diff.new, top)
-    _findings(page, "Fixed", diff.fixed, top)
+    # What people did to rows stands apart from what a model thinks anew of rows that nobody touched.
+    for title, found in (("New", diff.new), ("Fixed", diff.fixed)):
+        _findings(page, title, [part for part in found if not part.opinion], top)
+        _findings(page, f"{title}: {OPINION}", [part for part in found if part.opinion], top)
     if diff.verdicts:
         page.heading("Verdicts", plural(len(diff.verdicts), "row"))
         columns = [Column("key", shrinks=True), Column("label", shrinks=True), Column("before"), Column("after")]
@@ -31,7 +34,9 @@ def write_diff(page: Page, diff: Diff, top: int) -> None:
             for change in diff.verdicts[:top]
         ])  # fmt: skip
     page.line()
-    counts = [(len(diff.new), "new"), (len(diff.fixed), "fixed"), (len(diff.still), "still there")]
+    opinions = [sum(part.opinion for part in found) for found in (diff.new, diff.fixed)]
+    told = [f" ({count:,} by a new opinion of an old row)" if count else "" for count in opinions]
+    counts = [(len(diff.new), f"new{told[0]}"), (len(diff.fixed), f"fixed{told[1]}"), (len(diff.still), "still there")]
     counts += [(len(diff.unseen), "on rows that were not looked at")] if diff.unseen else []
     counts += [(len(diff.verdicts), "verdict changed" if len(diff.verdicts) == 1 else "verdicts changed")]
     page.line(", ".join(f"{count:,} {what}" for count, what in counts))

@@ -97,8 +97,13 @@ def _tally(
     if known is None and not gate.max_noise_rate:
         return Tally(scored["n"] + broken)
     (dataset,) = store.query("SELECT dataset_id AS id FROM runs WHERE id = ?", [run.id])
-    kept = {fingerprint for fingerprint, verdict in store.words(dataset["id"]).items() if verdict == "keep"}
-    kept |= {finding.row_fingerprint for finding in findings if finding.spared in (ACCEPTED, KEPT)}
+    level = run.counts.get("level")
+    level = level if isinstance(level, Mapping) else {}
+    # A known number of wrong labels counts rows that were kept as the right ones that they are: were their suspicion
+    # left out, the number would be too small.
+    words = {} if level.get("source") in ("audit", "noise rate") else store.words(dataset["id"])
+    kept = {fingerprint for fingerprint, verdict in words.items() if verdict == "keep"}
+    kept |= {f.row_fingerprint for f in findings if f.spared == ACCEPTED or (f.spared == KEPT and words)}
     fresh, noise = sum(f.rule == "unreadable" and f.row not in (known or ()) for f in findings), defaultdict(list)
     rows = store.connection.execute(
         "SELECT e.content_sha256, e.label, e.key, e.fingerprint, e.split, s.suspicion FROM scores AS s "
@@ -110,5 +115,40 @@ def _tally(
         fresh += new
         if split == "train" and (new or not gate.changed_rows) and suspicion is not None:
             noise[label].append(0.0 if fingerprint in kept else suspicion)
-    classes = [ClassNoise(label, len(values), sum(values)) for label, values in sorted(noise.items())]
-    return Tally(scored["n"] + broken, None if known is None else fresh, tuple(classes))
+    classes = [_class_noise(label, values, level) for label, values in sorted(noise.items())]
+    expected, count = sum(row.expected for row in classes), sum(row.rows for row in classes)
+    # An audit says nothing of a part of the rows that it was not drawn from.
+    known_of = bool(level) and not (gate.changed_rows and level.get("source") == "audit")
+    return Tally(
+        scored["n"] + broken,
+        None if known is None else fresh,
+        tuple(classes),
+        whole=_scaled(expected, level, count) if known_of else None,
+        source=str(level.get("source", "")),
+    )
+
+
+def _class_noise(label: str, values: list[float], level: Mapping[str, Any]) -> ClassNoise:
+    """An audit is asked for what it says of the class; without enough verdicts there it says nothing."""
+    rows, expected = len(values), sum(values)
+    if level.get("source") == "audit":
+        own = level.get("classes", {}).get(label)
+        if own is None:
+            return ClassNoise(label, rows, expected)
+        return ClassNoise(label, rows, *_within(rows, own))
+    low, high = _scaled(expected, level, rows) if level else (0.0, float(rows))
+    return ClassNoise(label, rows, expected, low, high)
+
+
+def _within(rows: int, counts: list[float]) -> tuple[float, ...]:
+    """Counts of a class as it was audited, of which some rows may be left out here."""
+    return tuple(min(float(count), float(rows)) for count in counts)
+
+
+def _scaled(expected: float, level: Mapping[str, Any], rows: int) -> tuple[float, float]:
+    """The range of a part of the rows: that of all of them, by how much of the estimate lies in the part."""
+    whole = float(level["expected"])
+    if whole <= 0:
+        return 0.0, min(float(level["high"]), float(rows))
+    share = expected / whole if expected < whole * (1 - 1e-6) else 1.0  # all of them, but for rounding
+    return min(float(level["low"]) * share, rows), min(float(level["high"]) * share, rows)

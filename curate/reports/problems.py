@@ -5,6 +5,7 @@ Knows one line a finding; for people in a build's log.
 
 from collections.abc import Iterator
 
+from curate.gate import OPINION
 from curate.reports.report import Finding, Report
 from curate.reports.words import clean
 
@@ -12,12 +13,17 @@ MOST = 50
 
 
 def problem_lines(report: Report, most: int = MOST) -> Iterator[str]:
-    """The findings that count, the most urgent first, then the gate's sentence."""
+    """The findings that count, the most urgent first, new opinions of old rows, then the gate's sentence."""
     counted = report.counted
     for finding in counted[:most]:
         yield f"{place_of(finding)}: {finding.severity}: {clean(sentence_of(finding))}"
     if len(counted) > most:
         yield f"and {len(counted) - most:,} more (all of them: -f csv)"
+    opinions = report.opinions
+    for finding in opinions[:most]:
+        yield f"{place_of(finding)}: note: {OPINION}, not counted: {clean(sentence_of(finding))}"
+    if len(opinions) > most:
+        yield f"and {len(opinions) - most:,} more new opinions of old rows (all of them: -f json)"
     yield clean(report.outcome.sentence)
 
 

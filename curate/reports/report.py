@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from curate.gate import Gate, Outcome, Reference
+from curate.gate import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Finding:
     verdict: str | None  # the one in force on the row
     accepted: bool  # the baseline holds it
     before: bool  # an earlier finished run has it
-    spared: str = ""  # why the gate does not count it: accepted, kept, known, untouched, not asked for
+    spared: str = ""  # why the gate does not count it: accepted, kept, known, untouched, old row, not asked for
 
     @property
     def rank(self) -> float:
@@ -300,6 +300,11 @@ class Report:
     def counted(self) -> tuple[Finding, ...]:
         """Findings that the gate counts; without a gate all that were neither accepted nor kept."""
         return tuple(finding for finding in self.findings if not finding.spared)
+
+    @property
+    def opinions(self) -> tuple[Finding, ...]:
+        """New findings on rows that the gate's reference knows, which `--new-only` lists and does not count."""
+        return tuple(finding for finding in self.findings if finding.spared == OPINION)
 
     @property
     def cut(self) -> float | None:

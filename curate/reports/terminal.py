@@ -12,6 +12,7 @@ from rich.text import Text
 from curate.reports.base import Renderer
 from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
+from curate.reports.problems import place_of, sentence_of
 from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, first_shown, memory, moment, percent, plural, quoted
@@ -55,6 +56,7 @@ def write_report(page: Page, report: Report) -> None:
     _by_class(page, report)
     _confusions(page, report)
     _reviewed(page, report)
+    _opinions(page, report)
     page.heading("Next")
     start = max((len(step.command) for step in report.next), default=0) + 2
     for step in report.next:
@@ -292,6 +294,18 @@ def _confusions(page: Page, report: Report) -> None:
         for row in report.confusions
     ]  # fmt: skip
     page.table(columns, cells)
+
+
+def _opinions(page: Page, report: Report) -> None:
+    """What a retrained model or a new version says of rows that nobody touched: listed, and counted by no gate."""
+    if not report.opinions:
+        return
+    shown = report.opinions[: report.top]
+    count = plural(len(report.opinions), "finding")
+    remark = f"{count} of rows that stood there before{first_shown(shown, len(report.opinions))}; not counted"
+    page.heading("Old rows, new opinion", remark)
+    for finding in shown:
+        page.paragraph(clean(f"{place_of(finding)}: {sentence_of(finding)}"), indent=2)
 
 
 def _reviewed(page: Page, report: Report) -> None:

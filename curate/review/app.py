@@ -89,7 +89,7 @@ class ReviewApp(App[int]):
         shown.image = picture  # type: ignore[attr-defined]
         self.query_one("#shown").set_class(picture is not None, "pictured")
         self.query_one("#text", Static).update(row_text(card) if card and picture is None else Text())
-        told = about(card, words, self.note) if card else nothing(self.queue.filters, bool(self.queue.places))
+        told = about(card, words, self.note, blind=self.queue.blind) if card else nothing(self.queue)
         self.query_one("#about", Static).update(told)
         self.query_one("#head", Static).update(head(self.queue, self.size.width))
         self.query_one("#state", Static).update(state(self.queue))
@@ -124,7 +124,10 @@ class ReviewApp(App[int]):
             self._said(self.queue.say(verdict, note=self.note))
 
     def action_relabel(self) -> None:
-        self.action_say("relabel")
+        if self.queue.blind:  # there is no suggestion to relabel to
+            self.action_label()
+        else:
+            self.action_say("relabel")
 
     def action_label(self) -> None:
         card = self.queue.card
@@ -136,6 +139,7 @@ class ReviewApp(App[int]):
                 with self.told():
                     self._said(self.queue.say("relabel", chosen[0], self.note, new_class=chosen[1]))
 
+        # Blind, the classes stand in their own order.
         labels = [label for label in self.queue.labels if label not in (card.given_label, card.suggested_label)]
         first = [card.suggested_label] if card.suggested_label is not None else []
         self.push_screen(ChooseLabel([*first, *labels]), answer)
@@ -166,6 +170,10 @@ class ReviewApp(App[int]):
             self.push_screen(Ask("A note that goes with your next verdict on this row", self.note or ""), answer)
 
     def action_filter(self) -> None:
+        if self.queue.blind:
+            self.notify("an audit is answered in the order drawn", severity="warning", markup=False)
+            return
+
         def answer(filters: Filters | None) -> None:
             if filters is not None:
                 self.queue.choose(filters)

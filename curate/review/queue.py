@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from curate.errors import UsageError
 from curate.reports.gallery import Card, cards, flagged
@@ -68,6 +69,9 @@ class Queue:
     run_id: int
     reviewer: str
     filters: Filters = field(default_factory=Filters)
+    source: ClassVar[str] = SOURCE
+    blind: ClassVar[bool] = False
+    """Nothing that curate thinks of a row is shown, and no label is suggested."""
 
     def __post_init__(self) -> None:
         self.dataset = read_run(self.store, self.run_id)[0].dataset
@@ -76,7 +80,7 @@ class Queue:
     def choose(self, filters: Filters) -> None:
         """Other filters: the queue is made anew, and begins at its first row that waits for a word."""
         self.filters = filters
-        self.places = list(_places(self.store, self.run_id, filters))
+        self.places: list[Place] = list(_places(self.store, self.run_id, filters))
         if filters.which == "second":
             words = _words(self.store, [place.fingerprint for place in self.places])
             self.places = [
@@ -123,7 +127,7 @@ class Queue:
         if self.place is None:
             raise UsageError("there is no row to speak on")
         word = reviews.mark(
-            self.store, self._row(self.place), verdict, label, note, reviewer=self.reviewer, source=SOURCE,
+            self.store, self._row(self.place), verdict, label, note, reviewer=self.reviewer, source=self.source,
             new_class=new_class,
         )  # fmt: skip
         self.skip()
@@ -134,13 +138,13 @@ class Queue:
         found = self.store.query(
             "SELECT fingerprint FROM standing_reviews WHERE reviewer = ? AND source = ? "
             "AND fingerprint IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT 1",
-            [self.reviewer, SOURCE, json.dumps([place.fingerprint for place in self.places])],
+            [self.reviewer, self.source, json.dumps([place.fingerprint for place in self.places])],
         )
         if not found:
             raise UsageError("there is no verdict of yours to take back")
         fingerprint = found[0]["fingerprint"]
         self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == fingerprint)
-        return reviews.undo(self.store, self._row(self.places[self.at]), reviewer=self.reviewer, source=SOURCE)
+        return reviews.undo(self.store, self._row(self.places[self.at]), reviewer=self.reviewer, source=self.source)
 
     def words(self, fingerprint: str) -> list[Said]:
         """The last word of each reviewer on a row; those of others stay hidden while a second opinion is asked for."""

@@ -16,7 +16,7 @@ from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
 from curate.reports.layout import SEVERITY_STYLES
 from curate.reports.words import brief, clean, percent, plural, signed
-from curate.review.queue import Filters, Queue, Said
+from curate.review.queue import Queue, Said
 
 LARGEST = 1024
 BAR = 20
@@ -49,6 +49,8 @@ def head(queue: Queue, width: int) -> Text:
 
 def state(queue: Queue) -> Text:
     """What the verdicts say of the flags, whether reviewers agree, and the filters."""
+    if queue.blind:
+        return Text("audit: rows drawn at random, blind; some come twice")
     progress, filters = queue.progress, queue.filters
     decided = progress.confirmed + progress.refuted
     parts = []
@@ -77,12 +79,16 @@ def row_text(card: Card) -> Text:
     return Text("\n".join(clean(line) for line in card.text.splitlines()))
 
 
-def about(card: Card, words: list[Said], note: str | None) -> Text:
-    """The row's labels, findings, words and evidence."""
+def about(card: Card, words: list[Said], note: str | None, *, blind: bool = False) -> Text:
+    """The row's labels, findings, words and evidence; ``blind``: what an audit asks, and the given label alone."""
     told = Text()
     told.append(clean(card.key), "bold cyan")
     told.append(f"  {'evaluation' if card.split == 'eval' else 'training'} row\n\n", "dim")
     told.append("given      ", "dim").append(clean(card.given_label or "(none)"), "bold").append("\n")
+    if blind:
+        told.append("\nWould you change this label?\n", "bold")
+        told.append("k keeps it, r or l gives another, d drops the row (no label fits, or none that you know), ", "dim")
+        told.append("u cannot tell.\n", "dim")
     if card.suggested_label is not None:
         told.append("suggested  ", "dim").append(clean(card.suggested_label), "bold yellow")
         if card.suggested_probability is not None:
@@ -121,9 +127,15 @@ def _listed(told: Text, title: str, lines: list[str]) -> None:
             told.append(f"  {clean(line)}\n")
 
 
-def nothing(filters: Filters, some: bool) -> Text:
-    """Instead of a row, where none is left; ``some``: the filters have rows."""
+def nothing(queue: Queue) -> Text:
+    """Instead of a row, where none is left."""
+    filters, some = queue.filters, bool(queue.places)
     words = Text()
+    if queue.blind:
+        words.append("Done: every row of the audit has a verdict.\n\n" if some else "No row was drawn.\n\n", "bold")
+        words.append("b goes back to look again, z takes your newest verdict back, q ends.\n\n")
+        words.append("`curate audit` says how many labels are wrong.")
+        return words
     words.append(
         "Done: every row of this queue has a verdict.\n\n" if some else "No row fits these filters.\n\n", "bold"
     )

@@ -16,6 +16,10 @@ TABLES: dict[str, str] = {
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
     "accepted": "Findings that a baseline accepts (`curate baseline`).",
+    "audits": "A draw of rows for `curate audit`: never changed. Its frame is the training rows of its run that no "
+    "earlier audit of the series was drawn from.",
+    "audit_rows": "The rows drawn, in the order shown; a row that is shown twice has two places.",
+    "audit_words": "Which word answered which place; a word that was taken back answers none.",
     "verifications": "Whether refits bear influence out (`curate verify`), one row for each check.",
     "refits": "The refits behind them: what a check stores as it goes, and takes up again.",
 }
@@ -40,7 +44,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "git_commit": "checked out where the command ran; NULL outside a repository",
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
         "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
-        "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows)",
+        "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows), "
+        "`level` (how many training labels are wrong: `expected`, `low`, `high` of `rows`, by `source`: `labels`, "
+        "`noise rate` or `audit`, whose `low` and `high` are one-sided bounds of 95 %)",
         "accuracy_head": "0 to 1: share of the given training labels that the model's own head predicts",
         "accuracy_probe": "0 to 1: the same of the probe",
         "seconds": "s, wall time",
@@ -151,6 +157,24 @@ COLUMNS: dict[str, dict[str, str]] = {
         "key": "of the row",
         "time": "ISO 8601, UTC",
     },
+    "audits": {
+        "id": "",
+        "dataset_id": "",
+        "series": "counts how often it was begun anew, from 1; the newest series counts",
+        "run_id": "the run whose training rows are drawn from, and whose suspicion orders them",
+        "seed": "of the draw",
+        "design": "JSON: `ends`, the last rank of each stratum of the frame, the most suspect first",
+        "time": "ISO 8601, UTC",
+    },
+    "audit_rows": {
+        "audit_id": "",
+        "place": "when it is shown, from 1",
+        "fingerprint": "of the row",
+        "key": "of the row, as its run has it",
+        "stratum": "from 1, the most suspect first",
+        "again": "1: the row's second showing",
+    },
+    "audit_words": {"audit_id": "", "place": "", "review_id": ""},
     "verifications": {
         "id": "",
         "dataset_id": "",
@@ -175,6 +199,8 @@ VIEWS: dict[str, str] = {
     "review_queue": "One line a flagged row, with the verdict that counts; those without one first, most suspect "
     "first. Takes inserts: see below.",
     "verdicts": "One line a row that somebody spoke on: the word that counts, and every reviewer's.",
+    "audit_queue": "The rows drawn for the newest audit that the newest run holds, in the order shown, and nothing of "
+    "what curate thinks of them. Takes inserts: see below.",
     "current_findings": "The findings, with their state.",
     "latest_scores": "The scores, with key, label and fingerprint.",
     "label_confusions": "Rows flagged as mislabeled, by given and suggested label.",
@@ -201,6 +227,14 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "path": "the picture's file",
         "verdict": "the word that counts; NULL: nobody has spoken",
         "disagreement": "1 where the last words of two reviewers differ",
+    },
+    "audit_queue": {
+        "given_label": "",
+        "path": "the picture's file",
+        "verdict": "the word that answered this place; NULL: it waits",
+        "new_label": "for inserts",
+        "reviewer": "for inserts",
+        "note": "for inserts",
     },
     "verdicts": {
         "given_label": "that it was given on",

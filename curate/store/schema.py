@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
+from curate.store.auditing import AUDITING
 from curate.store.browsing import BROWSING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
@@ -54,8 +55,13 @@ def m006_verifying(db: "Database") -> None:
         db.execute(statement)
 
 
+def m007_audits(db: "Database") -> None:
+    for statement in AUDITING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
-    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying,
+    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m007_audits,
 ]  # fmt: skip
 
 

@@ -13,7 +13,10 @@ from jaxtyping import Float, Int
 
 from curate.suspicion.detectors import DETECTORS, Signals, of_given
 
-__all__ = ["DETECTORS", "Judgement", "Signals", "at_least", "counted_cut", "cut_for", "judged", "least_of_copies"]
+__all__ = [
+    "DETECTORS", "Judgement", "Signals", "at_least", "counted_cut", "cut_for", "cut_of_count", "judged",
+    "least_of_copies",
+]  # fmt: skip
 
 HIGHEST_CUT, LOWEST_CUT = 0.5, 0.1
 """Likelier wrong than right: always a `mislabeled` finding. Nine times likelier right than wrong: never one."""
@@ -77,6 +80,17 @@ def counted_cut(suspicion: Float[np.ndarray, " n"], count: float) -> float:
     place = min(len(ordered) - 1, max(0, round(count)))
     steps = math.ceil(round(float(ordered[place]) / STEP, 6))
     return min(HIGHEST_CUT, max(LOWEST_CUT, round(STEP * steps, 2)))
+
+
+def cut_of_count(suspicion: Float[np.ndarray, " n"], count: float) -> float:
+    """The suspicion above which the ``count`` most suspect rows lie, rounded; ties at the edge stay below it."""
+    flagged = min(round(count), len(suspicion))
+    ordered = np.sort(suspicion.astype(float))[::-1]
+    if flagged == 0:
+        return 1.0
+    last, following = ordered[flagged - 1], ordered[flagged] if flagged < len(ordered) else 0.0
+    # Halfway to the next row, so that rounding does not decide who is in.
+    return float((last + following) / 2)
 
 
 def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None, count: float) -> float:

@@ -5,8 +5,9 @@ no likelihood sees. So it is a range from three counts, or what a person said (`
 drawn at random found. Knows suspicion as numbers; which source speaks is decided by `stage`.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,12 +49,16 @@ class Counts:
         look-alike and hard labels together; the middle count, of the cuts tried, the best F1.
         """
         low, middle, high = self.ordered
-        return Level((self.likelihood + self.confident_joint) / 2, low, high, "labels", middle, self)
+        by = {"likelihood": self.likelihood, "confident_joint": self.confident_joint, "disagreement": self.disagreement}
+        return Level((self.likelihood + self.confident_joint) / 2, low, high, "labels", middle, by)
 
 
 @dataclass(frozen=True)
 class Level:
-    """Wrong labels among the rows in all, and what says so; all in rows."""
+    """Wrong labels among the rows in all: the expected number, and the range that it is known to.
+
+    Of an audit ``low`` and ``high`` are one-sided bounds of 95 % each, and ``interval`` is the one of 95 %.
+    """
 
     expected: float
     """What suspicion sums to."""
@@ -61,10 +66,40 @@ class Level:
     high: float
     """The range that the number is known to."""
     source: Source
-    flags: float
-    """How many of the most suspect rows are flagged."""
-    by: Counts | None = None
-    """The three counts behind a level from the labels alone; None if nobody counted."""
+    flags: float | None = None
+    """Rows to flag, if they are not as many as are expected."""
+    by: Mapping[str, float] = field(default_factory=dict)
+    """Of labels alone: what each of the three counts says."""
+    interval: tuple[float, float] | None = None
+    verdicts: int = 0
+    """Drawn rows that have one."""
+    classes: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Of an audit: expected number, low and high of classes with enough verdicts."""
+
+    @property
+    def flagged(self) -> float:
+        """How many of the most suspect rows are flagged."""
+        return self.expected if self.flags is None else self.flags
+
+    def facts(self, rows: int) -> dict[str, Any]:
+        """What a run keeps of it, for reports and the gate."""
+        plain: dict[str, Any] = {
+            "source": self.source,
+            "expected": float(self.expected),
+            "low": float(self.low),
+            "high": float(self.high),
+            "rows": rows,
+            "by": {name: float(count) for name, count in self.by.items()},
+        }
+        if self.source == "audit":
+            plain |= {"verdicts": self.verdicts, "interval": self.interval, "classes": dict(self.classes)}
+        return plain
+
+
+def of_rate(rate: tuple[float, float], rows: int) -> Level:
+    """What a person said of the share of wrong labels, as a range; the middle of it is expected."""
+    low, high = (share * rows for share in rate)
+    return Level((low + high) / 2, low, high, "noise rate")
 
 
 def count_wrong(

@@ -11,12 +11,11 @@ from curate.influence.self_influence import SelfInfluence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
 from curate.progress import Progress
-from curate.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, least_of_copies
+from curate.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, cut_of_count, least_of_copies
 from curate.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
 from curate.suspicion.inputs import input_rows
 from curate.suspicion.level import Level, at_level, count_wrong
 from curate.suspicion.panel import EARLY, HEAD, INPUTS, LAST, Experts, Panel, panel_for, panel_on_unseen
-from curate.suspicion.verdicts import Correction, fit
 
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
@@ -39,12 +38,10 @@ class Judged:
     """Self-influence through parameters beyond the head, where --params names them."""
     checkpoints: int = 1
     """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
-    correction: Correction | None = None
-    """What people's verdicts made of the training rows' suspicion."""
     evaluation_cut: float = HIGHEST_CUT
     """The same for rows of a given evaluation set."""
     level: Level | None = None
-    """How many labels are wrong in all, and what says so."""
+    """How many labels are wrong in all, the range of that, and who says so."""
     weights: dict[str, float] = field(default_factory=dict)
     """Of each expert, by depth and name."""
 
@@ -62,7 +59,7 @@ def judge_rows(
     panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data), seed=seed)
     train, level = levelled(panel.judgement(experts, given), given, data.train)
     signals = _signals(heads, depths, given)
-    cut = cut_for(train.suspicion, precision, level.flags)
+    cut = cut_for(train.suspicion, precision, level.flagged)
     if data.own_evaluation:
         return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
     theirs = data.evaluation.labels.numpy()
@@ -74,7 +71,7 @@ def judge_rows(
     evaluation, their_level = levelled(on_them.judgement(unseen, theirs), theirs, data.evaluation)
     return Judged(
         signals, train, evaluation, readings[LAST], panel, on_them, cut,
-        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flags), level=level,
+        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flagged), level=level,
         weights=_weights(panel, experts),
     )  # fmt: skip
 
@@ -161,14 +158,14 @@ def with_network(judged: Judged, network: SelfInfluence | None) -> Judged:
     return replace(judged, signals=signals, network=network)
 
 
-def with_verdicts(judged: Judged, words: Int[np.ndarray, " n"], precision: float | None) -> Judged:
-    """``judged`` with the suspicion of training rows corrected by verdicts; as it is where there are too few."""
-    correction = fit(judged.train.suspicion, words)
-    if correction is None:
+def with_verdicts(judged: Judged, known: Level | None, rows: Forward, precision: float | None) -> Judged:
+    """``judged`` at the level that an audit or `--noise-rate` gives, which flags as many rows as it says are wrong.
+
+    As it is if nobody knows: then the level is what the labels alone say. The order of the rows stays.
+    """
+    if known is None:
         return judged
-    before, after = judged.train.suspicion, correction.of(judged.train.suspicion)
-    # The other classes share what is left, in the proportions they had.
-    suggested = np.minimum(judged.train.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
-    train = replace(judged.train, suspicion=after, suggested_probability=suggested)
-    cut = cut_for(after, precision, float(after.sum()))
-    return replace(judged, train=train, cut=cut, correction=correction)
+    train = at(judged.train, known.expected, rows)
+    count = known.expected
+    cut = cut_of_count(train.suspicion, count) if precision is None else cut_for(train.suspicion, precision, count)
+    return replace(judged, train=train, cut=cut, level=known)

@@ -21,10 +21,11 @@ from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.reports.words import clean
 from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
-from curate.store import VERDICTS, Store, reviews
+from curate.store import VERDICTS, Store, audits, reviews
 
 ADDRESS = "/-/review"
 """Under Datasette's own prefix: a database may be called review."""
+AUDIT = "/-/audit"
 PAGE = 24
 REVIEWER_COOKIE = "curate_reviewer"
 TITLES = {
@@ -49,16 +50,20 @@ class Serving:
     def store(self, connection: Connection) -> Store:
         return Store(connection, self.path)
 
-    def board(self, store: Store, dataset: str | None) -> Board | None:
-        """The board of the newest finished run; a run that ends meanwhile has one of its own. None: no such run."""
+    def run(self, store: Store, dataset: str | None) -> int | None:
+        """The newest finished run of the data set; None if there is none."""
         runs = store.query(
             "SELECT c.run_id FROM current_runs AS c JOIN datasets AS d ON d.id = c.dataset_id "
             "WHERE d.name = ifnull(?, d.name) ORDER BY c.run_id DESC LIMIT 1",
             [dataset or self.dataset],
         )
-        if not runs:
+        return int(runs[0]["run_id"]) if runs else None
+
+    def board(self, store: Store, dataset: str | None) -> Board | None:
+        """The board of the newest finished run; a run that ends meanwhile has one of its own. None: no such run."""
+        run_id = self.run(store, dataset)
+        if run_id is None:
             return None
-        run_id = runs[0]["run_id"]
         if run_id not in self.boards:
             self.boards = {run_id: Board(store, run_id)}
         board = self.boards[run_id]
@@ -109,21 +114,26 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     shown = cards(store, board.run_id, examples)
     run, _ = read_run(store, board.run_id)
     base = asked.parameters | ({"dataset": run.dataset} if len(datasets) > 1 else {})
-    labels = store.query(
-        "SELECT l.name FROM labels AS l JOIN runs AS r ON r.dataset_id = l.dataset_id WHERE r.id = ? ORDER BY 1",
-        [board.run_id],
-    )
     return {
         "board": board, "run": run, "datasets": datasets, "writing": served.writing, "asked": asked, "titles": TITLES,
         "orders": ORDERS, "facets": _facets(facets, asked, base), "found": len(places), "page": page,
-        "pages": pages, "report": {"eval_loss": run.counts.get("eval_loss")}, "labels": [row["name"] for row in labels],
+        "pages": pages, "report": {"eval_loss": run.counts.get("eval_loss")}, "labels": classes(store, board.run_id),
         "cards": list(zip(examples, shown, records([card.text for card in shown]), strict=True)),
         "before": _address(base, page=str(page - 1)) if page > 1 else None,
         "after": _address(base, page=str(page + 1)) if page < pages else None,
         "here": _address(base, page=str(page)) if page > 1 else _address(base),
         "whole": _address({name: value for name, value in base.items() if name == "dataset"}),
-        "said": _said(store, parameters.get("said", "")), "refused": parameters.get("refused"),
+        "said": said(store, parameters.get("said", "")), "refused": parameters.get("refused"),
     }  # fmt: skip
+
+
+def classes(store: Store, run_id: int) -> list[str]:
+    """The classes of the run's data set."""
+    rows = store.query(
+        "SELECT l.name FROM labels AS l JOIN runs AS r ON r.dataset_id = l.dataset_id WHERE r.id = ? ORDER BY 1",
+        [run_id],
+    )
+    return [row["name"] for row in rows]
 
 
 def _facets(facets: Facets, asked: Asked, base: dict[str, str]) -> list[dict[str, Any]]:
@@ -153,7 +163,7 @@ def _address(parameters: dict[str, str], **more: str) -> str:
     return f"{ADDRESS}?{found}" if found else ADDRESS
 
 
-def _said(store: Store, number: str) -> dict[str, Any] | None:
+def said(store: Store, number: str) -> dict[str, Any] | None:
     """The verdict that was just left, so that it can be taken back."""
     if not number.isdecimal():
         return None
@@ -177,13 +187,14 @@ async def leave_verdict(request: Request, datasette: Datasette) -> Response:
     parameters = [
         (k, v) for k, v in parse_qsl(back.partition("?")[2]) if k in (*FACETS, "q", "order", "page", "dataset")
     ]
+    page = AUDIT if back.partition("?")[0] == AUDIT else ADDRESS
     reviewer = (form.get("reviewer") or "").strip() or served.reviewer
     try:
         word = await asyncio.to_thread(_store, served.path, form, reviewer)
         parameters.append(("said", str(word.id)))
     except CurateError as error:
         parameters.append(("refused", clean(error.message)))
-    response = Response.redirect(_address(dict(parameters)), status=303)
+    response = Response.redirect(_address(dict(parameters)).replace(ADDRESS, page, 1), status=303)
     response.set_cookie(REVIEWER_COOKIE, quote(reviewer), httponly=True, samesite="strict", max_age=10**7)
     return response
 
@@ -191,6 +202,7 @@ async def leave_verdict(request: Request, datasette: Datasette) -> Response:
 def _store(path: Path, form: dict[str, str], reviewer: str) -> reviews.Review:
     """``say`` is "EXAMPLE VERDICT"; relabel takes label-EXAMPLE, or the suggested label where it is empty."""
     example, _, verdict = form.get("say", "").partition(" ")
+    source = audits.SOURCE if form.get("back", "").partition("?")[0] == AUDIT else SOURCE
     if not example.isdecimal() or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
         raise UsageError("the form named no row and no verdict")
     with Store.open(path) as store:
@@ -201,11 +213,11 @@ def _store(path: Path, form: dict[str, str], reviewer: str) -> reviews.Review:
         except (ValueError, OverflowError):
             raise UsageError("the form named a row that this run does not hold") from None
         if verdict == "undo":
-            return reviews.undo(store, row, reviewer=reviewer, source=SOURCE)
+            return reviews.undo(store, row, reviewer=reviewer, source=source)
         label = form.get(f"label-{example}", "").strip() if verdict == "relabel" else None
         if verdict == "relabel" and not label:
             raise UsageError(f"{row.key}: choose the right label first")
         note = form.get(f"note-{example}", "").strip() or None
         return reviews.mark(
-            store, row, verdict.removesuffix("-suggested"), label, note, reviewer=reviewer, source=SOURCE
+            store, row, verdict.removesuffix("-suggested"), label, note, reviewer=reviewer, source=source
         )

@@ -14,7 +14,8 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 
 from curate.reports.html import FILTERS, TEMPLATES, picture
 from curate.reports.words import clean
-from curate.review.web.pages import ADDRESS, leave_verdict, read, review_page, serving
+from curate.review.web.audit_page import audit_page
+from curate.review.web.pages import ADDRESS, AUDIT, leave_verdict, read, review_page, serving
 from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
 
 
@@ -78,4 +79,6 @@ def render_cell(value: Any, column: str, datasette: Datasette) -> Any:
 
 @hookimpl
 def register_routes() -> list[tuple[str, Any]]:
-    return [(rf"^{ADDRESS}$", review_page), (rf"^{ADDRESS}/verdict$", leave_verdict)]
+    return [
+        (rf"^{ADDRESS}$", review_page), (rf"^{ADDRESS}/verdict$", leave_verdict), (rf"^{AUDIT}$", audit_page),
+    ]  # fmt: skip
