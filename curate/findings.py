@@ -190,8 +190,7 @@ def _harmful(data: Data, influence: Influence) -> Iterator[Found]:
 
 
 def _conflicts(rows: Forward) -> Iterator[Found]:
-    # The same measurement may have two outcomes; the same picture or text may not have two labels.
-    severity = "note" if rows.source.media in ("features", "record") else "error"
+    severity = "error" if rows.one_label_each else "note"
     groups: dict[str, list[int]] = defaultdict(list)
     for row, sha in enumerate(rows.sha256):
         groups[sha].append(row)

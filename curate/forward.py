@@ -110,6 +110,11 @@ class Forward:
     def keys(self) -> list[str]:
         return [self.source.keys[i] for i in self.indices]
 
+    @property
+    def one_label_each(self) -> bool:
+        """Whether equal content must have one label, as a picture or a text; a measurement may have two outcomes."""
+        return self.source.media not in ("features", "record")
+
     def in_content_order(self) -> "Forward":
         """The same rows sorted by content, label and key: what is computed does not depend on the source's order."""
         texts = self.source.label_texts

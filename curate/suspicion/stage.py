@@ -83,11 +83,16 @@ def levelled(judgement: Judgement, given: Int[np.ndarray, " n"], rows: Forward) 
 
 
 def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
-    """The judgement with a suspicion that sums to ``expected`` rows, and to more if copies under several labels do."""
+    """The judgement with a suspicion that sums to ``expected`` rows.
+
+    To more if copies of one picture or text stand under several labels: they are suspect by their shares.
+    """
     before, after = judgement.suspicion, at_level(judgement.suspicion, expected)
     # The other classes share what is left, in the proportions they had.
     suggested = np.minimum(judgement.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
     changed = replace(judgement, suspicion=after, suggested_probability=suggested)
+    if not rows.one_label_each:
+        return changed
     return at_least(changed, least_of_copies(content_groups(rows)[1].numpy(), rows.labels.numpy()))
 
 
