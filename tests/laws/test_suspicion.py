@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.suspicion import Signals, counted_cut, cut_for, judged
+from curate.suspicion import Signals, at_least, counted_cut, cut_for, judged, least_of_copies
 from curate.suspicion.detectors import spoken
 from curate.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 from curate.suspicion.level import at_level, confident_joint, count_wrong
@@ -220,6 +220,18 @@ def test_the_suggested_label_is_the_best_other_class() -> None:
     assert found.suggested.tolist() == [1, 2]
     np.testing.assert_allclose(found.suspicion, [0.8, 0.1])
     np.testing.assert_allclose(found.suggested_probability, [0.7, 0.06])
+
+
+def test_copies_under_several_labels_are_suspect_by_their_shares() -> None:
+    """Three copies called 0, one called 1; a row of its own; two copies that agree."""
+    group, given = np.array([0, 0, 0, 0, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 1])
+    least = least_of_copies(group, given)
+    np.testing.assert_allclose(least, [0.25, 0.25, 0.25, 0.75, 0, 0, 0])
+    posterior = np.full((7, 2), 0.01)
+    posterior[np.arange(7), given] = 0.99
+    found = at_least(judged(posterior, posterior, given), least)
+    np.testing.assert_allclose(found.suspicion, np.maximum(least, 0.01))
+    np.testing.assert_allclose(found.suggested_probability, np.maximum(least, 0.01))
 
 
 class TestLevel:
