@@ -42,36 +42,50 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Ridge:
-    """The fitted regression: ``weights [F C]``; probabilities are the softmax of ``temperature`` times its outputs."""
+class Spectrum:
+    """Second moments of mapped rows by eigenvectors ``[F F]``, and the targets' mean product with these ``[F C]``.
+
+    In these coordinates every penalty is a division: one product of rows with the eigenvectors serves all.
+    """
 
     features: Features
-    inverse_root: Float[Tensor, "F F"]
-    """A with A Aᵀ = (mean f fᵀ + penalty)⁻¹ / n: |A f|² is a row's leverage."""
-    weights: Float[Tensor, "F C"]
+    values: Float[Tensor, " F"]
+    vectors: Float[Tensor, "F F"]
+    moments: Float[Tensor, "F C"]
+    n: int
+
+    def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
+        return torch.cat([self.features(part) @ self.vectors for part in rows.split(CHUNK)])
+
+    def damped(self, penalty: float) -> Float[Tensor, " F"]:
+        return self.values + penalty * self.values.mean()
+
+    def left_out(
+        self, turned: Float[Tensor, "m F"], penalty: float, labels: Int[Tensor, " m"], copies: Copies
+    ) -> Float[Tensor, "m C"]:
+        """Outputs for rows that it was fitted to, each without itself and its copies."""
+        damped = self.damped(penalty)
+        output = turned @ (self.moments / damped[:, None])
+        leverage = (turned.square() @ (1 / damped) / self.n)[:, None]
+        targets = F.one_hot(labels, self.moments.shape[1]).double()
+        many = copies.sizes[:, None].double()
+        # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
+        gap = copies.total(targets) - many * output
+        return output - leverage * gap / (1 - many * leverage).clamp_min(1e-9)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """The regression at one penalty; probabilities are the softmax of ``temperature`` times its outputs."""
+
+    spectrum: Spectrum
+    penalty: float
     temperature: float
 
     def probabilities(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m C"]:
         """Of rows that it was not fitted to."""
-        parts = [self.features(part) @ self.weights for part in rows.split(CHUNK)]
-        return (self.temperature * torch.cat(parts)).softmax(1)
-
-    def outputs_left_out(
-        self, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], copies: Copies
-    ) -> Float[Tensor, "n C"]:
-        """Outputs for rows that it was fitted to, each without itself and its copies."""
-        targets = F.one_hot(labels, self.weights.shape[1]).double()
-        sums = copies.total(targets)
-        parts = []
-        for place in torch.arange(len(rows)).split(CHUNK):
-            mapped = self.features(rows[place])
-            output = mapped @ self.weights
-            leverage = (mapped @ self.inverse_root).square().sum(1, keepdim=True)
-            many = copies.sizes[place, None].double()
-            # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
-            gap = sums[place] - many * output
-            parts.append(output - leverage * gap / (1 - many * leverage).clamp_min(1e-9))
-        return torch.cat(parts)
+        weights = self.spectrum.moments / self.spectrum.damped(self.penalty)[:, None]
+        return (self.temperature * (self.spectrum.turned(rows) @ weights)).softmax(1)
 
 
 def fit_ridge(
@@ -88,24 +102,21 @@ def fit_ridge(
     among = _renumbered(copies, some)
     best: tuple[float, Ridge] | None = None
     for width in WIDTHS:
-        features = Features(unscaled / (width * median))
-        values, vectors, moments = _spectrum(features, rows, labels, classes)
+        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes)
+        turned = spectrum.turned(rows[some])
         for penalty in PENALTIES:
-            ridge = _ridge(features, values, vectors, moments, penalty, len(rows))
-            outputs = ridge.outputs_left_out(rows[some], labels[some], among)
+            outputs = spectrum.left_out(turned, penalty, labels[some], among)
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
-                    best = value, Ridge(features, ridge.inverse_root, ridge.weights, temperature)
+                    best = value, Ridge(spectrum, penalty, temperature)
     assert best is not None
     ridge = best[1]
-    return ridge, (ridge.temperature * ridge.outputs_left_out(rows, labels, copies)).softmax(1)
+    outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
+    return ridge, (ridge.temperature * outputs).softmax(1)
 
 
-def _spectrum(
-    features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of the features' second moments, and their mean product with the targets."""
+def _spectrum(features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Spectrum:
     width = 2 * features.directions.shape[1] + 1
     second = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, classes, dtype=torch.float64)
@@ -114,13 +125,7 @@ def _spectrum(
         second += mapped.T @ mapped
         moments += mapped.T @ F.one_hot(given, classes).double()
     values, vectors = torch.linalg.eigh(second / len(rows))
-    return values.clamp_min(0), vectors, moments / len(rows)
-
-
-def _ridge(features: Features, values: Tensor, vectors: Tensor, moments: Tensor, penalty: float, n: int) -> Ridge:
-    damped = values + penalty * values.mean()
-    root = vectors / damped.sqrt()
-    return Ridge(features, root / math.sqrt(n), root @ (root.T @ moments), 1.0)
+    return Spectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
 
 
 def _renumbered(copies: Copies, rows: Int[Tensor, " m"]) -> Copies:

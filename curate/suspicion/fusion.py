@@ -22,12 +22,13 @@ SMALLEST = 1e-6
 """Probabilities below are taken as this: one expert alone cannot rule a class out."""
 MOST_ROWS = 10_000
 """Rows that weights and noise models are fitted on; beyond, a random sample."""
-CHECKED_ROWS, CHECKED_FOLDS = 4_000, 5
+CHECKED_ROWS, CHECKED_FOLDS = 2_000, 5
 """Rows that the pool is held against its best expert on, and in how many parts they are left out."""
 SHARE_SPREAD, TEMPERATURE_SPREAD = 3.0, 1.0
 """Standard deviations of the normal priors: on the logarithms of the shares, and of the temperature around one."""
 EDGES = {"share": (-8.0, 8.0), "temperature": (-2.0, 2.5)}
-ROUNDS = 40
+ROUNDS, GAIN = 40, 1e-6
+"""Of EM: at most so many, and until one gains less than this of the mean log-likelihood, nats."""
 STREAM = 1402
 UNCHANGED = 1e-7
 """The rate of an account in which no label is wrong."""
@@ -86,11 +87,14 @@ def fit_fusion(experts: list[Probabilities], given: Int[np.ndarray, " n"], seed:
         rows = np.sort(draw.choice(len(given), MOST_ROWS, replace=False))
         experts, given = [expert[rows] for expert in experts], given[rows]
     logs = _logs(experts)
-    alone = _better_alone(experts, logs, given, draw) if len(experts) > 1 else None
-    kept = np.arange(len(experts)) if alone is None else np.array([alone])
-    chosen = [logs[k] for k in kept]
-    alike, by_class = _fit(chosen, given, alike=True), _fit(chosen, given, alike=False)
-    none = _fit(chosen, given, alike=True, noise=changes_alike(experts[0].shape[1], UNCHANGED))
+    kept = np.arange(len(experts))
+    alike, at = _fit(logs, given, np.zeros(len(experts) + 1), alike=True)
+    alone = _better_alone(experts, logs, given, at, draw) if len(experts) > 1 else None
+    if alone is not None:
+        kept, logs = np.array([alone]), [logs[alone]]
+        alike, at = _fit(logs, given, np.zeros(2), alike=True)
+    by_class = _fit(logs, given, at, alike=False)[0]
+    none = _fit(logs, given, at, alike=True, noise=changes_alike(experts[0].shape[1], UNCHANGED))[0]
     evidence = len(given) * (alike.likelihood - none.likelihood)
     return Fusion(_spread(alike, kept, len(experts)), _spread(by_class, kept, len(experts)), evidence)
 
@@ -108,17 +112,21 @@ def _spread(account: Account, kept: Int[np.ndarray, " k"], count: int) -> Accoun
 
 
 def _better_alone(
-    experts: list[Probabilities], logs: list[Probabilities], given: Int[np.ndarray, " n"], draw: np.random.Generator
+    experts: list[Probabilities],
+    logs: list[Probabilities],
+    given: Int[np.ndarray, " n"],
+    at: Float[np.ndarray, " K1"],
+    draw: np.random.Generator,
 ) -> int | None:
     """The expert that explains labels better than the pool fitted to other rows, by more than a choice among K experts
-    explains (log K nats in all); None if there is none."""
+    explains (log K nats in all); None if there is none. ``at`` is where the search for its weights begins."""
     rows = draw.permutation(len(given))[:CHECKED_ROWS]
     total = 0.0
     for part in range(CHECKED_FOLDS):
         held, fitted = rows[part::CHECKED_FOLDS], np.delete(rows, np.s_[part::CHECKED_FOLDS])
         if not len(held):
             return None
-        account = _fit([log[fitted] for log in logs], given[fitted], alike=True)
+        account = _fit([log[fitted] for log in logs], given[fitted], at, alike=True)[0]
         q = _pool([log[held] for log in logs], account.weights)
         total += len(held) * account.noise.explain(q, given[held])[1]
     single = [float(np.log(np.maximum(of_given(expert[rows], given[rows]), SMALLEST)).sum()) for expert in experts]
@@ -144,10 +152,17 @@ def _weights(at: Float[np.ndarray, " K1"]) -> tuple[Float[np.ndarray, " K"], flo
 
 
 def _fit(
-    logs: list[Probabilities], given: Int[np.ndarray, " n"], *, alike: bool, noise: NoiseModel | None = None
-) -> Account:
-    """EM over weights and noise model, or over the weights alone if ``noise`` is given."""
-    at = np.zeros(len(logs) + 1)
+    logs: list[Probabilities],
+    given: Int[np.ndarray, " n"],
+    at: Float[np.ndarray, " K1"],
+    *,
+    alike: bool,
+    noise: NoiseModel | None = None,
+) -> tuple[Account, Float[np.ndarray, " K1"]]:
+    """EM over weights and noise model, or over the weights alone if ``noise`` is given; and where it ended.
+
+    ``at``: logarithms of shares and temperature to begin with.
+    """
     fixed, before, likelihood = noise, -np.inf, -np.inf
     for _ in range(ROUNDS):
         shares, temperature = _weights(at)
@@ -155,13 +170,13 @@ def _fit(
         noise = fixed or fit_noise_model(q, given, steps=10, tolerance=1e-4, start=noise, alike=alike)
         target, likelihood = noise.explain(q, given)
         value = likelihood - _prior(at)[0] / len(given)
-        if value - before < 1e-6:
+        if value - before < GAIN:
             break
         before = value
         at = _better(at, logs, target)
     assert noise is not None
     shares, temperature = _weights(at)
-    return Account(temperature * shares, noise, likelihood)
+    return Account(temperature * shares, noise, likelihood), at
 
 
 def _prior(at: Float[np.ndarray, " K1"]) -> tuple[float, Float[np.ndarray, " K1"]]:
