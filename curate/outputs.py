@@ -28,6 +28,15 @@ class Outputs:
     notes: tuple[str, ...]
 
 
+def failed(error: Exception, x: Tensor) -> ModelError:
+    """What is said where a person's network raised on a batch: its code may raise anything."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"the model failed on a batch of shape {tuple(x.shape)}: {reason}",
+        "Does its `transform` give what the network takes? --debug shows the traceback.",
+    )
+
+
 def matrix_of(raw: object, rows: int) -> Tensor:
     """``[b C]``: the tensor among what a network returned for ``rows`` rows; a single number a row as ``[b 1]``.
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 
 from curate.config import ScanSettings
-from curate.errors import NumericalError, UnreadableRow
+from curate.errors import NumericalError, UnreadableRow, UsageError
 from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
 from curate.forward import Forward
 from curate.gate import Gate
@@ -26,7 +26,9 @@ from curate.notes import notes_of
 from curate.prepare import Data, Loaded
 from curate.receipts import receipts_of
 from curate.sources import Source
+from curate.stopping import last_will
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
+from curate.store.opening import mark_interrupted
 from curate.suspicion.stage import Judged
 from curate.suspicion.verdicts import RIGHT, UNKNOWN, WRONG
 from curate.thumbnails import thumbnails
@@ -113,6 +115,7 @@ class Run:
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),
                 "diagnostics": diagnostics.facts(),
+                **({"unsteady": data.unsteady} if data.unsteady else {}),
                 "slices": _slices(train, influence),
             },
             accuracy_head=accuracy_head,
@@ -203,7 +206,11 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
             gate=gate.settings() if gate.is_set else None,
         )
         try:
-            yield Run(store, dataset_id, run_id)
+            with last_will(lambda: mark_interrupted(Path(settings.db), run_id)):
+                yield Run(store, dataset_id, run_id)
+        except UsageError:  # a slip leaves no run behind
+            store.forget_run(run_id)
+            raise
         except BaseException as error:
             store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import UsageError
+from curate.files import read_names, read_text
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
 from curate.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 
@@ -145,8 +146,10 @@ def _train_folder(cwd: Path, train: str | None) -> Path | None:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except RecursionError:
+        raise UsageError(f"{path.as_posix()} is no valid TOML: it is nested too deeply.") from None
+    except ValueError as error:  # of TOML, of UTF-8, or a number with thousands of digits
         raise UsageError(f"{path.as_posix()} is no valid TOML: {error}.") from error
     except OSError as error:
         raise UsageError(f"{path.as_posix()} cannot be read: {error.strerror}.") from error
@@ -199,5 +202,4 @@ def _class_file(path: Path, called: str) -> tuple[str, ...]:
             f"{called}: there is no file {path.as_posix()}, and one class alone is no list.",
             "Give the names with commas between, or a file with one on each line.",
         )
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return tuple(name for name in names if name)
+    return tuple(read_names(path, called))

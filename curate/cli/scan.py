@@ -4,7 +4,6 @@ Knows flags and their help; leaves what they mean to ``curate.config`` and the w
 imported only when there is something to do: ``--help`` must not wait for torch.
 """
 
-import signal
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -179,8 +178,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     from curate.scan import scan as run  # torch
 
-    # A job that is cancelled (SIGTERM) is an interrupted run, which can be resumed, as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_id = run(settings)
 
     from curate.reports import Report

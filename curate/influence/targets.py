@@ -5,7 +5,6 @@ Knows `--eval-rows` and `--slice`; leaves the solving to `stage`.
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from curate.config import ScanSettings
 from curate.errors import UsageError
+from curate.files import read_names
 from curate.forward import Forward
 from curate.specs import did_you_mean, is_file
 
@@ -80,7 +80,7 @@ def _named(asked: str, evaluation: Forward) -> Tensor:
     if asked in keys or asked.removeprefix("eval:") in keys:
         names = [asked]
     elif is_file(asked):
-        names = [line.strip() for line in Path(asked).read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = read_names(asked, "--eval-rows")
     else:
         names = [name.strip() for name in asked.split(",") if name.strip()]
     keep = torch.zeros(len(evaluation), dtype=torch.bool)

@@ -4,6 +4,7 @@ Knows how a row is found by key, by `eval:KEY` or by a path as the shell complet
 ``row_terminal.py``.
 """
 
+import contextlib
 import difflib
 import json
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import UsageError
+from curate.files import read_regular
 from curate.reports.gather import HITS, harmful_group, hits, read_run
 from curate.reports.report import HarmfulGroup, HitRow, RunFacts
 from curate.reports.words import clean
@@ -101,12 +103,8 @@ class RowReport:
     def picture(self) -> bytes | None:
         """The picture's file as it lies there, if it still does and is small; else the thumbnail."""
         if self.media_path:
-            path = Path(self.media_path)
-            try:
-                if path.is_file() and path.stat().st_size <= LARGEST_PICTURE:
-                    return path.read_bytes()
-            except OSError:
-                pass
+            with contextlib.suppress(OSError, ValueError):
+                return read_regular(self.media_path, LARGEST_PICTURE)
         return self.thumbnail
 
     @classmethod

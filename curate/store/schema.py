@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
+from curate.installing import UPGRADE
 from curate.store.browsing import BROWSING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
@@ -73,7 +74,7 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     if applied - known or version > len(MIGRATIONS):
         raise StoreError(
             f"{path} was written by a newer version of curate",
-            "upgrade with `pip install --upgrade curate-data`, or name another file with --db",
+            f"upgrade with {UPGRADE}, or name another file with --db",
         )
     return applied == known
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from curate.errors import StoreError
+from curate.errors import CurateError, StoreError
+from curate.specs import listed_names
 from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
-from curate.store.opening import connect, explain
+from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.values import integer, json_text, number, text
 
@@ -52,7 +53,12 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What nobody foresaw is asked of the file before it is called a bug.
+        wrong = isinstance(error, Exception) and not isinstance(error, CurateError)
+        broken = wrong and not is_whole(self.connection)
         self.close()
+        if broken:
+            raise damaged(self.path, f"{type(error).__name__}: {error}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -72,7 +78,7 @@ class Store:
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """The rows of a reading query, as dicts."""
         with explain(self.path):
-            cursor = self.connection.execute(sql, parameters)
+            cursor = self.connection.execute(sql, _storable(parameters))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
@@ -223,13 +229,36 @@ class Store:
         with self.transaction() as connection:
             connection.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", [status, _now(), run_id])
 
+    def forget_run(self, run_id: int) -> None:
+        """Take away a run that wrote nothing, and its data set where nothing else is known of it."""
+        with self.transaction() as connection:
+            (dataset_id,) = connection.execute("SELECT dataset_id FROM runs WHERE id = ?", [run_id]).fetchone()
+            connection.execute("DELETE FROM runs WHERE id = ? AND status = 'running'", [run_id])
+            if not connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM examples "
+                "WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM labels WHERE dataset_id = ?1) OR EXISTS "
+                "(SELECT 1 FROM accepted WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM verifications "
+                "WHERE dataset_id = ?1)",
+                [dataset_id],
+            ).fetchone()[0]:
+                connection.execute("DELETE FROM datasets WHERE id = ?", [dataset_id])
+
     # Finding a run again
 
     def latest_run(self, dataset: str | None = None) -> int:
         """The newest finished run of the data set, which may stay unnamed where the database holds only one."""
         names = [row["name"] for row in self.query("SELECT name FROM datasets ORDER BY name")]
-        if dataset is None and len(names) > 1:
-            raise StoreError(f"{self.path} holds several data sets: {_list(names)}", "say which with --dataset NAME")
+        scanned = [
+            row["name"]
+            for row in self.query(
+                "SELECT d.name FROM datasets AS d WHERE EXISTS "
+                "(SELECT 1 FROM runs AS r WHERE r.dataset_id = d.id AND r.status = 'finished') ORDER BY 1"
+            )
+        ]
+        if dataset is None and len(scanned) > 1:
+            raise StoreError(f"{self.path} holds several data sets: {_list(scanned)}", "say which with --dataset NAME")
+        if dataset is None and scanned:
+            (dataset,) = scanned
         if dataset is not None and dataset not in names:
             raise StoreError(
                 f"{self.path} holds no data set called {dataset}", f"it holds: {_list(names)}" if names else _SCAN_FIRST
@@ -345,7 +374,14 @@ def _receipt_row(run_id: int, receipt: ReceiptRecord) -> tuple[Any, ...]:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return listed_names(list(names))
+
+
+def _storable(parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+    """Arguments of a query; a name that is no UTF-8 is looked up as it was stored."""
+    if isinstance(parameters, Mapping):
+        return {name: text(value) if isinstance(value, str) else value for name, value in parameters.items()}
+    return [text(value) if isinstance(value, str) else value for value in parameters]
 
 
 def _now() -> str:
