@@ -55,6 +55,9 @@ class ScanSettings:
     batch_size: int | None = None
     db: str = ".curate/curate.db"
     cache: bool = True
+    thumbnails: bool = True
+    text: bool = True
+    media_root: tuple[str, ...] = ()
     fail_on: tuple[str, ...] = ()
     max_findings: str | None = None
     max_noise_rate: tuple[str, ...] = ()

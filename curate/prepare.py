@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from curate.cache import ForwardCache, sweep
+from curate.cache import ForwardCache
 from curate.config import ScanSettings
 from curate.curvature.objective import choose_parameters
 from curate.diagnosis import ClassOrder, other_order
@@ -27,6 +27,7 @@ from curate.sources.transforms import make_transform
 from curate.sources.weights import weights_file
 from curate.specs import did_you_mean
 from curate.steady import unsteady
+from curate.sweeping import sweep
 from curate.versions import versions
 
 MOST_OWN_EVALUATION_ROWS = 1_000

@@ -24,6 +24,7 @@ _NOT_FROM_STRANGERS = {
     "format": "says where to write",
     "baseline": "says where to write",
     "since": "names another database",
+    "media_root": "would show other files of this machine",
 }
 _OF_DATA = frozenset({"train", "eval"})
 _PATH_KINDS = frozenset({"images", "arrays", "table"})

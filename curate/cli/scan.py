@@ -144,6 +144,20 @@ number_options = _options(
     click.option("--no-cache", "cache", flag_value=False, default=None, help="Compute everything anew."),
 )
 
+media_options = _options(
+    click.option(
+        "--no-thumbnails", "thumbnails", flag_value=False, default=None, help="No pictures in database and reports."
+    ),
+    click.option("--no-text", "text", flag_value=False, default=None, help="No rows' texts in database and reports."),
+    click.option(
+        "--media-root",
+        "media_root",
+        metavar="FOLDER",
+        multiple=True,
+        help="Pictures in this folder may be shown and exported too.  [those in the data's own folder]",
+    ),
+)
+
 config_option = click.option(
     "--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."
 )
@@ -155,6 +169,7 @@ config_option = click.option(
 @model_options
 @number_options
 @gate_options
+@media_options
 @config_option
 @format_option
 @db_option

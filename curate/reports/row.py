@@ -14,6 +14,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.files import read_regular
+from curate.media import MediaRoots
 from curate.reports.gather import HITS, harmful_group, hits, read_run
 from curate.reports.report import HarmfulGroup, HitRow, RunFacts
 from curate.reports.words import clean
@@ -101,8 +102,9 @@ class RowReport:
     thumbnail: bytes | None  # JPEG, of flagged pictures
 
     def picture(self) -> bytes | None:
-        """The picture's file as it lies there, if it still does and is small; else the thumbnail."""
-        if self.media_path:
+        """The picture's file as it lies in the data's folder, if it still does and is small; else the thumbnail."""
+        shown = self.run.settings.get("thumbnails") is not False
+        if shown and self.media_path and MediaRoots.of(self.run.settings, self.run.location).holds(self.media_path):
             with contextlib.suppress(OSError, ValueError):
                 return read_regular(self.media_path, LARGEST_PICTURE)
         return self.thumbnail

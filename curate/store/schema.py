@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from curate.errors import StoreError
 from curate.installing import UPGRADE
 from curate.store.browsing import BROWSING
+from curate.store.keeping import KEEPING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.verifying import VERIFYING
@@ -55,8 +56,13 @@ def m006_verifying(db: "Database") -> None:
         db.execute(statement)
 
 
+def m008_keeping(db: "Database") -> None:
+    for statement in KEEPING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
-    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying,
+    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m008_keeping,
 ]  # fmt: skip
 
 

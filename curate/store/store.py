@@ -4,6 +4,7 @@ Knows transactions and the contract of the tables (``tables.py``); leaves the me
 Every write is one transaction, so a scan that dies leaves a run marked `running` and nothing half-written.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from curate.errors import CurateError, StoreError
-from curate.specs import listed_names
+from curate.specs import listed_names, plain_text
 from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole
@@ -127,6 +128,8 @@ class Store:
                     ),
                 ).fetchone()  # fmt: skip
                 ids.append(row[0])
+                if example.text is not None and row[1]:  # a scan before this one left it out (--no-text)
+                    connection.execute("UPDATE examples SET text = ? WHERE id = ?", [text(example.text), row[0]])
         return ids
 
     # A run and its results
@@ -243,6 +246,12 @@ class Store:
             ).fetchone()[0]:
                 connection.execute("DELETE FROM datasets WHERE id = ?", [dataset_id])
 
+    def shrink(self) -> None:
+        """Give what was deleted back to the file system, where nobody else writes and the disk has room."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     # Finding a run again
 
     def latest_run(self, dataset: str | None = None) -> int:
@@ -310,6 +319,16 @@ class Store:
         with self.transaction() as connection:
             connection.executemany("UPDATE examples SET thumbnail = ?2 WHERE id = ?1", pictures)
 
+    def leave_out(self, dataset_id: int, *, text: bool, thumbnails: bool) -> None:
+        """Take texts or pictures of the data set's rows out of the database, those of earlier runs too."""
+        for column, out in (("text", text), ("thumbnail", thumbnails)):
+            if out:
+                with self.transaction() as connection:
+                    connection.execute(
+                        f"UPDATE examples SET {column} = NULL WHERE dataset_id = ? AND {column} IS NOT NULL",
+                        [dataset_id],
+                    )
+
     def words(self, dataset_id: int) -> dict[str, str]:
         """The verdict in force on each fingerprint that somebody spoke on, of rows of this data set."""
         return reviews.words(self, dataset_id)
@@ -334,7 +353,7 @@ _ADD_EXAMPLE = """
     ON CONFLICT (dataset_id, split, key, content_sha256, ifnull(label, 0)) DO UPDATE SET
         position = excluded.position, label_id = excluded.label_id, media_path = excluded.media_path,
         thumbnail = ifnull(excluded.thumbnail, thumbnail), seen = excluded.seen
-    RETURNING id
+    RETURNING id, text IS NULL
 """
 
 _ADD_SCORES = (
@@ -380,8 +399,8 @@ def _list(names: Sequence[str]) -> str:
 def _storable(parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
     """Arguments of a query; a name that is no UTF-8 is looked up as it was stored."""
     if isinstance(parameters, Mapping):
-        return {name: text(value) if isinstance(value, str) else value for name, value in parameters.items()}
-    return [text(value) if isinstance(value, str) else value for value in parameters]
+        return {name: plain_text(value) if isinstance(value, str) else value for name, value in parameters.items()}
+    return [plain_text(value) if isinstance(value, str) else value for value in parameters]
 
 
 def _now() -> str:

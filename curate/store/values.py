@@ -10,8 +10,6 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from curate.specs import plain_text
-
 
 def number(value: Any, column: str) -> float | None:
     """A finite float, or None for a missing one."""
@@ -34,7 +32,9 @@ def integer(value: Any, column: str) -> int | None:
 
 def text(value: str | None) -> str | None:
     """Text that SQLite can hold: bytes of a file name that are no UTF-8 become visible escapes."""
-    return None if value is None else plain_text(value)
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def json_text(value: Any, column: str) -> str:
