@@ -16,6 +16,7 @@ from curate.curvature.objective import choose_parameters
 from curate.diagnosis import ClassOrder, other_order
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.forward import Forward, Transform, run_forward
+from curate.influence.targets import refuse_rows
 from curate.network import Network, inspect_network
 from curate.progress import Progress
 from curate.sources import Source, open_sets
@@ -76,6 +77,7 @@ def open_data(settings: ScanSettings, progress: Progress) -> Opened:
         train = _limited(train, settings.limit, "training", progress, limits)
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     _refuse_classes(settings, train)
+    refuse_rows(settings, evaluation or train)
     return Opened(train, evaluation, tuple(limits))
 
 

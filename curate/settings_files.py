@@ -44,6 +44,8 @@ class Layer:
         """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``."""
         try:
             # TOML has numbers and booleans: a text in their place is a slip.
+            if _has_nul(value):
+                raise WrongValue("a text without the sign NUL")
             slip = from_file and option.typed and isinstance(value, str) and value != "auto"
             read = option.read(None if slip else value)
         except WrongValue as error:
@@ -93,6 +95,14 @@ class Layer:
 
     def _path(self, text: str) -> str:
         return (self.base / text).as_posix() if not Path(text).is_absolute() else text
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_nul, value))
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, str) and "\0" in value
 
 
 def file_layers(

@@ -92,6 +92,12 @@ class Commands(click.Group):
                 traceback.print_exc()
             _say(f"curate: error: {error.message}", error.hint)
             context.exit(error.exit_status)
+        except OSError as error:  # a name that is too long, a disk that is gone: nothing that curate did
+            if context.params.get("debug"):
+                traceback.print_exc()
+            where = "" if error.filename is None else f"{error.filename}: "
+            _say(f"curate: error: {where}{error.strerror or error}", "--debug shows where it happened.")
+            context.exit(CurateError.exit_status)
         except MemoryError as error:
             if context.params.get("debug"):
                 traceback.print_exc()

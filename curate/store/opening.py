@@ -125,6 +125,8 @@ def explain(path: Path) -> Iterator[None]:
         if any(words in message for words in _DAMAGED):
             raise damaged(path, message) from error
         raise
+    except UnicodeDecodeError as error:
+        raise damaged(path, "it holds a text that is no UTF-8") from error
     except OverflowError as error:
         raise UsageError(
             f"a number is larger than a database can hold: {error}", f"numbers go up to {MOST_WHOLE}"
@@ -146,5 +148,5 @@ def is_whole(connection: sqlite3.Connection) -> bool:
     """Whether SQLite finds nothing wrong with the file: asked where reading it went wrong in a way of its own."""
     try:
         return [tuple(row) for row in connection.execute("PRAGMA quick_check(1)")] == [("ok",)]
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False

@@ -5,8 +5,10 @@ length, and what has no room in it is dropped.
 """
 
 import contextlib
+import io
 import logging
 import queue
+import sys
 from logging.handlers import QueueHandler, QueueListener
 
 from curate.reports.words import clean, shorten
@@ -41,6 +43,16 @@ class Dropping(QueueHandler):
             self.queue.put_nowait(record)
 
 
+class Logged(io.TextIOBase):
+    """Stands for stderr: what a library prints there is logged, line by line."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logger.warning("%s", line)
+        return len(text)
+
+
 def one_line_each() -> None:
     """Everything that is logged in this process from here on, the web server's words among them."""
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
@@ -49,4 +61,5 @@ def one_line_each() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    QueueListener(waiting, logging.StreamHandler()).start()
+    QueueListener(waiting, logging.StreamHandler(sys.stderr)).start()
+    sys.stderr = Logged()
