@@ -204,5 +204,5 @@ def _asked(given: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> l
             continue
         found = option_named(variable.removeprefix("CURATE_").lower())
         if found is not None:  # other variables belong to other commands
-            around.put(found[0], found[0].opposite(text) if found[1] else text, variable)
+            around.put(found[0], text, variable, turned=found[1])
     return [line, around]

@@ -73,12 +73,12 @@ class Network:
 def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None) -> Network:
     """Runs one small batch through ``module`` and finds its head. Raises `ModelError` where it cannot."""
     raw, calls = _run(module, sample)
-    output = matrix_of(raw, len(sample))
+    output = matrix_of(raw, len(sample)).float()
     if not bool(torch.isfinite(output).all()):
         raise NumericalError(
             "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
         )
-    fitting = [(name, layer, out) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
+    fitting = [(name, layer, out.float()) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
     if head_name is not None:
         fitting = [call for call in fitting if call[0] == head_name]
         if not fitting:
@@ -99,7 +99,7 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
         early = find_early_layer(module, sample, None)
         return Network(module, None, None, matrix, False, tuple(notes), early=early)
     same = last is not None and torch.allclose(
-        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).softmax(1), atol=1e-4
+        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).float().softmax(1), atol=1e-4
     )
     name, layer, _ = fitting[-1]
     if outputs == classes and not same:
@@ -120,7 +120,7 @@ def _feeding(module: nn.Module, sample: Tensor, fitting: Calls, output: Tensor) 
             lambda _, __, out: torch.linspace(-1, 1, out.shape[-1]).to(out).expand_as(out)
         )
         try:
-            changed = not torch.equal(matrix_of(module(sample), len(sample)), output)
+            changed = not torch.equal(matrix_of(_called(module, sample), len(sample)).float(), output)
         finally:
             hook.remove()
         if changed:

@@ -43,6 +43,9 @@ def matrix_of(raw: object, rows: int) -> Tensor:
     Raises `ModelError` for detectors, segmentation and whatever else has not one row of numbers for each row.
     """
     output = _tensor_of(raw)
+    if output.layout != torch.strided or not output.is_floating_point():
+        kind = "a sparse tensor" if output.layout != torch.strided else f"numbers of type {output.dtype}"
+        raise ModelError(f"the model returned {kind}; logits are floating-point numbers", READS)
     if output.ndim == 1 and len(output) == rows:
         output = output[:, None]
     if output.ndim == 4 and len(output) == rows:

@@ -40,14 +40,17 @@ class Layer:
     of_train: bool = False  # the curate.toml of the scanned folder
     strangers: bool = False  # it came with data from outside of the current directory
 
-    def put(self, option: Option, value: Any, called: str, *, from_file: bool = False) -> None:
-        """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``."""
+    def put(self, option: Option, value: Any, called: str, *, from_file: bool = False, turned: bool = False) -> None:
+        """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``.
+
+        ``turned``: it was asked the other way round (``no-cache``).
+        """
         try:
             # TOML has numbers and booleans: a text in their place is a slip.
             if _has_nul(value):
                 raise WrongValue("a text without the sign NUL")
             slip = from_file and option.typed and isinstance(value, str) and value != "auto"
-            read = option.read(None if slip else value)
+            read = option.read(None if slip else option.opposite(value) if turned else value)
         except WrongValue as error:
             parts = value if isinstance(value, list | tuple) else [value]
             shown = ", ".join(f"'{part}'" if isinstance(part, str) else str(part) for part in parts)
@@ -203,7 +206,7 @@ def _layer(
                 f"If you trust it, pass --config {shown}, or run curate from a folder above it.",
             )
         called = f"{shown}: {table}`{name}`"
-        layer.put(option, option.opposite(value) if turned else value, called, from_file=True)
+        layer.put(option, value, called, from_file=True, turned=turned)
     return layer
 
 

@@ -146,7 +146,7 @@ class Objective:
         x = x.to(self.dtype) if x.is_floating_point() else x
         with _plain_attention():
             try:
-                return self.logits_of(functional_call(self.module, {**self._fixed, **parameters}, (x,)))
+                return self.logits_of(functional_call(self.module, {**self._fixed, **parameters}, (x,))).to(self.dtype)
             except RuntimeError:  # of torch's transforms: the callers know other ways
                 raise
             except Exception as error:  # a boundary: a person's code may raise anything, on a single row say
@@ -156,7 +156,7 @@ class Objective:
         """Logits at the checkpoint, through the module itself where it has the type to compute in."""
         if self._fixed or any(self.module.get_parameter(n).dtype != self.dtype for n in self.names):
             return self.logits(self._values, x)
-        return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x))
+        return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x)).to(self.dtype)
 
     @torch.no_grad()
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:

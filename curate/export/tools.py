@@ -174,7 +174,7 @@ def _choice(kind: str, label: str) -> list[dict[str, Any]]:
 
 def _local_file(path: str | None) -> str | None:
     """As Label Studio's local storage names a file, below the folder that the scan ran in."""
-    if path is None:
+    if not path:
         return None
     below = os.path.relpath(path)
     return f"/data/local-files/?d={quote(path.lstrip('/') if below.startswith('..') else below)}"

@@ -180,6 +180,12 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
         )
     except pyarrow.ArrowException as error:
         raise DataError(f"{location} cannot be read as a table: {str(error).splitlines()[0]}.") from error
+    if len(names) != table.num_columns:
+        raise DataError(
+            f"{location} cannot be read as a table: its first line has {len(names)} cells by one reader and "
+            f"{table.num_columns} by another.",
+            "Is a quotation mark open, or a line end in a name?",
+        )
     columns = {name: column.slice(int(header)) for name, column in zip(names, table.columns, strict=True)}
     bad = {row.position for row in malformed}
     total = table.num_rows - int(header) + len(malformed)

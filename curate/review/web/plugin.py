@@ -3,6 +3,7 @@
 Knows Datasette's hooks; leaves pages to ``pages.py``, what is refused to ``safety.py``.
 """
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from curate.reports.words import clean, shorten
 from curate.review.web.log import LONGEST, logger
 from curate.review.web.pages import ADDRESS, leave_verdict, read, review_page, serving
 from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
+
+FOR_A_BAD_ADDRESS = (DatasetteError, AssertionError, ValueError, OverflowError, LookupError, sqlite3.Error)
 
 
 @hookimpl
@@ -63,8 +66,11 @@ def handle_exception(datasette: Datasette, request: Request, exception: Exceptio
 
     async def told() -> Response:
         status, message = 500, "this page could not be made"
-        if isinstance(exception, Base400 | DatasetteError):
-            status, message = exception.status, str(getattr(exception, "message", None) or exception)
+        if isinstance(exception, Base400):
+            status, message = exception.status, str(exception)
+        elif not request.path.startswith(ADDRESS) and isinstance(exception, FOR_A_BAD_ADDRESS):
+            # Datasette's own pages raise these for a column, a page or a form that is none, and call that 500
+            status, message = 400, str(getattr(exception, "message", None) or exception)
         logger.warning("%s %s", status, request.path if status < 500 else f"{request.path}: {exception!r}")
         message = shorten(clean(message), LONGEST)
         if request.path.endswith(".json"):
