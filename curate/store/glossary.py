@@ -18,6 +18,7 @@ TABLES: dict[str, str] = {
     "accepted": "Findings that a baseline accepts (`curate baseline`).",
     "verifications": "Whether refits bear influence out (`curate verify`), one row for each check.",
     "refits": "The refits behind them: what a check stores as it goes, and takes up again.",
+    "summaries": "What reports say of all rows of a run at once, counted when it ended.",
     "backups": "Backups of `curate export --in-place`: a record that is not here is not put back.",
 }
 
@@ -170,6 +171,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ordering": "0, or 1: the other rows in another order",
         "losses": "JSON: of the target rows after the refit, nats; the mean first",
         "seconds": "s, wall time",
+    },
+    "summaries": {
+        "run_id": "",
+        "told": "JSON: `rows` by split, `harmful`, `classes`, `confusions`",
     },
     "backups": {
         "id": "",

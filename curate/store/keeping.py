@@ -48,6 +48,14 @@ KEEPING = (
         {_REFUSED}
     END
     """,
+    # What reports say of all rows at once: counted once, when the run ends.
+    """
+    CREATE TABLE summaries (
+        run_id INTEGER PRIMARY KEY REFERENCES runs (id),
+        told TEXT NOT NULL CHECK (json_valid(told))
+    ) STRICT
+    """,
+    "CREATE INDEX findings_rule ON findings (run_id, rule, fingerprint)",
     # What `curate export --revert` puts back: a record that no line here knows is somebody else's.
     """
     CREATE TABLE backups (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESULTS = ("scores", "influences", "receipts")
 """What goes with a run."""
-_OF_A_RUN = (*RESULTS, "findings")
+_OF_A_RUN = (*RESULTS, "findings", "summaries")
 
 
 @dataclass(frozen=True, slots=True)

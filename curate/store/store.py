@@ -20,6 +20,7 @@ from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.summaries import keep as keep_summary
 from curate.store.values import integer, json_text, number, text
 
 SCORE_NUMBERS = (
@@ -217,6 +218,7 @@ class Store:
     ) -> None:
         """Close the run: from here on it is never changed. ``peak_memory`` is in bytes, accuracies 0 to 1."""
         with self.transaction() as connection:
+            keep_summary(self, run_id)
             connection.execute(
                 "UPDATE runs SET status = ?, counts = ?, accuracy_head = ?, accuracy_probe = ?, seconds = ?, "
                 "peak_memory = ?, notes = ?, finished = ? WHERE id = ?",
