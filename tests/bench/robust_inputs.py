@@ -46,9 +46,9 @@ ODD = [
     "../../etc/passwd", "/etc/passwd", "..", ".", "~", "CON", "a/b", "a\\b", "C:\\x", "file:///etc/passwd", "%00", "%s",
     "{x}", "{{7*7}}", "${x}", "<script>alert(1)</script>", "]]>", "<!--", "&amp;", "javascript:alert(1)", "[bold]x[/]",
     "\u202eabc", "\u2028", "\u200b", "\ufeff", "\ud83d", "\udce4", "é", "e\u0301", "𝔘", "😀", "١٢٣", "²", "NaN", "nan",
-    "inf", "-inf", "1e400", "1e-400", "-0", "0x10", "1_000", "9" * 400, "9" * 5000, "1.0", ".0", "1.5e1", "True", "None",
-    "null", "x" * 5000, "a b c d e", "'; DROP TABLE reviews; --", "::", ":", "-1", "--help", "eval:x", "2024-01-31",
-    "9999-99-99", "31.12.1999", "12:34:56",
+    "inf", "-inf", "1e400", "1e-400", "-0", "0x10", "1_000", "9" * 400, "9" * 5000, "1.0", ".0", "1.5e1", "True",
+    "None", "null", "x" * 5000, "a b c d e", "'; DROP TABLE reviews; --", "::", ":", "-1", "--help", "eval:x",
+    "2024-01-31", "9999-99-99", "31.12.1999", "12:34:56",
 ]  # fmt: skip
 
 
@@ -279,8 +279,9 @@ def toml_file(draw: random.Random) -> None:
     lines = []
     for _ in range(draw.randrange(1, 5)):
         value = draw.choice([
-            "5", "-1", "1.5", "true", '"text"', "[1, 2]", '["a", "b"]', "{a = 1}", "2024-01-31", "inf", "nan", "9" * 400,
-            json.dumps(odd(draw)), "9" * 5000, "[" * draw.choice([3, 5000]), '"\\u0000"', '"""', "0x1F", "1e400",
+            "5", "-1", "1.5", "true", '"text"', "[1, 2]", '["a", "b"]', "{a = 1}", "2024-01-31", "inf", "nan",
+            "9" * 400, json.dumps(odd(draw)), "9" * 5000, "[" * draw.choice([3, 5000]), '"\\u0000"', '"""', "0x1F",
+            "1e400",
         ])  # fmt: skip
         lines.append(f"{draw.choice(names)} = {value}")
     content = "\n".join(lines).encode("utf-8", "replace")
@@ -327,8 +328,9 @@ def baseline_file(draw: random.Random) -> None:
     finding = {"key": odd(draw), "rule": "mislabeled", "label": odd(draw), "fingerprint": odd(draw)}
     whole: Any = {"schema_version": 1, "datasets": {"pets": {"findings": [finding], "rows": [odd(draw)]}}}
     if draw.random() < 0.5:
-        whole = draw.choice([[], None, 3, {"schema_version": 2**70}, {"schema_version": 1, "datasets": odd(draw)},
-                             {"schema_version": 1, "datasets": {"pets": json_value(draw)}}, json_value(draw)])  # fmt: skip
+        shapes = [odd(draw), {"pets": json_value(draw)}, {"pets": {"findings": json_value(draw)}}]
+        whole = {"schema_version": draw.choice([1, 1, 2**70]), "datasets": draw.choice(shapes)}
+        whole = draw.choice([[], None, 3, whole, whole, whole, json_value(draw)])
     content = json.dumps(whole).encode()
     Path("b.json").write_bytes(mutated(draw, content) if draw.random() < 0.5 else content)
     Baseline.read("b.json").text()
@@ -352,9 +354,16 @@ def backup_record(draw: random.Random) -> None:
     work.mkdir()
     victim.write_text("mine")
     fill(Path("c.db"))
-    entry = {"how": draw.choice(["move", "replace", odd(draw)]), "path": str(draw.choice([victim, Path("new")]).absolute()),
-             "to": draw.choice([None, str(victim.absolute()), odd(draw)]), "before": "a" * 64, "after": None,
-             "root": draw.choice(["", "/", odd(draw)]), "kept": draw.choice(["0-x", "../victim", odd(draw)])}  # fmt: skip
+    path = draw.choice([victim, Path("new")]).absolute()
+    entry = {
+        "how": draw.choice(["move", "replace", odd(draw)]),
+        "path": str(path),
+        "to": draw.choice([None, str(victim.absolute()), odd(draw)]),
+        "before": "a" * 64,
+        "after": None,
+        "root": draw.choice(["", "/", odd(draw)]),
+        "kept": draw.choice(["0-x", "../victim", odd(draw)]),
+    }
     content = json.dumps({"entries": [entry], "reverted": False}).encode()
     (work / "0-x").write_text("yours")
     (work / "record.json").write_bytes(mutated(draw, content) if draw.random() < 0.4 else content)
@@ -386,7 +395,8 @@ def database_file(draw: random.Random) -> None:
         path.write_bytes(mutated(draw, path.read_bytes()))
     command("--db", "c.db", *draw.choice([
         ["report"], ["runs"], ["show", "cat/00.png"], ["check", "--no-verify"], ["mark", "cat/00.png", "-v", "keep"],
-        ["export", "--verdicts", "v.csv"], ["diff", "1"], ["baseline"], ["runs", "--prune", "1"], ["report", "-f", "html"],
+        ["export", "--verdicts", "v.csv"], ["diff", "1"], ["baseline"], ["runs", "--prune", "1"],
+        ["report", "-f", "html"],
     ]))  # fmt: skip
 
 
@@ -407,7 +417,8 @@ def checkpoint(draw: random.Random) -> None:
     state: dict[str, Any] = torch.nn.Linear(3, 2).state_dict()
     whole: Any = draw.choice([
         state, {"state_dict": state}, {"model": {"net." + k: v for k, v in state.items()}}, {"state_dict": _Code()},
-        {"state_dict": state, "more": _Code()}, _Code(), [], None, {"state_dict": {"weight": "text"}}, {1: 2}, state["weight"],
+        {"state_dict": state, "more": _Code()}, _Code(), [], None, {"state_dict": {"weight": "text"}}, {1: 2},
+        state["weight"],
         {"weight": torch.full((2, 3), float("nan")), "bias": state["bias"]}, {"weight": torch.zeros(9, 9)},
     ])  # fmt: skip
     name = draw.choice(["w.pt", "w.pth", "w.bin", "w.ckpt", "w.safetensors"])
@@ -442,9 +453,10 @@ class Net(nn.Module):
 """
 OUTPUTS = [
     "z", "z.softmax(1)", "z.log_softmax(1)", "(z, h)", "{'logits': z}", "{'a': 1}", "[z]", "None", "'text'", "z.sum()",
-    "z[:, :1]", "z[0]", "z * float('nan')", "z * 1e38 * 1e10", "z.half()", "z.long()", "z > 0", "z[..., None, None]", "h", "3",
-    "z.to_sparse()", "z.double()", "z.expand(2, *z.shape)", "1 / 0", "z.numpy()", "torch.randn_like(z)", "z - z.mean(0)",
-    "z.repeat(2, 1)", "z[:0]", "z.to(torch.complex64)", "z.argmax(1)", "dict(z=z, h=h)", "z if len(x) > 1 else None", "x",
+    "z[:, :1]", "z[0]", "z * float('nan')", "z * 1e38 * 1e10", "z.half()", "z.long()", "z > 0", "z[..., None, None]",
+    "h", "3", "z.to_sparse()", "z.double()", "z.expand(2, *z.shape)", "1 / 0", "z.numpy()", "torch.randn_like(z)",
+    "z - z.mean(0)", "z.repeat(2, 1)", "z[:0]", "z.to(torch.complex64)", "z.argmax(1)", "dict(z=z, h=h)",
+    "z if len(x) > 1 else None", "x",
 ]  # fmt: skip
 
 
@@ -468,8 +480,10 @@ def whole_scan(draw: random.Random) -> None:
     Path("t.csv").write_bytes(mutated(draw, content) if draw.random() < 0.3 else content)
     arguments = ["scan", "t.csv"]
     for _ in range(draw.randrange(3)):
-        option = draw.choice(["--label", "--input", "--id", "--limit", "--seed", "--damping", "--eval-rows", "--slice",
-                              "--neighbours", "--name", "--classes", "--max-noise-rate", "--fail-on", "--eval"])  # fmt: skip
+        option = draw.choice([
+            "--label", "--input", "--id", "--limit", "--seed", "--damping", "--eval-rows", "--slice", "--neighbours",
+            "--name", "--classes", "--max-noise-rate", "--fail-on", "--eval",
+        ])  # fmt: skip
         arguments += [option, draw.choice(["label", "a", "5", "0.1", "x,y", "label=x", "error", "t.csv", odd(draw)])]
     command(*[argument.replace("\0", "") for argument in arguments])
 
@@ -487,7 +501,7 @@ def hostile_run(draw: random.Random, path: Path) -> list[str]:
         keys = list(dict.fromkeys([odd(draw) or "k" for _ in range(6)]))
         rows = [
             ExampleRecord("train", key, place, f"{place:064x}", draw.choice(labels), draw.choice([None, odd(draw)]),
-                          draw.choice([None, odd(draw) * 3]), draw.choice([None, b"\xff\xd8\xff", b"<svg onload=x>"]), True)
+                          draw.choice([None, odd(draw) * 3]), draw.choice([None, b"\xff\xd8", b"<svg onload=x>"]), True)
             for place, key in enumerate(keys)
         ]  # fmt: skip
         ids = store.add_examples(dataset, rows)
