@@ -92,6 +92,16 @@ def test_a_record_that_was_changed_is_not_put_back() -> None:
     assert "was put back before" in curate("export", "--revert", "same", status=2).stderr
 
 
+def test_the_same_change_can_be_made_and_put_back_again() -> None:
+    text = table()
+    for _ in range(2):
+        curate("export", "--in-place", "--backup", "kept")
+        assert Path("a.csv").read_text() != text
+        curate("export", "--revert", "kept")
+        assert Path("a.csv").read_text() == text
+        shutil.rmtree("kept")
+
+
 def test_another_database_does_not_know_it() -> None:
     table()
     curate("export", "--in-place", "--backup", "kept")

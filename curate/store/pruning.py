@@ -104,6 +104,9 @@ def add_backup(store: "Store", run_id: int, folder: str, digest: str, roots: Seq
     with store.transaction() as connection:
         connection.execute(
             "INSERT INTO backups (dataset_id, run_id, folder, digest, roots, made) "
-            "SELECT dataset_id, id, ?, ?, ?, ? FROM runs WHERE id = ?",
+            "SELECT dataset_id, id, ?, ?, ?, ? FROM runs WHERE id = ? "
+            # the same change made once more, after it was put back
+            "ON CONFLICT (digest) DO UPDATE SET folder = excluded.folder, roots = excluded.roots, "
+            "made = excluded.made, reverted = NULL",
             [folder, digest, json.dumps(list(roots)), datetime.now(UTC).isoformat(timespec="seconds"), run_id],
         )
