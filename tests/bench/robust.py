@@ -143,17 +143,20 @@ def start(arguments: list[str], *, real: bool = False) -> int:
     child = os.fork()
     if child:
         return child
-    out = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.argv = ["curate", *arguments]
-    from curate.__main__ import main
+    status = 70
+    try:  # whatever happens in it: a child must never go on with the campaign
+        out = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.argv = ["curate", *arguments]
+        from curate.__main__ import main
 
-    try:
         main()
+        status = 0
     except SystemExit as end:
-        os._exit(end.code if isinstance(end.code, int) else 1)
-    os._exit(0)
+        status = end.code if isinstance(end.code, int) else 1
+    finally:
+        os._exit(status)
 
 
 def ended(child: int, within: float = 120.0) -> int:
@@ -379,7 +382,7 @@ def disk(state: State, folder: Path) -> None:
             try:
                 prepare()
                 before = finished(Path(".curate/curate.db"))
-                Path("stderr").write_text(" " * 8192)  # has its room before
+                Path("stderr").write_text("")
                 free = shutil.disk_usage(folder).free
                 with (folder / "filler").open("wb") as filler, contextlib.suppress(OSError):
                     filler.write(b"\0" * max(free - room, 0))
