@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.errors import UsageError
+from curate.files import read_text
 from curate.store import Store, finding_fingerprint, row_digest
 
 SCHEMA_VERSION = 1
@@ -58,13 +60,15 @@ class Baseline:
         if not path.exists():
             return cls(path)
         try:
-            stored = json.loads(path.read_text("utf-8"))
+            stored = strict_json.loads(read_text(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path.as_posix()} cannot be read: {error}", _ANEW) from None
         except json.JSONDecodeError as error:
             raise UsageError(
                 f"{path.as_posix()}, line {error.lineno}: no valid JSON ({error.msg}); is it half merged?", _ANEW
             ) from None
+        except ValueError as error:
+            raise UsageError(f"{path.as_posix()}: no valid JSON: {error}", _ANEW) from None
         if not isinstance(stored, dict) or not isinstance(stored.get("schema_version"), int):
             raise UsageError(f"{path.as_posix()} is no baseline of curate", _ANEW)
         if stored["schema_version"] > SCHEMA_VERSION:

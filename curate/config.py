@@ -56,6 +56,9 @@ class ScanSettings:
     batch_size: int | None = None
     db: str = ".curate/curate.db"
     cache: bool = True
+    thumbnails: bool = True
+    text: bool = True
+    media_root: tuple[str, ...] = ()
     fail_on: tuple[str, ...] = ()
     max_findings: str | None = None
     max_noise_rate: tuple[str, ...] = ()
@@ -202,5 +205,5 @@ def _asked(given: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> l
             continue
         found = option_named(variable.removeprefix("CURATE_").lower())
         if found is not None:  # other variables belong to other commands
-            around.put(found[0], found[0].opposite(text) if found[1] else text, variable)
+            around.put(found[0], text, variable, turned=found[1])
     return [line, around]

@@ -17,7 +17,7 @@ from curate.store.opening import look
 from curate.store.schema import MIGRATIONS
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "pyarrow", "pillow", "safetensors", "sqlite-utils")
-EXTRAS = ("datasette", "textual", "textual-image", "datasets", "transformers", "timm", "faiss-cpu")
+EXTRAS = ("datasette", "textual", "textual-image", "datasets", "transformers", "timm")
 """What the optional extras of the distribution bring."""
 LITTLE_ROOM = 2**30
 

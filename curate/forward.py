@@ -4,17 +4,14 @@ Knows how rows become batches and what of them is kept: ``[n d]`` features and `
 only as far as `Inputs` can afford. Leaves reading to `sources` and what is made of the numbers to everyone above.
 """
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from curate.cache import Depths, ForwardCache
 from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow
 from curate.network import Network
 from curate.progress import Progress
@@ -23,9 +20,6 @@ from curate.sources.images import LFS_REASON
 
 Transform = Callable[[object], Tensor]
 T = TypeVar("T")
-Depths = tuple[Tensor, Tensor, Tensor]
-"""Features, logits and early features of a row."""
-
 INPUT_BYTES = 2**30
 """Decoded inputs are kept for later passes up to this size; beyond it rows are read again."""
 SHARD_ROWS = 2048
@@ -140,53 +134,6 @@ class Forward:
             early=None if self.early is None else self.early[rows],
             inputs=self.inputs.taken(rows),
         )
-
-
-class ForwardCache:
-    """Features, logits and early features by content hash, in shards.
-
-    ``identity`` is all that the numbers depend on beside content.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._features: list[np.ndarray] = []
-        self._logits: list[np.ndarray] = []
-        self._early: list[np.ndarray] = []
-        for shard in sorted(self.folder.glob("*.npz")):
-            try:
-                with np.load(shard, allow_pickle=False) as stored:
-                    hashes, features, logits = stored["sha256"], stored["features"], stored["logits"]
-                    early = stored["early"]
-            except (OSError, ValueError, KeyError):  # a torn file is only a missing one
-                continue
-            for row, sha in enumerate(hashes.tolist()):
-                self._rows[sha] = (len(self._features), row)
-            self._features.append(features)
-            self._logits.append(logits)
-            self._early.append(early)
-
-    def get(self, sha256: str) -> Depths | None:
-        if sha256 not in self._rows:
-            return None
-        shard, row = self._rows[sha256]
-        stores = (self._features, self._logits, self._early)
-        features, logits, early = (torch.from_numpy(store[shard][row]) for store in stores)
-        return features, logits, early
-
-    def put(self, hashes: list[str], features: Tensor, logits: Tensor, early: Tensor) -> None:
-        """Writes a shard; named by its content, so that writing it twice is one file."""
-        if not hashes:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
-        temporary = self.folder / f"{name}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(
-                file, sha256=np.array(hashes), features=features.numpy(), logits=logits.numpy(), early=early.numpy()
-            )
-        temporary.replace(self.folder / f"{name}.npz")
 
 
 def run_forward(

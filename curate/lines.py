@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
+from curate.files import memory_bytes, read_regular
+
 DELIMITERS = (",", ";", "\t", "|")
 JSON_LINES = (".jsonl", ".ndjson")
 _END = re.compile(r"\r\n|\r|\n")
@@ -25,7 +27,7 @@ def lines_of(path: Path, positions: Collection[int], *, header: bool) -> dict[in
     if not positions:
         return {}
     wanted, last = set(positions), max(positions)
-    text, _ = decode_text(path.read_bytes())
+    text, _ = decode_text(read_regular(path, memory_bytes()))
     starts = _json_starts(text) if path.suffix.lower() in JSON_LINES else islice(_csv_starts(text), int(header), None)
     found = {place: at for place, at in enumerate(islice(starts, last + 1)) if place in wanted}
     numbers: dict[int, int] = {}
@@ -105,7 +107,7 @@ def find_delimiter(text: str) -> str:
 
     def quality(delimiter: str) -> tuple[float, bool, int]:
         try:
-            records = islice(csv.reader(io.StringIO(start), delimiter=delimiter), 50)
+            records = islice(csv.reader(io.StringIO(start, newline=""), delimiter=delimiter), 50)
             widths = [len(row) for row in records if row]
         except csv.Error:  # a field longer than the module allows
             widths = []

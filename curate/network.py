@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from curate.early import EarlyLayer, find_early_layer
-from curate.errors import ModelError, NumericalError
-from curate.outputs import matrix, matrix_of, read_outputs, two
+from curate.errors import NumericalError, UsageError
+from curate.outputs import failed, matrix, matrix_of, read_outputs, two
 
 Calls = list[tuple[str, nn.Linear, Tensor]]
 
@@ -61,7 +61,7 @@ class Network:
         if self.early is not None:
             hooks.append(self.early.layer.register_forward_pre_hook(lambda _, args: early.append(args[0])))
         try:
-            logits = self.logits_of(self.module(x))
+            logits = self.logits_of(_called(self.module, x))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -73,17 +73,17 @@ class Network:
 def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None) -> Network:
     """Runs one small batch through ``module`` and finds its head. Raises `ModelError` where it cannot."""
     raw, calls = _run(module, sample)
-    output = matrix_of(raw, len(sample))
+    output = matrix_of(raw, len(sample)).float()
     if not bool(torch.isfinite(output).all()):
         raise NumericalError(
             "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
         )
-    fitting = [(name, layer, out) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
+    fitting = [(name, layer, out.float()) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
     if head_name is not None:
         fitting = [call for call in fitting if call[0] == head_name]
         if not fitting:
             names = ", ".join(name for name, _, _ in calls) or "none"
-            raise ModelError(
+            raise UsageError(
                 f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
             )
     if head_name is None:
@@ -99,7 +99,7 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
         early = find_early_layer(module, sample, None)
         return Network(module, None, None, matrix, False, tuple(notes), early=early)
     same = last is not None and torch.allclose(
-        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).softmax(1), atol=1e-4
+        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).float().softmax(1), atol=1e-4
     )
     name, layer, _ = fitting[-1]
     if outputs == classes and not same:
@@ -120,7 +120,7 @@ def _feeding(module: nn.Module, sample: Tensor, fitting: Calls, output: Tensor) 
             lambda _, __, out: torch.linspace(-1, 1, out.shape[-1]).to(out).expand_as(out)
         )
         try:
-            changed = not torch.equal(matrix_of(module(sample), len(sample)), output)
+            changed = not torch.equal(matrix_of(_called(module, sample), len(sample)).float(), output)
         finally:
             hook.remove()
         if changed:
@@ -137,15 +137,18 @@ def _run(module: nn.Module, sample: Tensor) -> tuple[object, Calls]:
         if isinstance(layer, nn.Linear)
     ]
     try:
-        return module(sample), calls
-    except Exception as error:
-        raise ModelError(
-            f"the model failed on a batch of shape {tuple(sample.shape)}: {first_line(error)}",
-            "Does its `transform` give what the network takes? --debug shows the traceback.",
-        ) from error
+        return _called(module, sample), calls
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _called(module: nn.Module, x: Tensor) -> object:
+    """What ``module`` returns. A boundary: a person's code may raise anything, on any batch."""
+    try:
+        return module(x)
+    except Exception as error:
+        raise failed(error, x) from error
 
 
 def _other_number(outputs: int, classes: int) -> str:

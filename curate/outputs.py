@@ -28,12 +28,24 @@ class Outputs:
     notes: tuple[str, ...]
 
 
+def failed(error: Exception, x: Tensor) -> ModelError:
+    """What is said where a person's network raised on a batch: its code may raise anything."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"the model failed on a batch of shape {tuple(x.shape)}: {reason}",
+        "Does its `transform` give what the network takes? --debug shows the traceback.",
+    )
+
+
 def matrix_of(raw: object, rows: int) -> Tensor:
     """``[b C]``: the tensor among what a network returned for ``rows`` rows; a single number a row as ``[b 1]``.
 
     Raises `ModelError` for detectors, segmentation and whatever else has not one row of numbers for each row.
     """
     output = _tensor_of(raw)
+    if output.layout != torch.strided or not output.is_floating_point():
+        kind = "a sparse tensor" if output.layout != torch.strided else f"numbers of type {output.dtype}"
+        raise ModelError(f"the model returned {kind}; logits are floating-point numbers", READS)
     if output.ndim == 1 and len(output) == rows:
         output = output[:, None]
     if output.ndim == 4 and len(output) == rows:

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from curate.cache import ForwardCache
 from curate.config import ScanSettings
 from curate.curvature.objective import choose_parameters
 from curate.diagnosis import ClassOrder, other_order
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
-from curate.forward import Forward, ForwardCache, Transform, run_forward
+from curate.forward import Forward, Transform, run_forward
+from curate.influence.targets import refuse_rows
 from curate.network import Network, inspect_network
 from curate.progress import Progress
 from curate.sources import Source, open_sets
@@ -24,6 +26,9 @@ from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
 from curate.sources.transforms import make_transform
 from curate.sources.weights import weights_file
+from curate.specs import did_you_mean
+from curate.steady import unsteady
+from curate.sweeping import sweep
 from curate.versions import versions
 
 MOST_OWN_EVALUATION_ROWS = 1_000
@@ -71,7 +76,19 @@ def open_data(settings: ScanSettings, progress: Progress) -> Opened:
     if settings.limit is not None:
         train = _limited(train, settings.limit, "training", progress, limits)
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
+    _refuse_classes(settings, train)
+    refuse_rows(settings, evaluation or train)
     return Opened(train, evaluation, tuple(limits))
+
+
+def _refuse_classes(settings: ScanSettings, train: Source) -> None:
+    """A limit on the noise of a class that is not there is told before the work, and not by every later report."""
+    for asked in settings.max_noise_rate:
+        scope, _, name = asked.rpartition(":")[0].partition(":")
+        if scope == "class" and name and name not in train.classes:
+            raise UsageError(
+                f"--max-noise-rate {asked}: no training row has the label '{name}'.", did_you_mean(name, train.classes)
+            )
 
 
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
@@ -134,6 +151,8 @@ class Data:
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     """What makes the results doubtful; the report says it first."""
+    unsteady: str | None = None
+    """Why another pass would give other numbers: a gate cannot rest on them."""
 
     @property
     def classes(self) -> int:
@@ -145,13 +164,14 @@ class Data:
 
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
-    network, cache = None, None
+    network, cache, moving = None, None, None
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
         module = called_as(loaded.model.module.to(loaded.device), loaded.transform)
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
         _refuse_parameters(settings, network)
-        if settings.cache:
+        moving = unsteady(network, sample)
+        if settings.cache and moving is None:  # numbers of one moment are not kept for the next
             weights = loaded.model.weights_sha256 or state_sha256(module)
             model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
@@ -170,7 +190,11 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     )  # fmt: skip
     assert train is not None
     notes = [*loaded.notes, *(network.notes if network else ())]
+    if cache is not None:
+        notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
     warnings: list[str] = []
+    if moving is not None:
+        warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
     if network is not None and network.own_classes:
         assert train.logits is not None
         order = other_order(train.logits, train.labels, loaded.train.classes)
@@ -189,9 +213,9 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
     if evaluation is not None:
-        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings))
+        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), moving)
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
-    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings))
+    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), moving)
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -242,17 +266,17 @@ def _sample(loaded: Loaded, count: int) -> torch.Tensor:
 
 def _scaled(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None, bool]:
     """Raw columns on very different scales are standardised: distances would see one column only."""
-    spread = train.features.std(0)
+    spread = train.features.double().std(0)  # squares of large numbers are beyond float32
     moving = spread[spread > 0]
     if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
         return train, evaluation, False
-    mean, scale = train.features.mean(0), spread.clamp_min(1e-12)
+    mean, scale = train.features.double().mean(0), spread.clamp_min(1e-12)
     scale = torch.where(spread > 0, scale, torch.ones_like(scale))
-    return (
-        replace(train, features=(train.features - mean) / scale),
-        None if evaluation is None else replace(evaluation, features=(evaluation.features - mean) / scale),
-        True,
-    )
+
+    def scaled(rows: Forward) -> Forward:
+        return replace(rows, features=((rows.features - mean) / scale).float())
+
+    return scaled(train), None if evaluation is None else scaled(evaluation), True
 
 
 def _centred(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None]:

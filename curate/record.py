@@ -13,19 +13,22 @@ import torch
 
 from curate.audit.result import Row, result_of
 from curate.config import ScanSettings
-from curate.errors import NumericalError, UnreadableRow
+from curate.errors import NumericalError, UnreadableRow, UsageError
 from curate.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
 from curate.forward import Forward
 from curate.gate import Gate
 from curate.heads import Heads
 from curate.influence.diagnostics import Diagnostics
 from curate.influence.stage import Influence
+from curate.media import MediaRoots
 from curate.neighbours import Neighbours
 from curate.notes import notes_of
 from curate.prepare import Data, Loaded
 from curate.receipts import receipts_of
 from curate.sources import Source
+from curate.stopping import last_will
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
+from curate.store.opening import mark_interrupted
 from curate.suspicion.level import Level, of_rate
 from curate.suspicion.stage import Judged
 from curate.thumbnails import thumbnails
@@ -35,8 +38,9 @@ from curate.versions import git_commit, versions
 class Run:
     """A run that has begun."""
 
-    def __init__(self, store: Store, dataset_id: int, run_id: int) -> None:
-        self.store, self.dataset_id, self.id = store, dataset_id, run_id
+    def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
+        self.store, self.dataset_id, self.id, self._settings = store, dataset_id, run_id, settings
+        self._said: list[str] = []
 
     def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
         """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
@@ -91,13 +95,14 @@ class Run:
         seconds: float,
     ) -> None:
         train, evaluation = data.train, data.evaluation
+        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
         train_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
         found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
         self._findings(train_ids, found)
-        self.store.set_thumbnails(thumbnails(train, train_ids, found))
+        self._thumbnails(train, train_ids, found)
         if data.own_evaluation:
             evaluation_ids = train_ids[: len(evaluation)]
         else:
@@ -106,7 +111,7 @@ class Run:
             self._scores(evaluation_ids, scores_of(evaluation, judged.evaluation, heads, judged, None))
             found = list(evaluation_findings(data, judged))
             self._findings(evaluation_ids, found)
-            self.store.set_thumbnails(thumbnails(evaluation, evaluation_ids, found))
+            self._thumbnails(evaluation, evaluation_ids, found)
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
@@ -127,6 +132,7 @@ class Run:
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),
                 "diagnostics": diagnostics.facts(),
+                **({"unsteady": data.unsteady} if data.unsteady else {}),
                 "slices": _slices(train, influence),
                 "level": None if judged.level is None else judged.level.facts(len(train)),
             },
@@ -137,6 +143,7 @@ class Run:
             notes=[
                 *(f"{WARNING}{said}" for said in data.warnings),
                 *data.notes,
+                *self._said,
                 *notes_of(data, judged, influence, has_model, accuracy_head, accuracy_probe),
             ],
         )
@@ -154,7 +161,7 @@ class Run:
                 sha256,
                 label,
                 source.media_path(index),
-                source.text(index),
+                source.text(index) if self._settings.text else None,
                 seen=seen,
             )
 
@@ -176,6 +183,18 @@ class Run:
             ],
         )
         return ids[: len(read)]
+
+    def _thumbnails(self, rows: Forward, ids: list[int], found: list[Found]) -> None:
+        if self._settings.thumbnails:
+            roots = MediaRoots.of(self._settings.as_json(), rows.source.location)
+            self.store.set_thumbnails(thumbnails(rows, ids, found, roots))
+            paths = [rows.source.media_path(rows.indices[row]) for row in {each.row for each in found}]
+            outside = [path for path in paths if path is not None and not roots.holds(path)]
+            if outside:
+                self._said.append(
+                    f"{len(outside):,} flagged pictures lie outside of the data's folder, the first is {min(outside)}: "
+                    "they are not shown (--media-root FOLDER allows it)"
+                )
 
     def _scores(self, ids: list[int], columns: dict[str, list[object]]) -> None:
         names = list(columns)
@@ -218,7 +237,11 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
             gate=gate.settings() if gate.is_set else None,
         )
         try:
-            yield Run(store, dataset_id, run_id)
+            with last_will(lambda: mark_interrupted(Path(settings.db), run_id)):
+                yield Run(store, dataset_id, run_id, settings)
+        except UsageError:  # a slip leaves no run behind
+            store.forget_run(run_id)
+            raise
         except BaseException as error:
             store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise

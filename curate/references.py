@@ -33,13 +33,15 @@ def reference_of(gate: Gate, store: Store, run_id: int, dataset: str) -> Referen
         if not found or found[0]["status"] != "finished":
             what = f"is {found[0]['status']}" if found else f"is not in {store.path}"
             raise NoReference(f"--since {earlier}: this run {what}", "Name a finished one: `curate runs`.")
-        return _of_run(store, earlier, dataset, f"run {earlier}")
+        return _of_run(store, earlier, dataset, f"run {earlier}", changed_rows=gate.changed_rows)
     path = Path(gate.since)
     if path.exists() and os.path.samefile(path, store.path):
-        return _of_run(store, run_before(store, run_id, dataset), dataset, "the run before")
+        before = run_before(store, run_id, dataset)
+        return _of_run(store, before, dataset, "the run before", changed_rows=gate.changed_rows)
     try:
         with Store.open(path) as other:
-            return _of_run(other, other.latest_run(dataset), dataset, f"the newest run of {path.as_posix()}")
+            name = f"the newest run of {path.as_posix()}"
+            return _of_run(other, other.latest_run(dataset), dataset, name, changed_rows=gate.changed_rows)
     except StoreError as error:
         raise NoReference(f"--since {gate.since}: {error.message}", error.hint) from None
 
@@ -76,11 +78,13 @@ def _of_baseline(gate: Gate, dataset: str, option: str) -> Reference:
     return Reference(path, section.fingerprints, section.rows)
 
 
-def _of_run(store: Store, run_id: int, dataset: str, name: str) -> Reference:
+def _of_run(store: Store, run_id: int, dataset: str, name: str, *, changed_rows: bool) -> Reference:
     (run,) = store.query(
-        "SELECT d.name FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
+        "SELECT d.name, r.pruned FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
     )
     if run["name"] != dataset:
         raise NoReference(f"{name} is of {run['name']}, not of {dataset}", "Name a run of the same data set.")
+    if changed_rows and run["pruned"]:
+        raise NoReference(f"--changed-rows: {name} was pruned, and its rows with it", "Name a run that is whole.")
     found = store.query("SELECT fingerprint FROM findings WHERE run_id = ?", [run_id])
     return Reference(name, frozenset(str(row["fingerprint"]) for row in found), frozenset(row_digests(store, run_id)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import UsageError
+from curate.files import read_names, read_text
 from curate.settings_types import OPTIONS, Option, WrongValue, option_named
 from curate.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 
@@ -23,6 +24,7 @@ _NOT_FROM_STRANGERS = {
     "format": "says where to write",
     "baseline": "says where to write",
     "since": "names another database",
+    "media_root": "would show other files of this machine",
 }
 _OF_DATA = frozenset({"train", "eval"})
 _PATH_KINDS = frozenset({"images", "arrays", "table"})
@@ -38,12 +40,17 @@ class Layer:
     of_train: bool = False  # the curate.toml of the scanned folder
     strangers: bool = False  # it came with data from outside of the current directory
 
-    def put(self, option: Option, value: Any, called: str, *, from_file: bool = False) -> None:
-        """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``."""
+    def put(self, option: Option, value: Any, called: str, *, from_file: bool = False, turned: bool = False) -> None:
+        """Read, check and keep one value; a file's paths are taken from the file on. Raises ``UsageError``.
+
+        ``turned``: it was asked the other way round (``no-cache``).
+        """
         try:
             # TOML has numbers and booleans: a text in their place is a slip.
+            if _has_nul(value):
+                raise WrongValue("a text without the sign NUL")
             slip = from_file and option.typed and isinstance(value, str) and value != "auto"
-            read = option.read(None if slip else value)
+            read = option.read(None if slip else option.opposite(value) if turned else value)
         except WrongValue as error:
             parts = value if isinstance(value, list | tuple) else [value]
             shown = ", ".join(f"'{part}'" if isinstance(part, str) else str(part) for part in parts)
@@ -91,6 +98,14 @@ class Layer:
 
     def _path(self, text: str) -> str:
         return (self.base / text).as_posix() if not Path(text).is_absolute() else text
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_nul, value))
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, str) and "\0" in value
 
 
 def file_layers(
@@ -145,8 +160,10 @@ def _train_folder(cwd: Path, train: str | None) -> Path | None:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except RecursionError:
+        raise UsageError(f"{path.as_posix()} is no valid TOML: it is nested too deeply.") from None
+    except ValueError as error:  # of TOML, of UTF-8, or a number with thousands of digits
         raise UsageError(f"{path.as_posix()} is no valid TOML: {error}.") from error
     except OSError as error:
         raise UsageError(f"{path.as_posix()} cannot be read: {error.strerror}.") from error
@@ -189,7 +206,7 @@ def _layer(
                 f"If you trust it, pass --config {shown}, or run curate from a folder above it.",
             )
         called = f"{shown}: {table}`{name}`"
-        layer.put(option, option.opposite(value) if turned else value, called, from_file=True)
+        layer.put(option, value, called, from_file=True, turned=turned)
     return layer
 
 
@@ -199,5 +216,4 @@ def _class_file(path: Path, called: str) -> tuple[str, ...]:
             f"{called}: there is no file {path.as_posix()}, and one class alone is no list.",
             "Give the names with commas between, or a file with one on each line.",
         )
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return tuple(name for name in names if name)
+    return tuple(read_names(path, called))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from curate.specs import whole
+
 SOLVER_NAMES = (
     "auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom",
 )  # fmt: skip
@@ -55,7 +57,10 @@ def _column(value: Any) -> str:
 
 def _run(value: Any) -> str:
     """The number of a run, or a database."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else _text(value)
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else _text(value)
+    if text.isdecimal() and whole(text) is None:
+        raise WrongValue("the number of a run, or a database")
+    return text
 
 
 def _flag(value: Any) -> bool:
@@ -66,18 +71,26 @@ def _flag(value: Any) -> bool:
     raise WrongValue("true or false")
 
 
-def _whole(least: int, *words: str) -> Callable[[Any], int | None]:
+LARGEST_SEED = 2**32 - 1
+"""numpy and scikit-learn take no larger one."""
+LARGEST = 2**63 - 1
+"""A database holds no larger whole number."""
+
+
+def _whole(least: int, *words: str, most: int = LARGEST) -> Callable[[Any], int | None]:
     def read(value: Any) -> int | None:
         if isinstance(value, str) and value in words:
             return None
         expected = f"a whole number, at least {least}" + "".join(f", or '{word}'" for word in words)
+        if most < LARGEST:
+            expected = f"a whole number, {least} to {most}"
         if isinstance(value, bool | float):
             raise WrongValue(expected)
         try:
             number = int(value)
         except (TypeError, ValueError):
             raise WrongValue(expected) from None
-        if number < least:
+        if not least <= number <= most:
             raise WrongValue(expected)
         return number
 
@@ -169,13 +182,14 @@ def _is_zero(value: Any) -> bool:
 def _percent(text: str) -> bool:
     """Is this 0% to 100%?"""
     number = text.removesuffix("%").strip()
-    return text.endswith("%") and re.fullmatch(r"\d+(\.\d+)?", number) is not None and float(number) <= 100
+    shaped = re.fullmatch(r"\d{1,9}(\.\d{1,300})?", number, re.ASCII) is not None
+    return text.endswith("%") and shaped and float(number) <= 100
 
 
 def _count(value: Any) -> str:
     """A number of findings, or a share of the rows: "20", "1.5%"."""
     text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not text.isdecimal() and not _percent(text):
+    if whole(text) is None and not _percent(text):
         raise WrongValue("a whole number, or a share of the rows like 2%")
     return text
 
@@ -274,11 +288,14 @@ OPTIONS: dict[str, Option] = {
         _option("slice", _slice),
         _option("expected-precision", read_share, typed=True),
         _option("noise-rate", _noise_rate),
-        _option("seed", _whole(0), typed=True),
+        _option("seed", _whole(0, most=LARGEST_SEED), typed=True),
         _option("device", _device),
         _option("batch-size", _whole(1, "auto"), typed=True),
         _option("db", _text, "path"),
         _option("cache", _flag, typed=True),
+        _option("thumbnails", _flag, typed=True),
+        _option("text", _flag, typed=True),
+        _option("media-root", _list, "path"),
         _option("fail-on", _texts),
         _option("max-findings", _count),
         _option("max-noise-rate", _noise_rates),

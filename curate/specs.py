@@ -51,6 +51,34 @@ def as_typed(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else shlex.quote(name)
 
 
+MOST_WHOLE = 2**63 - 1
+"""The largest whole number that a database can hold."""
+
+
+def whole(text: str, most: int = MOST_WHOLE) -> int | None:
+    """A whole number from 0 to ``most``, in digits of ASCII; None for anything else, however long it is."""
+    if not text.isascii() or not text.isdecimal() or len(text.lstrip("0")) > len(str(most)):
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
+def plain_text(text: str) -> str:
+    """Text that any file and database can hold: bytes of a name that are no UTF-8 become visible escapes."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair that stands for no byte
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def listed_names(names: list[str], most: int = 12) -> str:
+    """The first names of a list, each cut to a length that a message has room for."""
+    shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in names[:most])
+    return shown + (f" ... ({len(names)})" if len(names) > most else "")
+
+
 def is_file(text: str) -> bool:
     """Whether a text that may be a list of names is the path of a file; what no path can be is none."""
     try:

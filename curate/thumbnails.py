@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from curate.errors import UnreadableRow
+from curate.media import MediaRoots
 from curate.sources import Source
 
 if TYPE_CHECKING:  # both bring torch along
@@ -23,14 +24,22 @@ MOST = 2000
 """Rows that get one, the most suspect first: each is decoded once more."""
 
 
-def thumbnails(rows: "Forward", ids: Sequence[int], found: "Sequence[Found]") -> Iterator[tuple[int, bytes]]:
-    """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others."""
+def thumbnails(
+    rows: "Forward", ids: Sequence[int], found: "Sequence[Found]", roots: MediaRoots | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others.
+
+    Files outside of ``roots`` get none: the database may be shown to people who may not see them.
+    """
     if rows.source.media != "image" or rows.source.ready:
         return
     score: dict[int, float] = {}
     for each in found:
         score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
     for row in sorted(score, key=lambda row: -score[row])[:MOST]:
+        path = rows.source.media_path(rows.indices[row])
+        if roots is not None and path is not None and not roots.holds(path):
+            continue
         picture = thumbnail(rows.source, rows.indices[row])
         if picture is not None:
             yield ids[row], picture

@@ -150,7 +150,7 @@ class TestMessages:
         [
             ('seed = "3"', "`seed` is '3'"),
             ("seed = true", "`seed` is True"),
-            ("seed = 1.5", "a whole number, at least 0"),
+            ("seed = 1.5", "a whole number, 0 to 4294967295"),
             ("neighbours = 0", "at least 1"),
             ("damping = 0", "a number above 0"),
             ("damping = nan", "a number above 0"),

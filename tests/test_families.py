@@ -106,8 +106,8 @@ def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     real = builtins.__import__
     monkeypatch.setattr("importlib.import_module", missing)
-    refused("timm:resnet18", "timm is not installed", "pip install 'curate-data[timm]'")
-    refused("hf:bert", "transformers is not installed", "pip install 'curate-data[hf]'", media="text")
+    refused("timm:resnet18", "timm is not installed", "pip install '.[timm]'")
+    refused("hf:bert", "transformers is not installed", "pip install '.[hf]'", media="text")
 
 
 class TestTorchvision:

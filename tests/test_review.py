@@ -380,4 +380,4 @@ def test_without_the_extra_it_is_named(path: Path):
     ended = in_terminal(path, "", block="sys.modules['textual'] = None")
     assert ended.returncode == 2
     assert b"needs the extra 'review'" in ended.stdout
-    assert b"curate-data[review]" in ended.stdout
+    assert b"pip install '.[review]'" in ended.stdout

@@ -196,15 +196,15 @@ def test_a_model_of_other_classes_is_a_feature_extractor(digits: Path, tmp_path:
 def test_an_interrupted_run_is_kept_and_resumed(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curate.forward, "SHARD_ROWS", 100)
     reads = {"left": 150}
-    plain = curate.forward.ForwardCache.get
+    plain = curate.cache.ForwardCache.get
 
-    def interrupted(self: curate.forward.ForwardCache, sha256: str) -> object:
+    def interrupted(self: curate.cache.ForwardCache, sha256: str) -> object:
         reads["left"] -= 1
         if reads["left"] == 0:
             raise KeyboardInterrupt
         return plain(self, sha256)
 
-    monkeypatch.setattr(curate.forward.ForwardCache, "get", interrupted)
+    monkeypatch.setattr(curate.cache.ForwardCache, "get", interrupted)
     assert curate_scan(digits / "train.npz", *with_model(digits)).exit_code == 130
     database = tmp_path / ".curate" / "curate.db"
     assert table(database, "SELECT status FROM runs") == [("interrupted",)]

@@ -397,3 +397,80 @@ def test_missing_database_is_told_before_anything_starts(tmp_path: Path):
     result = CliRunner().invoke(main, ["--db", str(tmp_path / "no.db"), "serve"])
     assert result.exit_code == 2
     assert "no database at" in result.stderr
+
+
+# What strangers ask for
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8001", 200), ("localhost", 200), ("LOCALHOST:1", 200), ("[::1]:8001", 200), ("[::1]", 200),
+        ("[::1].evil.com", 403), ("[::1].evil.com:8001", 403), ("[::1]evil", 403), ("localhost.evil.com", 403),
+        ("127.0.0.1@evil.com", 403), ("evil.com", 403), ("", 403), ("localhost:99999999", 403), ("[::1", 403),
+    ],
+)  # fmt: skip
+def test_hosts_are_compared_whole(path: Path, host: str, status: int):
+    client = Client(path, hosts=frozenset({"127.0.0.1", "localhost", "::1", "[::1]"}))
+    assert client.get("/-/review", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 20, "-1", "0", "²", "1e3", "1_0", " 1", ""])
+def test_numbers_in_addresses_are_bounded(path: Path, number: str):
+    client = Client(path, writing=True)
+    for address in ("/-/review", "/-/review?page={}", "/-/review?said={}", "/-/review?page=1&said={}"):
+        assert client.get(address.format(number)).status_code == 200
+    assert client.say(1, "keep", run=number).status_code == 303
+    form = {"say": f"{number} keep", "run": "1", "back": "/-/review"}
+    headers = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}
+    assert client.ask("POST", "/-/review/verdict", data=form, headers=headers).status_code in (303, 403)
+
+
+def test_a_page_that_is_not_there_is_one_line_and_no_local_variables(path: Path, capfd, caplog):
+    client = Client(path)
+    for address, status in (("/no/such/page", 404), ("/curate/nothing", 404), ("/curate.json?sql=select", 400),
+                            ("/curate/examples?_size=9999999999", 400), ("/-/nothing.json", 404)):  # fmt: skip
+        caplog.clear()
+        answer = client.get(address)
+        assert answer.status_code == status, address
+        told = [record.getMessage() for record in caplog.records if record.name == "curate.serve"]
+        assert len(told) == ("sql=" not in address), address  # of that Datasette prints a line of its own
+        assert all(line.startswith(f"{status} /") and "\n" not in line for line in told)
+        if address.endswith(".json"):
+            assert answer.json()["ok"] is False
+    said = capfd.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert "locals" not in said.out + said.err
+
+
+def test_what_a_page_raises_is_one_line_and_500(path: Path, monkeypatch: pytest.MonkeyPatch, capfd, caplog):
+    client = Client(path)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("with a secret")
+
+    monkeypatch.setattr("curate.review.web.pages._context", broken)
+    answer = client.get("/-/review")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert [record.getMessage() for record in caplog.records if record.name == "curate.serve"] == [
+        "500 /-/review: ZeroDivisionError('with a secret')"
+    ]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_pipe_that_nobody_reads_does_not_stop_the_server(served, path: Path):
+    """Each refused page is a line; a pipe takes 64 KB of them, which 2,000 lines are well beyond."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    base = urlsplit(served(path))
+    assert base.hostname
+    assert base.port
+    connection = http.client.HTTPConnection(base.hostname, base.port, timeout=60)
+    for number in range(2000):
+        connection.request("GET", f"/there/is/no/page/of/this/rather/long/name/{number}")
+        assert connection.getresponse().read()
+    connection.request("GET", "/-/review")
+    assert connection.getresponse().status == 200
+    connection.close()

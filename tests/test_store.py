@@ -23,7 +23,7 @@ from curate.store.schema import MIGRATIONS
 TABLES = {
     "datasets": "id name location kind",
     "runs": "id dataset_id status settings seed versions model weights_sha256 device git_commit counts accuracy_head "
-    "accuracy_probe seconds peak_memory gate started finished notes",
+    "accuracy_probe seconds peak_memory gate started finished notes pruned",
     "labels": "id dataset_id name index",
     "examples": "id dataset_id split key position content_sha256 label_id label media_path text thumbnail seen "
     "fingerprint",

@@ -9,14 +9,17 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from curate import __version__
+from curate import __version__, stopping
 from curate.errors import CurateError
 
 BUG_STATUS = 3
+LONGEST_MESSAGE, LONGEST_HINT = 360, 220
+"""Signs of what is said of an error, and of what to do: 600 with the line ends."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE: never 1, which says "findings"
 
@@ -59,7 +62,17 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        if args is None:  # the command line of this process
+            stopping.install()
+        return super().main(args, *more, **named)
+
     def invoke(self, context: click.Context) -> Any:
+        with stopping.running():
+            return self._told(context)
+
+    def _told(self, context: click.Context) -> Any:
+        """Run the command; an error becomes a message and an exit status."""
         try:
             result = super().invoke(context)
             sys.stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's end
@@ -67,20 +80,34 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.Abort):
             raise
         except click.ClickException as error:
-            error.show()
+            _show(error)
             context.exit(2)  # some of click's own would end with 1, which says "findings"
         except BrokenPipeError:
             _silence_stdout()
             context.exit(BROKEN_PIPE)
-        except KeyboardInterrupt:
-            _say("curate: interrupted")
-            context.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            _say(f"curate: {error if isinstance(error, stopping.Stopped) else 'interrupted'}")
+            context.exit(getattr(error, "status", INTERRUPTED))
         except CurateError as error:
             if context.params.get("debug"):
                 traceback.print_exc()
             _say(f"curate: error: {error.message}", error.hint)
             context.exit(error.exit_status)
-        except Exception as error:
+        except OSError as error:  # a name that is too long, a disk that is gone: nothing that curate did
+            if context.params.get("debug"):
+                traceback.print_exc()
+            where = "" if error.filename is None else f"{error.filename}: "
+            _say(f"curate: error: {where}{error.strerror or error}", "--debug shows where it happened.")
+            context.exit(CurateError.exit_status)
+        except MemoryError as error:
+            if context.params.get("debug"):
+                traceback.print_exc()
+            _say(
+                f"curate: error: there is not enough memory{f': {error}' if str(error) else ''}",
+                "Scan fewer rows (--limit N), or on a machine with more.",
+            )
+            context.exit(CurateError.exit_status)
+        except Exception as error:  # a boundary: what nobody foresaw
             if context.params.get("debug"):
                 traceback.print_exc()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -91,12 +118,22 @@ class Commands(click.Group):
             context.exit(BUG_STATUS)
 
 
-def _say(*lines: str) -> None:
-    from curate.reports.words import clean
+def _say(message: str, hint: str = "") -> None:
+    """One line each, of a length that a log has room for, whatever stands in a file name or a label."""
+    from curate.reports.words import clean, shorten
 
-    for line in "\n".join(lines).splitlines():
-        if line:
-            click.echo(clean(line), err=True)
+    for text, most in ((message, LONGEST_MESSAGE), (hint, LONGEST_HINT)):
+        if text:
+            click.echo(shorten(" ".join(clean(line) for line in text.splitlines()), most), err=True)
+
+
+def _show(error: click.ClickException) -> None:
+    """As click shows its errors, in a bounded length."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
+    _say(f"Error: {error.format_message()}")
 
 
 def _silence_stdout() -> None:

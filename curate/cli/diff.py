@@ -13,6 +13,7 @@ from curate.cli.read import write_plain
 from curate.reports.diff import diff_runs
 from curate.reports.diff_terminal import write_diff
 from curate.reports.json import SCHEMA_VERSION
+from curate.specs import whole
 from curate.store import Store
 
 
@@ -41,7 +42,7 @@ def diff(a: str, b: str | None, dataset: str | None, top: int, format: tuple[str
                 store = opened.enter_context(Store.open(Path(name)))
                 return store, store.latest_run(dataset)
             store = opened.enter_context(Store.open(here))
-            return store, store.latest_run(dataset) if name is None else int(name)
+            return store, store.latest_run(dataset) if name is None else whole(name) or 0
 
         told = diff_runs(*side(a), *side(b))
     plain = {"schema_version": SCHEMA_VERSION, **{name: getattr(told, name) for name in told.__dataclass_fields__}}

@@ -59,12 +59,14 @@ def _formats(context: click.Context, parameter: click.Parameter, value: tuple[st
 @click.option("--allow-eval", is_flag=True, help="Apply verdicts on evaluation rows as well.")
 @click.option("--pictures", type=click.Choice(["copy", "link", "list"]), default="copy", show_default=True,
               help="Copy pictures into OUT, link to them, or list what moves in moves.csv.")  # fmt: skip
+@click.option("--media-root", metavar="FOLDER", multiple=True,
+              help="Pictures in this folder may be exported too.  [those in the data's own folder]")  # fmt: skip
 @run_options
 @db_option
 def export(
     out: Path | None, in_place: bool, backup: Path | None, revert: Path | None, patch: str | None,
-    verdicts: str | None, formats: list[tuple[str, str]], pictures: Any, run_id: int | None, dataset: str | None,
-    db: str | None, **which: bool,
+    verdicts: str | None, formats: list[tuple[str, str]], pictures: Any, media_root: tuple[str, ...],
+    run_id: int | None, dataset: str | None, db: str | None, **which: bool,
 ) -> None:  # fmt: skip
     """Write the data set after verdicts into the new folder OUT, in the format it came in.
 
@@ -72,9 +74,13 @@ def export(
     scanned are only read, unless --in-place is given.
     """
     if revert is not None:
+        from curate.export.backups import read_record
+
         if out or in_place or patch or verdicts or formats:
             raise UsageError("--revert puts files back and does nothing else", "Leave out the other options.")
-        _revert(revert)
+        read_record(revert)  # whether it is a backup at all is told first
+        with Store.open(database(db)) as store:
+            _revert(store, revert)
         return
     _check(out, in_place, backup, patch, verdicts, formats)
     path = database(db)
@@ -86,7 +92,7 @@ def export(
             from curate.export import CHANGES  # numpy
             from curate.export import export as write
 
-            done = write(store, run, out, pictures=pictures, **which)
+            done = write(store, run, out, pictures=pictures, media_root=media_root, **which)
             put(f"wrote {out.as_posix()}: {_told(done)}\n")
             if done.kind not in ("images", "table", "arrays", "hf"):
                 put(f"{done.kind}: data has no file to write anew: {CHANGES} in it lists what changes\n")
@@ -98,7 +104,7 @@ def export(
             write_file(verdicts, WRITERS[Path(verdicts).suffix.lower()](words))
             put(f"wrote {verdicts}: {plural(len(words), 'verdict')}\n")
         for name, file in formats:
-            _for_tool(store, run, name, file)
+            _for_tool(store, run, name, file, media_root)
         if in_place:
             _in_place(store, run, backup or _backup_folder(path, facts.dataset, run), which)
         _stale(store, facts.dataset)
@@ -130,10 +136,10 @@ def _keep_off(store: Store, run: int, targets: list[Path | None]) -> None:
                 raise UsageError(f"{target} is, or lies in, the data that was scanned", "Name another place.")
 
 
-def _for_tool(store: Store, run: int, name: str, file: str) -> None:
+def _for_tool(store: Store, run: int, name: str, file: str, media_root: tuple[str, ...]) -> None:
     from curate.export.tools import TOOLS, read_rows
 
-    rows = read_rows(store, run)
+    rows = read_rows(store, run, media_root)
     for path, text in TOOLS[name](rows, Path(file)).items():
         write_file(str(path), text)
         put(f"wrote {path.as_posix()}\n")
@@ -182,10 +188,10 @@ def _in_place(store: Store, run: int, folder: Path, which: dict[str, bool]) -> N
     _left_out(done)
 
 
-def _revert(folder: Path) -> None:
+def _revert(store: Store, folder: Path) -> None:
     from curate.export import revert as put_back
 
-    done = put_back(folder)
+    done = put_back(store, folder)
     put(f"put back {plural(len(done.entries), 'file')}; the backup stays in {folder.as_posix()}\n")
 
 

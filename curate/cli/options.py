@@ -3,11 +3,12 @@
 Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.config`` where settings come from.
 """
 
+import contextlib
+import glob
 import io
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import click
 
 from curate.config import ScanSettings, setting
 from curate.errors import UsageError
+from curate.specs import MOST_WHOLE, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Checked against REPORTS by a test: the names alone cost no import.
+HALF_WRITTEN = ".curate-tmp"
 FORMATS = ("rich", "text", "json", "html", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
 PLAIN_FORMATS = ("rich", "text", "json")
 """Of what is no report of a run: one row, the list of runs."""
@@ -106,7 +109,7 @@ def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
 def run_options(function: Function) -> Function:
     """``--run ID`` and ``--dataset NAME``: which stored run a reading command takes."""
     run = click.option(
-        "--run", "run_id", metavar="ID", type=click.IntRange(min=1), envvar="CURATE_RUN",
+        "--run", "run_id", metavar="ID", type=click.IntRange(1, MOST_WHOLE), envvar="CURATE_RUN",
         help="The run (default: the newest finished one).",
     )  # fmt: skip
     dataset = click.option(
@@ -221,19 +224,43 @@ def write_bytes(name: str, data: bytes, option: str = "-f") -> None:
             return
         path = path.resolve()  # a link stays a link, its target is replaced
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _sweep(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{HALF_WRITTEN}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise UsageError(
             f"cannot write {name}: {error.strerror or error}", f"name another file after {option}"
         ) from None
+
+
+def _sweep(path: Path) -> None:
+    """Take away what processes that were killed while they wrote this file left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{HALF_WRITTEN}"):
+        owner = whole(left.name.removesuffix(HALF_WRITTEN).rpartition(".")[2], 2**31 - 1)
+        if owner is not None and not _alive(owner):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    if process == os.getpid():
+        return False  # this one writes one file after the other
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _umask() -> int:

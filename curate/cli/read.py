@@ -34,6 +34,8 @@ from curate.reports.row import RowReport
 from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
+from curate.reports.words import memory, plural
+from curate.specs import MOST_WHOLE
 from curate.store import Store
 
 
@@ -85,13 +87,46 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
 @click.command()
 @db_option
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="Only the runs of this data set.")
+@click.option(
+    "--prune",
+    "keep",
+    metavar="KEEP",
+    type=click.IntRange(1, MOST_WHOLE),
+    help="Take away the rows of all but the KEEP newest runs of each data set, and old files of the cache.",
+)
 @plain_format_option
-def runs(db: str | None, dataset: str | None, format: tuple[str, ...]) -> None:
-    """List the runs in the database, newest first."""
+def runs(db: str | None, dataset: str | None, keep: int | None, format: tuple[str, ...]) -> None:
+    """List the runs in the database, newest first.
+
+    A pruned run keeps its line, its counts and the fingerprints of its findings. Verdicts stay, and so do runs that
+    others are compared with.
+    """
     asked = asked_formats(format, PLAIN_FORMATS)
     with Store.open(database(db)) as store:
+        if keep is not None:
+            _prune(store, keep, dataset)
         lines = run_lines(store, dataset)
     write_plain(asked, lambda page: write_runs(page, lines), {"schema_version": SCHEMA_VERSION, "runs": lines})
+
+
+def _prune(store: Store, keep: int, dataset: str | None) -> None:
+    """On stderr, since the list of runs follows: what went, and how much room that gave back."""
+    from curate.store.pruning import prune
+    from curate.sweeping import sweep
+
+    if dataset is not None:
+        store.latest_run(dataset)  # there is such a data set
+    done = prune(store, keep, dataset)
+    said = "no run is older than these" if not done.runs else f"{plural(len(done.runs), 'run')} pruned"
+    if done.rows:
+        said += f", {plural(done.rows, 'row')} that no run, finding or verdict needs any more taken away"
+    if done.referenced:
+        said += f"; {plural(len(done.referenced), 'run')} kept because others are compared with them"
+    if done.runs:
+        said += f"; the database took {memory(done.before)} and takes {memory(done.after)}"
+    click.echo(f"curate: {said}", err=True)
+    swept = sweep(store.path.parent / "cache")
+    click.echo(f"curate: {str(swept) or 'nothing of the cache is old'}; it takes {memory(swept.left)}", err=True)
 
 
 def write_plain(

@@ -13,13 +13,14 @@ from curate.cli.options import database, db_option, put, run_options
 from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.gate import RULES
+from curate.installing import needs
 from curate.reports.words import clean, plural
 from curate.review.audited import AuditQueue
 from curate.review.queue import WHICH, Filters, Queue
 from curate.specs import did_you_mean
 from curate.store import Store
 
-EXTRA = "install it with `pip install 'curate-data[review]'`; without it there is `curate mark KEY --verdict keep`"
+EXTRA = f"install it with {needs('review')}; without it there is `curate mark KEY --verdict keep`"
 
 
 @click.command()

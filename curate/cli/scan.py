@@ -4,7 +4,6 @@ Knows flags and their help; leaves what they mean to ``curate.config`` and the w
 imported only when there is something to do: ``--help`` must not wait for torch.
 """
 
-import signal
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -150,6 +149,20 @@ number_options = _options(
     click.option("--no-cache", "cache", flag_value=False, default=None, help="Compute everything anew."),
 )
 
+media_options = _options(
+    click.option(
+        "--no-thumbnails", "thumbnails", flag_value=False, default=None, help="No pictures in database and reports."
+    ),
+    click.option("--no-text", "text", flag_value=False, default=None, help="No rows' texts in database and reports."),
+    click.option(
+        "--media-root",
+        "media_root",
+        metavar="FOLDER",
+        multiple=True,
+        help="Pictures in this folder may be shown and exported too.  [those in the data's own folder]",
+    ),
+)
+
 config_option = click.option(
     "--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml."
 )
@@ -161,6 +174,7 @@ config_option = click.option(
 @model_options
 @number_options
 @gate_options
+@media_options
 @config_option
 @format_option
 @db_option
@@ -184,8 +198,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     from curate.scan import scan as run  # torch
 
-    # A job that is cancelled (SIGTERM) is an interrupted run, which can be resumed, as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_id = run(settings)
 
     from curate.reports import Report

@@ -13,9 +13,10 @@ import click
 from curate.cli.mark import login
 from curate.cli.options import database, db_option, put
 from curate.errors import UsageError
+from curate.installing import needs
 from curate.store import Store
 
-EXTRA = "install it with `pip install 'curate-data[review]'`; without it there is `curate report -f html:report.html`"
+EXTRA = f"install it with {needs('review')}; without it there is `curate report -f html:report.html`"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -45,6 +46,7 @@ def serve(
         import uvicorn
 
         from curate.review.web import server
+        from curate.review.web.log import one_line_each
 
         made = server(
             path, writing=writing, reviewer=reviewer or login(), dataset=dataset,
@@ -58,7 +60,8 @@ def serve(
     put(f"{address}  ({'verdicts can be left' if writing else 'read-only'}; Ctrl-C ends it)\n")
     if browse:
         webbrowser.open(address)
-    config = uvicorn.Config(made.app(), log_level="warning", lifespan="on")
+    one_line_each()
+    config = uvicorn.Config(made.app(), log_config=None, access_log=False, lifespan="on")
     with contextlib.suppress(KeyboardInterrupt):  # the way it ends
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -3,7 +3,6 @@
 Knows options and layout; leaves selection, prediction and refits to ``curate.verify``.
 """
 
-import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -137,7 +136,6 @@ def verify(
         from curate.cli.verified import plan_sentence, verified_page
         from curate.verify.protocol import verify as run
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             found = run(
                 settings, at=at, recipe=recipe, retrain=retrain, minutes=minutes, progress=Progress(), control=control,

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.curvature.row_gradients import LayerGradients, owners_of
 from curate.errors import UsageError
+from curate.outputs import failed
 
 DIRECTION_FLOATS = 2**24
 """Size of the copies that a map over several directions may make: 64 MiB."""
@@ -144,13 +145,18 @@ class Objective:
     def logits(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         x = x.to(self.dtype) if x.is_floating_point() else x
         with _plain_attention():
-            return self.logits_of(functional_call(self.module, {**self._fixed, **parameters}, (x,)))
+            try:
+                return self.logits_of(functional_call(self.module, {**self._fixed, **parameters}, (x,))).to(self.dtype)
+            except RuntimeError:  # of torch's transforms: the callers know other ways
+                raise
+            except Exception as error:  # a boundary: a person's code may raise anything, on a single row say
+                raise failed(error, x) from error
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at the checkpoint, through the module itself where it has the type to compute in."""
         if self._fixed or any(self.module.get_parameter(n).dtype != self.dtype for n in self.names):
             return self.logits(self._values, x)
-        return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x))
+        return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x)).to(self.dtype)
 
     @torch.no_grad()
     def tangents(self, x: Tensor, directions: Float[Tensor, "k p"]) -> Float[Tensor, "k b C"]:

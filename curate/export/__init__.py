@@ -5,6 +5,7 @@ change to ``plan`` and each format to its own file.
 """
 
 import filecmp
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,14 +16,17 @@ from typing import Literal
 from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.export.arrays import export_arrays
-from curate.export.backups import Backup, Entry, digest, remove, replace_all, revert
+from curate.export.backups import Backup, Entry, digest, read_record, remove, replace_all
+from curate.export.backups import revert as put_back
 from curate.export.git_patch import Changed, binary_patch, patch_base
 from curate.export.hf import export_hf
 from curate.export.no_file import CHANGES, export_changes
 from curate.export.pictures import Move, export_pictures, moves
 from curate.export.plan import FILES, Part, Plan, read_plan
 from curate.export.tables import export_table, is_text_table, table_patch
+from curate.media import MediaRoots
 from curate.store import Store
+from curate.store.pruning import add_backup
 
 __all__ = ["CHANGES", "Backup", "Exported", "Patch", "export", "in_place", "patch", "revert"]
 
@@ -63,6 +67,7 @@ def export(
     allow_eval: bool = False,
     apply_suggestions: bool = False,
     pictures: Pictures = "copy",
+    media_root: Sequence[str] = (),
 ) -> Exported:
     """Write the data set of a run after verdicts into the folder ``out``, whole or not at all.
 
@@ -77,7 +82,8 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        rows = _write(plan, partial, pictures)
+        roots = MediaRoots.of(plan.settings.as_json(), plan.train[0].location, media_root)
+        rows = _write(plan, partial, pictures, roots)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -130,9 +136,14 @@ def in_place(
     rows = sum(len(source) for source, _ in plan.parts)
     if not plan.changes:
         return _told(plan, rows), None
+    roots = [str(Path(location).resolve()) for location in plan.by_location]
+
+    def register(made: Backup) -> None:
+        add_backup(store, run_id, str(made.folder), made.digest, roots)
+
     if plan.kind == "images":
         pictures = [_move(move) for each in plan.by_location.values() for move in moves(each)]
-        return _told(plan, rows), replace_all(pictures, backup)
+        return _told(plan, rows), replace_all(pictures, backup, register)
     made: list[Path] = []
     entries = []
     try:
@@ -146,7 +157,7 @@ def in_place(
                 remove(made[-1])
                 _WRITERS[plan.kind](parts, plan.settings, made[-1])
                 entries.append(Entry("replace", str(old), str(made[-1]), before[location], digest(made[-1])))
-        return _told(plan, rows), replace_all(entries, backup)
+        return _told(plan, rows), replace_all(entries, backup, register)
     except OSError as error:
         raise UsageError(
             f"{error.filename or plan.settings.train} cannot be written: {error.strerror or error}",
@@ -157,7 +168,28 @@ def in_place(
             remove(path)
 
 
-def _write(plan: Plan, out: Path, pictures: Pictures) -> int:
+def revert(store: Store, folder: Path) -> Backup:
+    """Put back what ``in_place`` changed. Raises ``CurateError`` for a record that this database does not know, where
+    it was put back before, and where something has changed since; then nothing is changed."""
+    backup = read_record(folder)
+    known = store.query("SELECT id, roots, reverted FROM backups WHERE digest = ?", [backup.digest])
+    if not known:
+        raise UsageError(
+            f"{store.path} does not know the backup {folder.as_posix()}: it was made with another database, or its "
+            "record was changed",
+            "Name the database with --db. What a stranger's record asks for is never done.",
+        )
+    if known[0]["reverted"]:
+        raise UsageError(f"{folder.as_posix()} was put back before", "There is nothing to do.")
+    put_back(backup, [Path(root) for root in json.loads(known[0]["roots"])])
+    with store.transaction() as connection:
+        connection.execute(
+            "UPDATE backups SET reverted = strftime('%Y-%m-%dT%H:%M:%SZ', 'now') WHERE id = ?", [known[0]["id"]]
+        )
+    return backup
+
+
+def _write(plan: Plan, out: Path, pictures: Pictures, roots: MediaRoots) -> int:
     """Number of rows of all that was written, before any was dropped."""
     if plan.kind not in FILES:
         export_changes(plan.parts, out)
@@ -167,10 +199,10 @@ def _write(plan: Plan, out: Path, pictures: Pictures) -> int:
             _WRITERS[plan.kind](parts, plan.settings, out / plan.names[location])
         return sum(len(source) for parts in plan.by_location.values() for source, _ in parts)
     if plan.settings.eval is None:
-        export_pictures(plan.parts, out, pictures)
+        export_pictures(plan.parts, out, pictures, roots)
         return sum(len(source) for source, _ in plan.parts)
     for location, parts in plan.by_location.items():  # folders of their own
-        export_pictures(parts, out / plan.names[location], pictures)
+        export_pictures(parts, out / plan.names[location], pictures, roots)
     return sum(len(source) for parts in plan.by_location.values() for source, _ in parts)
 
 

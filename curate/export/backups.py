@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from curate import strict_json
 from curate.errors import DataError, UsageError
+from curate.files import read_text
 from curate.specs import as_typed
 
 RECORD = "record.json"
@@ -56,11 +58,16 @@ class Entry:
 class Backup:
     folder: Path
     entries: tuple[Entry, ...]
-    reverted: bool = False
+
+    @property
+    def digest(self) -> str:
+        """By this a database knows its own records from a stranger's."""
+        plain = json.dumps([asdict(entry) for entry in self.entries], sort_keys=True)
+        return hashlib.sha256(plain.encode("ascii")).hexdigest()
 
     def write(self) -> None:
         """The record, on the disk before anything else is touched."""
-        text = json.dumps({"reverted": self.reverted, "entries": [asdict(entry) for entry in self.entries]}, indent=1)
+        text = json.dumps({"entries": [asdict(entry) for entry in self.entries]}, indent=1)
         partial = self.folder / f".{RECORD}"
         with partial.open("w", encoding="ascii") as file:
             file.write(text + "\n")
@@ -89,8 +96,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replace_all(entries: Sequence[Entry], folder: Path) -> Backup:
-    """Make the changes, after a backup of what they would lose. Raises ``CurateError`` with nothing changed."""
+def replace_all(entries: Sequence[Entry], folder: Path, register: Callable[[Backup], None]) -> Backup:
+    """Make the changes, after a backup of what they would lose. Raises ``CurateError`` with nothing changed.
+
+    ``register`` makes the backup known where ``revert`` asks for it, before anything is changed.
+    """
     if folder.exists():
         raise UsageError(f"the backup folder {folder.as_posix()} is there already", "Name another with --backup.")
     named = [replace(each, kept=f"{number}-{Path(each.path).name}") for number, each in enumerate(entries)]
@@ -104,6 +114,7 @@ def replace_all(entries: Sequence[Entry], folder: Path) -> Backup:
                 if digest(folder / entry.kept) != entry.before:
                     raise DataError(f"{entry.path} was changed while it was read", "Run the command again.")
         backup.write()
+        register(backup)
         for entry in named:
             begun.append(entry)
             _do(entry, folder)
@@ -138,13 +149,17 @@ def _reason(error: BaseException, folder: Path) -> str:
     return str(error) or type(error).__name__
 
 
-def revert(folder: Path) -> Backup:
-    """Put back what ``replace_all`` changed. Raises ``CurateError`` where something has changed since, before any."""
-    backup = _read(folder)
-    if backup.reverted:
-        raise UsageError(f"{folder.as_posix()} was put back before", "There is nothing to do.")
+def revert(backup: Backup, roots: Sequence[Path]) -> None:
+    """Put back what ``replace_all`` changed. Raises ``CurateError`` where something has changed since, before any.
+
+    Nothing outside of ``roots``, the files and folders of the data set, is written, moved or taken away.
+    """
+    folder = backup.folder
     for entry in backup.entries:
-        entry.done(folder)
+        _refuse_outside(entry, roots)
+    for entry in backup.entries:
+        if entry.done(folder) and entry.how == "replace" and digest(folder / entry.kept) != entry.before:
+            raise DataError(f"{folder / entry.kept} is not what was put there", f"Nothing was changed. See {RECORD}.")
     try:
         for entry in reversed(backup.entries):
             _undo(entry, folder)
@@ -153,15 +168,29 @@ def revert(folder: Path) -> Backup:
             f"{error.filename or folder} cannot be put back: {error.strerror or error}",
             "Mend that, and run the command again: it goes on where it stopped.",
         ) from error
-    done = replace(backup, reverted=True)
-    done.write()
-    return done
 
 
-def _read(folder: Path) -> Backup:
+def _refuse_outside(entry: Entry, roots: Sequence[Path]) -> None:
+    """A folder may be made, moved or linked by anybody since: where a path leads is looked at now."""
+    own = Path(entry.kept)
+    named = [entry.path, *([entry.to] if entry.to is not None and entry.how == "move" else [])]
+    sound = own.name == entry.kept and entry.kept not in ("", ".", "..")
+    for name in named:
+        path = Path(name)
+        place = path.parent.resolve() / path.name
+        inside = any(place == root or place.is_relative_to(root) for root in roots)
+        sound = sound and path.is_absolute() and path.name not in ("", ".", "..") and inside
+    if entry.root:
+        sound = sound and any(Path(entry.root).resolve() == root for root in roots)
+    if not sound:
+        raise UsageError(f"{entry.path} lies outside of the data set: nothing was put back", f"See {RECORD}.")
+
+
+def read_record(folder: Path) -> Backup:
+    """The record of a backup. Raises ``UsageError`` where there is none."""
     try:
-        told: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="ascii"))
-        return Backup(folder.absolute(), tuple(Entry(**entry) for entry in told["entries"]), told["reverted"])
+        told: dict[str, Any] = strict_json.loads(read_text(folder / RECORD))
+        return Backup(folder.absolute(), tuple(Entry(**entry) for entry in told["entries"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
             f"{folder.as_posix()} is no backup of curate's: it has no readable {RECORD}",

@@ -13,6 +13,7 @@ from typing import Literal
 
 from curate.errors import UsageError
 from curate.export.changes import Change
+from curate.media import MediaRoots, outside
 from curate.review.cells import quoted
 from curate.sources import Source
 from curate.sources.images import layout
@@ -50,8 +51,8 @@ def moves(parts: Sequence[Part]) -> list[Move]:
     return found
 
 
-def export_pictures(parts: Sequence[Part], out: Path, how: Literal["copy", "link", "list"]) -> None:
-    """Write the pictures of the sources below ``out``."""
+def export_pictures(parts: Sequence[Part], out: Path, how: Literal["copy", "link", "list"], roots: MediaRoots) -> None:
+    """Write the pictures of the sources below ``out``. Raises ``UsageError`` where one lies outside of ``roots``."""
     root = Path(parts[0][0].location)
     found = moves(parts)
     out.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,8 @@ def export_pictures(parts: Sequence[Part], out: Path, how: Literal["copy", "link
             path = root / _below(root, source, row)
             target = moved.get(path, path)
             if target is not None:
+                if not roots.holds(path):
+                    raise outside(path)
                 _put(path, out / target.relative_to(root), how)
 
 

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from curate.errors import UsageError
+from curate.media import MediaRoots, outside
+from curate.reports.gather import read_run
 from curate.review.cells import quoted
 from curate.store import Store
 
@@ -30,12 +32,22 @@ class Rows:
     classes: list[str]
     """In the order of the model's outputs; then those that only verdicts name."""
     rows: list[dict[str, Any]]
+    roots: MediaRoots
+    """Where their pictures may lie."""
+
+    def media(self, row: dict[str, Any]) -> str | None:
+        """The row's picture. Raises ``UsageError`` where it lies outside of the data's folder."""
+        path: str | None = row["media_path"]
+        if path is not None and not self.roots.holds(path):
+            raise outside(path)
+        return path
 
     def index(self, label: str | None) -> int | None:
         return None if label is None else self.classes.index(label)
 
 
-def read_rows(store: Store, run_id: int) -> Rows:
+def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> Rows:
+    run, _ = read_run(store, run_id)
     labels = store.query(
         'SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) '
         'ORDER BY "index" IS NULL, "index", id',
@@ -55,7 +67,8 @@ def read_rows(store: Store, run_id: int) -> Rows:
         "AND (s.example_id IS NOT NULL OR f.example_id IS NOT NULL) ORDER BY e.split DESC, e.position",
         {"run": run_id},
     )
-    return Rows(run_id, [row["name"] for row in labels], rows)
+    roots = MediaRoots.of(run.settings, run.location, media_root)
+    return Rows(run_id, [row["name"] for row in labels], rows, roots)
 
 
 def cleanlab(rows: Rows, target: Path) -> dict[Path, str]:
@@ -89,7 +102,7 @@ def fiftyone(rows: Rows, target: Path) -> dict[Path, str]:
     files, labels = {}, {}
     for row in rows.rows:
         if row["media_path"] is not None:
-            files[row["fingerprint"]] = os.path.abspath(row["media_path"])
+            files[row["fingerprint"]] = os.path.abspath(rows.media(row) or "")
             facts = {
                 name: row[name]
                 for name in (
@@ -134,7 +147,7 @@ def label_studio(rows: Rows, target: Path) -> dict[Path, str]:
     kind = "image" if pictures else "text"
     tasks = []
     for row in chosen:
-        shown = _local_file(row["media_path"]) if pictures else row["text"]
+        shown = _local_file(rows.media(row)) if pictures else row["text"]
         facts = {name: row[name] for name in ("key", "split", "suspicion", "rules", "why", "verdict")}
         task: dict[str, Any] = {"data": {kind: shown or "", "given_label": row["label"], **facts}}
         if row["suggested_label"] is not None:
@@ -161,7 +174,7 @@ def _choice(kind: str, label: str) -> list[dict[str, Any]]:
 
 def _local_file(path: str | None) -> str | None:
     """As Label Studio's local storage names a file, below the folder that the scan ran in."""
-    if path is None:
+    if not path:
         return None
     below = os.path.relpath(path)
     return f"/data/local-files/?d={quote(path.lstrip('/') if below.startswith('..') else below)}"

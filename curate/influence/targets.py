@@ -4,8 +4,8 @@ Knows `--eval-rows` and `--slice`; leaves the solving to `stage`.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from curate.config import ScanSettings
 from curate.errors import UsageError
+from curate.files import read_names
 from curate.forward import Forward
+from curate.sources import Source
 from curate.specs import did_you_mean, is_file
 
 ONE_BY_ONE = 32
@@ -61,29 +63,49 @@ def choose_targets(
     return Targets(rows, chosen, f"the {len(rows):,} {plural}{words}", len(rows) == len(evaluation))
 
 
+def refuse_rows(settings: ScanSettings, evaluation: Source) -> None:
+    """Rows that the options name and nobody has are told before any is read. Raises `UsageError`."""
+    if settings.slice is not None:
+        column, sign, wanted = settings.slice.partition("=")
+        values = evaluation.values(column)
+        if sign:
+            _has_value(settings.slice, column, wanted, values)
+    asked = settings.eval_rows
+    if isinstance(asked, str) and asked not in ("mistakes", "all"):
+        _rows_named(asked, {key: row for row, key in enumerate(evaluation.keys)})
+
+
 def _slice(asked: str, evaluation: Forward) -> Tensor:
     column, _, wanted = asked.partition("=")
     values = evaluation.source.values(column)
     found = [values[index] for index in evaluation.indices]
-    keep = torch.tensor([value == wanted for value in found])
-    if not bool(keep.any()):
+    _has_value(asked, column, wanted, found)
+    return torch.tensor([value == wanted for value in found])
+
+
+def _has_value(asked: str, column: str, wanted: str, found: Sequence[str | None]) -> None:
+    if wanted not in found:
         counts = Counter(value for value in found if value is not None)
         shown = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common(SHOWN))
         more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
         raise UsageError(f"--slice {asked}: no evaluation row has this value.", f"{column} is {shown}{more}.")
-    return keep
 
 
 def _named(asked: str, evaluation: Forward) -> Tensor:
     """Rows by key: one, several with commas between, or those of a file, one a line."""
-    keys = {key: row for row, key in enumerate(evaluation.keys)}
+    keep = torch.zeros(len(evaluation), dtype=torch.bool)
+    keep[_rows_named(asked, {key: row for row, key in enumerate(evaluation.keys)})] = True
+    return keep
+
+
+def _rows_named(asked: str, keys: Mapping[str, int]) -> list[int]:
     if asked in keys or asked.removeprefix("eval:") in keys:
         names = [asked]
     elif is_file(asked):
-        names = [line.strip() for line in Path(asked).read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = read_names(asked, "--eval-rows")
     else:
         names = [name.strip() for name in asked.split(",") if name.strip()]
-    keep = torch.zeros(len(evaluation), dtype=torch.bool)
+    rows = []
     for name in names:
         row = keys.get(name, keys.get(name.removeprefix("eval:")))
         if row is None:
@@ -93,5 +115,5 @@ def _named(asked: str, evaluation: Forward) -> Tensor:
                 did_you_mean(name, keys)
                 or "Give mistakes, all, a number, keys with commas between, or a file of keys.",
             )
-        keep[row] = True
-    return keep
+        rows.append(row)
+    return rows

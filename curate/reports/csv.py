@@ -8,6 +8,7 @@ import io
 
 from curate.reports.base import Renderer
 from curate.reports.report import Finding, Report
+from curate.reports.words import clean
 
 COLUMNS = (
     "path", "line", "key", "split", "rule", "severity", "given_label", "suggested_label", "suspicion", "state",
@@ -32,4 +33,11 @@ def _cell(finding: Finding, column: str) -> str:
     value = getattr(finding, column)
     if value is None:
         return ""
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    return f"{value:.9g}" if isinstance(value, float) else _harmless(str(value))
+
+
+def _harmless(text: str) -> str:
+    """What could steer a terminal or a program is shown as an escape; line breaks and tabs of a text stay."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(clean(part) for part in line.split("\t")) for line in text.split("\n"))

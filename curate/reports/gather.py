@@ -30,8 +30,9 @@ from curate.reports.report import (
 )
 from curate.reports.trusted import checked
 from curate.store import WARNING, Store
+from curate.store.summaries import summary
 
-CONFUSIONS = 10  # pairs of classes told of
+MOST_EQUAL = 1000  # rows of the same harm that are put in the order of their keys
 MEMBERS = 100  # keys told of a group of harmful rows
 HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
@@ -47,28 +48,16 @@ def gather(
 ) -> Report:
     run, stored = read_run(store, run_id)
     judged = judge(store, run, gate or run.gate, positions)
-    rows = {
-        row["split"]: row["n"]
-        for row in store.query(
-            "SELECT e.split, count(*) AS n FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
-            "WHERE s.run_id = ? GROUP BY e.split ORDER BY e.split DESC",
-            [run_id],
-        )
-    }
+    whole = summary(store, run_id)
     mislabeled = _mislabeled(store, run_id, "train", top)
     eval_loss = run.counts.get("eval_loss")
     eval_loss = float(eval_loss) if isinstance(eval_loss, (int, float)) and eval_loss > 0 else None
     harmful = _harmful(store, run_id, top, eval_loss)
-    by_class = _by_class(store, run_id)
+    by_class = _by_class(whole["classes"])
     notes = _notes(stored)
-    (harmful_count,) = store.query(
-        "SELECT count(*) AS n FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
-        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train'",
-        [run_id],
-    )
     return Report(
         run=run,
-        rows=rows,
+        rows=whole["rows"],
         classes=sum(1 for row in by_class if row.label) or len(by_class),
         accuracy_head=stored["accuracy_head"],
         accuracy_probe=stored["accuracy_probe"],
@@ -80,10 +69,10 @@ def gather(
         eval_mislabeled=_mislabeled(store, run_id, "eval", top),
         suspects=_suspects(store, run_id, top - len(mislabeled)),
         harmful=harmful,
-        harmful_count=harmful_count["n"],
+        harmful_count=whole["harmful"],
         others=_others(store, run_id, top),
         by_class=by_class,
-        confusions=_confusions(store, run_id),
+        confusions=tuple(ConfusionRow(**row) for row in whole["confusions"]),
         totals=_totals(store, run_id),
         reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
@@ -106,6 +95,11 @@ def read_run(store: Store, run_id: int) -> tuple[RunFacts, dict[str, Any]]:
     if not found:
         raise StoreError(f"{store.path} holds no run {run_id}", "see which there are with `curate runs`")
     row = found[0]
+    if row["pruned"]:
+        raise StoreError(
+            f"run {run_id} was pruned ({row['pruned'][:10]}): its line, counts and findings' fingerprints are left",
+            "`curate runs` shows which runs are whole; a scan makes a new one",
+        )
     gate = Gate.of_settings(json.loads(row["gate"])) if row["gate"] else Gate()
     plain = ("id", "status", "started", "finished", "seconds", "peak_memory", "dataset", "location", "kind", "model",
              "weights_sha256", "device", "seed", "git_commit")  # fmt: skip
@@ -163,15 +157,26 @@ def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
 def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
     """Findings first, those of one cause as one row; then the rows of highest harm above zero."""
     rows = store.query(
-        "SELECT * FROM (SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence, f.rule IS NULL AS ranked, "
+        "SELECT * FROM (SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence, "
         "ifnull(json_extract(f.evidence, '$.group.harm'), s.harm) AS total, row_number() OVER ("
         "PARTITION BY ifnull(json_extract(f.evidence, '$.group.of'), e.id) ORDER BY s.harm DESC, e.key) AS place "
-        "FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id LEFT JOIN findings AS f "
-        "ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'harmful' "
-        "WHERE s.run_id = ? AND s.harm > 0 AND e.split = 'train') "
-        "WHERE place = 1 ORDER BY ranked, total DESC, key LIMIT ?",
+        "FROM findings AS f JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
+        "JOIN named_examples AS e ON e.id = s.example_id "
+        "WHERE f.run_id = ? AND f.rule = 'harmful' AND s.harm > 0 AND e.split = 'train') "
+        "WHERE place = 1 ORDER BY total DESC, key LIMIT ?",
         [run_id, top],
     )
+    if len(rows) < top:
+        # Harm is of training rows alone; the least of the first ones first, so that equal ones are told by their keys.
+        rows += store.query(
+            "WITH others AS MATERIALIZED (SELECT s.example_id, s.harm FROM scores AS s WHERE s.run_id = :run "
+            "AND s.harm > 0 AND NOT EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run "
+            "AND f.example_id = s.example_id AND f.rule = 'harmful') ORDER BY s.harm DESC LIMIT :most) "
+            "SELECT e.id, e.key, e.label, e.text, o.harm, NULL AS evidence FROM others AS o "
+            "JOIN named_examples AS e ON e.id = o.example_id WHERE e.split = 'train' "
+            "ORDER BY o.harm DESC, e.key LIMIT :top",
+            {"run": run_id, "most": MOST_EQUAL + top, "top": top - len(rows)},
+        )
     found = []
     for row in rows:
         evidence = json.loads(row["evidence"] or "{}")
@@ -244,53 +249,50 @@ def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
     return tuple(OtherFinding(**row) for row in rows)
 
 
-def _by_class(store: Store, run_id: int) -> tuple[ClassRow, ...]:
-    counts = store.query(
-        "SELECT e.label, count(*) AS n, count(f.rule) AS mislabeled, sum(s.suspicion) AS expected FROM scores AS s "
-        "JOIN examples AS e ON e.id = s.example_id "
-        "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled' "
-        "WHERE s.run_id = ? AND e.split = 'train' AND e.label IS NOT NULL GROUP BY e.label ORDER BY e.label",
-        [run_id],
-    )
-    suggested: dict[str, str] = {}
-    for row in store.query(
-        "SELECT e.label, s.suggested_label, count(*) AS n FROM findings AS f "
-        "JOIN examples AS e ON e.id = f.example_id "
-        "JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
-        "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND e.split = 'train' AND s.suggested_label IS NOT NULL "
-        "GROUP BY e.label, s.suggested_label ORDER BY n DESC, s.suggested_label",
-        [run_id],
-    ):
-        suggested.setdefault(row["label"], row["suggested_label"])
+def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
     return tuple(
         ClassRow(
-            row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], suggested.get(row["label"]),
+            row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], row["suggested"],
             row["expected"],
         )
         for row in counts
     )  # fmt: skip
 
 
-def _confusions(store: Store, run_id: int) -> tuple[ConfusionRow, ...]:
-    rows = store.query(
-        "SELECT e.label AS given_label, s.suggested_label, sum(s.suggested_probability) AS expected, "
-        "count(f.rule) AS mislabeled FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
-        "LEFT JOIN findings AS f ON f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled' "
-        "WHERE s.run_id = ? AND e.split = 'train' AND e.label IS NOT NULL AND s.suggested_label IS NOT NULL "
-        "GROUP BY e.label, s.suggested_label HAVING sum(s.suggested_probability) >= 1 "
-        "ORDER BY expected DESC, e.label, s.suggested_label LIMIT ?",
-        [run_id, CONFUSIONS],
-    )
-    return tuple(ConfusionRow(**row) for row in rows)
-
-
 def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
-    rows = store.query(
-        "SELECT rule, flagged, confirmed, refuted, unsure, precision FROM rule_precision "
-        "WHERE dataset = ? AND confirmed + refuted + unsure > 0 ORDER BY flagged DESC, rule",
+    """The view ``rule_precision`` of one data set, from the words on: fifty runs of a million rows take a second."""
+    words = {row["fingerprint"]: row["verdict"] for row in store.query(_STANDING, [dataset])}
+    if not words:
+        return ()
+    said = store.query(
+        # CROSS JOIN: from the words to their rows to these rows' findings, whatever the planner thinks of it
+        "SELECT DISTINCT f.rule, e.fingerprint FROM json_each(?) AS j CROSS JOIN examples AS e "
+        "ON e.fingerprint = j.value CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id "
+        "CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'",
+        [json.dumps(list(words))],
+    )
+    flagged = store.query(
+        "SELECT rule, count(DISTINCT fingerprint) AS n FROM findings WHERE run_id IN (SELECT r.id FROM runs AS r "
+        "JOIN datasets AS d ON d.id = r.dataset_id WHERE d.name = ? AND r.status = 'finished') GROUP BY rule",
         [dataset],
     )
-    return tuple(Reviewed(**row) for row in rows)
+    found = []
+    for row in sorted(flagged, key=lambda row: (-row["n"], row["rule"])):
+        verdicts = [words[word["fingerprint"]] for word in said if word["rule"] == row["rule"]]
+        confirmed = sum(verdict in ("relabel", "drop") for verdict in verdicts)
+        refuted = verdicts.count("keep")
+        if verdicts:
+            precision = confirmed / (confirmed + refuted) if confirmed + refuted else None
+            found.append(Reviewed(row["rule"], row["n"], confirmed, refuted, verdicts.count("unsure"), precision))
+    return tuple(found)
+
+
+_STANDING = """
+    SELECT v.fingerprint, v.verdict FROM standing_reviews AS v WHERE v.fingerprint IN (
+        SELECT e.fingerprint FROM examples AS e JOIN datasets AS d ON d.id = e.dataset_id
+        WHERE d.name = ? AND e.fingerprint = v.fingerprint
+    ) ORDER BY v.time, v.id
+"""
 
 
 def _totals(store: Store, run_id: int) -> tuple[Total, ...]:

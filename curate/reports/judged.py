@@ -37,6 +37,9 @@ def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, 
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
         return Judged(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
+    if gate.is_set and run.counts.get("unsteady"):
+        told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
+        return Judged(tuple(found), None, Outcome(4, told))
     findings = tuple(replace(finding, spared=gate.spares(finding, reference)) for finding in found)
     tally = _tally(store, run, gate, reference, findings)
     return Judged(findings, reference, gate.judge(findings, tally, reference))

@@ -4,6 +4,7 @@ Knows how a row is found by key, by `eval:KEY` or by a path as the shell complet
 ``row_terminal.py``.
 """
 
+import contextlib
 import difflib
 import json
 from collections.abc import Mapping
@@ -12,9 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import UsageError
+from curate.files import read_regular
+from curate.media import MediaRoots
 from curate.reports.gather import HITS, harmful_group, hits, read_run
 from curate.reports.report import HarmfulGroup, HitRow, RunFacts
 from curate.reports.words import clean
+from curate.specs import plain_text
 from curate.store import Store
 
 STRONGEST = 2 * HITS - 1
@@ -99,14 +103,11 @@ class RowReport:
     thumbnail: bytes | None  # JPEG, of flagged pictures
 
     def picture(self) -> bytes | None:
-        """The picture's file as it lies there, if it still does and is small; else the thumbnail."""
-        if self.media_path:
-            path = Path(self.media_path)
-            try:
-                if path.is_file() and path.stat().st_size <= LARGEST_PICTURE:
-                    return path.read_bytes()
-            except OSError:
-                pass
+        """The picture's file as it lies in the data's folder, if it still does and is small; else the thumbnail."""
+        shown = self.run.settings.get("thumbnails") is not False
+        if shown and self.media_path and MediaRoots.of(self.run.settings, self.run.location).holds(self.media_path):
+            with contextlib.suppress(OSError, ValueError):
+                return read_regular(self.media_path, LARGEST_PICTURE)
         return self.thumbnail
 
     @classmethod
@@ -200,12 +201,13 @@ _OF_RUN = (
 
 def find(store: Store, run: RunFacts, key: str) -> int:
     """The id of the row that a person means. A key wins over a path, a training row over an evaluation row."""
+    given, key = key, plain_text(key)  # a shell hands over the bytes of a name that is no UTF-8
     found = _by_keys(store, run, [key])
     plain = key.removeprefix("eval:")
     if plain != key:
         found = [row for row in _by_keys(store, run, [plain]) if row["split"] == "eval"] or found
     if not found:
-        found = _by_path(store, run, key)
+        found = _by_path(store, run, given)
     if not found:
         found = _by_end(store, run, key)
     # One key may have several versions of content or label in a run only where the splits differ.
@@ -232,7 +234,7 @@ def _by_keys(store: Store, run: RunFacts, keys: list[str]) -> list[dict[str, Any
 
 def _by_path(store: Store, run: RunFacts, path: str) -> list[dict[str, Any]]:
     """A key is the path from the data root: some end of a path that the shell completed."""
-    parts = PurePosixPath(path.replace("\\", "/")).parts
+    parts = PurePosixPath(plain_text(path).replace("\\", "/")).parts
     ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
     if not ends:
         return []
@@ -243,7 +245,10 @@ def _by_path(store: Store, run: RunFacts, path: str) -> list[dict[str, Any]]:
 
 def _same_path(stored: str, given: str) -> bool:
     # `resolve` where only one of them goes through a link; a file that is gone still compares by name.
-    return Path(stored).resolve() == Path(given).resolve()
+    try:
+        return Path(stored).resolve() == Path(given).resolve()
+    except (OSError, ValueError, RuntimeError):  # longer than a path may be, or a loop of links
+        return False
 
 
 def _by_end(store: Store, run: RunFacts, end: str) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ class ReviewApp(App[int]):
         """The row that the queue is at, and how far it has come."""
         card, place = self.queue.card, self.queue.place
         words = self.queue.words(place.fingerprint) if place else []
-        picture = picture_of(card, self.sha256) if card else None
+        picture = picture_of(card, self.sha256, self.queue.roots) if card else None
         shown = self.query_one("#picture")
         shown.set_class(picture is None, "hidden")
         shown.image = picture  # type: ignore[attr-defined]

@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.errors import DataError
+from curate.files import read_text
 from curate.review.cells import quoted, unquoted
 from curate.specs import near_path
 
@@ -50,7 +52,7 @@ def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], in
     if content is None:
         path = Path(name)
         try:
-            content = path.read_bytes().decode("utf-8-sig")
+            content = read_text(path)
         except FileNotFoundError:
             raise DataError(f"there is no file {name}", near_path(path)) from None
         except UnicodeDecodeError as error:
@@ -72,8 +74,8 @@ def _json_rows(name: str, content: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         where = f"{name}, line {number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = strict_json.loads(line)
+        except ValueError as error:
             raise DataError(
                 f"{where} is no JSON: {error}", 'one object a line: {"key": "...", "verdict": "keep"}'
             ) from None
@@ -86,7 +88,10 @@ def _csv_rows(name: str, content: str) -> Iterator[tuple[str, dict[str, str]]]:
     first = content.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
-    names = [cell.strip().lower() for cell in next(reader, [])]
+    try:
+        names = [cell.strip().lower() for cell in next(reader, [])]
+    except csv.Error as error:
+        raise DataError(f"{name}, line 1 cannot be read: {error}") from None
     missing = [column for column in ("key", "verdict") if column not in names]
     if missing and not {"fingerprint", "verdict"} <= set(names):
         raise DataError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from curate.errors import UsageError
+from curate.media import MediaRoots
 from curate.reports.gallery import Card, cards, flagged
 from curate.reports.gather import read_run
 from curate.store import Review, Store, reviews
@@ -74,7 +75,8 @@ class Queue:
     """Nothing that curate thinks of a row is shown, and no label is suggested."""
 
     def __post_init__(self) -> None:
-        self.dataset = read_run(self.store, self.run_id)[0].dataset
+        run, _ = read_run(self.store, self.run_id)
+        self.dataset, self.roots = run.dataset, MediaRoots.of(run.settings, run.location)
         self.choose(self.filters)
 
     def choose(self, filters: Filters) -> None:

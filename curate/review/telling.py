@@ -6,11 +6,12 @@ from the data is read as markup.
 
 import contextlib
 import hashlib
-from pathlib import Path
 
 from PIL.Image import Image
 from rich.text import Text
 
+from curate.files import read_regular
+from curate.media import MediaRoots
 from curate.reports.gallery import Card
 from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
@@ -22,12 +23,12 @@ LARGEST = 1024
 BAR = 20
 
 
-def picture_of(card: Card, sha256: str) -> Image | None:
-    """The file where it still holds what was scanned, else the thumbnail; None where there is neither."""
+def picture_of(card: Card, sha256: str, roots: MediaRoots) -> Image | None:
+    """The file where it may be shown and still holds what was scanned, else the thumbnail; None for neither."""
     sources = []
-    if card.media_path and Path(card.media_path).is_file():
-        with contextlib.suppress(OSError):
-            content = Path(card.media_path).read_bytes()
+    if card.media_path and roots.holds(card.media_path):
+        with contextlib.suppress(OSError, ValueError):
+            content = read_regular(card.media_path)
             if hashlib.sha256(content).hexdigest() == sha256:
                 sources.append(content)
     if card.thumbnail:

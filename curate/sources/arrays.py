@@ -5,8 +5,6 @@ Leaves labels to ``labels`` and tensors to ``transforms``.
 """
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, NothingScanned, UsageError
+from curate.files import check_regular, memory_bytes
+from curate.npz import OBJECTS, Arrays
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 from curate.sources.splits import split_rows
-from curate.specs import did_you_mean, near_path
+from curate.specs import did_you_mean, listed_names, near_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -175,11 +175,12 @@ def _media(rows: "Array", where: str) -> tuple[str, "Array"]:
     if 0 in rows.shape[1:]:
         raise DataError(f"{where}: the rows of the input are empty (shape {rows.shape}).")
     if rows.dtype.kind == "f":
-        bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        with np.errstate(over="ignore"):  # all is computed in float32
+            bad = ~np.isfinite(rows.reshape(len(rows), -1).astype(np.float32, copy=False)).all(axis=1)
         if bad.any():
             raise DataError(
-                f"{where}: {int(bad.sum())} of {len(rows)} rows hold NaN or infinite numbers, the first is row "
-                f"{int(bad.argmax())}.",
+                f"{where}: {int(bad.sum())} of {len(rows)} rows hold NaN, infinite numbers or some beyond 3.4e38, "
+                f"the first is row {int(bad.argmax())}.",
                 "Fill them in or leave these rows out.",
             )
     if rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and is_picture(rows.shape[1:]))):
@@ -196,43 +197,45 @@ class Archive:
     """An ``.npz`` file: the names in it, and one array at a time. Pickled (object) arrays are never loaded."""
 
     def __init__(self, location: str) -> None:
-        import numpy as np
-
         path = Path(location)
         if not path.exists():
             raise DataError(f"There is no file or folder {location}.", near_path(path))
         if path.is_dir():
             raise DataError(f"{location} is a folder; `arrays:` reads an .npz file.")
         self.location = location
-        self._file = path.open("rb")  # numpy leaves a file open that it cannot read
         try:
-            if is_lfs_pointer(self._file.read(64)):
+            check_regular(path, memory_bytes())
+            self._file = path.open("rb")
+        except OSError as error:
+            raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
+        try:
+            head = self._file.read(64)
+            if is_lfs_pointer(head):
                 raise DataError(f"{location} is {LFS_REASON}.")
-            self._file.seek(0)
-            archive = np.load(self._file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+            if head.startswith(b"\x93NUMPY"):
                 raise DataError(
                     f"{location} holds one array without a name.", "Save it as .npz with the arrays x and y."
                 )
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            self._file.seek(0)
+            self._arrays = Arrays(self._file)
+        except (OSError, ValueError) as error:
             self._file.close()
             raise self._broken(error) from error
         except DataError:
             self._file.close()
             raise
-        self._archive = archive
 
     def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._archive.close()
+        self._arrays.close()
         self._file.close()
 
     def choose(self, asked: str | None, usual: tuple[str, ...], option: str) -> str:
         """The array that ``option`` asks for, else the one with a usual name."""
-        there = list(self._archive.files)
-        listed = f"The file holds {', '.join(there) or 'no array'}."
+        there = self._arrays.names
+        listed = f"The file holds {listed_names(there) or 'no array'}."
         if asked is not None:
             if asked in there:
                 return asked
@@ -252,17 +255,14 @@ class Archive:
 
     def take(self, name: str) -> "Array":
         try:
-            array: Array = self._archive[name]
+            return self._arrays.take(name)
         except ValueError as error:
-            if "pickle" not in str(error).lower():
+            if OBJECTS not in str(error):
                 raise self._broken(error) from error
             raise DataError(
                 f"{self.location}: '{name}' is an object array; it could run code on loading and is refused.",
                 "Save it with a type of its own: numbers, or strings by y.astype(str).",
             ) from error
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise self._broken(error) from error
-        return array
 
     def _broken(self, error: Exception) -> DataError:
         return DataError(

@@ -27,6 +27,8 @@ WORDS_OF_A_TEXT = 2.5
 LOOKED_AT = 1000
 """Cells looked at to tell what a column holds."""
 
+UNITS_OF_A_DAY = {"s": 86_400.0, "ms": 86_400e3, "us": 86_400e6, "ns": 86_400e9}
+
 _UNITS = r"^[€$£]\s*|\s*[€$£%]$|[\x{a0}\x{202f}]"  # beside a number; the last two part thousands in French
 _GROUPED_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$|^[+-]?\d+(,\d+)?$"  # 1.234,5
 _DECIMAL_COMMA = r"^\s*[€$£]?\s*[+-]?[\d.\x{a0}\x{202f}]*,\d+\s*[€$£%]?\s*$"
@@ -50,7 +52,7 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Col
     kind = cells.type
     if types.is_dictionary(kind):
         return classify(name, cells.cast(kind.value_type), comma)
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_temporal(kind):
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or _is_time(kind):
         return Column(name, "number"), []
     if types.is_boolean(kind):
         return Column(name, "category"), []
@@ -81,6 +83,12 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Col
     different = len(set(given)) / len(given)
     is_text = words >= WORDS_OF_A_TEXT and different >= 0.5
     return Column(name, "text" if is_text else "category"), []
+
+
+def _is_time(kind: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    return bool(types.is_temporal(kind)) and not types.is_interval(kind)  # months have no length
 
 
 def has_decimal_commas(columns: Iterable["pyarrow.ChunkedArray"]) -> bool:
@@ -117,7 +125,7 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
     from pyarrow import types
 
     if types.is_temporal(cells.type):
-        cells = compute.divide(cells.cast(pyarrow.timestamp("ms")).cast(pyarrow.int64()), 86_400_000.0)
+        cells = _days(cells)
     if not (types.is_string(cells.type) or types.is_large_string(cells.type)):
         return _finite(cells.cast(pyarrow.float64(), safe=False))
     texts = compute.utf8_trim_whitespace(cells.cast(pyarrow.string()))
@@ -138,6 +146,19 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
         if all(np.isnan(found)) and (days := dates(cells)) is not None:
             return days
         return np.array(found, dtype=np.float64)
+
+
+def _days(cells: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
+    """Dates as days since 1970, times and durations as days."""
+    import pyarrow
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    try:
+        return compute.divide(cells.cast(pyarrow.timestamp("ms")).cast(pyarrow.int64()), 86_400_000.0)
+    except pyarrow.ArrowException:  # no moment, or finer or farther than milliseconds hold
+        whole = cells.cast(pyarrow.int32() if types.is_time32(cells.type) else pyarrow.int64())
+        return compute.divide(whole.cast(pyarrow.float64(), safe=False), UNITS_OF_A_DAY[cells.type.unit])
 
 
 def _finite(cells: "pyarrow.ChunkedArray") -> "Array":
@@ -192,4 +213,13 @@ def texts_of(cells: "pyarrow.ChunkedArray") -> list[str | None]:
         return [None if value is None else str(value) for value in cells.to_pylist()]
     if types.is_floating(cells.type):
         return [None if v is None or v != v else f"{v:g}" for v in cells.to_pylist()]
-    return [None if value is None or not str(value).strip() else str(value) for value in cells.to_pylist()]
+    return [None if value is None or not str(value).strip() else str(value) for value in _plain(cells)]
+
+
+def _plain(cells: "pyarrow.ChunkedArray") -> list[Any]:
+    import pyarrow
+
+    try:
+        return list(cells.to_pylist())
+    except (OverflowError, ValueError):  # a moment beyond Python's calendar
+        return list(cells.cast(pyarrow.int64()).to_pylist())

@@ -28,6 +28,10 @@ FARTHEST = 8.0
 """Standard deviations at which an encoded number is cut off: one wild cell must not rule a row's length."""
 
 
+LARGEST = 1e150
+"""Beyond it a number counts as this one: its square, which the spread is made of, would be infinite."""
+
+
 class EncodedSource(Source):
     """A source whose rows are encoded: ``read`` gives features, everything else is the source's own."""
 
@@ -132,7 +136,9 @@ class Encoder:
         ]
 
     def _number_cells(self, source: Source) -> "Array":
-        return np.stack([numbers(source.cells(column), column.comma) for column in self._numbers], axis=1)
+        cells = np.stack([numbers(source.cells(column), column.comma) for column in self._numbers], axis=1)
+        clipped: Array = np.clip(cells, -LARGEST, LARGEST)
+        return clipped
 
     def _category_cells(self, source: Source) -> "Array":
         cells = [

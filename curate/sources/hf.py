@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curate.errors import DataError
+from curate.installing import needs
 from curate.sources.base import DataOptions, Source
 from curate.sources.splits import EVALUATION, TRAIN
 from curate.sources.table_files import RawTable
@@ -59,9 +60,7 @@ def load_hf(location: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(
-            f"hf:{location} needs the library datasets, which is not installed.", "pip install 'curate-data[hf]'"
-        ) from error
+        raise DataError(f"hf:{location} needs the library datasets, which is not installed.", needs("hf")) from error
     if not Path(location).exists():
         raise DataError(
             f"hf:{location}: there is no such folder, and curate downloads nothing.",

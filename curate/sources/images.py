@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
+from curate.files import read_regular
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
-from curate.specs import near_path
+from curate.specs import near_path, plain_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +61,7 @@ class ImageFolder(Source):
 
     def read(self, index: int) -> Item:
         try:
-            content = self._paths[index].read_bytes()
+            content = read_regular(self._paths[index])
         except OSError as error:
             raise UnreadableRow(f"cannot be opened: {error.strerror or error}") from error
         if not content:
@@ -199,7 +200,7 @@ def _folder_name(root: Path) -> str:
 
 def _text(name: str) -> str:
     # A file name need not be UTF-8; a key in the database must be.
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return plain_text(name)
 
 
 def decode_image(content: bytes) -> "Image.Image":

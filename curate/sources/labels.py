@@ -4,6 +4,7 @@ Knows what single-label classification is, and says so to regression, multi-labe
 Leaves where the labels come from to the kinds.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,22 +63,39 @@ def label_texts(raw: "Array", where: str) -> list[str | None]:
     raise DataError(f"{where} has the type {raw.dtype}, which is no label.", "Give whole numbers or strings.")
 
 
-def number_texts(texts: Sequence[str | None], where: str, positions: Sequence[int]) -> list[str | None]:
-    """Texts of a file: 1.0 is read as 1, as a table writes whole numbers beside a blank.
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 
-    Raises ``DataError`` where all are numbers and some are not whole.
+
+def number_texts(
+    texts: Sequence[str | None], where: str, positions: Sequence[int]
+) -> tuple[list[str | None], list[str]]:
+    """Texts of a file as labels, and notes on them.
+
+    A label is a text. 1.0 is read as 1, as a table writes whole numbers beside a blank, only where every label of the
+    column is a whole number in plain digits and no two of them become one. Raises ``DataError`` where all are numbers
+    and some are not whole.
     """
     texts = [None if text is None or text.strip().lower() in ("", "nan") else text.strip() for text in texts]
     try:
         values = [None if text is None else float(text) for text in texts]
     except ValueError:
-        return texts
+        return texts, []
     for text, value, row in zip(texts, values, positions, strict=True):
         if value is not None and not value.is_integer():
             raise DataError(
                 f"{where} holds numbers that are not whole ({text} in row {row}): this looks like regression.", SCOPE
             )
-    return [text if text is None or "." not in text else text.split(".")[0] for text in texts]
+    given = {text for text in texts if text is not None}
+    if not any("." in text for text in given):
+        return texts, []
+    plain = {text: text.split(".")[0] for text in given}
+    odd = next((text for text in sorted(given) if not _WHOLE.fullmatch(text)), None)
+    if odd is not None or len(set(plain.values())) < len(given):
+        why = f"'{odd[:40]}' is none in plain digits" if odd is not None else "two of them would become one"
+        return texts, [f"the labels of {where} are whole numbers, but {why}: each is taken as it is written"]
+    one = min(text for text in given if "." in text)
+    said = f"the labels of {where} are whole numbers: '{one[:40]}' is read as '{plain[one][:40]}'"
+    return [None if text is None else plain[text] for text in texts], [said]
 
 
 def _not_single(raw: "Array", where: str) -> DataError:

@@ -7,13 +7,16 @@ mean is read in ``columns``.
 import csv
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate import strict_json
 from curate.errors import DataError, NothingScanned
+from curate.files import check_regular, memory_bytes, read_regular
 from curate.lines import decode_text, find_delimiter, split_lines
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 from curate.specs import near_path
@@ -54,8 +57,12 @@ def read_table(location: str, *, header: bool) -> RawTable:
         raise DataError(f"There is no file or folder {location}.", near_path(path))
     if path.is_dir():
         raise DataError(f"{location} is a folder; `table:` reads one file: {', '.join(SUFFIXES)}.")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        check_regular(path, memory_bytes())
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
     if is_lfs_pointer(head):
         raise DataError(f"{location} is {LFS_REASON}.")
     if not head:
@@ -88,12 +95,12 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
     rows: list[dict[str, Any]] = []
     positions: list[int] = []
     malformed: list[Malformed] = []
-    text, notes = decode_text(path.read_bytes())
+    text, notes = decode_text(read_regular(path, memory_bytes()))
     lines = [(n, line.rstrip("\r\n")) for n, line in enumerate(split_lines(text), start=1) if line.strip()]
     for position, (number, line) in enumerate(lines):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = strict_json.loads(line)
+        except ValueError as error:
             malformed.append(Malformed(position, line, f"line {number} is no JSON: {error}"))
             continue
         if not isinstance(row, dict):
@@ -116,7 +123,7 @@ def _json_column(values: list[Any]) -> "pyarrow.ChunkedArray":
 
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and float in kinds:
-        values = [None if value is None else float(value) for value in values]
+        values = [None if value is None else _float(value) for value in values]
     elif len(kinds) > 1:
         values = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
     try:
@@ -126,13 +133,23 @@ def _json_column(values: list[Any]) -> "pyarrow.ChunkedArray":
         return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
 
 
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of 400 digits
+        return math.inf if value > 0 else -math.inf
+
+
 def _csv(path: Path, location: str, header: bool) -> RawTable:
     import pyarrow
     from pyarrow import csv as reader
 
-    text, notes = decode_text(path.read_bytes())
+    text, notes = decode_text(read_regular(path, memory_bytes()))
     delimiter = find_delimiter(text)
-    first = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    try:
+        first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error as error:  # a field longer than the module allows
+        raise DataError(f"{location} cannot be read as a table: {error} in the first line.") from error
     names = [cell.strip() for cell in first] if header else [str(number) for number in range(len(first))]
     if header:
         names = _named(names, location)
@@ -163,10 +180,21 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
         )
     except pyarrow.ArrowException as error:
         raise DataError(f"{location} cannot be read as a table: {str(error).splitlines()[0]}.") from error
+    if len(names) != table.num_columns:
+        raise DataError(
+            f"{location} cannot be read as a table: its first line has {len(names)} cells by one reader and "
+            f"{table.num_columns} by another.",
+            "Is a quotation mark open, or a line end in a name?",
+        )
     columns = {name: column.slice(int(header)) for name, column in zip(names, table.columns, strict=True)}
     bad = {row.position for row in malformed}
     total = table.num_rows - int(header) + len(malformed)
     positions = [position for position in range(total) if position not in bad]
+    if malformed and not positions:
+        raise DataError(
+            f"{location}: no row has as many cells as the first line; {malformed[0].reason}.",
+            "Give each row a cell for each column.",
+        )
     return RawTable(columns, positions, malformed, decimal_comma=delimiter != ",", notes=notes)
 
 

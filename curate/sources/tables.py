@@ -16,13 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, UnreadableRow, UsageError
+from curate.files import read_regular
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.columns import Column, classify, has_decimal_commas, numbers, texts_of
 from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
-from curate.specs import as_typed, did_you_mean
+from curate.specs import as_typed, did_you_mean, listed_names, whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,6 +37,8 @@ MEDIA = {"text": "text", "image": "image", "vector": "features"}
 
 TOLD_AT_ONCE = 10_000
 """Rows whose cells are texts at a time: one by one takes 2 ms a row, all at once the memory of every cell."""
+
+BEYOND = "the vector holds NaN, infinite numbers or some beyond 3.4e38"
 
 FEW = 20
 """Below so many rows, cells that all differ may do so by chance."""
@@ -65,7 +68,7 @@ class TableSource(Source):
         self.media = MEDIA.get(inputs[0].kind, "record") if len(inputs) == 1 else "record"
         where = f"{location}: '{label}'"
         positions = [table.positions[row] for row in self._rows]
-        given = _labels(table.columns[label].take(self._rows), where, positions)
+        given, said = _labels(table.columns[label].take(self._rows), where, positions)
         ids = self._ids(options, positions)
         names = ids or [str(position) for position in positions]
         encoded = labels.encode(given, where, classes, evaluation=options.evaluation, names=names)
@@ -79,7 +82,7 @@ class TableSource(Source):
         broken = [hashlib.sha256(row.text.encode()).hexdigest() for row in self._malformed]
         self.keys = [*(ids or self._content_keys()), *labels.content_keys(broken, [None] * extra)]
         self.malformed = {len(rows) + number: row.reason for number, row in enumerate(self._malformed)}
-        self.notes = list(notes)
+        self.notes = [*notes, *said]
 
     def cells(self, column: Column) -> "pyarrow.ChunkedArray":
         """The column as it stands in the file, readable rows only. Raises ``DataError`` where there is none."""
@@ -164,9 +167,11 @@ class TableSource(Source):
             raise UnreadableRow("no file is named")
         if isinstance(value, bytes):
             return value
+        if not isinstance(value, str):
+            raise UnreadableRow(f"the cell holds a {type(value).__name__}, no picture and no file's name")
         path = self._path(value)
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except (OSError, ValueError) as error:
             raise UnreadableRow(f"{value} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
         if not content:
@@ -281,8 +286,8 @@ def _column(table: RawTable, asked: str, location: str, who: str) -> str:
     there = list(table.columns)
     if asked in there:
         return asked
-    if asked.lstrip("-").isdigit() and -len(there) <= int(asked) < len(there):
-        return there[int(asked)]
+    if (place := whole(asked.removeprefix("-"))) is not None and place < len(there) + asked.startswith("-"):
+        return there[int(asked)]  # from the end where a sign stands before it
     raise DataError(
         f"{location} has no column '{asked}' ({who}).",
         f"It holds {_listed(there)}. {did_you_mean(asked, there)}".rstrip(),
@@ -321,7 +326,7 @@ def _like_a_label(table: RawTable) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" ... ({len(names)})" if len(names) > 12 else "")
+    return listed_names(names)
 
 
 def _inputs(table: RawTable, label: str, location: str, options: DataOptions) -> tuple[tuple[Column, ...], list[str]]:
@@ -387,8 +392,10 @@ def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
 def _is_id(column: Column, cells: "pyarrow.ChunkedArray", rows: int) -> bool:
     import numpy as np
 
-    if column.kind == "number" and rows >= FEW and bool((np.diff(numbers(cells, column.comma)) == 1).all()):
-        return True
+    if column.kind == "number" and rows >= FEW:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if bool((np.diff(numbers(cells, column.comma)) == 1).all()):
+                return True
     name = column.name.lower()
     named = (
         name in ("id", "index", "key", "uuid", "row", "idx")
@@ -408,14 +415,15 @@ def _vector(values: Any) -> Item:
 
     from curate.sources.arrays import row_hashes
 
-    row = np.array(values if values is not None else [], dtype=np.float32)
+    with np.errstate(over="ignore"):
+        row = np.array(values if values is not None else [], dtype=np.float32)
     if row.size == 0 or not np.isfinite(row).all():
-        raise UnreadableRow("the vector is empty" if row.size == 0 else "the vector holds NaN or infinite numbers")
+        raise UnreadableRow("the vector is empty" if row.size == 0 else BEYOND)
     return Item(row_hashes(row[None])[0], lambda: row)
 
 
-def _labels(cells: "pyarrow.ChunkedArray", where: str, positions: Sequence[int]) -> list[str | None]:
-    """Label texts of a column; one clear message for what is no single label."""
+def _labels(cells: "pyarrow.ChunkedArray", where: str, positions: Sequence[int]) -> tuple[list[str | None], list[str]]:
+    """Label texts of a column, and notes on them; one clear message for what is no single label."""
     from pyarrow import types
 
     if types.is_dictionary(cells.type):
@@ -433,7 +441,7 @@ def _labels(cells: "pyarrow.ChunkedArray", where: str, positions: Sequence[int])
         what = "object detection" if boxes else "soft labels"
         raise DataError(f"{where} holds objects: this looks like {what}.", labels.SCOPE)
     if types.is_integer(kind) or types.is_boolean(kind):
-        return [None if value is None else str(value) for value in cells.to_pylist()]
+        return [None if value is None else str(value) for value in cells.to_pylist()], []
     if types.is_string(kind) or types.is_large_string(kind):
         return labels.number_texts(cells.to_pylist(), where, positions)
-    return labels.label_texts(cells.to_numpy(), where)
+    return labels.label_texts(cells.to_numpy(), where), []

@@ -22,6 +22,8 @@ TABLES: dict[str, str] = {
     "audit_words": "Which word answered which place; a word that was taken back answers none.",
     "verifications": "Whether refits bear influence out (`curate verify`), one row for each check.",
     "refits": "The refits behind them: what a check stores as it goes, and takes up again.",
+    "summaries": "What reports say of all rows of a run at once, counted when it ended.",
+    "backups": "Backups of `curate export --in-place`: a record that is not here is not put back.",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -55,6 +57,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "started": "ISO 8601, UTC",
         "finished": "ISO 8601, UTC",
         "notes": "JSON list of sentences for the report",
+        "pruned": "ISO 8601, UTC: when `curate runs --prune` took its rows away; NULL: it is whole",
     },
     "labels": {
         "id": "",
@@ -192,6 +195,20 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ordering": "0, or 1: the other rows in another order",
         "losses": "JSON: of the target rows after the refit, nats; the mean first",
         "seconds": "s, wall time",
+    },
+    "summaries": {
+        "run_id": "",
+        "told": "JSON: `rows` by split, `harmful`, `classes`, `confusions`",
+    },
+    "backups": {
+        "id": "",
+        "dataset_id": "",
+        "run_id": "whose verdicts the files were changed by",
+        "folder": "where the backup was made",
+        "digest": "of its record: one that was changed is not known",
+        "roots": "JSON list: the files and folders of the data set; nothing outside of them is put back",
+        "made": "ISO 8601, UTC",
+        "reverted": "ISO 8601, UTC; NULL: not put back",
     },
 }
 

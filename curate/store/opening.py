@@ -3,16 +3,32 @@
 Knows files, connections and SQLite's errors; leaves tables to ``schema.py`` and rows to ``store.py``.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.errors import StoreError
+from curate.errors import StoreError, UsageError
+from curate.specs import MOST_WHOLE
 from curate.store.schema import OLDEST_SQLITE, is_current, migrate
 
 WAIT_SECONDS = 30.0  # for another process that writes
 _OTHER_FILE = "name another file with --db"
+# What SQLite says where tables, views or pages are not what the migrations made of them.
+_DAMAGED = (
+    "no such table",
+    "no such column",
+    "no such module",
+    "malformed",
+    "corrupt",
+    "decode to UTF-8",
+    "constructor failed",
+    "logic error",
+    "error in view",
+    "error in trigger",
+    "has no column named",
+)
 
 
 def connect(path: Path, create: bool) -> sqlite3.Connection:
@@ -56,6 +72,16 @@ def look(path: Path) -> tuple[int, bool]:
             connection.close()
 
 
+def mark_interrupted(path: Path, run_id: int) -> None:
+    """Mark a run that its process cannot end by itself; where another one writes just now, it stays `running`."""
+    with contextlib.closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as connection:
+        connection.execute(
+            "UPDATE runs SET status = 'interrupted', finished = strftime('%Y-%m-%dT%H:%M:%SZ', 'now') "
+            "WHERE id = ? AND status = 'running'",
+            [run_id],
+        )
+
+
 def _open(path: Path, create: bool) -> sqlite3.Connection:
     # isolation_level None: transactions are begun by Store alone, never by the driver.
     address = path.absolute().as_uri()
@@ -64,9 +90,9 @@ def _open(path: Path, create: bool) -> sqlite3.Connection:
     )
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
-        if create:
+        if create or "locked" in str(error):
             raise
         # A finished database in a folder that cannot be written to has no room for WAL's side files.
         connection = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
@@ -96,8 +122,31 @@ def explain(path: Path) -> Iterator[None]:
             raise StoreError(f"{path} cannot be opened for writing", "check its rights, or " + _OTHER_FILE) from error
         if "full" in message or "disk I/O" in message:
             raise StoreError(f"{path} could not be written: {message}", "free some space, or " + _OTHER_FILE) from error
+        if any(words in message for words in _DAMAGED):
+            raise damaged(path, message) from error
         raise
+    except UnicodeDecodeError as error:
+        raise damaged(path, "it holds a text that is no UTF-8") from error
+    except OverflowError as error:
+        raise UsageError(
+            f"a number is larger than a database can hold: {error}", f"numbers go up to {MOST_WHOLE}"
+        ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InternalError)):
             raise
-        raise StoreError(f"{path} cannot be read as a database: {error}", _OTHER_FILE) from error
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"{path} cannot be read as a database: {reason}",
+        f"it is damaged, or no database: restore a copy, save what is left by SQLite's .recover, or {_OTHER_FILE}",
+    )
+
+
+def is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite finds nothing wrong with the file: asked where reading it went wrong in a way of its own."""
+    try:
+        return [tuple(row) for row in connection.execute("PRAGMA quick_check(1)")] == [("ok",)]
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
+from curate.installing import UPGRADE
 from curate.store.auditing import AUDITING
 from curate.store.browsing import BROWSING
+from curate.store.keeping import KEEPING
 from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.verifying import VERIFYING
@@ -60,8 +62,14 @@ def m007_audits(db: "Database") -> None:
         db.execute(statement)
 
 
+def m008_keeping(db: "Database") -> None:
+    for statement in KEEPING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
     m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m007_audits,
+    m008_keeping,
 ]  # fmt: skip
 
 
@@ -79,7 +87,7 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     if applied - known or version > len(MIGRATIONS):
         raise StoreError(
             f"{path} was written by a newer version of curate",
-            "upgrade with `pip install --upgrade curate-data`, or name another file with --db",
+            f"upgrade with {UPGRADE}, or name another file with --db",
         )
     return applied == known
 

@@ -4,6 +4,7 @@ Knows transactions and the contract of the tables (``tables.py``); leaves the me
 Every write is one transaction, so a scan that dies leaves a run marked `running` and nothing half-written.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from curate.errors import StoreError
+from curate.errors import CurateError, StoreError
+from curate.specs import listed_names, plain_text
 from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
-from curate.store.opening import connect, explain
+from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.summaries import keep as keep_summary
 from curate.store.values import integer, json_text, number, text
 
 SCORE_NUMBERS = (
@@ -52,7 +55,12 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What nobody foresaw is asked of the file before it is called a bug.
+        wrong = isinstance(error, Exception) and not isinstance(error, CurateError)
+        broken = wrong and not is_whole(self.connection)
         self.close()
+        if broken:
+            raise damaged(self.path, f"{type(error).__name__}: {error}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -72,7 +80,7 @@ class Store:
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """The rows of a reading query, as dicts."""
         with explain(self.path):
-            cursor = self.connection.execute(sql, parameters)
+            cursor = self.connection.execute(sql, _storable(parameters))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
@@ -121,6 +129,8 @@ class Store:
                     ),
                 ).fetchone()  # fmt: skip
                 ids.append(row[0])
+                if example.text is not None and row[1]:  # a scan before this one left it out (--no-text)
+                    connection.execute("UPDATE examples SET text = ? WHERE id = ?", [text(example.text), row[0]])
         return ids
 
     # A run and its results
@@ -208,6 +218,7 @@ class Store:
     ) -> None:
         """Close the run: from here on it is never changed. ``peak_memory`` is in bytes, accuracies 0 to 1."""
         with self.transaction() as connection:
+            keep_summary(self, run_id)
             connection.execute(
                 "UPDATE runs SET status = ?, counts = ?, accuracy_head = ?, accuracy_probe = ?, seconds = ?, "
                 "peak_memory = ?, notes = ?, finished = ? WHERE id = ?",
@@ -223,13 +234,42 @@ class Store:
         with self.transaction() as connection:
             connection.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", [status, _now(), run_id])
 
+    def forget_run(self, run_id: int) -> None:
+        """Take away a run that wrote nothing, and its data set where nothing else is known of it."""
+        with self.transaction() as connection:
+            (dataset_id,) = connection.execute("SELECT dataset_id FROM runs WHERE id = ?", [run_id]).fetchone()
+            connection.execute("DELETE FROM runs WHERE id = ? AND status = 'running'", [run_id])
+            if not connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM examples "
+                "WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM labels WHERE dataset_id = ?1) OR EXISTS "
+                "(SELECT 1 FROM accepted WHERE dataset_id = ?1) OR EXISTS (SELECT 1 FROM verifications "
+                "WHERE dataset_id = ?1)",
+                [dataset_id],
+            ).fetchone()[0]:
+                connection.execute("DELETE FROM datasets WHERE id = ?", [dataset_id])
+
+    def shrink(self) -> None:
+        """Give what was deleted back to the file system, where nobody else writes and the disk has room."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     # Finding a run again
 
     def latest_run(self, dataset: str | None = None) -> int:
         """The newest finished run of the data set, which may stay unnamed where the database holds only one."""
         names = [row["name"] for row in self.query("SELECT name FROM datasets ORDER BY name")]
-        if dataset is None and len(names) > 1:
-            raise StoreError(f"{self.path} holds several data sets: {_list(names)}", "say which with --dataset NAME")
+        scanned = [
+            row["name"]
+            for row in self.query(
+                "SELECT d.name FROM datasets AS d WHERE EXISTS "
+                "(SELECT 1 FROM runs AS r WHERE r.dataset_id = d.id AND r.status = 'finished') ORDER BY 1"
+            )
+        ]
+        if dataset is None and len(scanned) > 1:
+            raise StoreError(f"{self.path} holds several data sets: {_list(scanned)}", "say which with --dataset NAME")
+        if dataset is None and scanned:
+            (dataset,) = scanned
         if dataset is not None and dataset not in names:
             raise StoreError(
                 f"{self.path} holds no data set called {dataset}", f"it holds: {_list(names)}" if names else _SCAN_FIRST
@@ -281,6 +321,16 @@ class Store:
         with self.transaction() as connection:
             connection.executemany("UPDATE examples SET thumbnail = ?2 WHERE id = ?1", pictures)
 
+    def leave_out(self, dataset_id: int, *, text: bool, thumbnails: bool) -> None:
+        """Take texts or pictures of the data set's rows out of the database, those of earlier runs too."""
+        for column, out in (("text", text), ("thumbnail", thumbnails)):
+            if out:
+                with self.transaction() as connection:
+                    connection.execute(
+                        f"UPDATE examples SET {column} = NULL WHERE dataset_id = ? AND {column} IS NOT NULL",
+                        [dataset_id],
+                    )
+
     def words(self, dataset_id: int) -> dict[str, str]:
         """The verdict in force on each fingerprint that somebody spoke on, of rows of this data set."""
         return reviews.words(self, dataset_id)
@@ -305,7 +355,7 @@ _ADD_EXAMPLE = """
     ON CONFLICT (dataset_id, split, key, content_sha256, ifnull(label, 0)) DO UPDATE SET
         position = excluded.position, label_id = excluded.label_id, media_path = excluded.media_path,
         thumbnail = ifnull(excluded.thumbnail, thumbnail), seen = excluded.seen
-    RETURNING id
+    RETURNING id, text IS NULL
 """
 
 _ADD_SCORES = (
@@ -345,7 +395,14 @@ def _receipt_row(run_id: int, receipt: ReceiptRecord) -> tuple[Any, ...]:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return listed_names(list(names))
+
+
+def _storable(parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+    """Arguments of a query; a name that is no UTF-8 is looked up as it was stored."""
+    if isinstance(parameters, Mapping):
+        return {name: plain_text(value) if isinstance(value, str) else value for name, value in parameters.items()}
+    return [plain_text(value) if isinstance(value, str) else value for value in parameters]
 
 
 def _now() -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from curate.errors import UsageError
+from curate.files import read_names
 from curate.gate import RULES
 from curate.prepare import Data
 from curate.specs import did_you_mean, is_file
@@ -69,7 +70,7 @@ def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selectio
 
 def _named(asked: str) -> tuple[list[str], str]:
     if is_file(asked):
-        keys = [line.strip() for line in Path(asked).read_text(encoding="utf-8").splitlines() if line.strip()]
+        keys = read_names(asked, "--rows")
         return list(dict.fromkeys(keys)), f"{len(set(keys)):,} rows of {asked}"
     keys = list(dict.fromkeys(part.strip() for part in asked.split(",") if part.strip()))
     return keys, keys[0] if len(keys) == 1 else f"{len(keys):,} rows by key"

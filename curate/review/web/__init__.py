@@ -31,6 +31,8 @@ def server(
 
     if not pm.has_plugin("curate"):
         pm.register(plugin, "curate")
+        # Every plugin's page for an error is made, whichever is shown; ours calls this one for other servers.
+        pm.unregister(name="datasette.handle_exception")
     # A folder that cannot be written to has no room for the side files of a database that others write to.
     mutable = os.access(path.parent, os.W_OK)
     made = Datasette(

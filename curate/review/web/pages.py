@@ -21,6 +21,7 @@ from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.reports.words import clean
 from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
+from curate.specs import whole
 from curate.store import VERDICTS, Store, audits, reviews
 
 ADDRESS = "/-/review"
@@ -108,7 +109,7 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     asked = Asked.of(parameters)
     places, facets = board.found(store, asked)
     pages = max(1, math.ceil(len(places) / PAGE))
-    page = min(max(1, int(parameters["page"]) if parameters.get("page", "").isdecimal() else 1), pages)
+    page = min(max(1, whole(parameters.get("page", "")) or 1), pages)
     here = places[(page - 1) * PAGE : page * PAGE]
     examples = [board.examples[at] for at in here]
     shown = cards(store, board.run_id, examples)
@@ -165,7 +166,7 @@ def _address(parameters: dict[str, str], **more: str) -> str:
 
 def said(store: Store, number: str) -> dict[str, Any] | None:
     """The verdict that was just left, so that it can be taken back."""
-    if not number.isdecimal():
+    if whole(number) is None:
         return None
     rows = store.query(
         "SELECT v.key, v.verdict, v.new_label, v.reviewer, v.undoes, e.id AS example FROM reviews AS v "
@@ -203,14 +204,13 @@ def _store(path: Path, form: dict[str, str], reviewer: str) -> reviews.Review:
     """``say`` is "EXAMPLE VERDICT"; relabel takes label-EXAMPLE, or the suggested label where it is empty."""
     example, _, verdict = form.get("say", "").partition(" ")
     source = audits.SOURCE if form.get("back", "").partition("?")[0] == AUDIT else SOURCE
-    if not example.isdecimal() or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
+    if whole(example) is None or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
         raise UsageError("the form named no row and no verdict")
     with Store.open(path) as store:
         store.connection.execute("PRAGMA synchronous = FULL")
-        run = form.get("run", "")
         try:
-            row = reviews.row_by_id(store, int(run) if run.isdecimal() else 0, int(example))
-        except (ValueError, OverflowError):
+            row = reviews.row_by_id(store, whole(form.get("run", "")) or 0, int(example))
+        except ValueError:
             raise UsageError("the form named a row that this run does not hold") from None
         if verdict == "undo":
             return reviews.undo(store, row, reviewer=reviewer, source=source)

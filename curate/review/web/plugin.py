@@ -3,6 +3,7 @@
 Knows Datasette's hooks; leaves pages to ``pages.py``, what is refused to ``safety.py``.
 """
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ import datasette
 import markupsafe
 from datasette import hookimpl
 from datasette.app import Datasette
+from datasette.handle_exception import handle_exception as default_page
+from datasette.utils.asgi import Base400, Request, Response
+from datasette.views.base import DatasetteError
 from jinja2 import ChoiceLoader, FileSystemLoader
 
 from curate.reports.html import FILTERS, TEMPLATES, picture
-from curate.reports.words import clean
+from curate.reports.words import clean, shorten
 from curate.review.web.audit_page import audit_page
+from curate.review.web.log import LONGEST, logger
 from curate.review.web.pages import ADDRESS, AUDIT, leave_verdict, read, review_page, serving
 from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
+
+FOR_A_BAD_ADDRESS = (DatasetteError, AssertionError, ValueError, OverflowError, LookupError, sqlite3.Error)
 
 
 @hookimpl
@@ -50,6 +57,31 @@ def asgi_wrapper(datasette: Datasette) -> Any:
 
 def _datasette_templates() -> str:
     return str(Path(datasette.__file__).parent / "templates")
+
+
+@hookimpl(tryfirst=True)
+def handle_exception(datasette: Datasette, request: Request, exception: Exception) -> Any:
+    """A page of the error and one line in the log; Datasette's own prints local variables for each 404."""
+    if serving(datasette) is None:
+        return default_page(datasette, request, exception)
+
+    async def told() -> Response:
+        status, message = 500, "this page could not be made"
+        if isinstance(exception, Base400):
+            status, message = exception.status, str(exception)
+        elif not request.path.startswith(ADDRESS) and isinstance(exception, FOR_A_BAD_ADDRESS):
+            # Datasette's own pages raise these for a column, a page or a form that is none, and call that 500
+            status, message = 400, str(getattr(exception, "message", None) or exception)
+        logger.warning("%s %s", status, request.path if status < 500 else f"{request.path}: {exception!r}")
+        message = shorten(clean(message), LONGEST)
+        if request.path.endswith(".json"):
+            return Response.json({"ok": False, "error": message, "status": status, "title": None}, status=status)
+        page = datasette.jinja_env.select_template([f"{status}.html", "error.html"])
+        facts = {"ok": False, "error": message, "status": status, "title": None, "urls": datasette.urls}
+        facts |= {"app_css_hash": datasette.app_css_hash(), "menu_links": list}
+        return Response.html(await page.render_async(facts), status=status)
+
+    return told
 
 
 @hookimpl

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from curate.review.web.log import logger
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -18,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/@]+)(:\d{1,5})?")
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -57,8 +60,11 @@ class Guard:
             await self.application(scope, receive, send)
             return
 
+        begun: list[Message] = []
+
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                begun.append(message)
                 ours = {name for name, _ in self.headers}
                 kept = [(name, value) for name, value in message.get("headers", []) if name.lower() not in ours]
                 message = {**message, "headers": [*kept, *self.headers]}
@@ -67,16 +73,17 @@ class Guard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refused(scope["method"], headers)
         if refused:
-            await guarded(
-                {
-                    "type": "http.response.start",
-                    "status": 403,
-                    "headers": [(b"content-type", b"text/plain; charset=utf-8")],
-                }
-            )
-            await guarded({"type": "http.response.body", "body": f"{refused}\n".encode()})
+            await _plain(guarded, 403, refused)
             return
-        await self.application(scope, receive, guarded)
+        if not scope.get("raw_path", b"").isascii():
+            await _plain(guarded, 400, "an address is written in signs of ASCII")
+            return
+        try:
+            await self.application(scope, receive, guarded)
+        except Exception:  # a boundary: whatever a page raises is one line in the log, and the server goes on
+            logger.exception("500 %s", scope["path"])
+            if not begun:
+                await _plain(guarded, 500, "this page could not be made")
 
     def _refused(self, method: str, headers: dict[bytes, str]) -> str | None:
         host = headers.get(b"host", "")
@@ -90,6 +97,13 @@ class Guard:
         return None
 
 
+async def _plain(send: Send, status: int, text: str) -> None:
+    content_type = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": content_type})
+    await send({"type": "http.response.body", "body": f"{text}\n".encode()})
+
+
 def _name(host: str) -> str:
-    """The host without its port."""
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    """The host without its port; empty for what is no host, such as ``[::1].evil.com``."""
+    found = _HOST.fullmatch(host)
+    return found[1].lower() if found else ""

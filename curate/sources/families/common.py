@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from curate.errors import CurateError, ModelError
+from curate.installing import needs
 from curate.sources.weights import State, fit_state_dict, outputs_in, read_state_dict
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -56,8 +57,8 @@ def library(name: str, extra: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
-            raise ModelError(f"{name} cannot be imported: {error}.", f"pip install 'curate-data[{extra}]'") from error
-        raise ModelError(f"{name} is not installed.", f"pip install 'curate-data[{extra}]'") from error
+            raise ModelError(f"{name} cannot be imported: {error}.", needs(extra)) from error
+        raise ModelError(f"{name} is not installed.", needs(extra)) from error
 
 
 @contextmanager

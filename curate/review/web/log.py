@@ -1,0 +1,65 @@
+"""What the server says on stderr: one line a matter, and never a wait for somebody who reads it.
+
+A pipe that nobody empties takes 64 KB; a server that writes on stops for good. Lines go through a queue of a bounded
+length, and what has no room in it is dropped.
+"""
+
+import contextlib
+import io
+import logging
+import queue
+import sys
+from logging.handlers import QueueHandler, QueueListener
+
+from curate.reports.words import clean, shorten
+
+WAITING = 1000
+"""Lines that wait for a reader."""
+LONGEST = 300
+
+logger = logging.getLogger("curate.serve")
+
+
+class OneLine(logging.Formatter):
+    """``curate: 404 /no/such/page``: foreign text made harmless, and of an exception its last line alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            told += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        return shorten(f"curate: {clean(' '.join(told.split()))}", LONGEST)
+
+
+class Dropping(QueueHandler):
+    """Puts lines into the queue, or drops them where it is full."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        record.msg, record.args = self.format(record), None
+        record.exc_info = record.exc_text = record.stack_info = None
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+class Logged(io.TextIOBase):
+    """Stands for stderr: what a library prints there is logged, line by line."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logger.warning("%s", line)
+        return len(text)
+
+
+def one_line_each() -> None:
+    """Everything that is logged in this process from here on, the web server's words among them."""
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
+    handler = Dropping(waiting)
+    handler.setFormatter(OneLine())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    QueueListener(waiting, logging.StreamHandler(sys.stderr)).start()
+    sys.stderr = Logged()
