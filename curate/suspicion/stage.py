@@ -51,7 +51,7 @@ def judge_rows(
 ) -> Judged:
     """``precision``: the share of flagged rows that should be wrong; None cuts at the level that the labels tell."""
     given = data.train.labels.numpy()
-    depths = _depths(data, neighbours, seed, progress)
+    depths = depths_of(data, neighbours, seed, progress)
     experts = {name: depth.experts for name, depth in depths.items()}
     # As many outputs as classes, in whatever order: the network was probably trained on these labels.
     logits = data.train.logits if _own_labels(data) else None
@@ -63,7 +63,7 @@ def judge_rows(
     if data.own_evaluation:
         return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
     theirs = data.evaluation.labels.numpy()
-    readings = _readings(data, depths, seed)
+    readings = readings_of(data, depths)
     unseen = {name: reading.experts for name, reading in readings.items()}
     if data.evaluation.logits is not None and _own_labels(data):
         unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
@@ -110,7 +110,7 @@ def _unseen_accuracy(data: Data) -> float | None:
     return float((rows.logits.argmax(1) == rows.labels).double().mean())
 
 
-def _depths(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
+def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
     """The last features always; of a network that was trained on these labels what it has not fitted too."""
     own = _own_labels(data)
     last = read_depth(
@@ -127,7 +127,7 @@ def _depths(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -
     return depths
 
 
-def _readings(data: Data, depths: dict[str, Depth], seed: int) -> dict[str, Reading]:
+def readings_of(data: Data, depths: dict[str, Depth]) -> dict[str, Reading]:
     """What the experts say of the evaluation rows."""
     rows = {LAST: data.evaluation.features, EARLY: data.evaluation.early}
     if INPUTS in depths:
