@@ -10,7 +10,6 @@ from curate.heads import Heads
 from curate.influence.harmful import FALSE_DISCOVERIES
 from curate.influence.stage import Influence
 from curate.prepare import Data
-from curate.probe import PENALTY
 from curate.store import ReceiptRecord
 from curate.suspicion.panel import Judge
 from curate.suspicion.stage import Judged
@@ -21,10 +20,8 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
     probe = heads.probe_influence
     yield ReceiptRecord(
         quantity="suspicion",
-        solver="exact" if probe.head.exact else "class-block",
-        curvature="ggn",
-        parameters="probe",
-        damping=PENALTY,
+        solver="closed form",
+        parameters=f"{len(judged.weights)} experts",
         detail={
             "experts": {name: round(weight, 3) for name, weight in judged.weights.items()},
             "judges": [_judge(judge) for judge in judged.panel.judges],
