@@ -20,6 +20,8 @@ precision; chosen by likelihood, features that a network fitted to these labels 
 MOST_PARAMETERS, MOST_WORK = 8_000, 2e10
 """Of a probe whose rows are left out one at a time: parameters p = C (d + 1), and rows times p². Beyond, folds cost
 less and say the same."""
+FEW_ROWS = 2_000
+"""Up to so many, every rung of the ladder is left out row by row; beyond, one fold tells the rungs apart."""
 FOLDS = 5
 FLOAT64_NUMBERS = 2**24
 CERTAIN_SHARE = 0.9
@@ -62,13 +64,13 @@ def left_out(
     parameters = classes * x.shape[1]
     exact = parameters <= MOST_PARAMETERS and len(x) * parameters**2 <= MOST_WORK
     rungs = LADDER if choose else LADDER[:1]
-    if exact:
+    if exact and (len(rungs) == 1 or len(x) <= FEW_ROWS):
         x = x.double() if x.numel() <= FLOAT64_NUMBERS else x
         found = [_one_by_one(x, labels, classes, rung, copies) for rung in rungs]
         return max(found, key=lambda each: likelihood(each.probabilities, labels))
     x, folds = x.float(), _folds(labels, copies)
     rung = _rung(x, labels, classes, rungs, folds) if len(rungs) > 1 else rungs[0]
-    return _by_folds(x, labels, classes, rung, folds)
+    return _one_by_one(x, labels, classes, rung, copies) if exact else _by_folds(x, labels, classes, rung, folds)
 
 
 def likelihood(probabilities: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
