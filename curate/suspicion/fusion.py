@@ -65,6 +65,10 @@ class Fusion:
         result: np.ndarray = (self.alike.weights + self.by_class.weights) / 2
         return result
 
+    def alone(self) -> "Fusion":
+        """The account in which labels change alike, alone."""
+        return Fusion(self.alike, self.alike, self.evidence)
+
     def pooled(self, experts: list[Probabilities]) -> Probabilities:
         """q of any rows, ``[n C]``, in the account whose temperature overlapping classes do not raise."""
         return self.alike.pooled(experts)

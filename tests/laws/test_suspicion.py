@@ -199,6 +199,12 @@ class TestPanel:
         assert panel.memory is None
         assert [judge.depths for judge in panel.judges] == [(LAST,)]
 
+    def test_on_unseen_rows_overlap_does_not_hide_the_few_wrong_labels(self) -> None:
+        q, true, given = overlapping(3_000, 0.01, 1)
+        found = panel_on_unseen({LAST: {"probe": q}}, given, seed=0).judgement({LAST: {"probe": q}}, given)
+        across = (given // 2) != (true // 2)
+        assert np.sort(np.argsort(-found.suspicion)[: across.sum()]).tolist() == np.flatnonzero(across).tolist()
+
     def test_unseen_rows_weigh_every_depth_by_their_own_labels(self) -> None:
         q, true, given = world(2_000, 0.1, "uniform", 9)
         nothing = np.full_like(q, 1 / CLASSES)
