@@ -16,8 +16,8 @@ from curate.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 
 PLAIN = 1.0
 """Nats by which wrong labels must explain the given ones better than none do before the network is accused. Trial on
-19 tables: -1 to 0.4 on clean labels and on labels that are merely hard, 1 to 90 on most of those with a tenth or a fifth
-changed."""
+19 tables: -1 to 0.4 on clean labels and on labels that are merely hard, 1 to 90 on most of those with a tenth or a
+fifth changed."""
 REPEATED = 0.5
 """Share of the wrong labels, as the untouched depths see them, from which the network is taken to know them."""
 LEARNT, LOST = 0.97, 0.1
