@@ -98,7 +98,7 @@ def test_another_class_order_is_named_and_mended_by_the_option_it_names(trained:
     assert f"--classes {wanted}" in warning
     assert told["accuracy_head"] < 0.1
     # no score rests on the wrong classes
-    assert {receipt["parameters"] for receipt in told["receipts"]} == {"probe", "5 experts"}
+    assert {receipt["parameters"] for receipt in told["receipts"]} == {"probe", "11 experts"}
     mended = report(scan(trained, "normalised", "shuffled", "--classes", wanted, "-f", "json"))
     assert mended["warnings"] == []
     assert mended["accuracy_head"] > 0.95

@@ -96,9 +96,9 @@ def test_verdicts_and_the_rows_they_are_on_stay(path: Path) -> None:
 
 def test_runs_that_others_are_compared_with_stay(path: Path) -> None:
     fill(path, "pets", gate={"fail_on": ["error"], "new_only": True, "since": "2"})
-    with Store.open(path) as store:  # as an audit points at its run
-        store.connection.execute("CREATE TABLE audits (run_id INTEGER REFERENCES runs (id))")
-        store.connection.execute("INSERT INTO audits VALUES (4)")
+    with Store.open(path) as store:  # as an audit points at its run, and whatever a later version adds
+        store.connection.execute("CREATE TABLE later (run_id INTEGER REFERENCES runs (id))")
+        store.connection.execute("INSERT INTO later VALUES (4)")
     told = curate(path, "runs", "--prune", "1").stderr
     assert "2 runs kept because others are compared with them" in told
     assert facts(path, "SELECT id FROM runs WHERE pruned IS NULL") == [(2,), (4,), (5,), (7,)]

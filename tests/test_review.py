@@ -285,23 +285,26 @@ def test_a_file_that_is_no_longer_what_was_scanned_is_not_shown(tmp_path: Path):
     from curate.reports.gallery import cards
 
     pytest.importorskip("textual_image", reason="needs textual-image (extra: review)")
+    from curate.media import MediaRoots
     from curate.review.telling import picture_of
 
-    path = tmp_path / "curate.db"
+    path, roots = tmp_path / "curate.db", MediaRoots([tmp_path])
     attacked(path)
     with Store.open(path) as store:
         card = cards(store, 1, [2])[0]
     content = thumbnail()
     file = tmp_path / "a.jpg"
     file.write_bytes(b"\x00" + content)
-    assert picture_of(card, hashlib.sha256(content).hexdigest()) is not None  # the thumbnail stands in
+    assert picture_of(card, hashlib.sha256(content).hexdigest(), roots) is not None  # the thumbnail stands in
     import dataclasses
 
     bare = dataclasses.replace(card, media_path=str(file), thumbnail=None)
-    assert picture_of(bare, hashlib.sha256(content).hexdigest()) is None
+    assert picture_of(bare, hashlib.sha256(content).hexdigest(), roots) is None
     file.write_bytes(content)
-    assert picture_of(bare, hashlib.sha256(content).hexdigest()) is not None
-    assert picture_of(dataclasses.replace(bare, thumbnail=b"\xff\xd8broken", media_path=None), "") is None
+    assert picture_of(bare, hashlib.sha256(content).hexdigest(), roots) is not None
+    assert picture_of(dataclasses.replace(bare, thumbnail=b"\xff\xd8broken", media_path=None), "", roots) is None
+    elsewhere = MediaRoots([tmp_path / "other"])
+    assert picture_of(bare, hashlib.sha256(content).hexdigest(), elsewhere) is None  # outside of the data
 
 
 # The command

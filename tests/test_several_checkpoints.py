@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
@@ -70,9 +71,12 @@ def test_suspicion_is_the_mean_and_all_else_is_of_the_last(folder: Path, tmp_pat
         assert result.exit_code == 0, result.output
         assert ("mean of 2 checkpoints" in result.output) == (name == "both")
         found[name] = rows(tmp_path / f"{name}.db")
-    for early, late, both in zip(*found.values(), strict=True):
-        assert both[1] == pytest.approx((early[1] + late[1]) / 2, abs=1e-6)
-        assert both[2:4] == late[2:4]
+    # Posteriors are averaged before the level is set: the order is that of the mean, but for rows that hardly differ.
+    early, late, both = (np.array([row[1] for row in found[name]]) for name in ("early", "late", "both"))
+    assert spearmanr(both, (early + late) / 2).statistic > 0.95
+    assert min(early.sum(), late.sum()) * 0.8 < both.sum() < max(early.sum(), late.sum()) * 1.25
+    for at_last, at_both in zip(found["late"], found["both"], strict=True):
+        assert at_both[2:4] == at_last[2:4]
     assert any("checkpoint_loss" in (row[4] or "") for row in found["both"])
     assert not any("checkpoint_loss" in (row[4] or "") for row in found["late"])
     with sqlite3.connect(tmp_path / "both.db") as connection:

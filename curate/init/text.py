@@ -23,12 +23,15 @@ EXAMPLES: Mapping[str, Any] = {
     "weights": "weights.safetensors", "head": "fc", "damping": 0.01, "neighbours": 50, "slice": "label=cat",
     "expected_precision": 0.9, "noise_rate": "10-30%", "fail_on": ["mislabeled"], "max_findings": "2%",
     "max_noise_rate": ["5%", "class:10%"], "since": ".curate/main.db", "format": ["text"],
+    "media_root": ["."],
 }  # fmt: skip
 DEFAULTS: Mapping[str, Any] = {"batch_size": "auto"}
 """Defaults that have a word of their own."""
 OTHER_WORDS: Mapping[str, str] = {
     "header": "Whether the first line of a csv file names the columns; else they are numbered from 0.",
     "cache": "Whether rows that an earlier scan read are taken from the cache.",
+    "thumbnails": "Whether small pictures of flagged rows are kept in the database.",
+    "text": "Whether texts of rows are kept in the database.",
     "db": "The database, here relative to this file. By default: this path in the folder that curate runs in.",
 }
 """Where the command line's sentence is about another thing: a flag that says no, a path from another folder."""

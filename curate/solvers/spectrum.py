@@ -69,6 +69,8 @@ def lanczos(
         basis.append(w / beside[-1])
     off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
     small = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    if not bool(torch.isfinite(small).all()):
+        raise NumericalError("the curvature is not finite", "Are the inputs on the scale of training?")
     values, vectors = torch.linalg.eigh(small)
     residuals = beside[len(diagonal) - 1] * vectors[-1].abs()
     rows = vectors.T.to(basis[0]) @ torch.stack(basis[: len(diagonal)])

@@ -7,6 +7,7 @@ length, and what has no room in it is dropped.
 import contextlib
 import io
 import logging
+import os
 import queue
 import sys
 from logging.handlers import QueueHandler, QueueListener
@@ -16,6 +17,7 @@ from curate.reports.words import clean, shorten
 WAITING = 1000
 """Lines that wait for a reader."""
 LONGEST = 300
+STDERR = 2
 
 logger = logging.getLogger("curate.serve")
 
@@ -53,6 +55,20 @@ class Logged(io.TextIOBase):
         return len(text)
 
 
+class Unlocked(logging.Handler):
+    """Writes lines to the process's stderr without a lock or a buffer.
+
+    A write that nobody reads never returns: with a lock in its hands it would keep the process from ending too.
+    """
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            os.write(STDERR, f"{record.getMessage()}\n".encode(errors="replace"))
+
+
 def one_line_each() -> None:
     """Everything that is logged in this process from here on, the web server's words among them."""
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
@@ -61,5 +77,5 @@ def one_line_each() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    QueueListener(waiting, logging.StreamHandler(sys.stderr)).start()
+    QueueListener(waiting, Unlocked()).start()
     sys.stderr = Logged()
