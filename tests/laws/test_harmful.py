@@ -17,6 +17,7 @@ from curate.influence.gradients import residuals
 from curate.influence.harmful import (
     EVEN_SHARES,
     HarmByGroup,
+    at_chance,
     benjamini_hochberg,
     deal,
     harmful_rows,
@@ -199,3 +200,13 @@ def test_harmful_rows_of_one_neighbourhood_and_one_pair_of_labels_have_one_cause
     assert [sorted(cause.rows.tolist()) for cause in causes] == [[0, 1, 2], [4, 5]]
     assert [(cause.given, cause.suggested) for cause in causes] == [(0, 1), (1, 0)]
     assert find_causes(rows[:0], near[:0], given, suggested) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
+def test_a_head_at_chance_is_one_that_knows_no_more_than_the_share_of_a_class(share: float) -> None:
+    """``share`` of the rows is predicted right, the others at random, or always as the largest class."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [700, 100, 100, 100])
+    for guess in (draw.integers(0, 4, 1_000), np.zeros(1_000, dtype=int)):
+        predicted = np.where(draw.random(1_000) < share, labels, guess)
+        assert at_chance(np.eye(4)[predicted], labels) == (share < 0.1)
