@@ -22,7 +22,7 @@ WIDTH = 128
 the time; 64 directions cost 0.04 of it on the look-alike ones of 77 classes."""
 BASIS_ROWS = 20_000
 BLOCK = 2_000
-FEW_COLUMNS = 16
+FEW_COLUMNS = 8
 """Up to this many, a tree finds neighbours faster than all distances would."""
 
 

@@ -100,7 +100,7 @@ def fit_ridge(
     median = float((rows[first].double() - rows[second].double()).norm(dim=1).median()) + 1e-9
     unscaled = torch.randn(rows.shape[1], FEATURES // 2, generator=draw, dtype=torch.float64)
     among = _renumbered(copies, some)
-    best: tuple[float, Ridge] | None = None
+    best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
         spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes)
         turned = spectrum.turned(rows[some])
@@ -109,10 +109,11 @@ def fit_ridge(
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
-                    best = value, Ridge(spectrum, penalty, temperature)
+                    best = value, Ridge(spectrum, penalty, temperature), outputs
     assert best is not None
-    ridge = best[1]
-    outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
+    _, ridge, outputs = best
+    if len(some) < len(rows):
+        outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 

@@ -62,10 +62,10 @@ class Workload:
 
 
 def scanned(settings: ScanSettings) -> tuple[Data, object, float]:
-    """What `curate scan` computes up to suspicion, and its processor seconds."""
-    started = time.process_time()
+    """What `curate scan` computes up to suspicion, and the processor seconds of that once the data are read."""
     silent = Progress.silent()
     data = read(settings, load(settings, silent), silent)
+    started = time.process_time()
     judged = judge_rows(data, fit_heads(data), Neighbours(data.train.features, settings.seed), silent)
     return data, judged, time.process_time() - started
 
