@@ -243,6 +243,19 @@ def f1(flags: np.ndarray, wrong: np.ndarray) -> float:
     return 2 * float((flags & wrong).sum()) / max(1, int(flags.sum() + wrong.sum()))
 
 
+def log_loss(suspicion: np.ndarray, wrong: np.ndarray) -> float:
+    """Of suspicion as a probability, nats a row."""
+    bounded = np.clip(suspicion, 1e-6, 1 - 1e-6)
+    return float(-np.where(wrong, np.log(bounded), np.log(1 - bounded)).mean())
+
+
+def reliability(suspicion: np.ndarray, wrong: np.ndarray, bins: int = 10) -> float:
+    """Mean over rows of the gap between suspicion and the share of wrong labels, in bins of equal width."""
+    place = np.minimum((suspicion * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=suspicion - wrong, minlength=bins)
+    return float(np.abs(gaps).sum() / len(suspicion))
+
+
 def measure(workload: Workload, baseline: bool) -> dict[str, object]:
     given, wrong = workload.given, workload.given != workload.clean
     data, judged, seconds = scanned(workload.settings)
@@ -268,6 +281,8 @@ def measure(workload: Workload, baseline: bool) -> dict[str, object]:
         "sum": float(suspicion.sum()),
         "gap": max(gaps, key=abs) if gaps else None,
         "brier_skill": 1 - float(brier) if wrong.any() else None,
+        "log_loss": log_loss(suspicion, wrong),
+        "reliability": reliability(suspicion, wrong),
         "suggestion": float((suggested == workload.clean)[flags & wrong].mean()) if (flags & wrong).any() else None,
         "by_heart": judged.panel.by_heart,
         "repeated": None if judged.panel.memory is None else judged.panel.memory.repeated,

@@ -24,6 +24,8 @@ JUDGE_FOLDER = ("german", "phoneme", "mammography", "pima-indians-diabetes", "so
                 "winequality-white", "banknote_authentication")  # fmt: skip
 JUDGE_SKLEARN = ("digits", "wine", "breast_cancer")
 JUDGE_TEXT = ("banking77", "clinc150")
+JUDGE_DATA = (*JUDGE_FOLDER, "adult", *JUDGE_TEXT)
+"""Those of the folder that comes with the project's trials."""
 JUDGE = (*JUDGE_KEEL, *JUDGE_FOLDER, *JUDGE_SKLEARN, "adult", *JUDGE_TEXT)
 """And cifar10n_dev, whose labels people changed."""
 IMBALANCED = ("page-blocks0", "yeast3")
