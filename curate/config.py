@@ -42,6 +42,8 @@ class ScanSettings:
     weights: tuple[str, ...] = ()
     trust_checkpoint: bool = False
     head: str | None = None
+    pred_probs: str | None = None
+    votes: tuple[str, ...] = ()
     params: str = "auto"
     solver: str = "auto"
     curvature: str = "ggn"

@@ -16,7 +16,7 @@ from curate.heads import Heads
 from curate.influence.stage import Influence
 from curate.neighbours import Neighbours
 from curate.prepare import Data
-from curate.suspicion import DETECTORS, Judgement
+from curate.suspicion import DETECTORS, Judgement, Signals
 from curate.suspicion.detectors import agreement, loss, of_given, spoken
 from curate.suspicion.experts import VOTERS
 from curate.suspicion.stage import Judged
@@ -78,9 +78,7 @@ def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
             place[np.argsort(values, kind="stable")] = np.arange(len(values)) / max(1, len(values) - 1)
             columns[name] = (values, place)
     probe, votes, who = signals.left_out, signals.votes, "the probe without it"
-    if judged.panel.by_heart:
-        assert signals.early_left_out is not None
-        assert signals.early_votes is not None
+    if judged.panel.by_heart and signals.early_left_out is not None and signals.early_votes is not None:
         probe, votes, who = signals.early_left_out, signals.early_votes, "the probe on early features without it"
     for row in flagged.tolist():
         spoke = {name: round(float(place[row]), 4) for name, (_, place) in columns.items()}
@@ -89,6 +87,7 @@ def _mislabeled(data: Data, judged: Judged) -> Iterator[Found]:
             "more_suspect_than": spoke,
         }
         why = _sentence(classes, int(signals.given[row]), judged.train, row, probe[row], votes[row], who)
+        why += _others(classes, signals, row)
         yield _judged_finding(judged.train, row, evidence, why, known=bool(counts[signals.given[row]] >= LEAST_ROWS))
 
 
@@ -115,6 +114,12 @@ def _sentence(
         f"of the {VOTERS} nearest rows' votes {votes[suggested] / total:.0%} are for {classes[suggested]}, "
         f"{votes[given] / total:.0%} for {classes[given]}"
     )
+
+
+def _others(classes: list[str], signals: Signals, row: int) -> str:
+    """What others say of the row, if they say anything."""
+    said = {name: found[row] for name, found in signals.outside.items() if np.ptp(found[row]) > 0}
+    return "".join(f"; {name} says {classes[int(of.argmax())]} {of.max():.2f}" for name, of in said.items())
 
 
 def with_nearest(data: Data, neighbours: Neighbours, found: Iterable[Found]) -> Iterator[Found]:

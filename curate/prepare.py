@@ -4,7 +4,7 @@ Knows what must fit together before anything is computed; leaves reading to `sou
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from curate.sources.encoding import encode_sources
 from curate.sources.keywords import called_as
 from curate.sources.limit import limited
 from curate.sources.models import LoadedModel, load_model
+from curate.sources.outside import Outside, read_outside
 from curate.sources.transforms import make_transform
 from curate.sources.weights import weights_file
 from curate.specs import did_you_mean
@@ -44,6 +45,8 @@ class Opened:
     train: Source
     evaluation: Source | None
     notes: tuple[str, ...]
+    outside: Outside
+    """What others say of the training rows."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def load(settings: ScanSettings, progress: Progress) -> Loaded:
 
 def open_data(settings: ScanSettings, progress: Progress) -> Opened:
     train, evaluation = open_sets(settings)
+    outside = read_outside(train, settings.pred_probs, settings.votes)
     if len(train.classes) < 2:
         raise UsageError(
             f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."
@@ -78,7 +82,7 @@ def open_data(settings: ScanSettings, progress: Progress) -> Opened:
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     _refuse_classes(settings, train)
     refuse_rows(settings, evaluation or train)
-    return Opened(train, evaluation, tuple(limits))
+    return Opened(train, evaluation, (*limits, *outside.notes), outside)
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:
@@ -151,6 +155,8 @@ class Data:
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     """What makes the results doubtful; the report says it first."""
+    outside: Outside = field(default_factory=Outside)
+    """What others say of the training rows, in their order."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -209,13 +215,14 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             notes.append("the columns are on very different scales: each was standardised")
     if network is None or not network.own_classes:
         train, evaluation = _centred(train, evaluation)
+    outside = loaded.opened.outside.of(train.keys)
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
     if evaluation is not None:
-        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), moving)
+        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), outside, moving)
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
-    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), moving)
+    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), outside, moving)
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -279,6 +279,8 @@ OPTIONS: dict[str, Option] = {
         _option("weights", _list, "path"),
         _option("trust-checkpoint", _flag, typed=True),
         _option("head", _text),
+        _option("pred-probs", _text, "path"),
+        _option("votes", _list, "path"),
         _option("params", _params),
         _option("solver", _one_of(*SOLVER_NAMES)),
         _option("curvature", _one_of(*CURVATURE_NAMES)),

@@ -22,7 +22,7 @@ class Sections(click.Command):
 
     headings: ClassVar[dict[str, tuple[str, ...]]] = {
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
-        "Model": ("model", "model_args", "weights", "trust_checkpoint", "head"),
+        "Model": ("model", "model_args", "weights", "trust_checkpoint", "head", "pred_probs", "votes"),
         "Numbers": (
             "params", "solver", "curvature", "damping",
             "neighbours", "eval_rows", "slice", "expected_precision", "noise_rate", "seed", "device",
@@ -106,6 +106,17 @@ model_options = _options(
     ),
     click.option("--trust-checkpoint", is_flag=True, default=None, help="Load a checkpoint that may run any code."),
     click.option("--head", metavar="NAME", help="The last linear layer.  [found by itself]"),
+    click.option(
+        "--pred-probs",
+        metavar="FILE",
+        help="Out-of-sample class probabilities of your own for the training rows: one more expert.",
+    ),
+    click.option(
+        "--votes",
+        metavar="FILE",
+        multiple=True,
+        help="Labels that another judge gave to training rows, a column a judge: one more expert each.",
+    ),
 )
 
 number_options = _options(

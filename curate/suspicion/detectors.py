@@ -3,8 +3,8 @@
 Knows what each detector reads of a row; leaves how they are weighed to `noise_model`. `DETECTORS` names them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -34,6 +34,8 @@ class Signals:
     """Mean loss over several checkpoints of one training, nats; None with one."""
     network_self_influence: Float[np.ndarray, " n"] | None = None
     """Through the parameters that were asked for beyond the head, nats."""
+    outside: Mapping[str, Float[np.ndarray, "n C"]] = field(default_factory=dict)
+    """What others say of the rows, by name."""
 
 
 def of_given(table: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -24,9 +24,10 @@ LEARNT, LOST = 0.97, 0.1
 """Accuracy on the training labels, and what of it is lost on evaluation rows that it never saw, from which a network is
 taken to know its labels whatever they look like from its inputs: between look-alike classes nothing there is plain."""
 
-HEAD, LAST, EARLY, INPUTS = "model", "features", "early features", "inputs"
-"""Names of the depths: what the model says, what its head reads, what a layer halfway up reads, what it is given."""
-UNTOUCHED = (EARLY, INPUTS)
+HEAD, LAST, EARLY, INPUTS, OUTSIDE = "model", "features", "early features", "inputs", "outside"
+"""Names of the depths: what the model says, what its head reads, what a layer halfway up reads, what it is given; and
+what others say."""
+UNTOUCHED = (EARLY, INPUTS, OUTSIDE)
 """Depths that hardly know the labels that the network was trained on."""
 Experts = dict[str, dict[str, np.ndarray]]
 """Probabilities ``[n C]`` by depth and by the name of the expert that read it."""
@@ -118,7 +119,8 @@ def panel_for(
     """
     untouched = tuple(depth for depth in UNTOUCHED if depth in experts)
     if agrees is None or not untouched:
-        return Panel((_judge(experts, (LAST,), given, seed),), None)
+        beside = tuple(depth for depth in (LAST, OUTSIDE) if depth in experts)
+        return Panel((_judge(experts, beside, given, seed),), None)
     first = _judge(experts, untouched, given, seed)
     doubt = 1 - first.posterior(experts, given)[np.arange(len(given)), given]
     repeated = float((doubt * agrees).sum() / max(doubt.sum(), 1e-12))

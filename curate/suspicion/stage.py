@@ -15,7 +15,8 @@ from curate.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for,
 from curate.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
 from curate.suspicion.inputs import input_rows
 from curate.suspicion.level import Level, at_level, count_wrong
-from curate.suspicion.panel import EARLY, HEAD, INPUTS, LAST, Experts, Panel, panel_for, panel_on_unseen
+from curate.suspicion.outside import nothing, of_judge, spoken_for
+from curate.suspicion.panel import EARLY, HEAD, INPUTS, LAST, OUTSIDE, Experts, Panel, panel_for, panel_on_unseen
 
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
@@ -52,19 +53,22 @@ def judge_rows(
     """``precision``: the share of flagged rows that should be wrong; None cuts at the level that the labels tell."""
     given = data.train.labels.numpy()
     depths = depths_of(data, neighbours, seed, progress)
-    experts = {name: depth.experts for name, depth in depths.items()}
+    experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
     # As many outputs as classes, in whatever order: the network was probably trained on these labels.
     logits = data.train.logits if _own_labels(data) else None
     agrees = None if logits is None else logits.argmax(1).numpy() == given
     panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data), seed=seed)
     train, level = levelled(panel.judgement(experts, given), given, data.train)
-    signals = _signals(heads, depths, given)
+    signals = replace(_signals(heads, depths, given), outside=experts.get(OUTSIDE, {}))
     cut = cut_for(train.suspicion, precision, level.flagged)
     if data.own_evaluation:
         return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
     theirs = data.evaluation.labels.numpy()
     readings = readings_of(data, depths)
     unseen = {name: reading.experts for name, reading in readings.items()}
+    if OUTSIDE in experts:  # nobody was asked about these rows
+        silent = nothing(len(theirs), data.classes)
+        unseen[OUTSIDE] = dict.fromkeys(experts[OUTSIDE], silent)
     if data.evaluation.logits is not None and _own_labels(data):
         unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
     on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
@@ -133,6 +137,13 @@ def readings_of(data: Data, depths: dict[str, Depth]) -> dict[str, Reading]:
     if INPUTS in depths:
         rows[INPUTS] = input_rows(data.evaluation, None)
     return {name: depth.unseen(features) for name, depth in depths.items() if (features := rows[name]) is not None}
+
+
+def _outside(data: Data, given: Int[np.ndarray, " n"]) -> Experts:
+    """What others say of the training rows; empty if nobody was asked."""
+    said = {name: spoken_for(found) for name, found in data.outside.probabilities.items()}
+    said |= {name: of_judge(found, given) for name, found in data.outside.votes.items()}
+    return {OUTSIDE: said} if said else {}
 
 
 def _weights(panel: Panel, experts: Experts) -> dict[str, float]:
