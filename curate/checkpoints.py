@@ -67,4 +67,5 @@ def _losses(data: Data, heads: Heads) -> np.ndarray:
 def _mean(judgements: list[Judgement], given: np.ndarray) -> Judgement:
     posterior = sum(each.posterior for each in judgements) / len(judgements)
     q = sum(each.q for each in judgements) / len(judgements)
-    return judged(np.asarray(posterior), np.asarray(q), given)
+    dissent = np.mean([each.dissent for each in judgements], axis=0)
+    return judged(np.asarray(posterior), np.asarray(q), given, dissent)

@@ -250,6 +250,7 @@ def scores_of(
         "suggested_label": [classes[label] for label in judgement.suggested.tolist()],
         "suggested_probability": judgement.suggested_probability.tolist(),
     }
+    columns["word"] = list(judgement.words(judged.cut if influence is not None else judged.evaluation_cut))
     if influence is not None:
         columns["self_influence"] = heads.influence.scores.self_influence.tolist()
         columns["harm"] = influence.harm.tolist()

@@ -5,6 +5,7 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,7 @@ class Run:
                 **({"unsteady": data.unsteady} if data.unsteady else {}),
                 "slices": _slices(train, influence),
                 "level": None if judged.level is None else judged.level.facts(len(train)),
+                "words": dict(Counter(judged.train.words(judged.cut))),
             },
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,

@@ -73,6 +73,15 @@ def test_what_refits_said_is_kept() -> None:
     ]  # fmt: skip
 
 
+def test_the_words_of_rows_are_kept() -> None:
+    """From the ninth schema on."""
+    db = sqlite3.connect(":memory:")
+    db.executescript((DUMPS[0].parent / "schema_9.sql").read_text())
+    words = db.execute("SELECT word, min(suspicion), max(suspicion) FROM latest_scores GROUP BY word").fetchall()
+    assert [word for word, _, _ in words] == ["ambiguous", "fine", "wrong"]
+    assert words[1][2] <= words[0][1] <= words[0][2] <= words[2][1]
+
+
 def test_what_was_drawn_for_an_audit_is_kept() -> None:
     """From the seventh schema on: places in their order, and the word that stood on a drawn row already."""
     db = sqlite3.connect(":memory:")

@@ -307,6 +307,12 @@ class Report:
         return tuple(finding for finding in self.findings if finding.spared == OPINION)
 
     @property
+    def ambiguous(self) -> int:
+        """Training rows that are not flagged though most experts favour another label; 0 in runs that do not say."""
+        words = self.run.counts.get("words")
+        return int(words.get("ambiguous", 0)) if isinstance(words, dict) else 0
+
+    @property
     def cut(self) -> float | None:
         """The suspicion above which a row is a `mislabeled` finding; None in runs that do not say."""
         found = (receipt.detail.get("cut") for receipt in self.receipts if receipt.quantity == "suspicion")

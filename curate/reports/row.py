@@ -86,6 +86,7 @@ class RowReport:
     label: str | None
     suggested_label: str | None
     suggested_probability: float | None
+    word: str | None
     seen: bool | None
     media_path: str | None
     text: str | None
@@ -135,6 +136,7 @@ class RowReport:
             label=example["label"],
             suggested_label=scored.get("suggested_label"),
             suggested_probability=scored.get("suggested_probability"),
+            word=scored.get("word"),
             seen=None if example["seen"] is None else bool(example["seen"]),
             media_path=example["media_path"],
             text=example["text"],

@@ -10,7 +10,7 @@ from html import escape
 
 from curate.reports.report import HitRow
 from curate.reports.row import RowReport
-from curate.reports.row_terminal import NAMES, flat, parts_of, verdict_sentence
+from curate.reports.row_terminal import NAMES, WORDS, flat, parts_of, verdict_sentence
 from curate.reports.words import brief, clean, percent, signed
 
 _STYLE = """
@@ -45,6 +45,8 @@ def row_page(row: RowReport, heat: Heat | None = None) -> str:
     facts = [("split", row.split), ("given label", "(none)" if row.label is None else row.label)]
     if row.suggested_label is not None:
         facts.append(("suggested", f"{row.suggested_label} ({percent(row.suggested_probability)})"))
+    if row.word is not None:
+        facts.append(("label is", WORDS[row.word]))
     facts.append(("verdict", "none yet" if row.verdict is None else verdict_sentence(row.verdict)))
     facts += [(name, value) for name, value in (("file", row.media_path), ("text", row.text)) if value]
     body = [

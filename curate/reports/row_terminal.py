@@ -26,6 +26,12 @@ NAMES = {
     "given_probability": ("given label", "its probability by probe and neighbours that did not see it"),
     "suggested_probability": ("suggested label", "its probability, given the noise in the labels"),
 }
+WORDS = {
+    "wrong": "wrong, by all that is known of the row",
+    "ambiguous": "ambiguous: most experts favour another one, not surely enough to call it wrong",
+    "fine": "fine",
+}
+"""What a row's word says of its given label."""
 
 
 def verdict_sentence(word: Verdict) -> str:
@@ -46,6 +52,8 @@ def write_row(page: Page, row: RowReport) -> None:
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
         facts.append(("suggested", clean(row.suggested_label) + sure))
+    if row.word is not None:
+        facts.append(("label is", WORDS[row.word]))
     facts.append(("verdict", "none yet" if row.verdict is None else verdict_sentence(row.verdict)))
     if row.media_path:
         facts.append(("file", clean(row.media_path)))

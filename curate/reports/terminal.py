@@ -190,7 +190,8 @@ def _suspects(page: Page, report: Report) -> None:
     """Below the cut the order still says where to look next."""
     if not report.suspects:
         return
-    page.heading("Next in line", "the most suspect rows that are not flagged")
+    told = f"; {report.ambiguous:,} are ambiguous: most experts favour another label" if report.ambiguous else ""
+    page.heading("Next in line", f"the most suspect rows that are not flagged{told}")
     columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True), Column("given", shrinks=True),
                Column(f"{page.signs.arrow} suggested", shrinks=True)]  # fmt: skip
     cells = [

@@ -47,7 +47,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
         "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
         "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows), "
-        "`level` (how many training labels are wrong: `expected`, `low`, `high` of `rows`, by `source`: `labels`, "
+        "`words` (training rows by the word of their label: `wrong`, `ambiguous`, `fine`), `level` (how many training "
+        "labels are wrong: `expected`, `low`, `high` of `rows`, by `source`: `labels`, "
         "`noise rate` or `audit`, whose `low` and `high` are one-sided bounds of 95 %)",
         "accuracy_head": "0 to 1: share of the given training labels that the model's own head predicts",
         "accuracy_probe": "0 to 1: the same of the probe",
@@ -99,6 +100,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "suggested_probability": "0 to 1: its posterior probability",
         "detectors": "those that count the row among the most suspect (as many rows as suspicion adds up to), with "
         "commas between; training rows only",
+        "word": "`wrong`: over the cut, a `mislabeled` finding; `ambiguous`: under it, yet most experts favour another "
+        "label; `fine`: neither",
     },
     "influences": {
         "run_id": "",

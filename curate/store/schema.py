@@ -17,6 +17,7 @@ from curate.store.reviewing import REVIEWING
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.verifying import VERIFYING
 from curate.store.views import LATEST_SCORES, VIEWS
+from curate.store.wording import WORDING
 
 if TYPE_CHECKING:
     from sqlite_utils.db import Database
@@ -67,9 +68,14 @@ def m008_keeping(db: "Database") -> None:
         db.execute(statement)
 
 
+def m009_words(db: "Database") -> None:
+    for statement in WORDING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
     m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m007_audits,
-    m008_keeping,
+    m008_keeping, m009_words,
 ]  # fmt: skip
 
 

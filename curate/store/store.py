@@ -27,7 +27,7 @@ SCORE_NUMBERS = (
     "suspicion", "loss", "margin", "self_influence", "harm", "neighbour_agreement", "given_probability",
     "suggested_probability",
 )  # fmt: skip
-SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label", "detectors")
+SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label", "detectors", "word")
 RECEIPT_COLUMNS = tuple(field.name for field in fields(ReceiptRecord))
 RECEIPT_INTEGERS = ("steps",)
 RECEIPT_TEXTS = ("quantity", "solver", "curvature", "parameters")
@@ -376,6 +376,7 @@ def _score_row(run_id: int, score: Mapping[str, Any]) -> tuple[Any, ...]:
         integer(score.get("rank"), "rank"),
         text(score.get("suggested_label")),
         text(score.get("detectors")),
+        text(score.get("word")),
     )
 
 

@@ -20,6 +20,8 @@ __all__ = [
 
 HIGHEST_CUT, LOWEST_CUT = 0.5, 0.1
 """Likelier wrong than right: always a `mislabeled` finding. Nine times likelier right than wrong: never one."""
+MOST = 0.5
+"""Share of the experts' say from which a row whose label is not called wrong is worth a look."""
 STEP = 0.01
 """Cuts are multiples of it, so that a few new rows hardly move the cut and with it what is said of old ones."""
 
@@ -41,9 +43,22 @@ class Judgement:
     """Of each true class."""
     q: Float[np.ndarray, "n C"]
     """The same before the given label was looked at."""
+    dissent: Float[np.ndarray, " n"]
+    """Share of the experts, by their say, whose likeliest class is not the given one."""
+
+    def words(self, cut: float) -> list[str]:
+        """What a row is called: `wrong` over the cut, else `ambiguous` if most experts dissent, else `fine`."""
+        ambiguous = np.where(self.dissent >= MOST, "ambiguous", "fine")
+        found: list[str] = np.where(self.suspicion > cut, "wrong", ambiguous).tolist()
+        return found
 
 
-def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Judgement:
+def judged(
+    posterior: Float[np.ndarray, "n C"],
+    q: Float[np.ndarray, "n C"],
+    given: Int[np.ndarray, " n"],
+    dissent: Float[np.ndarray, " n"],
+) -> Judgement:
     """The posterior of every row, read as suspicion and suggestion."""
     rows = np.arange(len(given))
     others = posterior.copy()
@@ -57,6 +72,7 @@ def judged(posterior: Float[np.ndarray, "n C"], q: Float[np.ndarray, "n C"], giv
         suggested_probability=np.clip(posterior[rows, suggested], 0.0, 1.0),
         posterior=posterior,
         q=q,
+        dissent=dissent,
     )
 
 

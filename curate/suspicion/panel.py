@@ -77,6 +77,15 @@ class Judge:
     def posterior(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
         return self.fusion.posterior(self.read(experts), given)
 
+    def dissent(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Share of the experts, by their weights, whose likeliest class is another; beside a judge, of both alike."""
+        own = np.stack([said.argmax(1) != given for depth in self.depths for said in experts[depth].values()])
+        if self.beside is not None:
+            either: np.ndarray = (own.mean(0) + self.beside.dissent(experts, given)) / 2
+            return either
+        share: np.ndarray = self.fusion.weights @ own / max(float(self.fusion.weights.sum()), 1e-12)
+        return share
+
     def weights(self, experts: Experts) -> dict[str, float]:
         """The weight of each expert, by depth and name."""
         if self.beside is not None:
@@ -101,7 +110,8 @@ class Panel:
     def judgement(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Judgement:
         posteriors = [judge.posterior(experts, given) for judge in self.judges]
         qs = [judge.q(experts) for judge in self.judges]
-        return judged(logarithmic_mean(posteriors), logarithmic_mean(qs), given)
+        dissent = np.mean([judge.dissent(experts, given) for judge in self.judges], axis=0)
+        return judged(logarithmic_mean(posteriors), logarithmic_mean(qs), given, dissent)
 
 
 def panel_for(

@@ -222,7 +222,7 @@ def test_pooling_is_the_logarithmic_mean() -> None:
 
 def test_the_suggested_label_is_the_best_other_class() -> None:
     posterior = np.array([[0.2, 0.7, 0.1], [0.9, 0.04, 0.06]])
-    found = judged(posterior, posterior, np.array([0, 0]))
+    found = judged(posterior, posterior, np.array([0, 0]), np.zeros(2))
     assert found.suggested.tolist() == [1, 2]
     np.testing.assert_allclose(found.suspicion, [0.8, 0.1])
     np.testing.assert_allclose(found.suggested_probability, [0.7, 0.06])
@@ -235,7 +235,7 @@ def test_copies_under_several_labels_are_suspect_by_their_shares() -> None:
     np.testing.assert_allclose(least, [0.25, 0.25, 0.25, 0.75, 0, 0, 0])
     posterior = np.full((7, 2), 0.01)
     posterior[np.arange(7), given] = 0.99
-    found = at_least(judged(posterior, posterior, given), least)
+    found = at_least(judged(posterior, posterior, given, np.zeros(len(given))), least)
     np.testing.assert_allclose(found.suspicion, np.maximum(least, 0.01))
     np.testing.assert_allclose(found.suggested_probability, np.maximum(least, 0.01))
 
@@ -309,3 +309,24 @@ def test_the_detectors_that_spoke_are_those_that_rank_the_row_first() -> None:
     assert told[2] == "leave_one_out_loss,leave_one_out_margin"
     assert "neighbours" in told[0].split(",")
     assert told[1] == told[3] == ""
+
+
+def test_a_rows_word_says_what_the_cut_and_the_experts_say() -> None:
+    posterior = np.array([[0.2, 0.8], [0.6, 0.4], [0.6, 0.4], [0.9, 0.1]])
+    found = judged(posterior, posterior, np.zeros(4, dtype=int), np.array([1.0, 0.5, 0.49, 0.0]))
+    assert found.words(0.5) == ["wrong", "ambiguous", "fine", "fine"]
+    assert found.words(0.05) == ["wrong", "wrong", "wrong", "wrong"]
+
+
+def test_law_dissent_is_the_share_of_the_say() -> None:
+    """By the experts' own weights; beside a judge of untouched depths either has half."""
+    draw = np.random.default_rng(0)
+    given = draw.integers(0, 3, 400)
+    wrong = draw.random(400) < 0.1
+    truth = np.where(wrong, (given + 1) % 3, given)
+    right = 0.9 * np.eye(3)[truth] + 0.1 / 3
+    parrot = 0.9 * np.eye(3)[given] + 0.1 / 3
+    panel = panel_for({INPUTS: {"a": right}, LAST: {"b": parrot}}, given, agrees=given == truth, seed=0)
+    found = panel.judgement({INPUTS: {"a": right}, LAST: {"b": parrot}}, given)
+    assert len(panel.judges) == 2
+    np.testing.assert_allclose(found.dissent, np.where(wrong, 0.75, 0.0))
