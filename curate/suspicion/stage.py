@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int
+from scipy.optimize import linear_sum_assignment
 
 from curate.forward import Forward
 from curate.heads import Heads, content_groups
@@ -54,10 +55,9 @@ def judge_rows(
     given = data.train.labels.numpy()
     depths = depths_of(data, neighbours, seed, progress)
     experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
-    # As many outputs as classes, in whatever order: the network was probably trained on these labels.
-    logits = data.train.logits if _own_labels(data) else None
-    agrees = None if logits is None else logits.argmax(1).numpy() == given
-    panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data), seed=seed)
+    order = class_of_outputs(data)
+    agrees = None if order is None else _named(data.train, order) == given
+    panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data, order), seed=seed)
     train, level = levelled(panel.judgement(experts, given), given, data.train)
     signals = replace(_signals(heads, depths, given), outside=experts.get(OUTSIDE, {}))
     cut = cut_for(train.suspicion, precision, level.flagged)
@@ -69,7 +69,7 @@ def judge_rows(
     if OUTSIDE in experts:  # nobody was asked about these rows
         silent = nothing(len(theirs), data.classes)
         unseen[OUTSIDE] = dict.fromkeys(experts[OUTSIDE], silent)
-    if data.evaluation.logits is not None and _own_labels(data):
+    if data.evaluation.logits is not None and heads.own_influence is not None:
         unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
     on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
     evaluation, their_level = levelled(on_them.judgement(unseen, theirs), theirs, data.evaluation)
@@ -106,12 +106,37 @@ def _own_labels(data: Data) -> bool:
     return logits is not None and logits.shape[1] == data.classes
 
 
-def _unseen_accuracy(data: Data) -> float | None:
+def class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
+    """The class that each output of the network stands for; None if there are not as many, or no network.
+
+    Outputs in another order than the labels' were found out when the rows were read; the network was trained on these
+    labels all the same, and each output is taken for the class that makes most of them right.
+    """
+    if not _own_labels(data):
+        return None
+    if data.network is not None and data.network.own_classes:
+        return np.arange(data.classes)
+    assert data.train.logits is not None
+    said, given = data.train.logits.argmax(1).numpy(), data.train.labels.numpy()
+    together = np.zeros((data.classes, data.classes))
+    np.add.at(together, (said, given), 1)
+    order: np.ndarray = linear_sum_assignment(-together)[1]
+    return order
+
+
+def _named(rows: Forward, order: Int[np.ndarray, " C"]) -> Int[np.ndarray, " n"]:
+    """The class that the network gives each row."""
+    assert rows.logits is not None
+    named: np.ndarray = order[rows.logits.argmax(1).numpy()]
+    return named
+
+
+def _unseen_accuracy(data: Data, order: Int[np.ndarray, " C"] | None) -> float | None:
     """Of the network on a given evaluation set; None without one, or of too few rows."""
     rows = data.evaluation
-    if data.own_evaluation or rows.logits is None or len(rows) < FEW_EVALUATION_ROWS:
+    if order is None or data.own_evaluation or rows.logits is None or len(rows) < FEW_EVALUATION_ROWS:
         return None
-    return float((rows.logits.argmax(1) == rows.labels).double().mean())
+    return float((_named(rows, order) == rows.labels.numpy()).mean())
 
 
 def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
