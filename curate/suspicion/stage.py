@@ -55,7 +55,7 @@ def judge_rows(
     given = data.train.labels.numpy()
     depths = depths_of(data, neighbours, seed, progress)
     experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
-    order = class_of_outputs(data)
+    order = _class_of_outputs(data)
     agrees = None if order is None else _named(data.train, order) == given
     panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data, order), seed=seed)
     train, level = levelled(panel.judgement(experts, given), given, data.train)
@@ -106,19 +106,23 @@ def _own_labels(data: Data) -> bool:
     return logits is not None and logits.shape[1] == data.classes
 
 
-def class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
+def _class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
     """The class that each output of the network stands for; None if there are not as many, or no network.
 
     Outputs in another order than the labels' were found out when the rows were read; the network was trained on these
-    labels all the same, and each output is taken for the class that makes most of them right.
+    labels all the same.
     """
     if not _own_labels(data):
         return None
     if data.network is not None and data.network.own_classes:
         return np.arange(data.classes)
     assert data.train.logits is not None
-    said, given = data.train.logits.argmax(1).numpy(), data.train.labels.numpy()
-    together = np.zeros((data.classes, data.classes))
+    return matched(data.train.logits.argmax(1).numpy(), data.train.labels.numpy(), data.classes)
+
+
+def matched(said: Int[np.ndarray, " n"], given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " C"]:
+    """The class of each output number, one to one, by which most of what is ``said`` is what is given."""
+    together = np.zeros((classes, classes))
     np.add.at(together, (said, given), 1)
     order: np.ndarray = linear_sum_assignment(-together)[1]
     return order
