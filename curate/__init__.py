@@ -7,7 +7,7 @@ asked for: ``import curate`` and ``curate --help`` cost nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curate.run import Run
+    from curate.api.run import Run
 
 __all__ = ["Run", "__version__"]
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Run":
-        from curate.run import Run
+        from curate.api.run import Run
 
         return Run
     raise AttributeError(f"module 'curate' has no attribute {name!r}")

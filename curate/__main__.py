@@ -1,6 +1,6 @@
 """``python -m curate``, and the installed command: signals first, then everything else."""
 
-from curate.stopping import install
+from curate.process.stopping import install
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import types
 import typing
 from pathlib import Path
 
-from curate.gate import Gate
+from curate.gate.judgement import Gate
 from curate.reports import report as reports
 from curate.reports.json import DRAWN, SCHEMA_VERSION
 

@@ -17,13 +17,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 install_import_hook(
     [
-        "curate.curvature",
-        "curate.heads",
-        "curate.influence",
-        "curate.neighbours",
-        "curate.probe",
-        "curate.solvers",
-        "curate.suspicion",
+        "curate.engine",
+        "curate.stages.at_head",
+        "curate.stages.diagnostics",
+        "curate.stages.heads",
+        "curate.stages.influence",
+        "curate.stages.inputs",
+        "curate.stages.slices",
+        "curate.stages.suspicion",
+        "curate.stages.targets",
     ],
     "beartype.beartype",
 )

@@ -16,8 +16,8 @@ import pytest
 from pyarrow import parquet
 
 from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
+from curate.models.encoding import encode_sources
 from curate.sources import open_source
-from curate.sources.encoding import encode_sources
 
 ROWS = 24
 XY = ["xy"[row % 2] for row in range(ROWS)]
@@ -240,7 +240,7 @@ def test_arrays_are_read_as_numpy_reads_them() -> None:
               "t": np.array(["a", "bcd"]), "none": np.empty((0, 3)), "one": np.array(7)}  # fmt: skip
     for save in (np.savez, np.savez_compressed):
         save("all.npz", **arrays)
-        from curate.npz import Arrays
+        from curate.sources.npz import Arrays
 
         with open("all.npz", "rb") as file:
             read = Arrays(file)
@@ -290,7 +290,7 @@ def test_a_picture_beyond_the_stated_size_is_unreadable(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_a_pipe_is_no_list_of_classes_and_no_settings() -> None:
-    from curate.config import load_settings
+    from curate.settings.merge import load_settings
 
     os.mkfifo("curate.toml")
     os.mkfifo("names")
@@ -307,7 +307,7 @@ def test_a_pipe_is_no_list_of_classes_and_no_settings() -> None:
     "text", ["a = " + "[" * 5000 + "]" * 5000, "seed = " + "9" * 5000, "seed = 9223372036854775808", "a = \x00"]
 )
 def test_settings_that_cannot_be_read_are_told(text: str) -> None:
-    from curate.config import load_settings
+    from curate.settings.merge import load_settings
 
     Path("curate.toml").write_text(text)
     with pytest.raises(UsageError, match=r"curate\.toml"):
@@ -315,7 +315,7 @@ def test_settings_that_cannot_be_read_are_told(text: str) -> None:
 
 
 def test_a_byte_order_mark_is_no_error() -> None:
-    from curate.config import load_settings
+    from curate.settings.merge import load_settings
 
     Path("curate.toml").write_bytes(b"\xef\xbb\xbfseed = 5\n")
     Path("names").write_bytes(b"\xef\xbb\xbfcat\ndog\n")
@@ -334,7 +334,7 @@ def test_a_byte_order_mark_is_no_error() -> None:
     ],
 )
 def test_numbers_have_bounds(key: str, value: str) -> None:
-    from curate.config import load_settings
+    from curate.settings.merge import load_settings
 
     with pytest.raises(UsageError, match="Give "):
         load_settings({"train": "x", key: value})

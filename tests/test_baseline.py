@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import HOSTILE, begin, fill, finish, train_rows
 
-from curate.baseline import Accepted, Baseline, Section
 from curate.cli import main
 from curate.errors import UsageError
+from curate.gate.baseline import Accepted, Baseline, Section
 from curate.store import FindingRecord, ReceiptRecord, Store
 
 WORDS = st.text(max_size=5)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 from sklearn.datasets import load_digits
 
-from curate.bench import largest_gap, plant
 from curate.cli import main
+from curate.experiments.bench import largest_gap, plant
 
 
 def bench(*arguments: object) -> Result:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from curate.cache import ForwardCache
-from curate.sweeping import sweep
+from curate.stages.cache import ForwardCache
+from curate.stages.sweeping import sweep
 
 HASHES = ["a" * 64, "b" * 64, "c" * 64]
 

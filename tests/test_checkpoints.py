@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from curate.errors import ModelError
-from curate.sources.models import LoadedModel, load_model
+from curate.models.loading import LoadedModel, load_model
 
 CODE = """
 from torch import nn

@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
-from curate.baseline import Baseline
 from curate.cli import main
+from curate.gate.baseline import Baseline
 from curate.store import Store
 
 Row = tuple[list[int], str]

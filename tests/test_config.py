@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from curate.config import ScanSettings, load_settings, setting
 from curate.errors import UsageError
-from curate.specs import near_path, split_code, split_kind
+from curate.settings.merge import ScanSettings, load_settings, setting
+from curate.settings.specs import near_path, split_code, split_kind
 
 
 @pytest.fixture
@@ -253,5 +253,5 @@ def test_near_paths(tmp_path: Path) -> None:
 
 
 def test_settings_need_only_the_standard_library() -> None:
-    code = "import sys, curate.config; assert not {'torch', 'numpy', 'click'} & set(sys.modules)"
+    code = "import sys, curate.settings.merge; assert not {'torch', 'numpy', 'click'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from curate.cli import main
-from curate.diagnosis import IMAGENET_MEAN, IMAGENET_STD, other_order
+from curate.stages.diagnosis import IMAGENET_MEAN, IMAGENET_STD, other_order
 
 NAMES = ["ant", "bee", "cat", "dog"]
 ORDER = [2, 0, 3, 1]  # the class that each output stands for

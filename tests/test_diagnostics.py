@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from curate.cli import main
-from curate.influence.minimum import Gradient
+from curate.engine.influence.minimum import Gradient
 
 MODEL = """
 import torch

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from stored import fill
 
-from curate.checks import without_home
 from curate.cli import main
-from curate.environment import EXTRAS
+from curate.onboarding.checks import without_home
+from curate.onboarding.environment import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 FASHION = ROOT / "fixtures" / "fashion"
@@ -197,7 +197,7 @@ def test_a_bug_ends_with_3_and_the_report_is_whole(monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("curate.prepare.open_data", broken)
+    monkeypatch.setattr("curate.stages.prepare.open_data", broken)
     result = doctor("sklearn:iris")
     assert result.exit_code == 3
     assert value(result, "error") == "this is a bug in curate, not in your data: ZeroDivisionError: oh"

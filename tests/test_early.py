@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from curate.early import MOST_INPUTS, WIDTH, EarlyLayer, find_early_layer
-from curate.network import inspect_network
-from curate.sources.keywords import CalledByKeyword, Layout
+from curate.models.early import MOST_INPUTS, WIDTH, EarlyLayer, find_early_layer
+from curate.models.keywords import CalledByKeyword, Layout
+from curate.models.network import inspect_network
 
 
 def found(module: nn.Module, sample: torch.Tensor, classes: int) -> EarlyLayer | None:

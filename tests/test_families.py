@@ -19,13 +19,13 @@ from torch import nn
 
 from curate.cli import main
 from curate.errors import ModelError, UsageError
-from curate.network import inspect_network
-from curate.settings_files import Layer
-from curate.settings_types import OPTIONS
-from curate.sources.keywords import called_as
-from curate.sources.models import load_model
-from curate.sources.transforms import _Users
-from curate.specs import split_model
+from curate.models.keywords import called_as
+from curate.models.loading import load_model
+from curate.models.network import inspect_network
+from curate.models.transforms import _Users
+from curate.settings.files import Layer
+from curate.settings.options import OPTIONS
+from curate.settings.specs import split_model
 
 SMALL = "squeezenet1_1"
 NET = "shufflenet_v2_x0_5"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import HOSTILE, fill
 
-from curate.gate import Gate
+from curate.gate.judgement import Gate
 from curate.reports import REPORTS, Report
 from curate.reports.markdown import MOST as MOST_ROWS
 from curate.reports.report import Finding

@@ -372,7 +372,9 @@ def test_a_run_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_importing_curate_imports_nothing():
-    code = "import sys, curate; sys.exit(any(m in sys.modules for m in ('sqlite3', 'curate.run', 'numpy', 'jinja2')))"
+    code = (
+        "import sys, curate; sys.exit(any(m in sys.modules for m in ('sqlite3', 'curate.api.run', 'numpy', 'jinja2')))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import UsageError
-from curate.gate import RULES, SEVERITIES, ClassNoise, Gate, Outcome, Reference, Tally
+from curate.gate.judgement import RULES, SEVERITIES, ClassNoise, Gate, Outcome, Reference, Tally
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch import nn
 from curate.cli import main
 from curate.cli.init import option_lines
 from curate.cli.scan import scan
-from curate.config import ScanSettings, load_settings
-from curate.init.code import find_makers
-from curate.init.found import Found
-from curate.init.text import DEFAULTS, EXAMPLES, OTHER_WORDS, file_text, toml
-from curate.settings_types import OPTIONS
+from curate.onboarding.init.code import find_makers
+from curate.onboarding.init.found import Found
+from curate.onboarding.init.text import DEFAULTS, EXAMPLES, OTHER_WORDS, file_text, toml
+from curate.settings.merge import ScanSettings, load_settings
+from curate.settings.options import OPTIONS
 
 NET = """
 import torch

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from curate.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.errors import ModelError
-from curate.network import inspect_network
-from curate.sources.keywords import CalledByKeyword, Layout, called_as
+from curate.models.keywords import CalledByKeyword, Layout, called_as
+from curate.models.network import inspect_network
 
 ROWS = [
     {"ids": torch.tensor([2**53 - 1, 4]), "mask": torch.tensor([True, False]), "size": torch.rand(2, 3)},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.lines import lines_of, split_lines
+from curate.files.lines import lines_of, split_lines
 from curate.sources.base import DataOptions
 from curate.sources.tables import open_table
 

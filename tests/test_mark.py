@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stored import HOSTILE, fill
 
 from curate.cli import main
+from curate.files.cells import is_formula, quoted, unquoted
 from curate.review import all_words, read_entries, write_csv, write_jsonl
-from curate.review.cells import is_formula, quoted, unquoted
 from curate.store import Store
 
 

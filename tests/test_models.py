@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from curate.errors import CurateError, ModelError, UnreadableRow, UsageError
+from curate.models.loading import LoadedModel, load_model
+from curate.models.transforms import make_transform
 from curate.sources import open_source
-from curate.sources.models import LoadedModel, load_model
-from curate.sources.transforms import make_transform
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "fashion"
 

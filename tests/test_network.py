@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from curate.cli import main
 from curate.errors import ModelError
-from curate.network import inspect_network
+from curate.models.network import inspect_network
 
 
 class Returns(nn.Module):
@@ -374,7 +374,7 @@ def test_the_persons_own_module_stays_as_it_was(folder: Path, tmp_path: Path, mo
     import mine_for_network_test as mine
 
     before = {name: value.clone() for name, value in mine.ready.state_dict().items()}
-    from curate.sources.models import load_model
+    from curate.models.loading import load_model
 
     loaded = load_model("mine_for_network_test:ready").module
     inspect_network(loaded, torch.rand(8, 4), 2)

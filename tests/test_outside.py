@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
 from curate.cli import main
+from curate.engine.suspicion.outside import of_judge, spoken_for
 from curate.errors import UsageError
 from curate.sources import open_source
 from curate.sources.base import Source
 from curate.sources.outside import read_outside
 from curate.store import Store
-from curate.suspicion.outside import of_judge, spoken_for
 
 ROWS, CLASSES = 120, ("a", "b", "c")
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from curate.cli import main
-from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.perturbation import perturbation
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.perturbation import perturbation
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 BOX = slice(0, 8)

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 from curate.errors import ModelError
+from curate.models.loading import LoadedModel
+from curate.models.transforms import Transform, make_transform
 from curate.sources import Source, open_source
 from curate.sources.images import decode_image
-from curate.sources.models import LoadedModel
-from curate.sources.transforms import Transform, make_transform
 
 
 def flat(side: int, channels: int = 1) -> nn.Module:

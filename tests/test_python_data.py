@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from curate.cli import main
-from curate.config import load_settings
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow, UsageError
+from curate.models.loading import LoadedModel
+from curate.models.transforms import make_transform
+from curate.settings.merge import load_settings
 from curate.sources import Source, mapped, open_source
-from curate.sources.models import LoadedModel
-from curate.sources.transforms import make_transform
 
 HEAD = """
 import numpy as np, torch

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from curate.sources.recognise import _shapes, recognise
+from curate.models.recognise import _shapes, recognise
 
 
 def state(name: str, outputs: int, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
-from curate.gate import RULES, SEVERITIES, Gate, Outcome, Tally
+from curate.gate.judgement import RULES, SEVERITIES, Gate, Outcome, Tally
 from curate.reports import REPORTS, Report, RichReport, sketch
 from curate.reports.halfblocks import half_blocks
 from curate.reports.terminal import TextReport

@@ -285,8 +285,8 @@ def test_a_file_that_is_no_longer_what_was_scanned_is_not_shown(tmp_path: Path):
     from curate.reports.gallery import cards
 
     pytest.importorskip("textual_image", reason="needs textual-image (extra: review)")
-    from curate.media import MediaRoots
     from curate.review.telling import picture_of
+    from curate.settings.media import MediaRoots
 
     path, roots = tmp_path / "curate.db", MediaRoots([tmp_path])
     attacked(path)

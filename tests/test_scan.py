@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-import curate.forward
+import curate.stages.forward
 from curate.cli import main
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -194,17 +194,17 @@ def test_a_model_of_other_classes_is_a_feature_extractor(digits: Path, tmp_path:
 
 
 def test_an_interrupted_run_is_kept_and_resumed(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.forward, "SHARD_ROWS", 100)
+    monkeypatch.setattr(curate.stages.forward, "SHARD_ROWS", 100)
     reads = {"left": 150}
-    plain = curate.cache.ForwardCache.get
+    plain = curate.stages.cache.ForwardCache.get
 
-    def interrupted(self: curate.cache.ForwardCache, sha256: str) -> object:
+    def interrupted(self: curate.stages.cache.ForwardCache, sha256: str) -> object:
         reads["left"] -= 1
         if reads["left"] == 0:
             raise KeyboardInterrupt
         return plain(self, sha256)
 
-    monkeypatch.setattr(curate.cache.ForwardCache, "get", interrupted)
+    monkeypatch.setattr(curate.stages.cache.ForwardCache, "get", interrupted)
     assert curate_scan(digits / "train.npz", *with_model(digits)).exit_code == 130
     database = tmp_path / ".curate" / "curate.db"
     assert table(database, "SELECT status FROM runs") == [("interrupted",)]

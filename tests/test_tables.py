@@ -14,9 +14,9 @@ from pyarrow import parquet
 
 from curate.cli import main
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow, UsageError
+from curate.models.encoding import FARTHEST, encode_sources
 from curate.sources import open_source
 from curate.sources.columns import classify, numbers
-from curate.sources.encoding import FARTHEST, encode_sources
 from curate.sources.table_files import find_delimiter
 
 ROWS = "age,city,label\n31,Rome,a\n45,Oslo,b\n,Rome,a\n28,,b\n"

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from curate.cli import main
-from curate.verify import jobs
+from curate.experiments.verify import jobs
 
 N = 300
 PENALTY = 0.01
@@ -163,7 +163,7 @@ def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.Mon
         add(*arguments)
 
     monkeypatch.setattr(jobs, "add_refits", interrupted)
-    monkeypatch.setattr("curate.verify.convex.FLOATS", N * 10 * 16)
+    monkeypatch.setattr("curate.experiments.verify.convex.FLOATS", N * 10 * 16)
     result = curate("verify", "--config", world / "linear.toml", "--db", world / "half.db")
     assert result.exit_code == 130
     assert "the same command goes on with them" in result.stderr

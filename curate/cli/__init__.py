@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from curate import __version__, stopping
+from curate import __version__
 from curate.errors import CurateError
+from curate.process import stopping
 
 BUG_STATUS = 3
 LONGEST_MESSAGE, LONGEST_HINT = 360, 220

@@ -10,7 +10,7 @@ from curate.cli.read import chosen_run, write_plain
 from curate.errors import StoreError, UsageError
 from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION
-from curate.settings_types import WrongValue, read_share
+from curate.settings.options import WrongValue, read_share
 from curate.store import Store
 
 FIRST = 50
@@ -45,9 +45,9 @@ def audit(
         if facts.status != "finished":
             raise StoreError(f"run {run} is {facts.status}: its rows are not complete", "scan again")
         from curate.audit.drawing import draw
-        from curate.audit.pictures import add_thumbnails
         from curate.audit.result import Row, result_of
         from curate.audit.telling import Told, as_dict, write_audit
+        from curate.pipeline.audit_pictures import add_thumbnails
         from curate.store import audits
 
         rows = audits.members(store, run)

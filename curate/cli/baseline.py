@@ -1,6 +1,6 @@
 """``curate baseline``: accept the findings that stand today, as a file for review. Never imports torch.
 
-Knows options and what is said afterwards; leaves the file to ``curate.baseline``.
+Knows options and what is said afterwards; leaves the file to ``curate.gate.baseline``.
 """
 
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from curate.baseline import Baseline, Section, accept, tell_database
 from curate.cli.options import database, db_option, put, run_options, write_file
 from curate.cli.read import chosen_run
-from curate.config import BASELINE, setting
 from curate.errors import StoreError
+from curate.gate.baseline import Baseline, Section, accept, tell_database
 from curate.reports.gather import read_run
 from curate.reports.words import clean, plural
+from curate.settings.merge import BASELINE, setting
 from curate.store import Store
 
 

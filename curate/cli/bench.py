@@ -1,6 +1,6 @@
 """``curate bench``: a table of detectors on planted flips, as text or JSON.
 
-Knows the layout; leaves planting and judging to ``curate.bench``.
+Knows the layout; leaves planting and judging to ``curate.experiments.bench``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,11 +9,11 @@ import click
 
 from curate.cli.options import put
 from curate.cli.scan import Sections, data_options, model_options, number_options
-from curate.config import load_settings
 from curate.errors import UsageError
+from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
-    from curate.bench import Bench
+    from curate.experiments.bench import Bench
 
 
 @click.command(cls=Sections)
@@ -36,8 +36,8 @@ def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) 
     share = _share(noise)
     settings = load_settings(given, config=config)
 
-    from curate.bench import bench as run  # torch
-    from curate.progress import Progress
+    from curate.experiments.bench import bench as run  # torch
+    from curate.process.progress import Progress
 
     found = run(settings, noise=share, rounds=rounds, progress=Progress())
     put(_json(found) if form == "json" else _text(found))
@@ -63,7 +63,7 @@ def _json(found: "Bench") -> str:
 
 
 def _text(found: "Bench") -> str:
-    from curate.bench import OF_THE_MODEL
+    from curate.experiments.bench import OF_THE_MODEL
 
     kinds = list(dict.fromkeys(score.kind for score in found.scores))
     drawn = "once" if found.rounds == 1 else f"{found.rounds} times"
@@ -108,7 +108,7 @@ def _text(found: "Bench") -> str:
 
 def _behind(found: "Bench") -> str:
     """How far behind the best is the score by which a scan ranks."""
-    from curate.bench import SUSPICION
+    from curate.experiments.bench import SUSPICION
 
     if found.recommended == SUSPICION:
         return ", by which `curate scan` ranks"

@@ -1,7 +1,7 @@
 """``curate check``: the gate on a stored run, without a model. Never imports torch, unless the data is torchvision's.
 
-Knows options and the order of the checks; leaves the judgement to ``curate.gate`` and looking at the data to
-``curate.unchanged``.
+Knows options and the order of the checks; leaves the judgement to ``curate.gate.judgement`` and looking at the data to
+``curate.pipeline.unchanged``.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ import click
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
 from curate.cli.options import asked_formats, database, db_option, format_option, looks, put, run_options, write_reports
 from curate.cli.read import chosen_run
-from curate.config import BASELINE, setting
 from curate.errors import DataError, StoreError
-from curate.gate import Gate
+from curate.gate.judgement import Gate
 from curate.reports import Report
 from curate.reports.gather import read_run
 from curate.reports.problems import problem_lines
 from curate.reports.report import RunFacts
+from curate.settings.merge import BASELINE, setting
 from curate.store import Store
 
 OF_THE_GATE = ("fail_on", "max_findings", "max_noise_rate", "new_only", "changed_rows", "since")
@@ -85,8 +85,8 @@ def _refuse_unfinished(store: Store, run: RunFacts, *, named: bool) -> None:
 
 def _verify(store: Store, run: RunFacts) -> dict[tuple[str, str], int]:
     """Positions of the rows as they stand now. Raises ``DataError`` where a row is not what the run read."""
-    from curate.progress import Progress
-    from curate.unchanged import compare
+    from curate.pipeline.unchanged import compare
+    from curate.process.progress import Progress
 
     (count,) = store.query("SELECT count(*) AS n FROM scores WHERE run_id = ?", [run.id])
     with Progress().stage("Comparing rows with the run", count["n"]) as advance:

@@ -13,7 +13,7 @@ from curate.cli.read import write_plain
 from curate.reports.diff import diff_runs
 from curate.reports.diff_terminal import write_diff
 from curate.reports.json import SCHEMA_VERSION
-from curate.specs import whole
+from curate.settings.specs import whole
 from curate.store import Store
 
 

@@ -1,6 +1,6 @@
 """``curate doctor``: each check as it is done, in plain text to paste into a bug report.
 
-Knows the layout and the exit status; leaves the checks to ``curate.doctor``.
+Knows the layout and the exit status; leaves the checks to ``curate.onboarding.doctor``.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import click
 
-from curate.checks import Check, without_home
 from curate.cli.options import db_option, put
 from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.onboarding.checks import Check, without_home
 
 INDENT = 9
 
@@ -38,7 +38,7 @@ def doctor(context: click.Context, /, config: str | None, form: str, **given: An
     Versions, devices, the settings in force, the database; where TRAIN is named, also the data, the model and some
     rows through it. Your home folder is written as ~. Without TRAIN and settings: the installation alone.
     """
-    from curate.doctor import doctor as run
+    from curate.onboarding.doctor import doctor as run
 
     checks = run(given, config, debug=bool(context.find_root().params.get("debug")))
     done = list(checks) if form == "json" else list(_written(checks))

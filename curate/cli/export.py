@@ -18,7 +18,7 @@ from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.words import plural
 from curate.review import all_words, write_csv, write_jsonl
-from curate.specs import as_typed, split_kind
+from curate.settings.specs import as_typed, split_kind
 from curate.store import Store
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What ``scan`` and ``check`` share: the gate's options, and how a judged report ends the process.
 
-Knows options and where the last line goes; leaves the judgement to ``curate.gate``.
+Knows options and where the last line goes; leaves the judgement to ``curate.gate.judgement``.
 """
 
 import os
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from curate.baseline import Baseline, Section, tell_database
 from curate.cli.options import parse_formats
 from curate.errors import NothingScanned
-from curate.gate import Gate
-from curate.references import NoReference
+from curate.gate.baseline import Baseline, Section, tell_database
+from curate.gate.judgement import Gate
+from curate.gate.references import NoReference
 
 if TYPE_CHECKING:
     from curate.reports import Report

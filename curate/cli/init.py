@@ -1,6 +1,6 @@
 """``curate init``: writes a folder's ``curate.toml`` and says what it found, what it guessed and what comes next.
 
-Knows options and the wording; leaves looking, writing and checking to ``curate.init``.
+Knows options and the wording; leaves looking, writing and checking to ``curate.onboarding.init``.
 """
 
 import shlex
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.checks import without_home
 from curate.cli.doctor import lines as check_lines
 from curate.cli.options import put
 from curate.cli.scan import Sections, scan
-from curate.settings_types import OPTIONS
+from curate.onboarding.checks import without_home
+from curate.settings.options import OPTIONS
 
 if TYPE_CHECKING:
-    from curate.init import Line, Outcome
+    from curate.onboarding.init import Line, Outcome
 
 TRAIN_HELP = "The data: a folder of class folders, a table, an .npz file."
 
@@ -35,7 +35,7 @@ def init(context: click.Context, /, folder: str, force: bool, **given: Any) -> N
     It finds data, code that makes a model, and checkpoints; files of code are read, not run. Then it opens what it
     found, as a scan would: that does import the model's code, unless FOLDER is outside of the current folder.
     """
-    from curate.init import initialise
+    from curate.onboarding.init import initialise
 
     debug = bool(context.find_root().params.get("debug"))
     outcome = initialise(Path(folder), given, option_lines(context), force=force, debug=debug)
@@ -46,7 +46,7 @@ def init(context: click.Context, /, folder: str, force: bool, **given: Any) -> N
 
 def option_lines(context: click.Context) -> "list[Line]":
     """Every setting that a scan takes, under the headings of its help."""
-    from curate.init import Line
+    from curate.onboarding.init import Line
 
     headings = {name: heading for heading, names in Sections.headings.items() for name in names}
     helps = {
@@ -62,7 +62,7 @@ def option_lines(context: click.Context) -> "list[Line]":
 
 
 def _told(outcome: "Outcome", folder: Path, given: dict[str, Any]) -> list[str]:
-    from curate.init.text import toml
+    from curate.onboarding.init.text import toml
     from curate.reports.words import clean
 
     told = [f"wrote {outcome.path.as_posix()}", ""]

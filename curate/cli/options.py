@@ -1,6 +1,6 @@
 """Options and output that commands share: ``--db``, ``-f FORMAT[:FILE]``, and the writing of reports.
 
-Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.config`` where settings come from.
+Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.settings.merge`` where settings come from.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
-from curate.config import ScanSettings, setting
 from curate.errors import UsageError
-from curate.specs import MOST_WHOLE, whole
+from curate.settings.merge import ScanSettings, setting
+from curate.settings.specs import MOST_WHOLE, whole
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,6 +1,7 @@
 """``curate perturb``: a heat map or ranked columns of one training row.
 
-Knows options and layout; leaves the numbers to ``curate.perturb`` and the picture to ``curate.heat``.
+Knows options and layout; leaves the numbers to ``curate.experiments.perturb`` and the picture to
+``curate.experiments.heat``.
 """
 
 import contextlib
@@ -11,12 +12,12 @@ import click
 
 from curate.cli.options import database, db_option, put, refuse_column, write_bytes
 from curate.cli.scan import Sections, data_options, model_options, number_options
-from curate.config import load_settings
 from curate.errors import UsageError
 from curate.reports.words import brief, clean, shorten, signed
+from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
-    from curate.perturb import Perturbed
+    from curate.experiments.perturb import Perturbed
 
 SHOWN = 15
 
@@ -41,12 +42,12 @@ def perturb(key: str, config: str | None, png: str | None, form: str, db: str | 
     settings = load_settings({**given, "db": database(db)}, config=config)
     refuse_column(settings)
 
-    from curate.perturb import perturb as run  # torch
-    from curate.progress import Progress
+    from curate.experiments.perturb import perturb as run  # torch
+    from curate.process.progress import Progress
 
     found = run(settings, key, Progress())
     if png is not None or form == "html":
-        from curate.heat import heat_png
+        from curate.experiments.heat import heat_png
 
         if not found.image:
             raise UsageError(f"{key} is no picture: it has no heat map", "Leave out --png and -f html.")

@@ -35,7 +35,7 @@ from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
 from curate.reports.words import memory, plural
-from curate.specs import MOST_WHOLE
+from curate.settings.specs import MOST_WHOLE
 from curate.store import Store
 
 
@@ -111,8 +111,8 @@ def runs(db: str | None, dataset: str | None, keep: int | None, format: tuple[st
 
 def _prune(store: Store, keep: int, dataset: str | None) -> None:
     """On stderr, since the list of runs follows: what went, and how much room that gave back."""
+    from curate.stages.sweeping import sweep
     from curate.store.pruning import prune
-    from curate.sweeping import sweep
 
     if dataset is not None:
         store.latest_run(dataset)  # there is such a data set

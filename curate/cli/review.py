@@ -12,12 +12,12 @@ from curate.cli.mark import login
 from curate.cli.options import database, db_option, put, run_options
 from curate.cli.read import chosen_run
 from curate.errors import UsageError
-from curate.gate import RULES
-from curate.installing import needs
+from curate.gate.judgement import RULES
+from curate.process.installing import needs
 from curate.reports.words import clean, plural
 from curate.review.audited import AuditQueue
 from curate.review.queue import WHICH, Filters, Queue
-from curate.specs import did_you_mean
+from curate.settings.specs import did_you_mean
 from curate.store import Store
 
 EXTRA = f"install it with {needs('review')}; without it there is `curate mark KEY --verdict keep`"

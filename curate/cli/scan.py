@@ -1,7 +1,7 @@
 """``curate scan``: options in, settings out, one call, a report, a gate.
 
-Knows flags and their help; leaves what they mean to ``curate.config`` and the work to ``curate.scan``, which is
-imported only when there is something to do: ``--help`` must not wait for torch.
+Knows flags and their help; leaves what they mean to ``curate.settings.merge`` and the work to
+``curate.pipeline.story``, which is imported only when there is something to do: ``--help`` must not wait for torch.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import click
 
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
 from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
-from curate.config import load_settings
-from curate.gate import Gate
+from curate.gate.judgement import Gate
+from curate.settings.merge import load_settings
 
 Command = Callable[..., Any]
 
@@ -58,7 +58,7 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 # No types and no defaults here: files and the environment must be able to tell "not given", and one place checks
-# values wherever they come from (curate.settings_types).
+# values wherever they come from (curate.settings.options).
 data_options = _options(
     click.option("--eval", "eval", metavar="DATA", help="Rows to measure harm on; their labels are checked as well."),
     click.option(
@@ -207,7 +207,7 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     check_reference(gate, settings.db)
     parse_formats(settings.format)
 
-    from curate.scan import scan as run  # torch
+    from curate.pipeline.story import scan as run  # torch
 
     run_id = run(settings)
 

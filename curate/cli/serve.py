@@ -13,7 +13,7 @@ import click
 from curate.cli.mark import login
 from curate.cli.options import database, db_option, put
 from curate.errors import UsageError
-from curate.installing import needs
+from curate.process.installing import needs
 from curate.store import Store
 
 EXTRA = f"install it with {needs('review')}; without it there is `curate report -f html:report.html`"

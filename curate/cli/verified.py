@@ -1,6 +1,6 @@
 """The page of `curate verify`: the answer first, then what it rests on.
 
-Knows layout; leaves the experiment to ``curate.verify``.
+Knows layout; leaves the experiment to ``curate.experiments.verify``.
 """
 
 from typing import TYPE_CHECKING
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from curate.reports.words import brief, clean, duration, plural, signed
 
 if TYPE_CHECKING:
-    from curate.verify.agreement import Estimate
-    from curate.verify.plan import Plan
-    from curate.verify.protocol import Told, Verification
+    from curate.experiments.verify.agreement import Estimate
+    from curate.experiments.verify.plan import Plan
+    from curate.experiments.verify.protocol import Told, Verification
 
 
 CLEARLY = 0.1

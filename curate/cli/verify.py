@@ -1,6 +1,6 @@
 """``curate verify``: is influence right on this model, and what-if questions, as text or JSON.
 
-Knows options and layout; leaves selection, prediction and refits to ``curate.verify``.
+Knows options and layout; leaves selection, prediction and refits to ``curate.experiments.verify``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,14 +9,14 @@ import click
 
 from curate.cli.options import database, db_option, put, refuse_column
 from curate.cli.scan import Sections, data_options, model_options, number_options
-from curate.config import load_settings
 from curate.errors import UsageError
 from curate.reports.words import brief, clean, percent, signed
+from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
-    from curate.verify.mistakes import Mended
-    from curate.verify.setting import Change
-    from curate.verify.what_if import WhatIf
+    from curate.experiments.verify.mistakes import Mended
+    from curate.experiments.verify.setting import Change
+    from curate.experiments.verify.what_if import WhatIf
 
 DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 
@@ -128,13 +128,13 @@ def verify(
     settings = load_settings({**given, "db": database(db)}, config=config)
     refuse_column(settings)
 
-    from curate.progress import Progress
-    from curate.verify.refit import Recipe  # torch
+    from curate.experiments.verify.refit import Recipe  # torch
+    from curate.process.progress import Progress
 
     recipe = Recipe(epochs=share * trained_epochs if epochs is None else epochs, rate=rate, weight_decay=weight_decay)
     if change is None:
         from curate.cli.verified import plan_sentence, verified_page
-        from curate.verify.protocol import verify as run
+        from curate.experiments.verify.protocol import verify as run
 
         try:
             found = run(
@@ -146,12 +146,12 @@ def verify(
             raise
         put(_json(found) if form == "json" else verified_page(found))
     elif change == "finetune":
-        from curate.verify.mistakes import finetune
+        from curate.experiments.verify.mistakes import finetune
 
         mended = finetune(settings, rows=top, steps=steps, at=at, recipe=recipe, progress=Progress())
         put(_json(mended) if form == "json" else _steps(mended))
     else:
-        from curate.verify.what_if import what_if
+        from curate.experiments.verify.what_if import what_if
 
         changed = what_if(
             settings, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe, retrain=retrain, progress=Progress()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.export.arrays import export_arrays
 from curate.export.backups import Backup, Entry, digest, read_record, remove, replace_all
@@ -24,7 +23,8 @@ from curate.export.no_file import CHANGES, export_changes
 from curate.export.pictures import Move, export_pictures, moves
 from curate.export.plan import FILES, Part, Plan, read_plan
 from curate.export.tables import export_table, is_text_table, table_patch
-from curate.media import MediaRoots
+from curate.settings.media import MediaRoots
+from curate.settings.merge import ScanSettings
 from curate.store import Store
 from curate.store.pruning import add_backup
 

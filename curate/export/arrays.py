@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.export.changes import Change
+from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.arrays import Archive
 from curate.sources.labels import LABEL_NAMES

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from curate import strict_json
 from curate.errors import DataError, UsageError
-from curate.files import read_text
-from curate.specs import as_typed
+from curate.files import strict_json
+from curate.files.reading import read_text
+from curate.settings.specs import as_typed
 
 RECORD = "record.json"
 

@@ -6,7 +6,7 @@ Knows the database; leaves files to others.
 import json
 from dataclasses import dataclass
 
-from curate.config import ScanSettings, stored_settings
+from curate.settings.merge import ScanSettings, stored_settings
 from curate.store import Store
 
 

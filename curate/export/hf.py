@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.config import ScanSettings
 from curate.errors import UsageError
 from curate.export.changes import Change
+from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.base import DataOptions
 from curate.sources.hf import chosen_splits, hf_table, load_hf

@@ -13,8 +13,8 @@ from typing import Literal
 
 from curate.errors import UsageError
 from curate.export.changes import Change
-from curate.media import MediaRoots, outside
-from curate.review.cells import quoted
+from curate.files.cells import quoted
+from curate.settings.media import MediaRoots, outside
 from curate.sources import Source
 from curate.sources.images import layout
 

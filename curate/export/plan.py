@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.config import ScanSettings
 from curate.errors import DataError, UnreadableRow
 from curate.export.changes import Change, read_changes
+from curate.settings.merge import ScanSettings
 from curate.sources import Source, open_sets
 from curate.store import Store
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
 from curate.export.changes import Change
 from curate.export.patch import Splice, spliced, unified
-from curate.lines import find_delimiter, records, split_lines
+from curate.files.lines import find_delimiter, records, split_lines
+from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.base import DataOptions
 from curate.sources.table_files import read_table

@@ -15,9 +15,9 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from curate.errors import UsageError
-from curate.media import MediaRoots, outside
+from curate.files.cells import quoted
 from curate.reports.gather import read_run
-from curate.review.cells import quoted
+from curate.settings.media import MediaRoots, outside
 from curate.store import Store
 
 FACTS = ("key", "split", "suspicion", "suggested_label", "rules", "verdict", "new_label", "reviewer")

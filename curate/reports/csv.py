@@ -18,7 +18,7 @@ COLUMNS = (
 
 class CsvReport(Renderer):
     def render(self, report: Report) -> str:
-        from curate.review.cells import quoted  # every command that reads imports this module
+        from curate.files.cells import quoted  # every command that reads imports this module
 
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.errors import UsageError
-from curate.gate import OPINION
+from curate.gate.judgement import OPINION
 from curate.reports.gather import read_run
 from curate.reports.judged import findings_of
 from curate.reports.report import Finding, RunFacts

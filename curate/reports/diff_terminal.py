@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from curate.gate import OPINION
+from curate.gate.judgement import OPINION
 from curate.reports.diff import Diff, FixedFinding, NewFinding
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.problems import place_of

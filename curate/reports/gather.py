@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
-from curate.gate import Gate
+from curate.gate.judgement import Gate
 from curate.reports.judged import judge
 from curate.reports.report import (
     ClassRow,

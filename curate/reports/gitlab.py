@@ -6,7 +6,7 @@ report of the target branch.
 
 from typing import Any
 
-from curate.gate import ACCEPTED, KEPT
+from curate.gate.judgement import ACCEPTED, KEPT
 from curate.reports.base import Renderer
 from curate.reports.json import dump
 from curate.reports.problems import sentence_of

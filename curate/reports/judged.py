@@ -1,6 +1,6 @@
 """From the database to the findings of a run, each with the file and line to mend, judged by a gate.
 
-Knows the SQL of findings and how a run is held against its reference; leaves what counts to ``curate.gate``.
+Knows the SQL of findings and how a run is held against its reference; leaves what counts to ``curate.gate.judgement``.
 """
 
 from collections import defaultdict
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.gate import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Reference, Tally
-from curate.references import NoReference, reference_of
+from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Reference, Tally
+from curate.gate.references import NoReference, reference_of
 from curate.reports.places import Place, places_of
 from curate.reports.report import Finding, RunFacts
 from curate.store import Store, row_digest

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from curate.lines import lines_of
+from curate.files.lines import lines_of
 from curate.reports.report import RunFacts
-from curate.specs import split_code, split_kind
+from curate.settings.specs import split_code, split_kind
 
 TEXT_TABLES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 TABLES = (*TEXT_TABLES, ".parquet", ".pq")

@@ -5,7 +5,7 @@ Knows one line a finding; for people in a build's log.
 
 from collections.abc import Iterator
 
-from curate.gate import OPINION
+from curate.gate.judgement import OPINION
 from curate.reports.report import Finding, Report
 from curate.reports.words import clean
 

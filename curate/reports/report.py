@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from curate.gate import OPINION, Gate, Outcome, Reference
+from curate.gate.judgement import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import UsageError
-from curate.files import read_regular
-from curate.media import MediaRoots
+from curate.files.reading import read_regular
 from curate.reports.gather import HITS, harmful_group, hits, read_run
 from curate.reports.report import HarmfulGroup, HitRow, RunFacts
 from curate.reports.words import clean
-from curate.specs import plain_text
+from curate.settings.media import MediaRoots
+from curate.settings.specs import plain_text
 from curate.store import Store
 
 STRONGEST = 2 * HITS - 1

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from curate import __version__
-from curate.gate import ACCEPTED, KEPT, RULES
+from curate.gate.judgement import ACCEPTED, KEPT, RULES
 from curate.reports.base import Renderer
 from curate.reports.json import dump
 from curate.reports.problems import sentence_of

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, OptionList, Select
 from textual.widgets.option_list import Option
 
-from curate.gate import RULES
+from curate.gate.judgement import RULES
 from curate.reports.words import clean
 from curate.review.queue import WHICH, Filters
 

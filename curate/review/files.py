@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from curate import strict_json
 from curate.errors import DataError
-from curate.files import read_text
-from curate.review.cells import quoted, unquoted
-from curate.specs import near_path
+from curate.files import strict_json
+from curate.files.cells import quoted, unquoted
+from curate.files.reading import read_text
+from curate.settings.specs import near_path
 
 COLUMNS = (
     "key", "verdict", "new_label", "note", "reviewer", "time", "dataset", "split", "given_label", "content_sha256",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.media import MediaRoots
 from curate.reports.gallery import Card, cards, flagged
 from curate.reports.gather import read_run
+from curate.settings.media import MediaRoots
 from curate.store import Review, Store, reviews
 
 SOURCE = "review"

@@ -10,14 +10,14 @@ import hashlib
 from PIL.Image import Image
 from rich.text import Text
 
-from curate.files import read_regular
-from curate.media import MediaRoots
+from curate.files.reading import read_regular
 from curate.reports.gallery import Card
 from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
 from curate.reports.layout import SEVERITY_STYLES
 from curate.reports.words import brief, clean, percent, plural, signed
 from curate.review.queue import Queue, Said
+from curate.settings.media import MediaRoots
 
 LARGEST = 1024
 BAR = 20

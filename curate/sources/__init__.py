@@ -1,15 +1,16 @@
-"""Data sets and models by spec: one file a kind.
+"""Data sets by spec: one file a kind.
 
-``open_source`` reads the kind off the spec and opens the data; ``curate.sources.models.load_model`` (torch, so
-not imported here) loads a model; ``curate.sources.transforms`` makes tensors of rows. What is done with them is
-left to ``curate.scan``.
+``open_source`` reads the kind off the spec and opens the data; ``curate.models.loading.load_model`` (torch, so
+not imported here) loads a model; ``curate.models.transforms`` makes tensors of rows. What is done with them is
+left to ``curate.pipeline.story``.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from curate.config import ScanSettings
 from curate.errors import DataError, UsageError
+from curate.settings.merge import ScanSettings
+from curate.settings.specs import did_you_mean, near_path, split_code, split_kind
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.hf import HfSource, open_hf
@@ -18,7 +19,6 @@ from curate.sources.python_data import PythonSource, open_python
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 from curate.sources.tables import TableSource, open_table
 from curate.sources.torchvision_data import TorchvisionSource, open_torchvision
-from curate.specs import did_you_mean, near_path, split_code, split_kind
 
 __all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_sets", "open_source"]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, NothingScanned, UsageError
-from curate.files import check_regular, memory_bytes
-from curate.npz import OBJECTS, Arrays
+from curate.files.reading import check_regular, memory_bytes
+from curate.settings.specs import did_you_mean, listed_names, near_path
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import LFS_REASON, is_lfs_pointer
+from curate.sources.npz import OBJECTS, Arrays
 from curate.sources.splits import split_rows
-from curate.specs import did_you_mean, listed_names, near_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -19,7 +19,7 @@ from typing import Any
 
 import curate
 from curate.errors import CurateError, LoadError, UsageError
-from curate.specs import did_you_mean, near_path
+from curate.settings.specs import did_you_mean, near_path
 
 _OWN_FOLDER = Path(curate.__file__).parent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curate.errors import DataError
-from curate.installing import needs
+from curate.process.installing import needs
 from curate.sources.base import DataOptions, Source
 from curate.sources.splits import EVALUATION, TRAIN
 from curate.sources.table_files import RawTable

@@ -1,7 +1,7 @@
 """A folder of class folders (``images:``): one file a row, the folder's name is the label.
 
 Knows the layout (class folders, train/ and val|valid|test/ above them), file names and pixels.
-Leaves tensors to ``transforms``; rows that cannot be read are named here and judged in ``curate.scan``.
+Leaves tensors to ``transforms``; rows that cannot be read are named here and judged in ``curate.pipeline.story``.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
-from curate.files import read_regular
+from curate.files.reading import read_regular
+from curate.settings.specs import near_path, plain_text
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
-from curate.specs import near_path, plain_text
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import DataError, UsageError
+from curate.settings.specs import did_you_mean
 from curate.sources.arrays import channels_first, is_picture, row_hash
 from curate.sources.base import DataOptions
 from curate.sources.images import upright_rgb
 from curate.sources.labels import SCOPE
-from curate.specs import did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import DataError, NothingScanned
-from curate.specs import did_you_mean
+from curate.settings.specs import did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
-from curate.files import check_regular, memory_bytes
-from curate.npz import Arrays
+from curate.files.reading import check_regular, memory_bytes
+from curate.settings.specs import did_you_mean
 from curate.sources.base import Source
 from curate.sources.columns import numbers, texts_of
+from curate.sources.npz import Arrays
 from curate.sources.table_files import SUFFIXES, RawTable, read_table
-from curate.specs import did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt

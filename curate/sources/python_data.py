@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curate.errors import DataError, UsageError
+from curate.settings.specs import did_you_mean, split_code
 from curate.sources.base import DataOptions, Source
 from curate.sources.code import Role, call, import_code, importable, named
 from curate.sources.items import is_tensor
 from curate.sources.mapped import MappedSource
-from curate.specs import did_you_mean, split_code
 
 EVALUATION_PARTS = ("val", "valid", "validation", "test")
 _ROLE = Role(DataError, "data set", "python:", "python:file.py:function or python:pkg.mod:function")

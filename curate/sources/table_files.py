@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate import strict_json
 from curate.errors import DataError, NothingScanned
-from curate.files import check_regular, memory_bytes, read_regular
-from curate.lines import decode_text, find_delimiter, split_lines
+from curate.files import strict_json
+from curate.files.lines import decode_text, find_delimiter, split_lines
+from curate.files.reading import check_regular, memory_bytes, read_regular
+from curate.settings.specs import near_path
 from curate.sources.images import LFS_REASON, is_lfs_pointer
-from curate.specs import near_path
 
 if TYPE_CHECKING:
     import pyarrow

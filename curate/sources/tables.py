@@ -16,14 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, UnreadableRow, UsageError
-from curate.files import read_regular
+from curate.files.reading import read_regular
+from curate.settings.specs import as_typed, did_you_mean, listed_names, whole
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.columns import Column, classify, has_decimal_commas, numbers, texts_of
 from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
-from curate.specs import as_typed, did_you_mean, listed_names, whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curate.errors import CurateError, DataError, UsageError
+from curate.settings.specs import did_you_mean
 from curate.sources.base import DataOptions, Source
 from curate.sources.code import first_line
 from curate.sources.labels import SCOPE
 from curate.sources.mapped import MappedSource
 from curate.sources.python_data import refuse_columns
-from curate.specs import did_you_mean
 
 Part = dict[str, Any]
 

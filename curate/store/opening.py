@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curate.errors import StoreError, UsageError
-from curate.specs import MOST_WHOLE
+from curate.settings.specs import MOST_WHOLE
 from curate.store.schema import OLDEST_SQLITE, is_current, migrate
 
 WAIT_SECONDS = 30.0  # for another process that writes

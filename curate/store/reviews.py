@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
-from curate.specs import did_you_mean
+from curate.settings.specs import did_you_mean
 from curate.store.values import text
 
 if TYPE_CHECKING:

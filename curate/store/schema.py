@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
-from curate.installing import UPGRADE
+from curate.process.installing import UPGRADE
 from curate.store.auditing import AUDITING
 from curate.store.browsing import BROWSING
 from curate.store.keeping import KEEPING

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from curate.errors import CurateError, StoreError
-from curate.specs import listed_names, plain_text
+from curate.settings.specs import listed_names, plain_text
 from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole

@@ -1,6 +1,6 @@
 """What `curate verify` found, and the refits that it made, in and out of the database.
 
-Knows their SQL; leaves what they mean to ``curate.verify``.
+Knows their SQL; leaves what they mean to ``curate.experiments.verify``.
 """
 
 import json

@@ -6,15 +6,15 @@
 # BENCH is that harness's folder. Each function returns what is timed, from a trained model and tensors in memory to
 # scores. The damping is curate's default, a tenth of the mean eigenvalue, unless --opt damping=X is given: `exact`
 # answers of the harness are at its own, which --opt own=true takes.
-from curate.curvature.ekfac import EKFAC as _EKFAC
-from curate.curvature.gauss_newton import GaussNewton as _GaussNewton
-from curate.curvature.objective import Objective as _Objective
-from curate.curvature.objective import choose_parameters as _choose_parameters
-from curate.influence.damping import tenth_of_mean as _tenth_of_mean
-from curate.influence.gradients import residuals as _residuals
-from curate.solvers import SOLVERS as _SOLVERS
-from curate.solvers.cg import ConjugateGradients as _ConjugateGradients
-from curate.solvers.lissa import LiSSA as _LiSSA
+from curate.engine.curvature.ekfac import EKFAC as _EKFAC
+from curate.engine.curvature.gauss_newton import GaussNewton as _GaussNewton
+from curate.engine.curvature.objective import Objective as _Objective
+from curate.engine.curvature.objective import choose_parameters as _choose_parameters
+from curate.engine.influence.damping import tenth_of_mean as _tenth_of_mean
+from curate.engine.influence.gradients import residuals as _residuals
+from curate.engine.solvers import SOLVERS as _SOLVERS
+from curate.engine.solvers.cg import ConjugateGradients as _ConjugateGradients
+from curate.engine.solvers.lissa import LiSSA as _LiSSA
 
 
 class _Rows:

@@ -23,15 +23,15 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from curate.config import ScanSettings
-from curate.curvature.choice import CURVATURES
-from curate.influence.damping import default_damping, tenth_of_mean
-from curate.influence.gradients import influence_along, residuals, right_hand_sides
-from curate.influence.minimum import gradient_at
-from curate.influence.stage import deep_objective
-from curate.prepare import Data, load, read
-from curate.progress import Progress
-from curate.solvers.dual import WoodburyInverse
+from curate.engine.curvature.choice import CURVATURES
+from curate.engine.influence.damping import default_damping, tenth_of_mean
+from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
+from curate.engine.influence.minimum import gradient_at
+from curate.engine.solvers.dual import WoodburyInverse
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.influence import deep_objective
+from curate.stages.prepare import Data, load, read
 
 PLANTED = 15
 SHARES = (1e-4, 1e-3, 2e-3, 6e-3, 2e-2, 6e-2, 0.2)

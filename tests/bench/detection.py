@@ -34,14 +34,14 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
-from curate.checkpoints import with_earlier
-from curate.config import ScanSettings
-from curate.heads import fit_heads
-from curate.neighbours import Neighbours
-from curate.prepare import Data, load, read
-from curate.probe import fit_probe, probe_inputs
-from curate.progress import Progress
-from curate.suspicion.stage import judge_rows
+from curate.engine.neighbours import Neighbours
+from curate.engine.probe import fit_probe, probe_inputs
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.checkpoints import with_earlier
+from curate.stages.heads import fit_heads
+from curate.stages.prepare import Data, load, read
+from curate.stages.suspicion import judge_rows
 
 HOME = fashion.HOME / "detection"
 RECIPES = {"regularised": {"epochs": 10, "weight_decay": 5e-3}, "memorised": {"epochs": 60, "weight_decay": 0.0}}

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from curate.config import ScanSettings
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.damping import tenth_of_mean
-from curate.influence.gradients import residuals, right_hand_sides
-from curate.prepare import load, read
-from curate.progress import Progress
-from curate.solvers.cg import ConjugateGradients
-from curate.solvers.dual import WoodburyInverse
-from curate.solvers.lissa import LiSSA
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.damping import tenth_of_mean
+from curate.engine.influence.gradients import residuals, right_hand_sides
+from curate.engine.solvers.cg import ConjugateGradients
+from curate.engine.solvers.dual import WoodburyInverse
+from curate.engine.solvers.lissa import LiSSA
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.prepare import load, read
 
 PRECONDITIONER_ROWS = 6_000
 

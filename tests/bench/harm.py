@@ -27,10 +27,10 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from curate.config import ScanSettings
-from curate.probe import fit_probe, probe_inputs
-from curate.progress import Progress
-from curate.scan import scan
+from curate.engine.probe import fit_probe, probe_inputs
+from curate.pipeline.story import scan
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
 
 HOME = fashion.HOME / "harm"
 PLANTED = 100

@@ -32,14 +32,14 @@ import torch
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
-from curate.heads import content_groups
-from curate.neighbours import Neighbours
-from curate.prepare import Data
-from curate.probe import fit_softmax, penalties, probe_inputs
-from curate.progress import Progress
-from curate.suspicion.crossfit import LADDER, Copies, likelihood
-from curate.suspicion.experts import EXPERTS, LAST_WIDTH, Material, find_basis, scaling_of
-from curate.suspicion.panel import LAST, panel_for
+from curate.engine.neighbours import Neighbours
+from curate.engine.probe import fit_softmax, penalties, probe_inputs
+from curate.engine.suspicion.crossfit import LADDER, Copies, likelihood
+from curate.engine.suspicion.experts import EXPERTS, LAST_WIDTH, Material, find_basis, scaling_of
+from curate.engine.suspicion.panel import LAST, panel_for
+from curate.process.progress import Progress
+from curate.stages.heads import content_groups
+from curate.stages.prepare import Data
 
 SHARES = (0.1, 0.2)
 SMALL_ROWS = 1_000

@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from curate.config import ScanSettings
-from curate.heads import fit_heads
-from curate.neighbours import Neighbours
-from curate.prepare import Data, load, read
-from curate.progress import Progress
-from curate.suspicion.panel import HEAD, panel_on_unseen
-from curate.suspicion.stage import depths_of, judge_rows, readings_of
+from curate.engine.neighbours import Neighbours
+from curate.engine.suspicion.panel import HEAD, panel_on_unseen
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads
+from curate.stages.prepare import Data, load, read
+from curate.stages.suspicion import depths_of, judge_rows, readings_of
 
 HOME = fashion.HOME / "memory"
 MEMORISING = {"epochs": 80, "weight_decay": 0.0}

@@ -466,9 +466,9 @@ def main() -> None:
     if asked.part in ("kills", "signals", "disk", "together"):
         import curate.cli.scan
         import curate.export
-        import curate.scan  # torch, once
+        import curate.pipeline.story  # torch, once
 
-        assert curate.scan
+        assert curate.pipeline.story
     if asked.part == "inputs":
         inputs(state, asked.count)
     elif asked.part == "kills":

@@ -27,15 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stored import begin, fill, finish
 
-from curate.baseline import Baseline
-from curate.cache import ForwardCache
 from curate.cli import main
-from curate.config import load_settings
 from curate.errors import CurateError, UnreadableRow
+from curate.gate.baseline import Baseline
+from curate.models.encoding import encode_sources
 from curate.review.files import read_entries
-from curate.settings_types import OPTIONS
+from curate.settings.merge import load_settings
+from curate.settings.options import OPTIONS
 from curate.sources import open_source
-from curate.sources.encoding import encode_sources
+from curate.stages.cache import ForwardCache
 from curate.store import ExampleRecord, FindingRecord, Store
 
 LONGEST = 600
@@ -295,7 +295,7 @@ def option_value(draw: random.Random) -> None:
     given: dict[str, Any] = {key: odd(draw) for key in keys[:1]}
     environ = {f"CURATE_{key.upper()}": odd(draw).replace("\0", "") for key in keys[1:]}
     settings = load_settings({"train": "sklearn:iris", **given}, environ=environ)
-    from curate.gate import Gate
+    from curate.gate.judgement import Gate
 
     Gate.of_settings(settings.as_json())
     json.dumps(settings.as_json())
@@ -412,7 +412,7 @@ def checkpoint(draw: random.Random) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from curate.sources.weights import fit_state_dict, read_state_dict
+    from curate.models.weights import fit_state_dict, read_state_dict
 
     state: dict[str, Any] = torch.nn.Linear(3, 2).state_dict()
     whole: Any = draw.choice([

@@ -22,12 +22,12 @@ import fashion
 import networks
 import torch
 
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.gradients import residuals
-from curate.solvers import SOLVERS
-from curate.solvers.base import relative_size
-from curate.solvers.dual import WoodburyInverse
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.gradients import residuals
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.base import relative_size
+from curate.engine.solvers.dual import WoodburyInverse
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 STOCHASTIC = ("lissa", "lissa-tight", "preconditioned-lissa")

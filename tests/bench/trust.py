@@ -23,10 +23,10 @@ from sklearn.datasets import load_digits, load_iris
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.config import ScanSettings
-from curate.progress import Progress
-from curate.verify.protocol import Verification, verify
-from curate.verify.refit import Recipe
+from curate.experiments.verify.protocol import Verification, verify
+from curate.experiments.verify.refit import Recipe
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
 
 MODEL = """
 import torch

@@ -25,16 +25,16 @@ from pyarrow import parquet
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 
-from curate.config import ScanSettings
-from curate.heads import fit_heads
-from curate.neighbours import Neighbours
-from curate.prepare import Data, load, read
-from curate.probe import fit_probe, probe_inputs
-from curate.progress import Progress
-from curate.suspicion.stage import judge_rows
-from curate.verify.refit import Recipe, TrainingSet
-from curate.verify.rows import Selection
-from curate.verify.setting import prepare
+from curate.engine.neighbours import Neighbours
+from curate.engine.probe import fit_probe, probe_inputs
+from curate.experiments.verify.refit import Recipe, TrainingSet
+from curate.experiments.verify.rows import Selection
+from curate.experiments.verify.setting import prepare
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads
+from curate.stages.prepare import Data, load, read
+from curate.stages.suspicion import judge_rows
 
 SILENT = Progress.silent()
 SIZES = (1, 10, 50, 100)

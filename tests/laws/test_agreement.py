@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, linregress, pearsonr, spearmanr
 
-from curate.verify.agreement import Agreement, chance_bound, rank_correlation
+from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
 
 
 def pairs(seed: int, m: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from curate.audit import estimate
 from curate.audit.design import LEVELS, SHARES, allocated, drawn_order, ends_for, strata_of
 from curate.audit.estimate import Cells, more_for, precision, rate, recall
-from curate.suspicion import cut_of_count
-from curate.suspicion.level import at_level, of_rate
+from curate.engine.suspicion import cut_of_count
+from curate.engine.suspicion.level import at_level, of_rate
 
 SUSPICION = np.sort(np.random.default_rng(0).beta(0.3, 2.0, 3000))[::-1]
 

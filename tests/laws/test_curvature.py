@@ -7,17 +7,17 @@ from torch import autograd, nn
 from torch.func import hessian, jacrev
 from torch.nn import functional as F
 
-from curate.curvature import over_rows, row_gradients
-from curate.curvature.choice import CURVATURES
-from curate.curvature.ekfac import EKFAC
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.head import HeadCurvature
-from curate.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature import over_rows, row_gradients
+from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.ekfac import EKFAC
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.cg import ConjugateGradients
+from curate.engine.solvers.spectrum import lanczos
 from curate.errors import NumericalError, UsageError
-from curate.settings_types import CURVATURE_NAMES
-from curate.solvers import SOLVERS
-from curate.solvers.cg import ConjugateGradients
-from curate.solvers.spectrum import lanczos
+from curate.settings.options import CURVATURE_NAMES
 
 N, C = 24, 3
 
@@ -370,7 +370,7 @@ def test_choosing_parameters() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_wide_head_in_either_precision_is_solved_in_both(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows come in float64 from conjugate gradients whatever the features are, and the gap is taken in float64."""
-    monkeypatch.setattr("curate.curvature.head.MOST_EXACT", 10)
+    monkeypatch.setattr("curate.engine.curvature.head.MOST_EXACT", 10)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(60, 5, generator=generator).to(dtype)
     p = torch.randn(60, 4, generator=generator).to(dtype).softmax(1)

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from tensor_rows import TensorRows
 from torch import nn
 
-from curate.curvature.choice import CURVATURES
-from curate.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.deep import DeepInfluence, deep_influence
+from curate.engine.influence.head import SameContent
+from curate.engine.influence.self_influence import self_influence
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.lissa import LiSSA
 from curate.errors import NumericalError, UsageError
-from curate.forward import Forward
-from curate.influence.deep import DeepInfluence, deep_influence
-from curate.influence.head import SameContent
-from curate.influence.self_influence import self_influence
-from curate.progress import Progress
-from curate.solvers import SOLVERS
-from curate.solvers.lissa import LiSSA
+from curate.process.progress import Progress
+from curate.stages.forward import Forward
 
 N, T, CLASSES = 40, 6, 3
 

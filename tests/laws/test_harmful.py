@@ -12,9 +12,9 @@ from refits import refitted
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from curate.influence.causes import find_causes
-from curate.influence.gradients import residuals
-from curate.influence.harmful import (
+from curate.engine.influence.causes import find_causes
+from curate.engine.influence.gradients import residuals
+from curate.engine.influence.harmful import (
     EVEN_SHARES,
     HarmByGroup,
     at_chance,
@@ -23,8 +23,8 @@ from curate.influence.harmful import (
     harmful_rows,
     minimum_harm,
 )
-from curate.influence.head import HeadInfluence
-from curate.probe import fit_softmax
+from curate.engine.influence.head import HeadInfluence
+from curate.engine.probe import fit_softmax
 
 CLASSES, N, POOL, LEFT_OUT = 5, 200, 600, 40
 

@@ -11,28 +11,28 @@ from tensor_rows import TensorRows
 from torch import nn
 from torch.nn import functional as F
 
-import curate.curvature.class_blocks
-import curate.curvature.head
-from curate.curvature.class_blocks import corrected
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.head import HeadCurvature
-from curate.curvature.objective import Objective, choose_parameters
-from curate.curvature.operator import Operator
-from curate.forward import Forward
-from curate.influence.damping import default_damping, tenth_of_mean
-from curate.influence.deep import deep_influence, wilson_interval
-from curate.influence.gradients import residuals
-from curate.influence.head import HeadInfluence, SameContent
-from curate.influence.minimum import gradient_at
-from curate.influence.pairs import StrongestPairs
-from curate.influence.self_influence import self_influence
-from curate.neighbours import Neighbours, neighbour_votes
-from curate.probe import fit_probe, fit_softmax, probe_inputs
-from curate.progress import Progress
-from curate.solvers.approximate import EKFACSolver
-from curate.solvers.base import Prepared, Solver
-from curate.solvers.dual import Exact
-from curate.solvers.lissa import ranking
+import curate.engine.curvature.class_blocks
+import curate.engine.curvature.head
+from curate.engine.curvature.class_blocks import corrected
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature.operator import Operator
+from curate.engine.influence.damping import default_damping, tenth_of_mean
+from curate.engine.influence.deep import deep_influence, wilson_interval
+from curate.engine.influence.gradients import residuals
+from curate.engine.influence.head import HeadInfluence, SameContent
+from curate.engine.influence.minimum import gradient_at
+from curate.engine.influence.pairs import StrongestPairs
+from curate.engine.influence.self_influence import self_influence
+from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.probe import fit_probe, fit_softmax, probe_inputs
+from curate.engine.solvers.approximate import EKFACSolver
+from curate.engine.solvers.base import Prepared, Solver
+from curate.engine.solvers.dual import Exact
+from curate.engine.solvers.lissa import ranking
+from curate.process.progress import Progress
+from curate.stages.forward import Forward
 
 N, T, K = 150, 12, 30
 
@@ -182,7 +182,7 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     head, x = fit_probe(features, labels, 10)
     exact = head.curvature(x).factorise()
     exact_scores = exact.scores(head.logits(x), labels)
-    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", 100)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_EXACT", 100)
     blocks = head.curvature(x).factorise()
     assert not blocks.exact
     block_scores = blocks.scores(head.logits(x), labels)
@@ -201,7 +201,7 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("most_exact", [8_000, 0])
 def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a factor of H at one penalty, or by blocks of it, as by H itself at each of the three."""
-    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", most_exact)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_EXACT", most_exact)
     digits = load_digits(n_class=4)
     features, labels = torch.tensor(digits.data[:600]), torch.tensor(digits.target[:600])
     probe, x = fit_probe(features[:400].float(), labels[:400], 4)
@@ -243,10 +243,10 @@ def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest
     labels = torch.randint(60, (3000,), generator=generator)
     features = torch.randn(60, 40, generator=generator)[labels] + torch.randn(3000, 40, generator=generator)
     labels[:300] = torch.randint(60, (300,), generator=generator)
-    monkeypatch.setattr(curate.curvature.head, "MOST_EXACT", 100)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_EXACT", 100)
     head, x = fit_probe(features, labels, 60)
     short = head.curvature(x).factorise().scores(head.logits(x), labels)
-    monkeypatch.setattr(curate.curvature.class_blocks, "CHANCES", -1.0)
+    monkeypatch.setattr(curate.engine.curvature.class_blocks, "CHANCES", -1.0)
     full = head.curvature(x).factorise().scores(head.logits(x), labels)
     moved = full.leave_one_out - head.logits(x)
     assert float((short.leave_one_out - full.leave_one_out).norm() / moved.norm()) < 0.03
@@ -330,14 +330,14 @@ def test_wilson_interval() -> None:
 
 
 def test_curvature_of_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.curvature.head, "MOST_CURVATURE_ROWS", 900)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_CURVATURE_ROWS", 900)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1800, 4, generator=generator).double()
     p = torch.randn(1800, 3, generator=generator).double().softmax(1)
     penalty = torch.full((4,), 0.1).double()
     sampled = HeadCurvature(x, p, penalty).factorise()
     rows = torch.randn(2, 12, generator=generator).double()
-    monkeypatch.setattr(curate.curvature.head, "MOST_CURVATURE_ROWS", 10_000)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_CURVATURE_ROWS", 10_000)
     whole = HeadCurvature(x, p, penalty).factorise()
     assert float((sampled.solve(rows) - whole.solve(rows)).norm() / whole.solve(rows).norm()) < 0.1
 

@@ -19,14 +19,14 @@ from tensor_rows import TensorRows
 from torch import nn
 from torch.nn import functional as F
 
-from curate.curvature.head import HeadCurvature
-from curate.curvature.objective import Objective, choose_parameters
-from curate.forward import Forward
-from curate.influence.gradients import residuals
-from curate.influence.head import HeadInfluence
-from curate.influence.self_influence import self_influence
-from curate.probe import fit_softmax
-from curate.progress import Progress
+from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.gradients import residuals
+from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.self_influence import self_influence
+from curate.engine.probe import fit_softmax
+from curate.process.progress import Progress
+from curate.stages.forward import Forward
 
 CLASSES = 5
 

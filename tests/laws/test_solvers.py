@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from tensor_rows import TensorRows
 from torch import nn
 
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.objective import Objective, choose_parameters
-from curate.curvature.operator import Dense
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature.operator import Dense
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.approximate import Lanczos, Nystrom
+from curate.engine.solvers.automatic import Automatic, choose
+from curate.engine.solvers.cg import ConjugateGradients
+from curate.engine.solvers.dual import Exact, WoodburyInverse
+from curate.engine.solvers.gap import gaps, residual_of
+from curate.engine.solvers.iterates import InParameters, InRows
+from curate.engine.solvers.lissa import LiSSA, flat_bias, preconditioned, ranking, tight
+from curate.engine.solvers.spectrum import lanczos, probe
 from curate.errors import CurateError, NumericalError, UsageError
-from curate.settings_types import SOLVER_NAMES
-from curate.solvers import SOLVERS
-from curate.solvers.approximate import Lanczos, Nystrom
-from curate.solvers.automatic import Automatic, choose
-from curate.solvers.cg import ConjugateGradients
-from curate.solvers.dual import Exact, WoodburyInverse
-from curate.solvers.gap import gaps, residual_of
-from curate.solvers.iterates import InParameters, InRows
-from curate.solvers.lissa import LiSSA, flat_bias, preconditioned, ranking, tight
-from curate.solvers.spectrum import lanczos, probe
+from curate.settings.options import SOLVER_NAMES
 
 P = 60
 
@@ -103,14 +103,14 @@ def test_plain_lissa_tight_and_ranking(rows: torch.Tensor) -> None:
 def test_a_sample_grows_until_steps_are_short_else_the_damping_is_raised(
     rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.solvers.preconditioner.SAMPLE_ROWS", 20)
+    monkeypatch.setattr("curate.engine.solvers.preconditioner.SAMPLE_ROWS", 20)
     operator = curvature(n=1500, decay=2.0)
     asked = 1e-5 * largest(operator)
     solution = preconditioned().prepare(operator, asked).solve(rows)
     assert solution.damping == asked
     assert solution.detail["preconditioner"] != "Woodbury inverse of 20 gradients"
     assert relative(solution.rows, dense(operator, asked, rows)) < 0.01
-    monkeypatch.setattr("curate.solvers.lissa.larger_sample", lambda *_: None)
+    monkeypatch.setattr("curate.engine.solvers.lissa.larger_sample", lambda *_: None)
     short = LiSSA(steps=150, tolerance=0.02, preconditioned=True)
     solution = short.prepare(operator, asked).solve(rows)
     assert solution.damping > asked
@@ -120,8 +120,8 @@ def test_a_sample_grows_until_steps_are_short_else_the_damping_is_raised(
 
 def test_ekfac_preconditions_where_a_sample_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Softmax regression has nearly Kronecker factors: with little damping few rows say less than these do."""
-    monkeypatch.setattr("curate.solvers.preconditioner.SAMPLE_ROWS", 60)
-    monkeypatch.setattr("curate.solvers.cg.written_down", lambda operator: operator)
+    monkeypatch.setattr("curate.engine.solvers.preconditioner.SAMPLE_ROWS", 60)
+    monkeypatch.setattr("curate.engine.solvers.cg.written_down", lambda operator: operator)
     torch.manual_seed(0)
     module, x = nn.Linear(40, 5), torch.randn(300, 40)
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
@@ -170,7 +170,7 @@ def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:
 def test_the_error_a_solver_measures_is_its_error(
     rows: torch.Tensor, name: str, damping: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.solvers.approximate.RANK", 12)
+    monkeypatch.setattr("curate.engine.solvers.approximate.RANK", 12)
     operator = curvature(n=2000, decay=3.0)
     solution = SOLVERS[name](0).prepare(operator, damping).solve(rows)
     true = dense(operator, solution.damping, rows)
@@ -189,7 +189,7 @@ def test_a_gap_that_is_estimated_is_the_gap_that_is_computed(
 
     operator, solved = Noisy(curvature(n=4000)._factor), rows * 0.3
     exact = gaps(operator, 0.1, rows, solved)
-    monkeypatch.setattr("curate.solvers.gap.EXACT_WORK", 0)
+    monkeypatch.setattr("curate.engine.solvers.gap.EXACT_WORK", 0)
     drawn = gaps(operator, 0.1, rows, solved)
     assert len(exact) == 1
     assert len(drawn) == 2
@@ -199,7 +199,7 @@ def test_a_gap_that_is_estimated_is_the_gap_that_is_computed(
 
 def test_low_rank_never_cuts_off_what_it_does_not_know(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """captum's and dattri's Arnoldi drop flat directions, where the answer is largest: here they get v / λ."""
-    monkeypatch.setattr("curate.solvers.approximate.RANK", 5)
+    monkeypatch.setattr("curate.engine.solvers.approximate.RANK", 5)
     operator = curvature(decay=3.0)
     values, vectors, residuals = lanczos(operator, P)
     torch.testing.assert_close(values[-1:], torch.linalg.eigvalsh(operator @ torch.eye(P).double())[-1:])
@@ -222,12 +222,12 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     assert solver.name == "preconditioned-lissa"
     assert isinstance(solver, LiSSA)
     assert solver == preconditioned()
-    monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 12_000)
+    monkeypatch.setattr("curate.engine.solvers.automatic.FEW_ROWS", 12_000)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "cg"
     assert "12,000 rows are few" in why
-    monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", 0)
-    monkeypatch.setattr("curate.solvers.automatic.SAMPLE_FLOATS", 0)
+    monkeypatch.setattr("curate.engine.solvers.automatic.FEW_ROWS", 0)
+    monkeypatch.setattr("curate.engine.solvers.automatic.SAMPLE_FLOATS", 0)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "lissa"
     assert "so it is raised" in why
@@ -239,7 +239,7 @@ def test_automatic_answers_at_the_damping_that_was_asked_for(
     rows: torch.Tensor, share: float, error: float, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever solver it takes: plain LiSSA within 5 %, the others, which take over at a small one, within .5 %."""
-    monkeypatch.setattr("curate.solvers.automatic.FEW_ROWS", few)
+    monkeypatch.setattr("curate.engine.solvers.automatic.FEW_ROWS", few)
     operator = curvature(n=12_000)
     damping = share * probe(operator, 256, torch.Generator().manual_seed(0)).top
     solution = Automatic().prepare(operator, damping).solve(rows)

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.suspicion import Signals, at_least, counted_cut, cut_for, judged, least_of_copies
-from curate.suspicion.detectors import spoken
-from curate.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
-from curate.suspicion.level import at_level, confident_joint, count_wrong
-from curate.suspicion.noise_model import NoiseModel, changes_alike, fit_noise_model
-from curate.suspicion.panel import EARLY, INPUTS, LAST, panel_for, panel_on_unseen
-from curate.suspicion.stage import matched
+from curate.engine.suspicion import Signals, at_least, counted_cut, cut_for, judged, least_of_copies
+from curate.engine.suspicion.detectors import spoken
+from curate.engine.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
+from curate.engine.suspicion.level import at_level, confident_joint, count_wrong
+from curate.engine.suspicion.noise_model import NoiseModel, changes_alike, fit_noise_model
+from curate.engine.suspicion.panel import EARLY, INPUTS, LAST, panel_for, panel_on_unseen
+from curate.stages.suspicion import matched
 
 CLASSES = 5
 LOOKALIKE = np.array([1, 0, 3, 2, 0])

@@ -21,7 +21,7 @@ from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.reports.words import clean
 from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
-from curate.specs import whole
+from curate.settings.specs import whole
 from curate.store import VERDICTS, Store, audits, reviews
 
 ADDRESS = "/-/review"

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.curvature.ekfac import EKFAC
-from curate.curvature.gauss_newton import GaussNewton
-from curate.curvature.objective import Objective, choose_parameters
-from curate.influence.gradients import residuals
-from curate.solvers.cg import ConjugateGradients
+from curate.engine.curvature.ekfac import EKFAC
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.gradients import residuals
+from curate.engine.solvers.cg import ConjugateGradients
 
 DECAY = 1e-3
 POINTS = ("highest loss", "median loss")

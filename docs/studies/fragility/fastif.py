@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.config import ScanSettings
-from curate.curvature.gauss_newton import GaussNewton
-from curate.heads import fit_heads, with_ones
-from curate.influence.damping import tenth_of_mean
-from curate.influence.gradients import residuals
-from curate.influence.stage import deep_objective
-from curate.neighbours import Neighbours
-from curate.prepare import load, read
-from curate.progress import Progress
-from curate.solvers import SOLVERS
-from curate.solvers.base import Solver
-from curate.solvers.lissa import LiSSA
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.influence.damping import tenth_of_mean
+from curate.engine.influence.gradients import residuals
+from curate.engine.neighbours import Neighbours
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.base import Solver
+from curate.engine.solvers.lissa import LiSSA
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads, with_ones
+from curate.stages.influence import deep_objective
+from curate.stages.prepare import load, read
 
 SILENT = Progress.silent()
 EVALUATION_ROWS, STRONGEST, HARMFUL = 8, 20, 10

@@ -29,7 +29,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.func import grad, jacfwd, vmap
 
-from curate.solvers import SOLVERS
+from curate.engine.solvers import SOLVERS
 
 DECAY = 0.001
 """Weight decay, and the damping where there is none."""

@@ -19,17 +19,17 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from curate.config import ScanSettings
-from curate.curvature.head import HeadCurvature
-from curate.heads import fit_heads
-from curate.influence.head import HeadInfluence
-from curate.influence.stage import network_self_influence
-from curate.neighbours import Neighbours
-from curate.prepare import load, read
-from curate.probe import fit_softmax
-from curate.progress import Progress
-from curate.solvers import SOLVERS
-from curate.suspicion.stage import judge_rows
+from curate.engine.curvature.head import HeadCurvature
+from curate.engine.influence.head import HeadInfluence
+from curate.engine.neighbours import Neighbours
+from curate.engine.probe import fit_softmax
+from curate.engine.solvers import SOLVERS
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads
+from curate.stages.influence import network_self_influence
+from curate.stages.prepare import load, read
+from curate.stages.suspicion import judge_rows
 
 PUBLISHED = {"logistic": "about 0.99", "cnn": "0.86"}
 INSPECTED = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)

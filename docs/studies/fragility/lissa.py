@@ -16,9 +16,9 @@ import optima
 import torch
 from sklearn.datasets import load_digits
 
-from curate.probe import fit_softmax
-from curate.solvers import SOLVERS
-from curate.solvers.lissa import flat_bias
+from curate.engine.probe import fit_softmax
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.lissa import flat_bias
 
 DEPTHS = (0.5, 1.0, 2.0, 3.2, 4.2, 6.7, 10.0)
 BATCHES = (16, 32, 64, 128, 256, 512)

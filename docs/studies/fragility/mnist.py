@@ -15,7 +15,7 @@ import optima
 import torch
 from torch import Tensor
 
-from curate.solvers import SOLVERS
+from curate.engine.solvers import SOLVERS
 
 QUANTILES = {"highest loss": 1.0, "99 %": 0.99, "90 %": 0.9, "median loss": 0.5}
 PUBLISHED = "0.92 to 0.38"

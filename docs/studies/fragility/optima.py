@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, jacfwd, vmap
 from torch.nn import functional as F
 
-from curate.curvature.choice import CURVATURES
-from curate.curvature.objective import Objective, choose_parameters
-from curate.curvature.operator import Sampled
-from curate.influence.gradients import residuals
+from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.curvature.operator import Sampled
+from curate.engine.influence.gradients import residuals
 
 CHUNK = 2**24
 """Floats of a block of models at once: 128 MiB in float64."""

@@ -1,0 +1,1 @@
+"""Doors for those who work in Python, beside the command line."""

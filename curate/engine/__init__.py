@@ -1,0 +1,1 @@
+"""The numerics: curvature, solvers, influence and suspicion, on tensors."""

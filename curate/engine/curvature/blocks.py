@@ -1,0 +1,353 @@
+"""Blocks of an EK-FAC curvature: one layer's part of it, diagonal in a basis of its own.
+
+A block knows its rows' gradients from what went into its layer and what came back at its output, the basis in which
+the curvature is taken as diagonal, and its eigenvalues Λ there. Leaves passes over the data to `ekfac`.
+Shapes: b rows, T positions (pixels, tokens), G groups, o outputs and i inputs of a group, k directions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from curate.engine.curvature.operator import refuse_not_finite
+from curate.engine.curvature.row_gradients import patches
+from curate.errors import NumericalError
+
+Pair = tuple[Tensor, Tensor]
+"""Of one use of a layer: its input, and the gradient at its output."""
+Place = tuple[int, int]
+"""Where a parameter stands in a flat vector: from, to."""
+
+MOST_FULL = 512
+"""Parameters up to which a block without Kronecker factors is diagonalised whole; beyond, it is taken as diagonal."""
+COVARIANCE_SAMPLES = 2**17
+"""Positions that a covariance is taken over: more of them add nothing to a matrix of a few hundred columns."""
+SQUARED_ROWS = 2048
+"""Rows of a layer with positions that Λ is taken over."""
+
+
+class Block(ABC):
+    """One layer's curvature Q diag(Λ) Qᵀ."""
+
+    approximation: str
+    """What a receipt calls it."""
+    places: list[Place]
+    eigenvalues: Tensor
+
+    @abstractmethod
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        """Basis and Λ from chunks of rows, each a list of uses, with gradients gᵢ whose mean gᵢ gᵢᵀ is C.
+
+        Of ``others`` only the inputs count. ``logits`` of all of them in this order, where they may be what the layer
+        gives: their Gauss-Newton curvature is then known, and need not be drawn.
+        """
+
+    @abstractmethod
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+        """gᵢ · (C + λ I)⁻¹ gᵢ of each row's gradient in this block."""
+
+    @abstractmethod
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+        """gᵢ · u of each row and direction, u being the part of a flat vector that `take` gives."""
+
+    @abstractmethod
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        """(C + λ I) to the ``power`` 1 or -1, applied to the block's part of flat vectors."""
+
+    def trace(self) -> float:
+        """Of the block: Λ over all the directions it stands for."""
+        return float(self.eigenvalues.double().sum())
+
+    def take(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k q"]:
+        """The block's part of flat vectors."""
+        return torch.cat([rows[:, start:end] for start, end in self.places], dim=1)
+
+    def put(self, part: Float[Tensor, "k q"], rows: Float[Tensor, "k p"]) -> None:
+        """`take`, the other way round."""
+        begin = 0
+        for start, end in self.places:
+            rows[:, start:end] = part[:, begin : begin + end - start]
+            begin += end - start
+
+
+def scaled(values: Tensor, eigenvalues: Tensor, power: int, damping: float) -> Tensor:
+    damped = eigenvalues + damping
+    return values * damped if power == 1 else values / damped
+
+
+class Kronecker(Block):
+    """A linear or convolutional layer: eigenvectors of the covariances of its inputs and of its output gradients.
+
+    Martens & Grosse 2015 (arXiv 1503.05671), Grosse & Martens 2016 for convolutions (1602.01407), the eigenvalues of
+    George et al. 2018 (1806.03884). Groups of a convolution are blocks of their own. A bias is one more input, 1.
+    """
+
+    approximation = "Kronecker factors"
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, weight: Place, bias: Place | None) -> None:
+        self.layer, self.bias = layer, bias is not None
+        self.places = [weight] if bias is None else [weight, bias]
+        self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+        self.outputs = layer.weight.shape[0] // self.groups
+
+    def inputs(self, uses: list[Pair]) -> Float[Tensor, "b T G i"]:
+        """Without the bias's 1; several uses of a layer are more positions of it."""
+        parts = [patches(self.layer, x) if isinstance(self.layer, nn.Conv2d) else x for x, _ in uses]
+        split = [x.reshape(len(x), -1, self.groups, x.shape[-1] // self.groups) for x in parts]
+        return split[0] if len(split) == 1 else torch.cat(split, 1)
+
+    def outputs_of(self, uses: list[Pair]) -> Float[Tensor, "b T G o"]:
+        """Output gradients."""
+        parts = [g.flatten(2).transpose(1, 2) if isinstance(self.layer, nn.Conv2d) else g for _, g in uses]
+        split = [g.reshape(len(g), -1, self.groups, self.outputs) for g in parts]
+        return split[0] if len(split) == 1 else torch.cat(split, 1)
+
+    def _with_one(self, a: Float[Tensor, "b T G i"]) -> Tensor:
+        return torch.cat([a, a.new_ones(*a.shape[:3], 1)], dim=3) if self.bias else a
+
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        everything = [*chunks, *others]
+        positions = sum(g.numel() // self.layer.weight.shape[0] for uses in everything for _, g in uses)
+        every = max(1, positions // COVARIANCE_SAMPLES)
+        self.of_inputs = _eigenvectors(
+            self._with_one(self.inputs([(x[::every], g) for x, g in uses])) for uses in everything
+        )
+        if logits is not None and self._gives(everything[0], logits):
+            self._fit_known([uses[0][0] for uses in everything], logits.softmax(1))
+            return
+        self.of_outputs = _eigenvectors(self.outputs_of(uses) for uses in chunks)
+        total, count = self.of_outputs.new_zeros(()), 0
+        some = max(1, sum(len(uses[0][1]) for uses in chunks) // SQUARED_ROWS) if self._spread(chunks[0]) else 1
+        for uses in chunks:
+            fewer = [(x[::some], g[::some]) for x, g in uses]
+            total = total + self._sum_of_squares(fewer)
+            count += len(fewer[0][1])
+        self.eigenvalues = total / count
+
+    def _gives(self, uses: list[Pair], logits: Float[Tensor, "n C"]) -> bool:
+        """Whether the layer's outputs are the logits themselves."""
+        if not isinstance(self.layer, nn.Linear) or self._spread(uses):
+            return False
+        with torch.no_grad():
+            outputs = F.linear(
+                uses[0][0], *(value.to(logits) for value in (self.layer.weight, self.layer.bias) if value is not None)
+            )
+        return outputs.shape == logits[: len(outputs)].shape and torch.allclose(
+            outputs, logits[: len(outputs)], 1e-4, 1e-4
+        )
+
+    def _fit_known(self, inputs: list[Tensor], p: Float[Tensor, "n C"]) -> None:
+        """With output curvature Sᵢ = diag(pᵢ) - pᵢ pᵢᵀ, without drawing."""
+        self.of_outputs = torch.linalg.eigh((torch.diag(p.mean(0)) - p.T @ p / len(p)).double())[1].to(p)[None]
+        q = self.of_outputs[0]
+        squares = (p @ q.square() - (p @ q).square()).clamp_min(0)
+        a = self._with_one(torch.cat(inputs)[:, None, None])[:, 0, 0] @ self.of_inputs[0]
+        self.eigenvalues = (squares.T @ a.square() / len(p))[None]
+
+    def _spread(self, uses: list[Pair]) -> bool:
+        """Whether the layer has several positions in a row."""
+        return len(uses) > 1 or isinstance(self.layer, nn.Conv2d) or uses[0][0].ndim > 2
+
+    def _sum_of_squares(self, uses: list[Pair]) -> Float[Tensor, "G o i"]:
+        if self._spread(uses):
+            return self._turned(self._gradients(uses)).square().sum(0)
+        a, g = self._turned_pair(uses)
+        return g.square().transpose(1, 2) @ a.square()
+
+    def _turned_pair(self, uses: list[Pair]) -> tuple[Float[Tensor, "G b i"], Float[Tensor, "G b o"]]:
+        """Inputs and output gradients in the basis, where there is one position."""
+        a, g = self._with_one(self.inputs(uses)), self.outputs_of(uses)
+        return a[:, 0].transpose(0, 1) @ self.of_inputs, g[:, 0].transpose(0, 1) @ self.of_outputs
+
+    def _gradients(self, uses: list[Pair]) -> Float[Tensor, "b G o i"]:
+        g = self.outputs_of(uses).permute(0, 2, 3, 1)
+        found = g @ self.inputs(uses).transpose(1, 2)
+        return torch.cat([found, g.sum(3, keepdim=True)], dim=3) if self.bias else found
+
+    def _turned(self, gradients: Float[Tensor, "b G o i"]) -> Float[Tensor, "b G o i"]:
+        return self.of_outputs.transpose(1, 2) @ gradients @ self.of_inputs
+
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+        inverse = 1 / (self.eigenvalues + damping)
+        if self._spread(uses):
+            return torch.einsum("bgoi,goi->b", self._turned(self._gradients(uses)).square(), inverse)
+        a, g = self._turned_pair(uses)
+        return ((g.square() @ inverse) * a.square()).sum((0, 2))
+
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+        u = self._unflatten(directions)
+        if self._spread(uses):
+            return self._gradients(uses).flatten(1) @ u.flatten(1).T
+        a, g = self._with_one(self.inputs(uses))[:, 0, 0], self.outputs_of(uses)[:, 0, 0]
+        moved = (a @ u.flatten(0, 2).T).view(len(a), len(u), -1)
+        return torch.bmm(moved, g[:, :, None])[:, :, 0]
+
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        turned = self.of_outputs.transpose(1, 2) @ self._unflatten(rows) @ self.of_inputs
+        turned = scaled(turned, self.eigenvalues, power, damping)
+        back = self.of_outputs @ turned @ self.of_inputs.transpose(1, 2)
+        if not self.bias:
+            return back.flatten(1)
+        return torch.cat([back[..., :-1].flatten(1), back[..., -1].flatten(1)], dim=1)
+
+    def _unflatten(self, rows: Float[Tensor, "k q"]) -> Float[Tensor, "k G o i"]:
+        weight = self.places[0][1] - self.places[0][0]
+        parts = rows[:, :weight].reshape(len(rows), self.groups, self.outputs, -1)
+        if not self.bias:
+            return parts
+        return torch.cat([parts, rows[:, weight:].reshape(len(rows), self.groups, self.outputs, 1)], dim=3)
+
+
+def _eigenvectors(parts: Iterable[Float[Tensor, "b T G d"]]) -> Float[Tensor, "G d d"]:
+    """Of the covariance of each group, over rows and positions; in float64, since inputs may be of any size."""
+    total = None
+    for part in parts:
+        flat = part.flatten(0, 1).permute(1, 0, 2)
+        product = flat.transpose(1, 2) @ flat
+        total = product if total is None else total + product
+    assert total is not None
+    refuse_not_finite(total)
+    largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
+    try:
+        found: Tensor = torch.linalg.eigh((total / largest).double())[1].to(total)
+    except RuntimeError as error:  # torch.linalg.LinAlgError is one
+        raise NumericalError(
+            "EK-FAC: the covariance of a layer's inputs or gradients has no eigenvectors that can be computed",
+            "Is the network trained? Try --solver cg or lissa.",
+        ) from error
+    return found
+
+
+class Embedding(Block):
+    """A table of vectors: inputs are one-hot, so their covariance is diagonal and only outputs are rotated."""
+
+    approximation = "Kronecker factors"
+
+    def __init__(self, layer: nn.Embedding, weight: Place) -> None:
+        self.layer, self.places = layer, [weight]
+
+    def rows(self, uses: list[Pair]) -> tuple[Tensor, Tensor, Float[Tensor, "u d"]]:
+        """The pairs of row and token that occur, and the summed output gradient of each."""
+        tokens = torch.cat([x.reshape(len(x), -1) for x, _ in uses], 1)
+        gradients = torch.cat([g.reshape(len(g), -1, g.shape[-1]) for _, g in uses], 1)
+        if self.layer.padding_idx is not None:
+            gradients = gradients * (tokens != self.layer.padding_idx)[..., None]
+        keys = torch.arange(len(tokens), device=tokens.device)[:, None] * self.layer.num_embeddings + tokens
+        pairs, number = torch.unique(keys, return_inverse=True)
+        sums = gradients.new_zeros(len(pairs), gradients.shape[-1]).index_add_(
+            0, number.flatten(), gradients.flatten(0, 1)
+        )
+        return pairs // self.layer.num_embeddings, pairs % self.layer.num_embeddings, sums
+
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        found = [self.rows(uses) for uses in chunks]
+        self.of_outputs = _eigenvectors(sums[:, None, None] for _, _, sums in found)[0]
+        self.eigenvalues = self.of_outputs.new_zeros(self.layer.num_embeddings, self.layer.embedding_dim)
+        for _, tokens, sums in found:
+            self.eigenvalues.index_add_(0, tokens, (sums @ self.of_outputs).square())
+        self.eigenvalues /= sum(len(uses[0][0]) for uses in chunks)
+
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+        rows, tokens, sums = self.rows(uses)
+        each = ((sums @ self.of_outputs).square() / (self.eigenvalues[tokens] + damping)).sum(1)
+        return each.new_zeros(len(uses[0][0])).index_add_(0, rows, each)
+
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+        rows, tokens, sums = self.rows(uses)
+        u = directions.view(len(directions), *self.layer.weight.shape)
+        out = sums.new_zeros(len(uses[0][0]), len(directions))
+        for column, direction in enumerate(u):
+            out[:, column].index_add_(0, rows, (sums * direction[tokens]).sum(1))
+        return out
+
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        turned = rows.view(len(rows), *self.layer.weight.shape) @ self.of_outputs
+        return (scaled(turned, self.eigenvalues, power, damping) @ self.of_outputs.T).flatten(1)
+
+
+class Whole(Block):
+    """A block without Kronecker factors: the curvature of its few parameters as it is, or only its diagonal."""
+
+    def __init__(self, places: list[Place]) -> None:
+        self.places = places
+        self.size = sum(end - start for start, end in places)
+        self.approximation = "whole block" if self.size <= MOST_FULL else "diagonal"
+
+    def gradients(self, uses: list[Pair]) -> Float[Tensor, "b q"]:
+        """Here the one pair is (nothing, the rows' gradients), taken elsewhere."""
+        return uses[0][1]
+
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        rows = torch.cat([self.gradients(uses) for uses in chunks])
+        full = self.size <= MOST_FULL
+        self.basis = _eigenvectors([rows[:, None, None]])[0] if full else None
+        self.eigenvalues = self._turn(rows).square().mean(0)
+
+    def _turn(self, rows: Float[Tensor, "b q"]) -> Float[Tensor, "b q"]:
+        return rows if self.basis is None else rows @ self.basis
+
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+        return (self._turn(self.gradients(uses)).square() / (self.eigenvalues + damping)).sum(1)
+
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+        return self.gradients(uses) @ directions.T
+
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        turned = scaled(self._turn(rows), self.eigenvalues, power, damping)
+        return turned if self.basis is None else turned @ self.basis.T
+
+
+class Unused(Block):
+    """Of a layer that the forward pass never calls, as an auxiliary head in eval mode: it has no curvature."""
+
+    approximation = "unused"
+
+    def __init__(self, places: list[Place]) -> None:
+        self.places, self.eigenvalues = places, torch.zeros(1)
+
+    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+        """Nothing to know."""
+
+    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, ""]:
+        return torch.zeros(())  # a number goes with tensors of any device
+
+    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "1 k"]:
+        return directions.new_zeros(1, len(directions))
+
+    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
+        return rows * damping if power == 1 else rows / damping
+
+
+class Norm(Whole):
+    """The affine part of a normalisation layer: weight times the normalised input, plus bias."""
+
+    def __init__(self, layer: nn.Module, names: list[str], places: list[Place]) -> None:
+        super().__init__(places)
+        self.layer, self.names = layer, names
+
+    def gradients(self, uses: list[Pair]) -> Float[Tensor, "b q"]:
+        total = torch.zeros(())
+        for x, g in uses:
+            parts = [self._sum(g * normalised(self.layer, x) if name == "weight" else g) for name in self.names]
+            total = total + torch.cat(parts, dim=1)
+        return total
+
+    def _sum(self, g: Tensor) -> Float[Tensor, "b d"]:
+        """Over positions: what a weight does not tell apart."""
+        if isinstance(self.layer, nn.LayerNorm):
+            return g.reshape(len(g), -1, self.layer.get_parameter(self.names[0]).numel()).sum(1)
+        return g.reshape(*g.shape[:2], -1).sum(2)
+
+
+def normalised(layer: nn.Module, x: Tensor) -> Tensor:
+    """What the layer multiplies its weight with; batch norms are in eval mode."""
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+    if isinstance(layer, nn.GroupNorm):
+        return F.group_norm(x, layer.num_groups, eps=layer.eps)
+    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    return F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)

@@ -1,0 +1,257 @@
+"""EK-FAC: the curvature layer by layer, diagonal in a basis that two covariances give.
+
+Of one forward and one backward pass with drawn output gradients; a second backward pass of the same forward one gives
+rows' own gradients, for self-influence and for influence on any number of directions, without keeping a gradient.
+Knows `nn.Linear`, `nn.Conv2d`, `nn.Embedding` and the affine part of normalisation; other parameters fall back to a
+whole block or a diagonal of their rows' gradients, and are named.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curate.engine.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
+from curate.engine.curvature.gauss_newton import GaussNewton, half_curvature
+from curate.engine.curvature.objective import Objective
+from curate.engine.curvature.over_rows import Inputs, OverRows
+from curate.engine.curvature.row_gradients import capture, owners_of
+
+KEPT_FLOATS = 2**27
+"""Inputs and output gradients of layers that are kept from one pass for another: 512 MiB."""
+FIT_ROWS = 8192
+"""Rows that the curvature is fitted to: a random sample where there are more."""
+PASS_ROWS = 250
+
+DRAWN_ROWS = 2048
+"""Rows that the output gradients are drawn on."""
+
+Weights = Callable[[Tensor, Tensor, bool], list[Tensor]]
+"""(rows, their logits, whether to draw) -> what is pulled back: drawn weights, where asked, then the rows' own."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Of one forward pass: by pull and block the uses of layers, and the logits."""
+
+    pulls: list[list[list[Pair]]]
+    logits: Float[Tensor, "b C"]
+
+    def floats(self) -> int:
+        """Size of what is held; an input that several pulls share counts once."""
+        held = {id(x): x.numel() for blocks in self.pulls for uses in blocks for pair in uses for x in pair}
+        return sum(held.values())
+
+
+def unwatched(rows: int) -> None:
+    """Progress that nobody watches."""
+
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+
+
+class Layers:
+    """The chosen parameters as blocks, and what one forward pass gives each of them."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.blocks: list[Block] = []
+        self.unknown: list[str] = []
+        """Parameters without a formula of their own, in the order of the last blocks."""
+        self._found: list[nn.Module] = []
+        places = objective.places()
+        by_layer: dict[nn.Module, dict[str, str]] = {}
+        owners = owners_of(objective.module)
+        for name in objective.names:
+            held = owners[id(objective.module.get_parameter(name))]
+            if len(held) == 1:
+                by_layer.setdefault(held[0][0], {})[held[0][1]] = name
+        known: set[str] = set()
+        for layer, names in by_layer.items():
+            block = _known(layer, {own: places[name] for own, name in names.items()})
+            if block is not None:
+                self.blocks.append(block)
+                self._found.append(layer)
+                known |= set(names.values())
+        self.unknown = [name for name in objective.names if name not in known]
+        self.rest: Objective | None = None
+        if self.unknown:
+            self.rest = Objective(objective.module, self.unknown, objective.logits_of, objective.dtype)
+            self.blocks += [Whole([places[name]]) for name in self.unknown]
+
+    def run(self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]]) -> Passed:
+        """One forward pass, and a backward pass for each of the weights that ``weights`` makes of the logits."""
+        captured = capture(self._found, lambda: self.objective.forward(x))
+        logits, pulls = captured.logits.detach(), []
+        for one in weights(logits):
+            uses: dict[nn.Module, list[Pair]] = {layer: [] for layer in self._found}
+            for use, g in zip(captured.uses, captured.pull(one), strict=True):
+                uses[use.layer].append((use.x, torch.zeros_like(use.output) if g is None else g))
+            pairs = [[(x, g.detach()) for x, g in uses[layer]] for layer in self._found]
+            pulls.append(pairs + self._rest(x, one))
+        return Passed(pulls, logits)
+
+    def set_aside(self, unused: list[bool]) -> None:
+        """Of these blocks no layer was called."""
+        self.blocks = [Unused(b.places) if idle else b for b, idle in zip(self.blocks, unused, strict=True)]
+
+    def _rest(self, x: Tensor, weights: Float[Tensor, "b C"]) -> list[list[Pair]]:
+        if self.rest is None:
+            return []
+        gradients = self.rest.row_gradients(x, weights)
+        sizes = [self.rest.module.get_parameter(name).numel() for name in self.unknown]
+        return [[(gradients.new_empty(0), part)] for part in gradients.split(sizes, dim=1)]
+
+    def approximations(self) -> str:
+        """For a receipt: how many layers are known, and what stands for the others."""
+        said = f"{len(self._found)} layers by EK-FAC"
+        if self.unknown:
+            blocks = self.blocks[len(self._found) :]
+            said += "; " + ", ".join(f"{n}: {b.approximation}" for n, b in zip(self.unknown, blocks, strict=True))
+        return said
+
+
+def _known(layer: nn.Module, places: dict[str, Place]) -> Block | None:
+    """The block of a layer with these chosen parameters; None where no formula here is about them."""
+    if set(places) <= {"weight", "bias"}:
+        if type(layer) is nn.Linear and "weight" in places:
+            return Kronecker(layer, places["weight"], places.get("bias"))
+        plain = type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.padding != "same"
+        if plain and "weight" in places:
+            assert isinstance(layer, nn.Conv2d)
+            return Kronecker(layer, places["weight"], places.get("bias"))
+        if type(layer) is nn.Embedding and not layer.scale_grad_by_freq and layer.max_norm is None:
+            return Embedding(layer, places["weight"])
+        if isinstance(layer, NORMS):
+            return Norm(layer, list(places), list(places.values()))
+    return None
+
+
+class EKFAC:
+    """The curvature of ``layers``; `fit` makes one."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+        self._kept: list[list[list[Pair]]] | None = None
+
+    @classmethod
+    def fit(cls, operator: OverRows, seed: int = 0, advance: Callable[[int], None] = unwatched) -> "EKFAC":
+        """To the operator's rows, or a sample of them."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def weights(part: Tensor, logits: Tensor, drawn: bool) -> list[Tensor]:
+            return [operator.pulls(operator.targets[part], generator)]
+
+        known = isinstance(operator, GaussNewton)
+        found, _ = cls._fitted(operator.objective, operator.inputs, operator.rows, weights, known, generator, advance)
+        return found
+
+    @classmethod
+    def fit_labels(
+        cls, objective: Objective, inputs: Inputs, labels: Float[Tensor, "n C"], seed: int = 0,
+        advance: Callable[[int], None] = unwatched,
+    ) -> "EKFAC":  # fmt: skip
+        """To the Gauss-Newton curvature on these rows, keeping what their own gradients pᵢ - ``labels`` need.
+
+        One forward and two backward passes then give the curvature and any number of scores.
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def weights(part: Tensor, logits: Tensor, drawn: bool) -> list[Tensor]:
+            p = logits.softmax(1)
+            own = p - labels[part].to(p)
+            if not drawn:
+                return [own]
+            signs = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+            return [half_curvature(p, signs), own]
+
+        rows = torch.arange(len(labels), device=labels.device)
+        found, passed = cls._fitted(objective, inputs, rows, weights, True, generator, advance)
+        if sum(len(one.logits) for one in passed) == len(rows):
+            found._kept = [one.pulls[-1] for one in passed]
+        return found
+
+    @classmethod
+    def _fitted(
+        cls, objective: Objective, inputs: Inputs, rows: Tensor, weights: Weights, known: bool,
+        generator: torch.Generator, advance: Callable[[int], None],
+    ) -> "tuple[EKFAC, list[Passed]]":  # fmt: skip
+        """The curvature, and the passes over all rows, or over the sample that fits in memory."""
+        found = cls(Layers(objective))
+
+        def run(part: Tensor, drawn: bool) -> Passed:
+            advance(len(part))
+            return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn))
+
+        parts = list(torch.arange(len(rows), device=rows.device).split(PASS_ROWS))
+        passed = [run(parts[0], True)]
+        found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
+        fitting = max(PASS_ROWS, KEPT_FLOATS * len(parts[0]) // max(1, passed[0].floats()))
+        whole = len(rows) <= min(FIT_ROWS, fitting)
+        if not whole:
+            order = torch.randperm(len(rows), generator=generator)[: min(FIT_ROWS, fitting)].sort().values
+            parts = list(order.to(rows.device).split(PASS_ROWS))
+            passed = [run(parts[0], True)]
+        # Output gradients of some rows are enough: only the inputs' covariance is of hundreds of columns.
+        every = max(1, len(parts) * PASS_ROWS // DRAWN_ROWS)
+        drawn = [number % every == 0 for number in range(len(parts))]
+        passed += [run(part, asked) for part, asked in zip(parts[1:], drawn[1:], strict=True)]
+        first = [one for one, asked in zip(passed, drawn, strict=True) if asked]
+        rest = [one for one, asked in zip(passed, drawn, strict=True) if not asked]
+        logits = torch.cat([one.logits for one in first + rest]) if known else None
+        for number, block in enumerate(found.layers.blocks):
+            block.fit([one.pulls[0][number] for one in first], [one.pulls[0][number] for one in rest], logits)
+        return found, passed
+
+    def mean_eigenvalue(self) -> float:
+        """Of C; the damping's default is a tenth of it."""
+        return float(sum(block.trace() for block in self.layers.blocks)) / self.layers.objective.p
+
+    def largest_eigenvalue(self) -> float:
+        """Of the curvature as these blocks have it, no more than that of the whole."""
+        return max(float(block.eigenvalues.max()) for block in self.layers.blocks)
+
+    def solve(self, rows: Float[Tensor, "k p"], damping: float) -> Float[Tensor, "k p"]:
+        """(C + λ I)⁻¹ of each row, C as EK-FAC has it."""
+        return self._scale(rows, -1, damping)
+
+    def times(self, rows: Float[Tensor, "k p"], damping: float = 0.0) -> Float[Tensor, "k p"]:
+        """(C + λ I) of each row."""
+        return self._scale(rows, 1, damping)
+
+    def _scale(self, rows: Float[Tensor, "k p"], power: int, damping: float) -> Float[Tensor, "k p"]:
+        out = torch.empty_like(rows)
+        values = rows.to(self.layers.objective.dtype)
+        for block in self.layers.blocks:
+            block.put(block.scale(block.take(values), power, damping).to(rows), out)
+        return out
+
+    def self_products(self, damping: float, kept: "Own") -> Float[Tensor, " n"]:
+        """gᵢ · (C + λ I)⁻¹ gᵢ of every row's own gradient."""
+        blocks = self.layers.blocks
+        return torch.cat([_sum(b.squares(u, damping) for b, u in zip(blocks, uses, strict=True)) for uses in kept])
+
+    def products(self, directions: Float[Tensor, "k p"], kept: "Own") -> Float[Tensor, "n k"]:
+        """gᵢ · u of every row's own gradient and every direction: exact, from inputs and output gradients."""
+        pairs = [(block, block.take(directions)) for block in self.layers.blocks]
+        return torch.cat([_sum(b.products(u, v) for (b, v), u in zip(pairs, uses, strict=True)) for uses in kept])
+
+    def own(self, inputs: Inputs, weights: Float[Tensor, "n C"], advance: Callable[[int], None] = unwatched) -> "Own":
+        """What the blocks need of every row's own gradient Jᵢᵀ wᵢ: kept from `fit_labels`, else from passes now."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        for part in torch.arange(len(weights), device=weights.device).split(PASS_ROWS):
+            yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
+            advance(len(part))
+
+
+Own = Iterator[list[list[Pair]]]
+"""By chunk of rows and block, the uses of a layer."""
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, parts)

@@ -1,0 +1,52 @@
+"""The Hessian of the mean cross-entropy: Gauss-Newton plus the curvature of the network itself.
+
+Away from an optimum it has negative eigenvalues, and C + λ I may be no bowl: `solvers.spectrum` looks before a solver
+leaps. Products are derivatives of the gradient (Pearlmutter 1994).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.operator import Operator, Sampled
+from curate.engine.curvature.over_rows import PRODUCT_ROWS, OverRows
+
+
+class Hessian(Sampled):
+    """C over the rows of ``gauss_newton``, with their ``residuals`` pᵢ - yᵢ.
+
+    `factor` is that of the Gauss-Newton part: a preconditioner and the size of the damping are taken from it.
+    """
+
+    name = "hessian"
+    definite = False
+
+    def __init__(self, gauss_newton: OverRows, residuals: Float[Tensor, "n C"]) -> None:
+        self.gauss_newton, self.residuals = gauss_newton, residuals.to(gauss_newton.dtype)
+        self.n, self.p = gauss_newton.n, gauss_newton.p
+        self.dtype, self.device = gauss_newton.dtype, gauss_newton.device
+
+    def on(self, indices: Tensor) -> "Hessian":
+        return Hessian(self.gauss_newton.on(indices), self.residuals[indices])
+
+    def precise(self) -> "Hessian":
+        return Hessian(self.gauss_newton.precise(), self.residuals)
+
+    def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
+        return self.gauss_newton.factor(indices, generator)
+
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        return self.gauss_newton.gram_of(indices, generator)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
+        """No factor gives negative curvature: a batch stands for itself."""
+        return self.on(indices)
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        directions = rows.to(self.dtype)
+        total = torch.zeros_like(directions)
+        outer = self.gauss_newton
+        for positions, indices in outer.chunks(PRODUCT_ROWS):
+            labels = outer.targets[positions] - self.residuals[positions]
+            total += outer.objective.moved_gradients(outer.inputs.batch(indices), labels, directions)
+        return (total / self.n).to(rows)

@@ -1,0 +1,145 @@
+"""What the curvatures of a network share: a mean over rows of data, of which the outputs' derivatives are taken.
+
+Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`gauss_newton`, `fisher`), or built on it
+(`hessian`). Nothing of size n x p is held: rows go through in chunks.
+"""
+
+from abc import abstractmethod
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.objective import Objective
+from curate.engine.curvature.operator import Operator, Sampled
+from curate.engine.curvature.row_gradients import CHUNK_FLOATS
+
+PRODUCT_ROWS = 512
+"""Rows that one product of J takes at a time."""
+BATCH_FLOATS = 2**28
+"""Size of a batch's gradients, 1 GiB, beyond which they are not written down all at once."""
+
+
+@runtime_checkable
+class Inputs(Protocol):
+    """The training rows as the network reads them."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The inputs of these rows, stacked, on the network's device."""
+
+
+class OverRows(Sampled):
+    """C over ``inputs``; ``targets [n C]`` is what the curvature needs to know of each row's outputs."""
+
+    def __init__(self, objective: Objective, inputs: Inputs, targets: Float[Tensor, "n C"]) -> None:
+        self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
+        self.p, self.n, self.device = objective.p, len(targets), targets.device
+        self.dtype = objective.dtype
+        self.rows = torch.arange(self.n, device=self.device)
+
+    def on(self, indices: Tensor) -> "OverRows":
+        part = type(self)(self.objective, self.inputs, self.targets[indices])
+        part.rows = self.rows[indices]
+        return part
+
+    def precise(self) -> "OverRows":
+        twin = type(self)(self.objective.precise(), self.inputs, self.targets)
+        twin.rows = self.rows
+        return twin
+
+    def chunks(self, size: int) -> list[tuple[Tensor, Tensor]]:
+        """(positions within this operator, rows of the inputs), ``size`` rows at a time."""
+        positions = torch.arange(self.n, device=self.device)
+        return list(zip(positions.split(size), self.rows.split(size), strict=True))
+
+    @abstractmethod
+    def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
+        """w_ci of each row, of which Aᵢ is the sum Σ_c w_ci w_ciᵀ."""
+
+    def middle(self, targets: Float[Tensor, "b C"], moves: Float[Tensor, "k b C"]) -> Float[Tensor, "k b C"]:
+        """Aᵢ zᵢ of each row."""
+        columns = self.columns(targets)
+        return torch.einsum("mbc,mkb->kbc", columns, torch.einsum("mbc,kbc->mkb", columns, moves))
+
+    @abstractmethod
+    def pulls(self, targets: Float[Tensor, "b C"], generator: torch.Generator) -> Float[Tensor, "b C"]:
+        """wᵢ, drawn so that E[wᵢ wᵢᵀ] = Aᵢ: Jᵢᵀ wᵢ is one unbiased gradient a row."""
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        directions = rows.to(self.dtype)
+        total = torch.zeros_like(directions)
+        written = self._by_row_gradients(len(rows))
+        for positions, indices in self.chunks(PRODUCT_ROWS):
+            x, targets = self.inputs.batch(indices), self.targets[positions]
+            found = self.objective.product_of_columns(x, self.columns(targets), directions, written)
+            if found is None:
+                found = self.objective.cotangents(x, self.middle(targets, self.objective.tangents(x, directions)))
+            total += found
+        return (total / self.n).to(rows)
+
+    def _by_row_gradients(self, directions: int) -> bool:
+        """Whether one backward pass for each column of Aᵢ is less work than two passes for each direction.
+
+        So it is with a Fisher matrix, and with many directions through convolutions, which no map over them helps.
+        """
+        columns = len(self.columns(self.targets[:1]))
+        slow = self.objective.by_direction
+        return self.objective.layers is not None and (columns == 1 or (slow and 2 * directions > 3 * columns))
+
+    @property
+    def _gradient_rows(self) -> int:
+        return max(1, min(1024, CHUNK_FLOATS // self.p))
+
+    def whole_factor(self) -> Float[Tensor, "m p"]:
+        """F with C = FᵀF / m: the gradients of every column of every row, larger by the root of their number."""
+        parts: list[list[Tensor]] = []
+        for positions, indices in self.chunks(self._gradient_rows):
+            columns = self.columns(self.targets[positions])
+            parts.append(list(self.objective.several_row_gradients(self.inputs.batch(indices), columns)))
+        return torch.cat([part[c] for c in range(len(parts[0])) for part in parts]).mul_(len(parts[0]) ** 0.5)
+
+    def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
+        """One gradient a row for each row, by `pulls`."""
+        pulls = self.pulls(self.targets[indices], generator)
+        size = max(1, CHUNK_FLOATS // self.p)
+        parts = [
+            self.objective.row_gradients(self.inputs.batch(rows), weights)
+            for rows, weights in zip(self.rows[indices].split(size), pulls.split(size), strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        if self._light(indices) or self.objective.layers is None:
+            return super().gram_of(indices, generator)
+        pulls = self.pulls(self.targets[indices], generator)
+        return self.objective.gram(self.inputs.batch(self.rows[indices]), pulls)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Operator:
+        if self._light(indices):
+            return super().batch(indices, generator)
+        return Pulled(self, self.rows[indices], self.pulls(self.targets[indices], generator))
+
+    def _light(self, indices: Tensor) -> bool:
+        return len(indices) * self.p <= BATCH_FLOATS
+
+
+class Pulled(Operator):
+    """(1/b) Σ gᵢ gᵢᵀ of a batch too large to write its gradients down: by the layers' factors, else some at a time."""
+
+    def __init__(self, whole: OverRows, rows: Tensor, pulls: Float[Tensor, "b C"]) -> None:
+        self.objective, self.inputs, self.indices, self.pulls = whole.objective, whole.inputs, rows, pulls
+        self.p, self.name, self.dtype, self.device = whole.p, whole.name, whole.dtype, whole.device
+
+    def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        directions = rows.to(self.dtype)
+        x = self.inputs.batch(self.indices)
+        total = self.objective.product_of_columns(x, self.pulls[None], directions, written=False)
+        if total is None:
+            total, size = torch.zeros_like(directions), max(1, BATCH_FLOATS // self.p)
+            for some, pulls in zip(x.split(size), self.pulls.split(size), strict=True):
+                gradients = self.objective.row_gradients(some, pulls)
+                total += (directions @ gradients.T) @ gradients
+        return (total / len(self.indices)).to(rows)

@@ -1,0 +1,199 @@
+"""Influence at a linear head: every training row on every evaluation row, by blocked matrix products.
+
+influence(i, t) = (1/n) g_t · H⁻¹ (g̃ᵢ - ḡ), g̃ᵢ being the leverage-corrected gradient Xᵢ (I - Sᵢ Mᵢ)⁻¹ rᵢ, with which
+the prediction has slope one against leave-one-out refits; with the plain rᵢ it is Koh & Liang 2017 at first order,
+its sign turned, over n and centred.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.engine.curvature.head import FactorisedHead, HeadScores
+from curate.engine.influence.harmful import HarmByGroup
+from curate.engine.influence.pairs import Pairs, StrongestPairs
+from curate.engine.influence.stability import FACTORS, rank_stability
+from curate.engine.solvers.cg import ConjugateGradients
+from curate.process.progress import Progress
+
+BLOCK_FLOATS = 2**22
+"""Floats of a block of the matrix of influence, training rows times evaluation rows: 16 MiB."""
+RESIDUAL_ROWS = 16
+"""Right-hand sides, about, whose residual is measured where the solve is exact."""
+SOLVED_FLOATS = 2**25
+"""Floats of the solutions that are held at once."""
+
+
+@dataclass(frozen=True)
+class HeadInfluence:
+    """A factorised head on ``x [n D]`` with the labels it was fitted to; ``scores`` carry the corrected residuals."""
+
+    head: FactorisedHead
+    labels: Int[Tensor, " n"]
+    scores: HeadScores
+
+    @property
+    def _plain(self) -> Float[Tensor, "n C"]:
+        curvature = self.head.curvature
+        return curvature.probabilities - F.one_hot(self.labels, curvature.classes).to(curvature.x)
+
+    def solve(self, gradients: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p"], float, int]:
+        """H⁻¹ of each row, the largest residual measured and the steps: by the factor, or CG where it is by class."""
+        curvature = self.head.curvature
+        if self.head.exact:
+            solved = self.head.solve(gradients)
+            # One factor serves all rows: a few of them show its residual, at a fraction of the solve's own cost.
+            few = torch.arange(0, len(gradients), max(1, len(gradients) // RESIDUAL_ROWS), device=solved.device)
+            right = gradients[few]
+            gap = (right - curvature @ solved[few]).norm(dim=1) / right.norm(dim=1).clamp_min(1e-30)
+            # Biases without a penalty have a direction that changes nothing: its share of the gap is rounding.
+            return solved, float(gap.max()), 1
+        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+        solution = solver.prepare(curvature, 0.0).solve(gradients)
+        return solution.rows, float(solution.residual.max()), solution.steps
+
+    def gradients(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> Float[Tensor, "T p"]:
+        """g_t = X_t r_t of evaluation rows."""
+        return torch.einsum("tc,td->tcd", residuals, x).flatten(1)
+
+    def mean_of(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> Float[Tensor, "1 p"]:
+        """The mean gradient of evaluation rows."""
+        return (residuals.T @ x / len(x)).flatten()[None]
+
+    @cached_property
+    def mean_gradient(self) -> Float[Tensor, " p"]:
+        """ḡ, of the mean training loss without its penalty."""
+        return (self._plain.T @ self.head.curvature.x / self.head.curvature.n).flatten()
+
+    def row_gradients(
+        self, rows: slice | Int[Tensor, " b"] = slice(None), corrected: bool = True
+    ) -> Float[Tensor, "b p"]:
+        """g̃ᵢ (or gᵢ) of training rows."""
+        residuals = self.scores.corrected if corrected else self._plain
+        return self.gradients(self.head.curvature.x[rows], residuals[rows])
+
+    def on(
+        self,
+        solved: Float[Tensor, "T p"],
+        rows: slice | Int[Tensor, " b"] = slice(None),
+        corrected: bool = True,
+    ) -> Float[Tensor, "b T"]:
+        """Influence of the training rows ``rows`` on what H⁻¹ g_t = ``solved`` stands for, nats."""
+        moves = self.row_gradients(rows, corrected).to(solved) @ solved.T
+        return (moves - solved @ self.mean_gradient.to(solved)) / self.head.curvature.n
+
+    def blocks(self, count: int) -> list[slice]:
+        """Slices of the training rows whose gradients, and whose influence on ``count`` rows, fit a block."""
+        size = max(1, BLOCK_FLOATS // max(1, count, self.head.curvature.p))
+        return [slice(start, start + size) for start in range(0, self.head.curvature.n, size)]
+
+    def harm(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> tuple[Float[Tensor, " n"], float]:
+        """Predicted fall of the mean evaluation loss when each row is left out, nats, and the solve's residual."""
+        solved, residual, _ = self.solve(self.mean_of(x, residuals))
+        return -torch.cat([self.on(solved, rows)[:, 0] for rows in self.blocks(1)]), residual
+
+    def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
+        """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
+
+        One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
+        that of the penalty used.
+        """
+        mean = self.mean_of(x, residuals)
+        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+        curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
+        solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+        return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
+
+    def harm_by_group(
+        self,
+        x: Float[Tensor, "T D"],
+        residuals: Float[Tensor, "T C"],
+        groups: Int[Tensor, " T"],
+        rows: Int[Tensor, " m"],
+    ) -> HarmByGroup:
+        """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
+        members = [groups == group for group in range(int(groups.max()) + 1)]
+        means = torch.cat([self.mean_of(x[of], residuals[of]) for of in members])
+        return HarmByGroup(rows, -self.on(self.solve(means)[0], rows))
+
+    def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
+        """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
+        return self.solve(self.row_gradients(rows) - self.mean_gradient)[0] / self.head.curvature.n
+
+    def shifts_together(self, groups: list[Int[Tensor, " _"]]) -> Float[Tensor, "g p"]:
+        """The same where all rows of a group are left out, to first order: one solve for each group."""
+        sums = [(self.row_gradients(rows) - self.mean_gradient).sum(0) for rows in groups]
+        return self.solve(torch.stack(sums))[0] / self.head.curvature.n
+
+    def flips(
+        self,
+        shifts: Float[Tensor, "m p"],
+        x: Float[Tensor, "T D"],
+        logits: Float[Tensor, "T C"],
+        labels: Int[Tensor, " T"],
+    ) -> Int[Tensor, "m 2"]:
+        """Evaluation predictions that turn right, and that turn wrong, where the weights move so."""
+        curvature, right = self.head.curvature, logits.argmax(1) == labels
+        found = []
+        for part in shifts.split(max(1, BLOCK_FLOATS // (len(x) * curvature.classes))):
+            moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
+            after = (logits + moves).argmax(2) == labels
+            found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
+        return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.long)
+
+    def most_influential(
+        self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"], k: int
+    ) -> Int[np.ndarray, "T k"]:
+        """The k training rows of most influence on each of a few evaluation rows, by size, whatever its sign."""
+        solved, _, _ = self.solve(self.gradients(x, residuals))
+        sizes = torch.cat([self.on(solved.float(), rows) for rows in self.blocks(len(x))]).abs()
+        return sizes.topk(min(k, len(sizes)), dim=0).indices.T.cpu().numpy()
+
+    def strongest(
+        self,
+        x: Float[Tensor, "T D"],
+        residuals: Float[Tensor, "T C"],
+        evaluation: Int[Tensor, " T"],
+        same: "SameContent",
+        progress: Progress,
+    ) -> tuple[Pairs, float]:
+        """The strongest pairs of the evaluation rows, scanning all training rows, and the solve's largest residual."""
+        found, worst = [], 0.0
+        size = max(1, SOLVED_FLOATS // self.head.curvature.p)
+        with progress.stage("Influence at the head", len(x)) as advance:
+            for part in torch.arange(len(x)).split(size):
+                solved, residual, _ = self.solve(self.gradients(x[part], residuals[part]))
+                worst = max(worst, residual)
+                solved = solved.float()  # ranks need no more digits, and half the bytes move
+                top = StrongestPairs(evaluation[part])
+                for rows in self.blocks(len(part)):
+                    numbers = torch.arange(self.head.curvature.n)[rows]
+                    top.add(same.hidden(self.on(solved, rows), numbers, evaluation[part]), numbers)
+                found.append(top.pairs())
+                advance(len(part))
+        return Pairs.concatenate(found), worst
+
+
+class SameContent:
+    """Which training row and evaluation row are one and the same content: such a pair says nothing worth keeping."""
+
+    def __init__(self, train: list[str], evaluation: list[str]) -> None:
+        numbers = {sha: number for number, sha in enumerate(dict.fromkeys([*train, *evaluation]))}
+        self._train = torch.tensor([numbers[sha] for sha in train])
+        self._evaluation = torch.tensor([numbers[sha] for sha in evaluation])
+
+    def hidden(self, values: Float[Tensor, "b T"], train: Tensor, evaluation: Tensor) -> Float[Tensor, "b T"]:
+        """``values`` with NaN, in place, where the pair is one content."""
+        theirs, order = self._evaluation[evaluation.cpu()].sort(stable=True)
+        mine = self._train[train.cpu()]
+        first, last = torch.searchsorted(theirs, mine), torch.searchsorted(theirs, mine, right=True)
+        counts = last - first
+        rows = torch.arange(len(mine)).repeat_interleave(counts)
+        places = torch.arange(len(rows)) - (counts.cumsum(0) - counts - first)[rows]
+        values[rows.to(values.device), order[places].to(values.device)] = torch.nan
+        return values

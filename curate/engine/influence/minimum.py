@@ -1,0 +1,51 @@
+"""Is the checkpoint a minimum, and of what? Influence assumes that the gradient of the training loss is zero there.
+
+At a minimum with an L2 penalty ½ λ |θ|² the gradient of the bare loss is -λ θ: from its component along the parameters
+the penalty can be read, and what is left of it says how far away the minimum is.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.objective import Objective
+from curate.engine.influence.gradients import mean_gradient, residuals
+from curate.stages.forward import Forward
+
+SURE = 0.9
+"""Cosine between the gradient and -θ from which the penalty is believed: a random direction has about 1/√p."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Of the mean training loss at the checkpoint, without any penalty."""
+
+    flat: Float[Tensor, " p"]
+    size: float
+    parameters: float
+    """Length of θ."""
+    cosine: float
+    """With -θ: near 1 where training ended at a minimum with an L2 penalty."""
+    penalty: float
+    """λ that leaves least of the gradient, at least 0: of ½ λ |θ|² on the mean loss."""
+
+    @classmethod
+    def of(cls, flat: Float[Tensor, " p"], parameters: Float[Tensor, " p"]) -> "Gradient":
+        flat, parameters = flat.double(), parameters.to(flat).double()
+        size, length = float(flat.norm()), float(parameters.norm())
+        along = -float(flat @ parameters)
+        cosine = along / (size * length) if size > 0 and length > 0 else 0.0
+        return cls(flat, size, length, cosine, max(0.0, along / length**2) if length > 0 else 0.0)
+
+    @property
+    def known_penalty(self) -> float:
+        """The penalty where it can be read off the gradient, else 0."""
+        return self.penalty if self.cosine >= SURE else 0.0
+
+
+def gradient_at(objective: Objective, train: Forward) -> Gradient:
+    """By one backward pass over the training rows."""
+    assert train.logits is not None
+    rests = residuals(train.logits, train.labels).to(train.inputs.device)
+    return Gradient.of(mean_gradient(objective, train, rests), objective.flat)

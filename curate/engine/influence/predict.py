@@ -1,0 +1,139 @@
+"""What influence says of a change before it is made: the change of the mean evaluation loss, and the flips.
+
+Leaving rows out moves the parameters by (1/n) (C + λI)⁻¹ Σ (gᵢ - ḡ), with the leverage-corrected gradient at a head;
+relabelling them by (1/n) (C + λI)⁻¹ Σ Jᵢᵀ (y'ᵢ - yᵢ), which needs no correction: the row stays, and so does its
+curvature. Times the mean evaluation gradient that is the predicted change of the loss, nats.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.objective import Objective
+from curate.engine.influence.damping import default_damping
+from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
+from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.minimum import gradient_at
+from curate.engine.solvers.base import Solver
+from curate.engine.solvers.preconditioner import sample_inverse
+from curate.process.progress import Progress
+from curate.stages.forward import Forward
+
+
+class Predictor(ABC):
+    """Predicted changes of the mean loss of the target rows, one entry a training row, nats."""
+
+    how: str
+    """In words, for the report."""
+
+    def drop(self) -> Float[Tensor, " n"]:
+        """When each training row is left out."""
+        return self.drop_on_each()[:, 0]
+
+    @abstractmethod
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        """The same, and beside it the change of the loss of each of the k target rows that were named."""
+
+    @abstractmethod
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """When each of these rows gets this label."""
+
+
+@dataclass(frozen=True)
+class AtHead(Predictor):
+    """By the closed form at a head; ``x [T D]`` and ``rests [T C]`` are those of the target rows."""
+
+    head: HeadInfluence
+    x: Float[Tensor, "T D"]
+    rests: Float[Tensor, "T C"]
+    how: str
+    alone: Int[Tensor, " k"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Target rows that are also asked for one by one."""
+
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        mean = self.head.mean_of(self.x, self.rests)
+        solved, _, _ = self.head.solve(
+            torch.cat([mean, self.head.gradients(self.x[self.alone], self.rests[self.alone])])
+        )
+        return torch.cat([self.head.on(solved, rows) for rows in self.head.blocks(len(solved))])
+
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        curvature = self.head.head.curvature
+        solved, _, _ = self.head.solve(self.head.mean_of(self.x, self.rests))
+        moves = curvature.x[rows] @ solved.view(curvature.classes, curvature.width).T
+        return (moves * moved_labels(self.head.labels[rows], labels, curvature.classes)).sum(1) / curvature.n
+
+    def shift(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"] | None) -> Float[Tensor, "1 p"]:
+        """How the head's weights move for all of the rows together."""
+        if labels is None:
+            return self.head.shifts_together([rows])
+        curvature = self.head.head.curvature
+        moved = moved_labels(self.head.labels[rows], labels, curvature.classes).to(curvature.x)
+        gradient = self.head.gradients(curvature.x[rows], moved).sum(0, keepdim=True)
+        return self.head.solve(gradient)[0] / curvature.n
+
+
+class ThroughNetwork(Predictor):
+    """By one solve for the gradients of the target rows, and one forward-mode pass over the training rows."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        train: Forward,
+        targets: Forward,
+        solver: Solver,
+        damping: float | None,
+        seed: int,
+        progress: Progress,
+        curvature: str = "ggn",
+        alone: Int[Tensor, " k"] | None = None,
+        penalty: float = 0.0,
+    ) -> None:
+        """``alone``: target rows that are also asked for one by one; ``penalty``: a known L2 penalty."""
+        assert train.logits is not None
+        device = train.inputs.device
+        self._rests = residuals(train.logits, train.labels).to(device)
+        probabilities = train.logits.softmax(1).to(device)
+        operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests)
+        nobody = torch.empty(0, dtype=torch.long)
+        right = right_hand_sides(objective, targets, nobody if alone is None else alone, device, progress)
+        if damping is None:
+            damping = default_damping(operator, gradient_at(objective, train), seed, penalty)
+        prepared = solver.prepare(operator, damping)
+        with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
+            solution = prepared.solve(right, advance)
+        self._objective, self._operator, self._train, self._progress = objective, operator, train, progress
+        self._right, self._seed = right[:1], seed
+        self.direction: Float[Tensor, " p"] = solution.rows[0]
+        """(C + λI)⁻¹ times the mean gradient of the target rows."""
+        self._drops = self._along(solution.rows)
+        self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
+
+    def drop_on_each(self) -> Float[Tensor, "n m"]:
+        return self._drops
+
+    def drop_at(self, damping: float) -> Float[Tensor, " n"]:
+        """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
+        inverse = sample_inverse(self._operator, damping, self._seed)
+        return self._along(inverse(self._right.double()).to(self._right))[:, 0]
+
+    def _along(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "n k"]:
+        return influence_along(self._objective, self._train, self._rests, directions, self._progress)
+
+    def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        moved = moved_labels(self._train.labels[rows], labels, self._rests.shape[1])
+        parts = [
+            self._objective.tangents(self._train.inputs.batch(part), self.direction[None])[0].cpu()
+            for part in rows.split(512)
+        ]
+        return (torch.cat(parts) * moved).sum(1) / len(self._train)
+
+
+def moved_labels(old: Int[Tensor, " m"], new: Int[Tensor, " m"], classes: int) -> Float[Tensor, "m C"]:
+    """y'ᵢ - yᵢ."""
+    return (F.one_hot(new, classes) - F.one_hot(old, classes)).float()

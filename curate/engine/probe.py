@@ -1,0 +1,181 @@
+"""The probe: a convex softmax head refitted on the features, to its optimum.
+
+A network that has memorised its labels has no gradient left on the wrong ones; a head with a known L2 penalty on its
+length-normalised features brings them back. Newton's method with conjugate gradients on the head's own curvature.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.engine.curvature.gauss_newton import softmax_curvature
+from curate.engine.curvature.head import HeadCurvature
+from curate.errors import NumericalError
+
+LENGTH = 8.0
+"""Rows of features are scaled to this length before the column of ones is put beside them."""
+PENALTY = 0.05
+"""L2 penalty λ of ½ λ |W|² on the mean loss; the bias has none. On features that a network may have fitted to these
+very labels it is not to be chosen by the labels' likelihood, which falls to the weakest penalty."""
+CHUNK = 2_048
+"""Rows of one product: their temporaries stay in the cache, and under the size that the allocator maps anew."""
+PRECONDITIONER_ROWS = 20_000
+PRODUCTS = 250
+"""Curvature products of one Newton step, at most."""
+
+
+def probe_inputs(features: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
+    """Length-normalised rows and a column of ones, ``D = d + 1``."""
+    rows = features * (LENGTH / features.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+
+@dataclass(frozen=True)
+class SoftmaxHead:
+    """Weights ``[C D]`` of a linear softmax classifier and the penalty ``[D]`` they were fitted with."""
+
+    weights: Float[Tensor, "C D"]
+    penalty: Float[Tensor, " D"]
+
+    def logits(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
+        return x @ self.weights.to(x).T
+
+    def curvature(self, x: Float[Tensor, "n D"]) -> HeadCurvature:
+        return HeadCurvature(x, self.logits(x).softmax(1), self.penalty.to(x))
+
+
+def fit_softmax(
+    x: Float[Tensor, "n D"],
+    labels: Tensor,
+    classes: int,
+    penalty: Float[Tensor, " D"],
+    start: Float[Tensor, "C D"] | None = None,
+    tolerance: float = 1e-6,
+    steps: int = 50,
+) -> SoftmaxHead:
+    """Minimum of the mean cross-entropy + ½ Σ penalty w², by damped Newton steps.
+
+    ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights (in float32 not below its
+    digits). Raises `NumericalError` if it is not reached.
+    """
+    problem = _Problem(x, labels, classes, penalty)
+    weights = x.new_zeros(classes, x.shape[1]) if start is None else start.to(x).clone()
+    epsilon = torch.finfo(x.dtype).eps
+    tolerance = max(tolerance, 64 * epsilon)
+    scale = float(problem.gradient(torch.zeros_like(weights))[0].abs().max())
+    now = problem.value(weights)
+    for _ in range(steps):
+        gradient, p = problem.gradient(weights)
+        largest = float(gradient.abs().max())
+        if largest <= tolerance * scale:
+            return SoftmaxHead(weights, penalty)
+        direction = problem.newton(gradient, p, tolerance=1e-1 if largest > 1e-2 * scale else 1e-3)
+        step, slope = 1.0, float((gradient * direction).sum())
+        rounding = 8 * epsilon * abs(now)  # close to the optimum the loss tells two steps apart no more
+        if slope <= rounding and largest <= 1e-3 * scale:
+            # Newton's decrement (Boyd & Vandenberghe 2004, 9.5): what is left to gain is below the loss's digits.
+            return SoftmaxHead(weights - direction, penalty)
+        while step > 1e-6 and problem.value(weights - step * direction) > now - 1e-4 * step * slope + rounding:
+            step /= 2
+        if step <= 1e-6:
+            # No descent left in this precision: the optimum, as far as its digits go.
+            if largest <= 1e-3 * scale:
+                return SoftmaxHead(weights, penalty)
+            break
+        weights = weights - step * direction
+        now = problem.value(weights)
+    raise NumericalError("the probe did not reach its optimum", "Are the features on a sensible scale, and finite?")
+
+
+class _Problem:
+    """The loss of a softmax head on ``x [n D]``, its gradient and Newton's direction, chunk by chunk."""
+
+    def __init__(self, x: Float[Tensor, "n D"], labels: Tensor, classes: int, penalty: Float[Tensor, " D"]) -> None:
+        self.x, self.labels, self.penalty = x, labels, penalty
+        self.targets = F.one_hot(labels, classes).to(x)
+        some = x
+        if len(x) > PRECONDITIONER_ROWS:
+            some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
+        self._gram = self._summed(lambda rows, _: rows.T @ rows, some, some) / len(some)
+
+    def _summed(self, part: Callable[[Tensor, Tensor], Tensor], x: Tensor, other: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for rows, beside in zip(x.split(CHUNK), other.split(CHUNK), strict=True):
+            term = part(rows, beside).double()
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+
+    def value(self, weights: Float[Tensor, "C D"]) -> float:
+        loss = F.cross_entropy(self.x @ weights.T, self.labels, reduction="sum") / len(self.x)
+        return float(loss + 0.5 * (self.penalty * weights * weights).sum())
+
+    def gradient(self, weights: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C D"], Float[Tensor, "n C"]]:
+        """The gradient, and the probabilities ``[n C]`` at these weights."""
+        p = (self.x @ weights.T).softmax(1)
+        total = self._summed(lambda rows, gap: gap.T @ rows, self.x, p - self.targets).to(weights)
+        gradient = total / len(self.x) + self.penalty * weights
+        # All classes moved together change nothing if there is no penalty: rounding must not build up there.
+        return torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient), p
+
+    def newton(self, gradient: Tensor, p: Float[Tensor, "n C"], tolerance: float) -> Float[Tensor, "C D"]:
+        """H⁻¹ of the gradient to ``tolerance`` of its size, by preconditioned conjugate gradients.
+
+        The preconditioner takes every class for the mean one: mean p (1 - p) times the features' second moments,
+        one Cholesky factor for all classes.
+        """
+        weight = float((p * (1 - p)).mean())
+        ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
+        try:
+            factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
+        except RuntimeError as error:  # torch.linalg.LinAlgError is one
+            raise NumericalError(
+                "the probe's features have no finite second moments", "Are the inputs on the scale of training?"
+            ) from error
+
+        def product(direction: Tensor) -> Tensor:
+            moved = self._summed(
+                lambda rows, at: softmax_curvature(at, (rows @ direction.T)[None])[0].T @ rows, self.x, p
+            )
+            return moved.to(direction) / len(self.x) + direction * self.penalty
+
+        solved, left = torch.zeros_like(gradient), gradient
+        towards = precise = torch.cholesky_solve(left.T, factor).T
+        bound, size = tolerance * float(left.norm()), (left * precise).sum()
+        for _ in range(PRODUCTS):
+            image = product(towards)
+            curved = (towards * image).sum()
+            if float(curved) <= 0:  # only rounding is left of the direction
+                break
+            solved = solved + size / curved * towards
+            left = left - size / curved * image
+            if float(left.norm()) <= bound:
+                break
+            precise = torch.cholesky_solve(left.T, factor).T
+            before, size = size, (left * precise).sum()
+            towards = precise + size / before * towards
+        return solved
+
+
+def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
+    """The probe and its inputs, in float64 where that is cheap."""
+    x = probe_inputs(features)
+    if not bool(torch.isfinite(x).all()):
+        raise NumericalError(
+            "the features are not finite once they are scaled to one length",
+            "Are the inputs on the scale of training, and the weights those of the model?",
+        )
+    if x.numel() * classes <= 2**26:
+        x = x.double()
+    return fit_softmax(x, labels, classes, penalties(PENALTY, x)), x
+
+
+def penalties(penalty: float, x: Float[Tensor, "n D"]) -> Float[Tensor, " D"]:
+    """The penalty of every column, none for the last one, of ones."""
+    found = torch.full((x.shape[1],), penalty, dtype=x.dtype, device=x.device)
+    found[-1] = 0.0
+    return found

@@ -1,0 +1,97 @@
+"""Operator, solver, solution: what every way of computing (C + λ I)⁻¹ v takes and returns.
+
+A solver is prepared once for an operator and a damping, then solves any number of blocks of rows.
+Every solution carries the residual that was measured, never one that was assumed, and what it still lacks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.operator import Operator
+
+RESIDUAL_BOUND = 0.1
+"""A measured residual beyond it becomes a warning in the report."""
+RANKS_BOUND = 0.5
+"""So does, of a solver that replaces the curvature, a rank correlation with solved scores below it."""
+
+
+def unwatched(steps: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found for a block of right-hand sides."""
+
+    rows: Float[Tensor, "k p"]
+    residual: Float[Tensor, " k"]
+    """|v - (C + λ I) u| / |v| of each row, with the damping that was used."""
+    steps: int
+    damping: float
+    """The λ that was used; a solver may raise the one asked for, and says so."""
+    missing: tuple[Float[Tensor, "j p"], ...] = ()
+    """Estimates of (C + λ I)⁻¹ v - u for the last j rows: one, or two whose noise is independent; none if exact."""
+    detail: dict[str, object] = field(default_factory=dict)
+
+    def error(self) -> float:
+        """Estimated |u - (C + λ I)⁻¹ v| / |u|, the mean of the rows it was measured on; 0 where the solve is exact."""
+        return relative_size(self.missing, self.rows)
+
+
+def relative_size(parts: tuple[Tensor, ...], whole: Float[Tensor, "k p"]) -> float:
+    """Mean of √(a · b) / |w| over the last rows w of ``whole``, a and b being the first and last of ``parts``.
+
+    Noise that is independent in the two cancels.
+    """
+    if not parts or not len(parts[0]):
+        return 0.0
+    size = whole[-len(parts[0]) :].double().square().sum(1)
+    squared = (parts[0].double() * parts[-1].double()).sum(1).clamp_min(0)
+    nonzero = size > 0
+    return float((squared[nonzero] / size[nonzero]).sqrt().mean()) if bool(nonzero.any()) else 0.0
+
+
+class Prepared(ABC):
+    """A solver that knows its operator and damping."""
+
+    name: str
+    """Of the solver; with ``auto``, of the one that was chosen."""
+
+    @property
+    def planned_steps(self) -> int:
+        """How often ``solve`` will call ``advance`` if all goes well."""
+        return 1
+
+    @abstractmethod
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
+        """(C + λ I)⁻¹ of each row. Raises `NumericalError` rather than return a number that is not finite."""
+
+
+class Solver(ABC):
+    """A way of solving; frozen settings, no state."""
+
+    name: str
+
+    @abstractmethod
+    def prepare(self, operator: Operator, damping: float) -> Prepared:
+        """Whatever can be computed before the right-hand sides are known."""
+
+
+def norms(rows: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
+    """|v| of each row, never 0: what relative quantities are divided by."""
+    found: Tensor = rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+    return found
+
+
+def relative_residual(
+    operator: Operator, damping: float, rows: Float[Tensor, "k p"], solved: Float[Tensor, "k p"]
+) -> Float[Tensor, " k"]:
+    """|v - (C + λ I) u| / |v|, 0 for a right-hand side of zeros."""
+    gap = rows - (operator @ solved) - damping * solved
+    relative: Tensor = gap.norm(dim=1) / norms(rows)
+    return relative

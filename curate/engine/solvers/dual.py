@@ -1,0 +1,135 @@
+"""The exact solve through the rows instead of the parameters, for a curvature C = (1/n) Fᵀ F with few rows of F.
+
+Woodbury: (C + λ I)⁻¹ v = (v - Fᵀ (n λ I + F Fᵀ)⁻¹ F v) / λ, in float64, since λ may be a millionth of F Fᵀ.
+With all rows and classes of a network it is the truth for every other solver; with a sample of them it is a
+preconditioner for conjugate gradients.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.operator import WRITTEN_FLOATS, Explicit, Operator, gram
+from curate.engine.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
+from curate.errors import NumericalError, UsageError
+
+MOST_FACTOR_ROWS = 10_000
+"""Rows times classes up to which the Gram matrix (800 MB) and its factorisation (a minute) are cheap."""
+MOST_FACTOR_FLOATS = 2**28
+"""Size of F, 1 GiB in float32."""
+
+
+class WoodburyInverse:
+    """v ↦ (Fᵀ F / m + λ I)⁻¹ v for an explicit F ``[m p]``.
+
+    Products with F are taken in the type of v, what lies between in float64: for an exact answer v is float64, for
+    a preconditioner float32 is enough. Raises `NumericalError` where λ is lost beside F Fᵀ / m in float64.
+    """
+
+    def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:
+        self.factor = factor
+        self._gram = gram(factor)
+        self._factorise(damping)
+
+    def _factorise(self, damping: float) -> None:
+        self.damping = damping
+        inner = self._gram.clone()
+        inner.diagonal().add_(len(inner) * damping)
+        cholesky, broken = torch.linalg.cholesky_ex(inner)
+        if int(broken) or not bool(torch.isfinite(cholesky).all()):
+            mean = float(self._gram.trace()) / len(inner) ** 2
+            raise NumericalError(
+                f"the damping {damping:.1e} is lost beside a curvature of mean size {mean:.1e} a row",
+                f"Try --damping {1e-9 * mean * len(inner):.1e}." if mean < float("inf") else "Are the inputs finite?",
+            )
+        self.cholesky = cholesky
+
+    def damped(self, damping: float) -> "WoodburyInverse":
+        """The same with another λ, without a new Gram matrix."""
+        twin = copy(self)
+        twin._factorise(damping)
+        return twin
+
+    def largest_eigenvalue(self) -> float:
+        """Of Fᵀ F / m, by power iteration: within a few per cent, from below."""
+        v = self._gram.sum(1, keepdim=True) + 1e-30
+        for _ in range(30):
+            v = self._gram @ (v / v.norm())
+        return float(v.norm()) / len(self._gram)
+
+    def effective_dimension(self) -> float:
+        """tr C (C + λ I)⁻¹: how many directions of C = Fᵀ F / m rise above λ."""
+        m = len(self._gram)
+        unseen = torch.linalg.solve_triangular(
+            self.cholesky, torch.eye(m, dtype=torch.float64, device=self.cholesky.device), upper=False
+        )
+        return m - m * self.damping * float(unseen.square().sum())
+
+    def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        inner = torch.cholesky_solve(self._times(rows).double().T, self.cholesky).T
+        return (rows - self._back(inner.to(rows))) / self.damping
+
+    def quadratic(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
+        """v · (Fᵀ F / m + λ I)⁻¹ v of each row, ≥ 0, in float64."""
+        inner = self._times(rows.double())
+        explained = torch.linalg.solve_triangular(self.cholesky, inner.T, upper=False).square().sum(0)
+        found: Tensor = ((rows.double().square().sum(1) - explained) / self.damping).clamp_min(0)
+        return found
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = self.factor.split(max(1, 2**24 // self.factor.shape[1]))
+        return parts
+
+    def _times(self, rows: Tensor) -> Tensor:
+        return torch.cat([rows @ part.to(rows).T for part in self._parts()], dim=1)
+
+    def _back(self, inner: Tensor) -> Tensor:
+        total = inner.new_zeros(len(inner), self.factor.shape[1])
+        start = 0
+        for part in self._parts():
+            total += inner[:, start : start + len(part)] @ part.to(inner)
+            start += len(part)
+        return total
+
+
+@dataclass(frozen=True)
+class Exact(Solver):
+    """The dual solve; refuses a curvature whose factor would not fit."""
+
+    name = "exact"
+
+    @staticmethod
+    def fits(factor_rows: int, p: int) -> bool:
+        """Whether the exact solve is cheap for rows x classes ``factor_rows`` and ``p`` parameters."""
+        return factor_rows <= MOST_FACTOR_ROWS and factor_rows * p <= MOST_FACTOR_FLOATS
+
+    def prepare(self, operator: Operator, damping: float) -> "PreparedExact":
+        if not isinstance(operator, Explicit) or not self.fits(operator.factor_rows, operator.p):
+            rows = operator.factor_rows if isinstance(operator, Explicit) else 0
+            raise UsageError(
+                f"--solver exact: {rows:,} rows x classes by {operator.p:,} parameters do not fit an exact solve",
+                f"It needs at most {MOST_FACTOR_ROWS:,} rows x classes whose gradients fit "
+                f"{MOST_FACTOR_FLOATS * 4 // 2**30} GiB: use --solver lissa, or --params head.",
+            )
+        # At a small λ the rounding of gradients in float32 would be another curvature.
+        precise = operator.precise() if operator.factor_rows * operator.p <= WRITTEN_FLOATS else operator
+        assert isinstance(precise, Explicit)
+        return PreparedExact(operator, damping, WoodburyInverse(precise.whole_factor(), damping))
+
+
+@dataclass(frozen=True)
+class PreparedExact(Prepared):
+    operator: Operator
+    damping: float
+    inverse: WoodburyInverse
+
+    name = "exact"
+
+    def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
+        solved = self.inverse(rows.double())
+        residual = relative_residual(self.operator.precise(), self.damping, rows.double(), solved)
+        return Solution(solved.to(rows), residual.to(rows), 1, self.damping)

@@ -1,0 +1,121 @@
+"""The recursion u ← u - η P⁻¹ ((C_B + λ) u - v) of `lissa`, one step at a time, and the average of its late iterates.
+
+Two ways of holding u. *In parameters*, for any operator. *In rows*: where C = Fᵀ F / m is written down and P = I, every
+iterate from 0 is u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a
+product with m columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for
+which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curate.engine.curvature.operator import Dense, Sampled
+
+COLUMNS = 2048
+"""Columns of F that are taken to float64 at a time."""
+
+
+class Epochs:
+    """Batches without replacement: every row once an epoch, which halves the noise of drawing with replacement."""
+
+    def __init__(self, operator: Sampled, batch: int, generator: torch.Generator) -> None:
+        self.n, self.batch, self.generator, self.device = operator.n, batch, generator, operator.device
+        self._left = torch.empty(0, dtype=torch.long)
+
+    def next(self) -> Tensor:
+        if len(self._left) < self.batch:
+            self._left = torch.cat([self._left, torch.randperm(self.n, generator=self.generator)])
+        head, self._left = self._left[: self.batch], self._left[self.batch :]
+        return head.to(self.device)
+
+
+class Iterate(ABC):
+    """u, from 0, and the sum of those that were kept."""
+
+    @abstractmethod
+    def step(self, batch: Tensor) -> None:
+        """One step on these rows of data."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Adds u to the sum."""
+
+    @abstractmethod
+    def size(self) -> Float[Tensor, " k"]:
+        """|u| of each row."""
+
+    @abstractmethod
+    def kept(self) -> Float[Tensor, "k p"]:
+        """The sum."""
+
+
+class InParameters(Iterate):
+    def __init__(
+        self,
+        operator: Sampled,
+        rows: Float[Tensor, "k p"],
+        damping: float,
+        eta: float,
+        inverse: Callable[[Tensor], Tensor] | None,
+        generator: torch.Generator,
+    ) -> None:
+        self.operator, self.rows, self.damping, self.eta = operator, rows, damping, eta
+        self.inverse, self.generator = inverse, generator
+        self.u, self.sum = torch.zeros_like(rows), torch.zeros_like(rows)
+
+    def step(self, batch: Tensor) -> None:
+        change = (self.operator.batch(batch, self.generator) @ self.u).add_(self.u, alpha=self.damping).sub_(self.rows)
+        self.u = self.u - self.eta * (change if self.inverse is None else self.inverse(change))
+
+    def keep(self) -> None:
+        self.sum += self.u
+
+    def size(self) -> Float[Tensor, " k"]:
+        found: Tensor = self.u.norm(dim=1)
+        return found
+
+    def kept(self) -> Float[Tensor, "k p"]:
+        return self.sum
+
+
+class InRows(Iterate):
+    def __init__(self, operator: Dense, rows: Float[Tensor, "k p"], damping: float, eta: float) -> None:
+        self.factor, self.gram = operator.whole_factor(), operator.gram.double()
+        self.rows, self.damping, self.eta = rows.double(), damping, eta
+        self.types = rows
+        parts = zip(self.rows.split(COLUMNS, 1), self.factor.split(COLUMNS, 1), strict=True)
+        self.start = torch.stack([part @ columns.double().T for part, columns in parts]).sum(0)
+        self.alpha = self.alphas = 0.0
+        self.w, self.seen, self.sum = (torch.zeros_like(self.start) for _ in range(3))  # seen is F u
+
+    @staticmethod
+    def pays(operator: Sampled, directions: int, depth: int, batch: int) -> bool:
+        """Whether F Fᵀ and the shorter steps take less work than the longer steps alone."""
+        if not isinstance(operator, Dense):
+            return False
+        longer = 2 * depth * directions * batch * operator.p
+        return operator.n * (operator.n * operator.p + depth * directions * batch) < longer
+
+    def step(self, batch: Tensor) -> None:
+        shrink, seen = 1 - self.eta * self.damping, self.seen[:, batch]
+        scale = self.eta / len(batch)
+        self.alpha = shrink * self.alpha + self.eta
+        self.w.mul_(shrink).index_add_(1, batch, seen, alpha=-scale)  # a row may stand at the turn of two epochs
+        self.seen.mul_(shrink).add_(self.start, alpha=self.eta).addmm_(seen, self.gram[batch], alpha=-scale)
+
+    def keep(self) -> None:
+        self.alphas += self.alpha
+        self.sum += self.w
+
+    def size(self) -> Float[Tensor, " k"]:
+        within = (self.w * (self.alpha * self.start + self.seen)).sum(1)
+        found: Tensor = (self.alpha**2 * self.rows.square().sum(1) + within).clamp_min(0).sqrt()
+        return found
+
+    def kept(self) -> Float[Tensor, "k p"]:
+        turned = torch.cat([self.sum @ columns.double() for columns in self.factor.split(COLUMNS, 1)], dim=1)
+        return (self.alphas * self.rows + turned).to(self.types)

@@ -1,0 +1,294 @@
+"""Experts: readers of features that give class probabilities which a row's own label did not touch.
+
+`EXPERTS` is the table of them: a new one is one entry, and has a say in suspicion. Each reads one depth of the network
+(its inputs, its early features, its last ones), for training rows left out and for rows that were never seen. Leaves
+their fusion to `fusion`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
+from curate.engine.suspicion.crossfit import Copies, left_out
+from curate.engine.suspicion.fourier import fit_ridge
+from curate.errors import NumericalError
+from curate.process.progress import Progress
+from curate.stages.heads import content_groups
+from curate.stages.prepare import Data
+
+VOTERS = 20
+"""Nearest rows that vote on a label."""
+EUCLIDEAN_VOTERS = 10
+EARLY_WIDTH, LAST_WIDTH = 128, 256
+"""Principal components that experts read: of early features and inputs, and of last features wider than that."""
+BASIS_ROWS = 20_000
+
+Probabilities = Float[np.ndarray, "n C"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an expert is fitted to: ``features [n d]`` of the training rows and their labels."""
+
+    features: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    classes: int
+    copies: Copies
+    neighbours: Neighbours
+    """By cosine, of these features."""
+    fitted: bool
+    """A network may have fitted these features to these labels: nothing is to be chosen by the labels' likelihood."""
+    seed: int
+    progress: Progress
+    name: str
+    """Of the depth."""
+    alike: bool = False
+    """Columns are on one scale, as principal components are: standardised one by one the least would weigh as much as
+    the first."""
+
+    @property
+    def shares(self) -> Float[np.ndarray, " C"]:
+        """Shares of the given labels."""
+        counts = np.bincount(self.labels.numpy(), minlength=self.classes).astype(float)
+        result: np.ndarray = counts / counts.sum()
+        return result
+
+    @cached_property
+    def votes(self) -> Float[np.ndarray, "n C"]:
+        """Votes on the training rows of the nearest others by angle, weighted by cosine²."""
+        return _votes(self, self.neighbours, VOTERS, None, self.features)
+
+    def smoothed(self, votes: Probabilities) -> Probabilities:
+        """Votes as probabilities, one vote being spread in the shares of the given labels."""
+        result: np.ndarray = (votes + self.shares) / (votes.sum(1, keepdims=True) + 1)
+        return result
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What an expert says: of the training rows, each left out, ``[n C]``; ``unseen`` says it of other rows."""
+
+    left_out: Probabilities
+    unseen: Callable[[Float[Tensor, "m d"]], Probabilities]
+
+
+@dataclass(frozen=True)
+class Expert:
+    """An entry of `EXPERTS`."""
+
+    help: str
+    ask: Callable[[Material], Opinion]
+    of_fitted: bool = False
+    """It can be asked about features that a network may have fitted to these labels."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """All columns standardised once, and the table scaled so that the mean row has the probe's length."""
+
+    mean: Float[Tensor, " d"]
+    scale: Float[Tensor, " d"]
+
+    def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        # In float64: columns of numbers near the largest float32 have no variance in it.
+        return ((features.double() - self.mean) * self.scale).float()
+
+
+def scaling_of(material: Material) -> Scaling:
+    """Columns that do not move have no weight."""
+    features = material.features.double()
+    mean, spread = features.mean(0), features.std(0, correction=0)
+    if material.alike:
+        spread = torch.full_like(spread, float(spread.square().mean().sqrt()))
+    moving = spread > 1e-12
+    length = LENGTH / max(1.0, float(moving.sum())) ** 0.5
+    return Scaling(mean, torch.where(moving, length / spread.clamp_min(1e-12), torch.zeros_like(spread)))
+
+
+def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tuple[Opinion, SoftmaxHead]:
+    """A softmax probe on what ``inputs`` makes of features."""
+    x = inputs(material.features)
+    found = left_out(x, material.labels, material.classes, material.copies, choose=not material.fitted)
+
+    def unseen(features: Float[Tensor, "m d"]) -> Probabilities:
+        rows = inputs(features).to(found.head.weights)
+        result: np.ndarray = found.head.logits(rows).softmax(1).double().numpy()
+        return result
+
+    return Opinion(found.probabilities.double().numpy(), unseen), found.head
+
+
+def _probe(material: Material) -> Opinion:
+    return probe_left_out(material, probe_inputs)[0]
+
+
+def _scaled_probe(material: Material) -> Opinion:
+    scaling = scaling_of(material)
+
+    def inputs(features: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
+        rows = scaling(features)
+        return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+    return probe_left_out(material, inputs)[0]
+
+
+def _votes(
+    material: Material, near: Neighbours, voters: int, rows: Float[Tensor, "m d"] | None, own: Float[Tensor, "n d"]
+) -> Float[np.ndarray, "rows C"]:
+    labels, groups = material.labels.numpy(), material.copies.group.numpy()
+    if rows is None:
+        # Copies of a row do not vote on it: ask for a few more, so that voters are left.
+        title = f"Neighbours of every row ({material.name})"
+        found, closeness = near.nearest(own, 2 * voters, material.progress, title)
+        excluded = groups
+    else:
+        found, closeness = near.nearest(rows, voters, material.progress, f"Their neighbours ({material.name})")
+        excluded = np.full(len(found), -1)
+    return neighbour_votes(found, closeness, labels, excluded, groups, material.classes, voters)
+
+
+def _neighbours(material: Material) -> Opinion:
+    return Opinion(material.smoothed(material.votes), lambda rows: material.smoothed(unseen_votes(material, rows)))
+
+
+def unseen_votes(material: Material, rows: Float[Tensor, "m d"]) -> Probabilities:
+    """Votes of the nearest training rows by angle on rows that nothing was fitted to, ``[m C]``."""
+    return _votes(material, material.neighbours, VOTERS, rows, material.features)
+
+
+def _euclidean_neighbours(material: Material) -> Opinion:
+    scaling = scaling_of(material)
+    own = scaling(material.features)
+    near = Neighbours(own, material.seed, metric="euclidean")
+
+    def votes(rows: Float[Tensor, "m d"] | None) -> Float[np.ndarray, "rows C"]:
+        found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows), own)
+        return material.smoothed(found)
+
+    return Opinion(votes(None), votes)
+
+
+def _random_features(material: Material) -> Opinion:
+    scaling = scaling_of(material)
+    ridge, held = fit_ridge(
+        scaling(material.features), material.labels, material.classes, material.copies, material.seed
+    )
+    return Opinion(held.numpy(), lambda rows: ridge.probabilities(scaling(rows)).numpy())
+
+
+EXPERTS: dict[str, Expert] = {
+    "probe": Expert("softmax probe on rows of one length", _probe, of_fitted=True),
+    "scaled_probe": Expert("softmax probe on standardised columns", _scaled_probe),
+    "neighbours": Expert("votes of the 20 nearest rows by angle", _neighbours, of_fitted=True),
+    "euclidean_neighbours": Expert("votes of the 10 nearest rows by distance", _euclidean_neighbours),
+    "random_features": Expert("ridge regression on random Fourier features", _random_features),
+}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The experts' opinions of one depth of the network."""
+
+    material: Material
+    basis: "Basis | None"
+    opinions: dict[str, Opinion]
+
+    @property
+    def votes(self) -> Probabilities:
+        """Votes of the nearest rows by angle, ``[n C]``."""
+        return self.material.votes
+
+    @property
+    def probe(self) -> Probabilities:
+        """The probe on rows of one length, left out, ``[n C]``."""
+        return self.opinions["probe"].left_out
+
+    @property
+    def experts(self) -> dict[str, Probabilities]:
+        """What each says of the training rows."""
+        return {name: opinion.left_out for name, opinion in self.opinions.items()}
+
+    def unseen(self, features: Float[Tensor, "m d"]) -> "Reading":
+        """What each says of rows that nothing was fitted to."""
+        inputs = features if self.basis is None else self.basis(features)
+        said = {name: opinion.unseen(inputs) for name, opinion in self.opinions.items()}
+        return Reading(said["probe"], unseen_votes(self.material, inputs), said)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Probe and votes of unseen rows ``[m C]``, and all that the experts say of them."""
+
+    probe: Probabilities
+    votes: Probabilities
+    experts: dict[str, Probabilities] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Principal components of features; rotations do not matter to probe and neighbours."""
+
+    mean: Float[Tensor, " e"]
+    directions: Float[Tensor, "e k"]
+
+    def __call__(self, features: Float[Tensor, "n e"]) -> Float[Tensor, "n k"]:
+        return (features - self.mean) @ self.directions
+
+
+def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WIDTH) -> Basis:
+    """The ``width`` directions in which rows differ most."""
+    rows = features
+    if len(rows) > BASIS_ROWS:
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS].sort().values]
+    mean = rows.mean(0)
+    centred = (rows - mean).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+    return Basis(mean, vectors.flip(1)[:, :width].float())
+
+
+def read_depth(
+    name: str,
+    data: Data,
+    features: Float[Tensor, "n e"] | None,
+    seed: int,
+    progress: Progress,
+    *,
+    fitted: bool = False,
+    neighbours: Neighbours | None = None,
+    width: int = EARLY_WIDTH,
+) -> Depth | None:
+    """The experts on ``features`` of the training rows; None if there are none, or if they tell no row from another.
+
+    Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
+    index of the features, used if the experts read them as they are; else one is made of what they read.
+    """
+    if features is None or float(features.std(0).max()) == 0:
+        return None
+    basis = find_basis(features, seed, width) if features.shape[1] > width else None
+    rows = features if basis is None else basis(features)
+    if not bool(torch.isfinite(rows).all()):
+        raise NumericalError(f"the {name} are not finite", "Are the inputs on the scale of training?")
+    sizes, group = content_groups(data.train)
+    near = neighbours if neighbours is not None and basis is None else Neighbours(rows, seed)
+    material = Material(
+        rows,
+        data.train.labels,
+        data.classes,
+        Copies(group, sizes),
+        near,
+        fitted,
+        seed,
+        progress,
+        name,
+        basis is not None,
+    )
+    asked = {key: expert for key, expert in EXPERTS.items() if expert.of_fitted or not fitted}
+    opinions = {key: expert.ask(material) for key, expert in asked.items()}
+    return Depth(material, basis, opinions)

@@ -1,0 +1,135 @@
+"""Ridge regression on random Fourier features: a kernel reader of a table in closed form.
+
+cos and sin of random projections stand for a Gaussian kernel (Rahimi & Recht 2007), so that the reader sees what no
+plane through the features does, in a time that grows with the rows and not with their square. Its leave-one-out is
+exact (the residual over one minus the leverage, Allen 1974); width, penalty and temperature are those under which the
+labels are likeliest when left out. Knows matrices only.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.engine.suspicion.crossfit import Copies, likelihood
+
+FEATURES = 600
+WIDTHS = (0.35, 0.7)
+"""Widths of the kernel, in median distances between rows."""
+PENALTIES = (1e-3, 1e-2, 1e-1)
+"""In mean eigenvalues of the features' second moments."""
+TEMPERATURES = (2.0, 4.0, 8.0, 16.0)
+"""A regression's outputs are no probabilities: the softmax of a multiple of them is."""
+CHOICE_ROWS = 10_000
+PAIRS = 2_000
+CHUNK = 4_096
+
+
+@dataclass(frozen=True)
+class Features:
+    """A random map of rows ``[n d]`` to cosines, sines and a column of ones, ``[n F]`` float64."""
+
+    directions: Float[Tensor, "d half"]
+
+    def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n F"]:
+        angles = rows.double() @ self.directions
+        scale = math.sqrt(1 / self.directions.shape[1])
+        ones = angles.new_ones(len(angles), 1)
+        return torch.cat([angles.cos() * scale, angles.sin() * scale, ones], dim=1)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Second moments of mapped rows by eigenvectors ``[F F]``, and the targets' mean product with these ``[F C]``.
+
+    In these coordinates every penalty is a division: one product of rows with the eigenvectors serves all.
+    """
+
+    features: Features
+    values: Float[Tensor, " F"]
+    vectors: Float[Tensor, "F F"]
+    moments: Float[Tensor, "F C"]
+    n: int
+
+    def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
+        return torch.cat([self.features(part) @ self.vectors for part in rows.split(CHUNK)])
+
+    def damped(self, penalty: float) -> Float[Tensor, " F"]:
+        return self.values + penalty * self.values.mean()
+
+    def left_out(
+        self, turned: Float[Tensor, "m F"], penalty: float, labels: Int[Tensor, " m"], copies: Copies
+    ) -> Float[Tensor, "m C"]:
+        """Outputs for rows that it was fitted to, each without itself and its copies."""
+        damped = self.damped(penalty)
+        output = turned @ (self.moments / damped[:, None])
+        leverage = (turned.square() @ (1 / damped) / self.n)[:, None]
+        targets = F.one_hot(labels, self.moments.shape[1]).double()
+        many = copies.sizes[:, None].double()
+        # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
+        gap = copies.total(targets) - many * output
+        return output - leverage * gap / (1 - many * leverage).clamp_min(1e-9)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """The regression at one penalty; probabilities are the softmax of ``temperature`` times its outputs."""
+
+    spectrum: Spectrum
+    penalty: float
+    temperature: float
+
+    def probabilities(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m C"]:
+        """Of rows that it was not fitted to."""
+        weights = self.spectrum.moments / self.spectrum.damped(self.penalty)[:, None]
+        return (self.temperature * (self.spectrum.turned(rows) @ weights)).softmax(1)
+
+
+def fit_ridge(
+    rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, copies: Copies, seed: int
+) -> tuple[Ridge, Float[Tensor, "n C"]]:
+    """The regression, and the probabilities of its rows left out, ``[n C]`` float64."""
+    draw = torch.Generator().manual_seed(seed)
+    some = torch.arange(len(rows))
+    if len(rows) > CHOICE_ROWS:
+        some = torch.randperm(len(rows), generator=draw)[:CHOICE_ROWS].sort().values
+    first, second = torch.randint(0, len(rows), (2, PAIRS), generator=draw)
+    median = float((rows[first].double() - rows[second].double()).norm(dim=1).median()) + 1e-9
+    unscaled = torch.randn(rows.shape[1], FEATURES // 2, generator=draw, dtype=torch.float64)
+    among = _renumbered(copies, some)
+    best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
+    for width in WIDTHS:
+        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes)
+        turned = spectrum.turned(rows[some])
+        for penalty in PENALTIES:
+            outputs = spectrum.left_out(turned, penalty, labels[some], among)
+            for temperature in TEMPERATURES:
+                value = likelihood((temperature * outputs).softmax(1), labels[some])
+                if best is None or value > best[0]:
+                    best = value, Ridge(spectrum, penalty, temperature), outputs
+    assert best is not None
+    _, ridge, outputs = best
+    if len(some) < len(rows):
+        outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
+    return ridge, (ridge.temperature * outputs).softmax(1)
+
+
+def _spectrum(features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Spectrum:
+    width = 2 * features.directions.shape[1] + 1
+    second = torch.zeros(width, width, dtype=torch.float64)
+    moments = torch.zeros(width, classes, dtype=torch.float64)
+    for part, given in zip(rows.split(CHUNK), labels.split(CHUNK), strict=True):
+        mapped = features(part)
+        second += mapped.T @ mapped
+        moments += mapped.T @ F.one_hot(given, classes).double()
+    values, vectors = torch.linalg.eigh(second / len(rows))
+    return Spectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
+
+
+def _renumbered(copies: Copies, rows: Int[Tensor, " m"]) -> Copies:
+    """The same groups among some of the rows, whose targets sum over those rows alone."""
+    group = torch.unique(copies.group[rows], return_inverse=True)[1]
+    return Copies(group, torch.bincount(group)[group])

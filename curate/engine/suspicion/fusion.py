@@ -1,0 +1,247 @@
+"""Experts into one q: weights, temperature and noise model together, by maximum likelihood of the given labels.
+
+Each expert gives class probabilities that a row's own label did not touch. Their logarithmic pool
+    q(y | row) ∝ Π_k expert_k(y | row)^w_k,  w_k >= 0
+is the true class's distribution; the sum of the weights is its temperature. w and T[true, given] are those under which
+the given labels, explained as q T, are most likely (Genest & Zidek 1986 for the pool): one rate for all classes is
+climbed with the weights; a rate for each pair of classes is found in turn with them, by EM (Dawid & Skene 1979). The
+labels do not tell which account of how they change is right, so each has an equal voice. Knows probabilities only;
+which experts speak is left to `experts` and `panel`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from curate.engine.suspicion.detectors import EPSILON, of_given
+from curate.engine.suspicion.noise_model import PRIOR_RIGHT, NoiseModel, changes_alike, fit_noise_model
+
+SMALLEST = 1e-6
+"""Probabilities below are taken as this: one expert alone cannot rule a class out."""
+MOST_ROWS = 10_000
+"""Rows that weights and noise models are fitted on; beyond, a random sample."""
+CHECKED_ROWS, CHECKED_FOLDS = 2_000, 5
+"""Rows that the pool is held against its best expert on, and in how many parts they are left out."""
+SHARE_SPREAD, TEMPERATURE_SPREAD = 3.0, 1.0
+"""Standard deviations of the normal priors: on the logarithms of the shares, and of the temperature around one."""
+EDGES = {"share": (-8.0, 8.0), "temperature": (-2.0, 2.5), "rate": (-16.0, 4.0)}
+"""Of the logarithms of shares and temperature, and of the rate's odds."""
+MOST_STEPS, ROUNDS, GAIN = 100, 20, 1e-6
+"""Of a climb and of the turns between weights and noise model: at most so many, and until one gains less than this of
+the mean log-likelihood, nats."""
+START = 0.1
+"""The rate that a climb begins with: the prior's mean."""
+STREAM = 1402
+UNCHANGED = 1e-7
+"""The rate of an account in which no label is wrong."""
+
+Probabilities = Float[np.ndarray, "n C"]
+Logs = Float[np.ndarray, "K n C"]
+"""Of what each expert says."""
+Point = tuple[Float[np.ndarray, " K1"], float]
+"""Logarithms of shares and temperature, and the rate of changed labels: where a climb begins and ends."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account of how labels change: weights ``[K]`` of the experts and the noise model fitted with them."""
+
+    weights: Float[np.ndarray, " K"]
+    noise: NoiseModel
+    likelihood: float
+    """Mean log-likelihood of the given labels, nats."""
+
+    def pooled(self, experts: list[Probabilities]) -> Probabilities:
+        """q of any rows, ``[n C]``."""
+        return _pool(_logs(experts), self.weights)
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The two accounts: in ``alike`` every label changes alike, in ``by_class`` class by class."""
+
+    alike: Account
+    by_class: Account
+    evidence: float = 0.0
+    """By how many nats ``alike`` explains all given labels better than an account in which none is wrong."""
+
+    @property
+    def weights(self) -> Float[np.ndarray, " K"]:
+        """Of the experts, the mean of the accounts; their sum is the temperature."""
+        result: np.ndarray = (self.alike.weights + self.by_class.weights) / 2
+        return result
+
+    def alone(self) -> "Fusion":
+        """The account in which labels change alike, alone."""
+        return Fusion(self.alike, self.alike, self.evidence)
+
+    def pooled(self, experts: list[Probabilities]) -> Probabilities:
+        """q of any rows, ``[n C]``, in the account whose temperature overlapping classes do not raise."""
+        return self.alike.pooled(experts)
+
+    def posterior(self, experts: list[Probabilities], given: Int[np.ndarray, " n"]) -> Probabilities:
+        """Probability of each true class of rows with these given labels."""
+        said = [account.noise.posterior(account.pooled(experts), given) for account in (self.alike, self.by_class)]
+        result: np.ndarray = np.mean(said, axis=0)
+        return result
+
+
+def fit_fusion(experts: list[Probabilities], given: Int[np.ndarray, " n"], seed: int = 0) -> Fusion:
+    """Deterministic; independent of the order of the experts, and of the rows up to the sample of `MOST_ROWS`.
+
+    If one expert alone explains labels that nothing was fitted to better than the pool does, it speaks alone.
+    """
+    # A stream of its own: labels that somebody changed by the same seed must not all fall into one half.
+    draw = np.random.default_rng([seed, STREAM])
+    if len(given) > MOST_ROWS:
+        rows = np.sort(draw.choice(len(given), MOST_ROWS, replace=False))
+        experts, given = [expert[rows] for expert in experts], given[rows]
+    logs = _logs(experts)
+    kept = np.arange(len(experts))
+    alike, end = _fit_alike(logs, given, (np.zeros(len(experts) + 1), START))
+    alone = _better_alone(experts, logs, given, end, draw) if len(experts) > 1 else None
+    if alone is not None:
+        kept, logs = np.array([alone]), logs[[alone]]
+        alike, end = _fit_alike(logs, given, (np.zeros(2), START))
+    by_class = _fit_by_class(logs, given, end)
+    unchanged = changes_alike(logs.shape[2], UNCHANGED)
+    none = _account(_fit_weights(logs, given, end[0], unchanged), logs, given, unchanged)
+    evidence = len(given) * (alike.likelihood - none.likelihood)
+    return Fusion(_spread(alike, kept, len(experts)), _spread(by_class, kept, len(experts)), evidence)
+
+
+def logarithmic_mean(posteriors: list[Probabilities]) -> Probabilities:
+    """The pool of several judges with one voice each."""
+    return _pool(_logs(posteriors, EPSILON), np.full(len(posteriors), 1 / len(posteriors)))
+
+
+def _spread(account: Account, kept: Int[np.ndarray, " k"], count: int) -> Account:
+    """The account of some of ``count`` experts as one of all."""
+    weights = np.zeros(count)
+    weights[kept] = account.weights
+    return Account(weights, account.noise, account.likelihood)
+
+
+def _better_alone(
+    experts: list[Probabilities],
+    logs: Logs,
+    given: Int[np.ndarray, " n"],
+    start: Point,
+    draw: np.random.Generator,
+) -> int | None:
+    """The expert that explains labels better than the pool fitted to other rows, by more than a choice among K experts
+    explains (log K nats in all); None if there is none. ``start`` is where the pool of all rows ended."""
+    rows = draw.permutation(len(given))[:CHECKED_ROWS]
+    total = 0.0
+    for part in range(CHECKED_FOLDS):
+        held, fitted = rows[part::CHECKED_FOLDS], np.delete(rows, np.s_[part::CHECKED_FOLDS])
+        if not len(held):
+            return None
+        account = _fit_alike(logs[:, fitted], given[fitted], start)[0]
+        q = _pool(logs[:, held], account.weights)
+        total += len(held) * account.noise.explain(q, given[held])[1]
+    single = [float(np.log(np.maximum(of_given(expert[rows], given[rows]), SMALLEST)).sum()) for expert in experts]
+    best = int(np.argmax(single))
+    return best if single[best] > total + math.log(len(experts)) else None
+
+
+def _logs(experts: list[Probabilities], smallest: float = SMALLEST) -> Logs:
+    result: np.ndarray = np.log(np.maximum(np.stack(experts), smallest))
+    return result
+
+
+def _pool(logs: Logs, weights: Float[np.ndarray, " K"]) -> Probabilities:
+    total: np.ndarray = np.tensordot(weights, logs, axes=1)
+    np.exp(total - total.max(1, keepdims=True), out=total)
+    total /= total.sum(1, keepdims=True)
+    return total
+
+
+def _weights(at: Float[np.ndarray, " K1"]) -> tuple[Float[np.ndarray, " K"], float]:
+    """Shares on the simplex and the temperature, of their logarithms."""
+    shares = np.exp(at[:-1] - at[:-1].max())
+    return shares / shares.sum(), float(np.exp(at[-1]))
+
+
+def _fit_alike(logs: Logs, given: Int[np.ndarray, " n"], start: Point) -> tuple[Account, Point]:
+    """Weights and the one rate at which labels change, climbed together; and where it ended."""
+
+    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        rate = expit(place[-1])
+        noise = changes_alike(logs.shape[2], rate)
+        value, slope, kept = _marginal(place[:-1], logs, given, noise)
+        # d log p / d rate of p = (1 - rate) q + rate (1 - q) / (C - 1), by the posterior of an unchanged label.
+        by_rate = float(((1 - kept) / rate - kept / (1 - rate)).sum()) + 1 / rate - PRIOR_RIGHT / (1 - rate)
+        value -= math.log(rate) + PRIOR_RIGHT * math.log1p(-rate)
+        return value / len(given), np.append(slope, -by_rate * rate * (1 - rate)) / len(given)
+
+    at, rate = start
+    edges = [EDGES["share"]] * len(logs) + [EDGES["temperature"], EDGES["rate"]]
+    place = _climbed(loss, np.append(at, logit(rate)), edges, MOST_STEPS)
+    at, rate = place[:-1], float(expit(place[-1]))
+    return _account(at, logs, given, changes_alike(logs.shape[2], rate)), (at, rate)
+
+
+def _fit_by_class(logs: Logs, given: Int[np.ndarray, " n"], start: Point) -> Account:
+    """Weights and noise model in turn, until both together gain no more."""
+    at, noise, before = start[0], None, -np.inf
+    for _ in range(ROUNDS):
+        shares, temperature = _weights(at)
+        q = _pool(logs, temperature * shares)
+        noise = fit_noise_model(q, given, steps=10, tolerance=1e-4, start=noise)
+        value = noise.explain(q, given)[1] - _prior(at)[0] / len(given)
+        if value - before < GAIN:
+            break
+        before = value
+        at = _fit_weights(logs, given, at, noise)
+    assert noise is not None
+    return _account(at, logs, given, noise)
+
+
+def _fit_weights(logs: Logs, given: Int[np.ndarray, " n"], at: Float[np.ndarray, " K1"], noise: NoiseModel) -> Any:
+    """Weights under a noise model."""
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope, _ = _marginal(at, logs, given, noise)
+        return value / len(given), slope / len(given)
+
+    return _climbed(loss, at, [EDGES["share"]] * len(logs) + [EDGES["temperature"]], MOST_STEPS)
+
+
+def _climbed(loss: Callable[[Any], tuple[float, Any]], start: Any, edges: list[tuple[float, float]], steps: int) -> Any:
+    options = {"maxiter": steps, "ftol": GAIN / 10, "gtol": 1e-6}
+    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=edges, options=options).x
+
+
+def _marginal(
+    at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel
+) -> tuple[float, Float[np.ndarray, " K1"], Float[np.ndarray, " n"]]:
+    """What the given labels cost under these weights, nats, with the prior; its slope; and the posterior of each
+    given label."""
+    shares, temperature = _weights(at)
+    q = _pool(logs, temperature * shares)
+    posterior, likelihood = noise.explain(q, given)
+    prior, slope = _prior(at)
+    # d log p / d weight = Σ_y (posterior - q) log expert: the posterior does not have to be held still, as in EM.
+    towards = np.tensordot(logs, q - posterior, axes=2)
+    mean = float((shares * towards).sum())
+    slope = slope + temperature * np.append(shares * (towards - mean), mean)
+    return prior - len(given) * likelihood, slope, of_given(posterior, given)
+
+
+def _account(at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel) -> Account:
+    shares, temperature = _weights(at)
+    weights = temperature * shares
+    return Account(weights, noise, noise.explain(_pool(logs, weights), given)[1])
+
+
+def _prior(at: Float[np.ndarray, " K1"]) -> tuple[float, Float[np.ndarray, " K1"]]:
+    """What the normal priors take off the log-likelihood, and its slope."""
+    spreads = np.append(np.full(len(at) - 1, SHARE_SPREAD), TEMPERATURE_SPREAD)
+    return 0.5 * float(((at / spreads) ** 2).sum()), at / spreads**2

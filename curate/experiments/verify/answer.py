@@ -1,0 +1,96 @@
+"""What the evidence comes to: "trust", "ranking only", or "do not trust", and the reason in a sentence.
+
+Knows the thresholds; leaves the experiment to `protocol` and the statistics to `agreement`.
+"""
+
+from dataclasses import dataclass
+
+from curate.experiments.verify.agreement import Agreement, Estimate
+
+TRUST, RANKING, DOUBT = "trust", "ranking only", "do not trust"
+CANNOT_TELL = "cannot tell"
+"""Of a single target."""
+_ORDER = (DOUBT, RANKING, TRUST)
+
+OVER_NOISE = 2.0
+"""Changes must be this many times what is no change's doing, else they tell nothing."""
+PEARSON, PEARSON_LOW = 0.9, 0.8
+SLOPE = (0.8, 1.25)
+SPEARMAN, SPEARMAN_LOW = 0.5, 0.2
+GROUPS = 0.8
+"""Linear datamodeling score."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one target."""
+
+    agreement: Agreement | None
+    """None where too few rows were left out, or nothing changed."""
+    change: float
+    """Standard deviation of the actual changes, nats."""
+    largest: float
+    """The largest actual change by size, nats."""
+    noise: float
+    """Standard deviation that another order of the training rows alone gives a change, nats; 0 at an optimum."""
+    drift: float
+    """Change of the loss in a refit that leaves nothing out, nats."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``trust`` is one of the three words."""
+
+    trust: str
+    because: str
+    by_target: list[str]
+
+
+def answer(named: dict[str, Evidence], datamodeling_score: float | None) -> Answer:
+    """The worst of the targets that can be told; the first of them must be one of these."""
+    told = {name: _of_target(evidence) for name, evidence in named.items()}
+    words = [word for word, _ in told.values()]
+    first = next(iter(told))
+    if told[first][0] == CANNOT_TELL:
+        return Answer(DOUBT, f"{first}: {told[first][1]}", words)
+    worst = min((name for name in told if told[name][0] != CANNOT_TELL), key=lambda name: _ORDER.index(told[name][0]))
+    word, reason = told[worst]
+    if word == TRUST and datamodeling_score is not None and datamodeling_score < GROUPS:
+        word, reason = RANKING, f"single rows agree, groups do not: rank correlation {datamodeling_score:.2f}"
+    return Answer(word, f"{worst}: {reason}", words)
+
+
+def _of_target(found: Evidence) -> tuple[str, str]:
+    agreement = found.agreement
+    if agreement is None:
+        return CANNOT_TELL, "its loss hardly changed in any refit"
+    if found.change < OVER_NOISE * found.noise:
+        return CANNOT_TELL, (
+            f"the changes ({found.change:.2g} nats) are not over twice what another order of the rows makes of them "
+            f"({found.noise:.2g})"
+        )
+    ranks = f"rank correlation {_interval(agreement.spearman)}"
+    if agreement.spearman.value < SPEARMAN or agreement.spearman.low < SPEARMAN_LOW:
+        return DOUBT, f"{ranks} between predicted and actual changes"
+    doubt = _not_the_size(found, agreement)
+    if doubt:
+        return RANKING, f"{doubt}; {ranks}"
+    return TRUST, f"correlation {agreement.pearson.value:.3f}, slope {agreement.slope.value:.2f}, {ranks}"
+
+
+def _not_the_size(found: Evidence, agreement: Agreement) -> str:
+    """Why sizes are not to be taken at their word; empty where they are."""
+    if abs(found.drift) * OVER_NOISE > found.largest:
+        return (
+            f"a refit without any change moves its loss by {found.drift:+.2g} nats, leaving a row out by "
+            f"{found.largest:.2g} at most: the checkpoint is no minimum"
+        )
+    if agreement.pearson.value < PEARSON or agreement.pearson.low < PEARSON_LOW:
+        return f"correlation {_interval(agreement.pearson)}"
+    if not SLOPE[0] <= agreement.slope.value <= SLOPE[1]:
+        return f"the actual changes are {agreement.slope.value:.2f} times the predicted ones"
+    return ""
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.2f} (95 %: {found.low:.2f} to {found.high:.2f})"

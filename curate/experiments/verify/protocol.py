@@ -1,0 +1,250 @@
+"""Is influence right on this model? Rows and groups are really left out, and what happens is held against what was
+predicted.
+
+As Koh & Liang (2017) and Basu et al. (2021) do it: training rows of most influence, around the 30th percentile and at
+random; the mean of the evaluation rows, the one of highest and the one of median loss. A refit without any change is
+subtracted. Groups give the linear datamodeling score (Park et al. 2023). Every refit is stored as it ends, so that an
+interrupted check goes on where it was, and more minutes add to what is there.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from curate.engine.influence.predict import ThroughNetwork
+from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
+from curate.experiments.verify.answer import Answer, Evidence, answer
+from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
+from curate.experiments.verify.plan import MIDDLE, RANDOM, TOP, Plan, make_plan
+from curate.experiments.verify.refit import Recipe, TrainingSet
+from curate.experiments.verify.setting import Setting, prepare
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads
+from curate.stages.prepare import Loaded, load, read
+from curate.store import Store
+from curate.store.verifications import add_verification
+
+NAMES = ("mean", "highest loss", "median loss")
+NAMED = len(NAMES)
+OVERTIME = 1.2
+"""Times the minutes asked for, after which no refit is begun."""
+MORE_TARGETS = 5
+"""Random evaluation rows beside the named ones, for the datamodeling score."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One named target: what was predicted for it against what refits gave."""
+
+    name: str
+    """`mean`, `highest loss` or `median loss`."""
+    key: str | None
+    """Of the evaluation row; None for the mean."""
+    loss: float
+    """Before, nats."""
+    evidence: Evidence
+    by_choice: dict[str, float | None]
+    """Spearman's correlation among the rows that were chosen for one reason."""
+    chance: float | None
+    """What predictions dealt out at random stay under in 95 of 100 deals: Spearman's correlation, by size."""
+
+
+@dataclass(frozen=True)
+class AtReach:
+    """A refit that stops on its way answers the question of a larger damping: so much is its doing, not influence's."""
+
+    damping: float
+    """1 / reach + weight decay."""
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer, and all that it rests on."""
+
+    answer: Answer
+    targets: list[Told]
+    groups: list[float | None]
+    """Of each target, also those without a name: Spearman's correlation over the groups, predicted against actual."""
+    datamodeling_score: float | None
+    """Their mean: the linear datamodeling score."""
+    plan: Plan
+    refits: int
+    reused: int
+    """Of the refits: stored by an earlier check."""
+    measured_on: str
+    at: str
+    prediction: str
+    refit: str
+    pairs: list[dict[str, object]]
+    """Every row that was left out: key, why it was chosen, predicted and actual change of each named target, nats."""
+    at_reach: AtReach | None = None
+    """The mean loss again, with the damping that refits by fine-tuning amount to."""
+    warnings: tuple[str, ...] = ()
+    """What makes the whole of it doubtful: classes in another order, inputs prepared otherwise."""
+    control: bool = False
+    """Whether the predictions were dealt out at random."""
+    seconds: float = 0.0
+
+
+def verify(
+    settings: ScanSettings,
+    *,
+    at: str,
+    recipe: Recipe,
+    retrain: str | None,
+    minutes: float,
+    progress: Progress,
+    announce: Callable[[Plan], None],
+    control: bool = False,
+) -> Verification:
+    """``announce`` is told the plan before the work; ``control`` deals the predictions out at random.
+
+    Raises `UsageError` where the minutes do not allow enough refits.
+    """
+    started = time.monotonic()
+    loaded = load(settings, progress)
+    data = read(settings, loaded, progress)
+    setting = prepare(
+        settings, data, fit_heads(data, settings.damping), at=at, recipe=recipe, retrain=retrain, progress=progress,
+        choose=lambda losses: _alone(losses, settings.seed),
+    )  # fmt: skip
+    predicted = setting.predictor.drop_on_each().double().numpy()
+    with Store.open(Path(settings.db), create=True) as store:
+        refits = Refits(store, identity(data, setting, retrain, settings.seed), setting)
+        plan = _planned(refits, setting, minutes, progress)
+        announce(plan)
+        jobs = Jobs.of(plan, predicted, data.train, settings.seed)
+        every = jobs.mixed(settings.seed)
+        with progress.stage("Refits", len(every)) as advance:
+            refits.make(every, advance, until=time.monotonic() + 60 * OVERTIME * minutes)
+        if control:
+            predicted = np.random.default_rng(settings.seed).permutation(predicted)
+        found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
+        if not control:
+            found = replace(found, at_reach=_at_reach(setting, refits, list(jobs.rows), settings.seed))
+        found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
+        if not control:
+            _store(store, settings, loaded, found)
+        return found
+
+
+def _compared(
+    setting: Setting, refits: Refits, predicted: Float[np.ndarray, "n k"], jobs: Jobs, plan: Plan, seed: int
+) -> Verification:
+    said, actual = refits.held(list(jobs.rows), predicted)
+    rows = {job: reason for job, reason in jobs.rows.items() if job.place in refits.found}
+    told = [
+        _told(number, setting, refits, said[:, number], actual[:, number], rows, seed)
+        for number in range(min(NAMED, predicted.shape[1]))
+    ]
+    scores = [
+        rank_correlation(*both) for both in zip(*(part.T for part in refits.held(jobs.groups, predicted)), strict=True)
+    ]
+    finite = [score for score in scores if score is not None]
+    score = float(np.mean(finite)) if finite else None
+    return Verification(
+        answer=answer({_in_words(one): one.evidence for one in told}, score),
+        targets=told,
+        groups=scores,
+        datamodeling_score=score,
+        plan=plan,
+        refits=refits.made + refits.reused,
+        reused=refits.reused,
+        measured_on=setting.targets.name,
+        at=setting.at,
+        prediction=setting.predictor.how,
+        refit=setting.refit.recipe,
+        pairs=[
+            {"key": job.name, "chosen": reason, "predicted": one[:NAMED].tolist(), "actual": other[:NAMED].tolist()}
+            for (job, reason), one, other in zip(rows.items(), said, actual, strict=True)
+        ],
+    )
+
+
+def _store(store: Store, settings: ScanSettings, loaded: Loaded, found: Verification) -> None:
+    source = loaded.train
+    add_verification(
+        store,
+        store.dataset(source.name, source.location, source.kind),
+        model=settings.model,
+        weights_sha256=loaded.model.weights_sha256 if loaded.model else None,
+        settings={**settings.as_json(), "at": found.at, "refit": found.refit},
+        trust=found.answer.trust,
+        because=found.answer.because,
+        found=asdict(found),
+    )
+
+
+def _planned(refits: Refits, setting: Setting, minutes: float, progress: Progress) -> Plan:
+    """After the refits without a change, which tell how long one takes."""
+    exact = setting.refit.converged
+    unchanged = [Job.unchanged(ordering) for ordering in range(1 if exact else 2)]
+    with progress.stage("Refits without a change", len(unchanged)) as advance:
+        refits.make(unchanged, advance)
+    seconds = min(refits.seconds[job.place] for job in unchanged)
+    if exact:  # many at once, from the optimum that is known now, take far less than the first
+        started, some = time.monotonic(), min(8, setting.refit.batch)
+        whole = TrainingSet.of(setting.data.train)
+        list(setting.refit.many([whole.without(torch.tensor([row])) for row in range(some)]))
+        seconds = (time.monotonic() - started) / some
+    return make_plan(len(setting.data.train), minutes, seconds, exact=exact)
+
+
+def _alone(losses: Float[Tensor, " T"], seed: int) -> Int[Tensor, " k"]:
+    """The target rows of highest and of median loss, and some random others."""
+    order = losses.argsort(descending=True, stable=True)
+    named = [int(order[0]), int(order[len(order) // 2])]
+    random = torch.randperm(len(losses), generator=torch.Generator().manual_seed(seed)).tolist()
+    places = list(dict.fromkeys([*named, *random]))
+    return torch.tensor(places[: len(set(named)) + MORE_TARGETS])
+
+
+def _told(
+    number: int,
+    setting: Setting,
+    refits: Refits,
+    said: Float[np.ndarray, " m"],
+    actual: Float[np.ndarray, " m"],
+    rows: dict[Job, str],
+    seed: int,
+) -> Told:
+    twice = [(job, job.again) for job in rows if job.again.place in refits.found]
+    apart = np.array([refits.change(one)[number] - refits.change(other)[number] for one, other in twice])
+    before = refits.losses(setting.before)[number]
+    evidence = Evidence(
+        agreement=Agreement.of(said, actual, seed),
+        change=float(actual.std()),
+        largest=float(np.abs(actual).max()),
+        noise=float(np.sqrt((apart**2).mean() / 2)) if len(apart) else 0.0,
+        drift=refits.found[Job.unchanged().place][number] - before,
+    )
+    by_choice: dict[str, float | None] = {}
+    for wanted in (TOP, MIDDLE, RANDOM):
+        of_it = np.array([reason == wanted for reason in rows.values()])
+        by_choice[wanted] = rank_correlation(said[of_it], actual[of_it])
+    key = None
+    if number:
+        place = int(setting.targets.rows[setting.at_head.alone[number - 1]])
+        key = setting.data.evaluation.keys[place]
+    return Told(NAMES[number], key, before, evidence, by_choice, chance_bound(said, actual, seed))
+
+
+def _at_reach(setting: Setting, refits: Refits, jobs: list[Job], seed: int) -> AtReach | None:
+    predictor, reach = setting.predictor, setting.refit.reach
+    if reach is None or not isinstance(predictor, ThroughNetwork):
+        return None
+    damping = 1 / reach + setting.refit.decay
+    said, actual = refits.held(jobs, predictor.drop_at(damping).double().numpy()[:, None])
+    return AtReach(damping, Agreement.of(said[:, 0], actual[:, 0], seed))
+
+
+def _in_words(told: Told) -> str:
+    return "the mean loss" if told.key is None else f"the row of {told.name}"

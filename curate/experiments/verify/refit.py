@@ -1,0 +1,186 @@
+"""Refits of a changed training set: a network by fine-tuning or by the user's own training. Heads: `convex`.
+
+Each answers with the logits of the evaluation rows. Knows how to fit; leaves what is compared with what to `what_if`.
+"""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from curate.errors import ModelError, NumericalError, UsageError
+from curate.models.network import Network
+from curate.settings.specs import split_code
+from curate.sources.code import Role, call, import_code, importable, named
+from curate.stages.forward import Forward
+from curate.stages.prepare import Data
+
+_ROLE = Role(ModelError, "training function", "--retrain ", "file.py:function or pkg.mod:function")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training rows that are kept, and the label of each row."""
+
+    kept: Bool[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, rows: Forward) -> "TrainingSet":
+        """As it is."""
+        return cls(torch.ones(len(rows), dtype=torch.bool), rows.labels)
+
+    def without(self, rows: Int[Tensor, " m"]) -> "TrainingSet":
+        kept = self.kept.clone()
+        kept[rows] = False
+        return TrainingSet(kept, self.labels)
+
+    def relabelled(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> "TrainingSet":
+        changed = self.labels.clone()
+        changed[rows] = labels
+        return TrainingSet(self.kept, changed)
+
+
+class Refit(ABC):
+    """A way to train on a changed set."""
+
+    recipe: str
+    """In words, for the report."""
+    converged: bool = False
+    """Whether it ends at an optimum: then a refit without a change changes nothing, and there is no drift."""
+
+    batch: int = 1
+    """How many are fitted at once."""
+    reach: float | None = None
+    """Sum of its steps' lengths: along an eigenvalue c it goes a share 1 - e^(-reach c) of the way to its optimum,
+    about as far as to the optimum with a damping of 1 / reach (Bae et al. 2022). None: unknown, or all the way."""
+    decay: float = 0.0
+    """L2 penalty of a network's refit."""
+
+    @abstractmethod
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
+        """Logits of the evaluation rows after training on it; ``ordering`` numbers the order of the rows."""
+
+    def many(self, trainings: list[TrainingSet], ordering: int = 0) -> Iterator[Float[Tensor, "E C"]]:
+        """The same of several sets."""
+        return (self(training, ordering) for training in trainings)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Fine-tuning from the checkpoint: SGD with momentum, the rate falling to zero by a cosine."""
+
+    epochs: float = 3
+    rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    """L2 penalty; None: the one that the gradient at the checkpoint tells of (`curate.engine.influence.minimum`)."""
+    batch: int = 64
+
+
+class FineTune(Refit):
+    """The network from its checkpoint on, in eval mode (no dropout, running statistics as they are).
+
+    The same rows come in the same order whatever was changed; a row left out has no weight. So a refit without any
+    change has the drift of the recipe alone, and nothing of it is left in a difference.
+    """
+
+    def __init__(self, data: Data, network: Network, recipe: Recipe, decay: float, seed: int) -> None:
+        self._data, self._network, self._settings, self._seed = data, network, recipe, seed
+        self.decay = decay
+        self._steps = max(1, round(recipe.epochs * -(-len(data.train) // recipe.batch)))
+        self.reach = _reach(recipe, self._steps)
+        read = ", as its gradient at the checkpoint tells" if recipe.weight_decay is None and decay else ""
+        self.recipe = (
+            f"{recipe.epochs:g} epochs of SGD from the checkpoint (rate {recipe.rate:g} falling to 0, momentum "
+            f"{recipe.momentum:g}, weight decay {decay:.2g}{read}, batches of {recipe.batch})"
+        )
+
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
+        settings, inputs = self._settings, self._data.train.inputs
+        module = copy.deepcopy(self._network.module)
+        trained = [value for value in module.parameters() if value.requires_grad and value.is_floating_point()]
+        if not trained:
+            raise UsageError("every parameter of the model is frozen: there is nothing to fine-tune", "Try --at probe.")
+        optimiser = torch.optim.SGD(trained, lr=settings.rate, momentum=settings.momentum, weight_decay=self.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self._steps)
+        weights = training.kept.float() / training.kept.float().mean()
+        for rows in islice(self._batches(len(weights), self._seed + ordering), self._steps):
+            optimiser.zero_grad(set_to_none=True)
+            logits = self._network.logits_of(module(inputs.batch(rows)))
+            losses = F.cross_entropy(logits, training.labels[rows].to(logits.device), reduction="none")
+            (losses * weights[rows].to(losses)).mean().backward()
+            optimiser.step()
+            schedule.step()
+        return evaluated(self._network.logits_of, module, self._data)
+
+    def _batches(self, n: int, seed: int) -> Iterator[Int[Tensor, " b"]]:
+        order = torch.Generator().manual_seed(seed)
+        while True:
+            yield from torch.randperm(n, generator=order).split(self._settings.batch)
+
+
+def _reach(recipe: Recipe, steps: int) -> float:
+    """How far a constant gradient of 1 would move the parameters."""
+    velocity = total = 0.0
+    for step in range(steps):
+        velocity = recipe.momentum * velocity + 1
+        total += recipe.rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * velocity
+    return total
+
+
+class Rows(Dataset[tuple[Tensor, int]]):
+    """(input as the network reads it, label) of the kept rows: what ``--retrain`` is given."""
+
+    def __init__(self, rows: Forward, training: TrainingSet) -> None:
+        self._inputs, self._places = rows.inputs, training.kept.nonzero()[:, 0]
+        self._labels = training.labels
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        place = self._places[index]
+        return self._inputs.batch(place[None])[0], int(self._labels[place])
+
+
+class Retrain(Refit):
+    """The user's ``function(dataset, seed) -> nn.Module``."""
+
+    def __init__(self, data: Data, network: Network, spec: str, seed: int) -> None:
+        self._data, self._network, self._seed, self._spec = data, network, seed, spec
+        self._where, name = split_code(spec)
+        with importable(self._where):
+            self._function: Callable[..., Any] = named(
+                import_code(self._where, _ROLE), name, self._where, _ROLE, lambda value: False
+            )
+        self.recipe = f"retrained by {spec}"
+
+    def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
+        arguments: dict[str, object] = {"dataset": Rows(self._data.train, training), "seed": self._seed + ordering}
+        with importable(self._where), torch.enable_grad():
+            way = "It is called with dataset (pairs of input and label) and seed, and returns the trained model."
+            module = call(self._function, arguments, self._spec, self._where, _ROLE, way)
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"--retrain {self._spec} returned {type(module).__name__}, no torch.nn.Module.", way)
+        return evaluated(self._network.logits_of, module.eval(), self._data)
+
+
+@torch.no_grad()
+def evaluated(logits_of: Callable[[object], Tensor], module: nn.Module, data: Data) -> Float[Tensor, "E C"]:
+    """Logits of the evaluation rows. Raises `NumericalError` where they are not finite."""
+    inputs = data.evaluation.inputs
+    rows = torch.arange(len(data.evaluation)).split(256)
+    logits = torch.cat([logits_of(module(inputs.batch(part))).float().cpu() for part in rows])
+    if not bool(torch.isfinite(logits).all()):
+        raise NumericalError("the refit diverged: its outputs are not finite", "Try a smaller --rate.")
+    return logits

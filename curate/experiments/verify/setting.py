@@ -1,0 +1,209 @@
+"""What `verify` compares: the model or the probe, the target rows, what influence predicts and how to refit.
+
+Knows how these are put together from settings; leaves the questions to `what_if`, `mistakes` and `protocol`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.minimum import Gradient, gradient_at
+from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
+from curate.engine.probe import SoftmaxHead
+from curate.errors import UsageError
+from curate.experiments.verify.convex import HeadRefit
+from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain, TrainingSet
+from curate.experiments.verify.rows import Selection
+from curate.models.network import Network
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
+from curate.stages.heads import Heads, fit_heads
+from curate.stages.influence import deep_objective, solver_for
+from curate.stages.prepare import Data
+from curate.stages.targets import Targets, choose_targets
+
+Choose = Callable[[Float[Tensor, " T"]], Int[Tensor, " k"]]
+"""From the losses of the target rows to places among them."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changes: the mean loss of the target rows (nats), and which of their predictions turn right or wrong."""
+
+    loss: float
+    turn_right: int
+    turn_wrong: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data, heads and target rows of a what-if, and how it predicts and refits."""
+
+    data: Data
+    targets: Targets
+    before: Float[Tensor, "E C"]
+    """Logits of the evaluation rows as the model is."""
+    at_head: AtHead
+    predictor: Predictor
+    refit: Refit
+    at: str
+    """`model`, `head` or `probe`: what is refitted."""
+
+    @property
+    def labels(self) -> Int[Tensor, " T"]:
+        return self.data.evaluation.labels[self.targets.rows]
+
+    def loss(self, logits: Float[Tensor, "E C"]) -> float:
+        return float(F.cross_entropy(logits[self.targets.rows].double(), self.labels))
+
+    def right(self, logits: Float[Tensor, "E C"]) -> Bool[Tensor, " T"]:
+        return logits[self.targets.rows].argmax(1) == self.labels
+
+    def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Change:
+        was, now = self.right(before), self.right(after)
+        return Change(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
+
+    def predicted(self, selection: Selection) -> Change:
+        """The sum over the rows; flips as the head answers them, for all rows together."""
+        rows, labels = selection.rows, selection.labels
+        moves = self.predictor.drop()[rows] if labels is None else self.predictor.relabel(rows, labels)
+        head, where = self.at_head.head, self.targets.rows
+        logits = self.before[where].to(self.at_head.x)
+        flips = head.flips(self.at_head.shift(rows, labels), self.at_head.x, logits, self.labels)
+        right, wrong = flips[0].tolist()
+        return Change(float(moves.sum()), right, wrong)
+
+    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Change:
+        training = TrainingSet.of(self.data.train)
+        if selection.labels is None:
+            training = training.without(selection.rows)
+        else:
+            training = training.relabelled(selection.rows, selection.labels)
+        if len(set(training.labels[training.kept].tolist())) < 2:
+            raise UsageError("one class would be left", "Name fewer rows with --rows.")
+        return self.change(unchanged, self.refit(training))
+
+
+def prepare(
+    settings: ScanSettings,
+    data: Data,
+    heads: Heads,
+    *,
+    at: str,
+    recipe: Recipe,
+    retrain: str | None,
+    progress: Progress,
+    choose: Choose | None = None,
+) -> Setting:
+    """``at``: `model`, `head` or `probe`; ``choose`` names target rows to ask for alone, by their losses.
+
+    A network without classes of its own is asked at its probe, one without anything but a head at that head.
+    """
+    network = data.network if data.network is not None and data.network.own_classes else None
+    if at == "probe" or network is None:
+        if at == "head":
+            why = next((said for said in data.warnings if "--classes" in said), "Leave out --at head.")
+            raise UsageError("--at head needs a model whose outputs are the classes", why)
+        if retrain is not None:
+            raise UsageError(
+                "--retrain trains a network, and the probe was asked", "Leave out --at probe, or --retrain."
+            )
+        return _at_probe(settings, data, heads, choose)
+    if retrain is None and (at == "head" or _only_a_head(network)):
+        return _at_own_head(settings, data, heads, network, recipe, choose)
+    return _at_network(settings, data, heads, network, recipe, retrain, progress, choose)
+
+
+def _only_a_head(network: Network) -> bool:
+    """Whether nothing else can be trained: then the loss is convex."""
+    of_head = {id(value) for value in network.own_head.parameters()}
+    return all(id(value) in of_head for value in network.module.parameters() if value.requires_grad)
+
+
+def _at_probe(settings: ScanSettings, data: Data, heads: Heads, choose: Choose | None) -> Setting:
+    read = evaluation_at_head(data, heads, probe=True)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the probe in closed form", choose)
+    x = heads.probe_influence.head.curvature.x
+    refit = HeadRefit("the probe refitted to its optimum", heads.probe, x, data.train.labels, read.x)
+    return Setting(data, targets, read.logits, at_head, at_head, refit, "probe")
+
+
+def _at_own_head(
+    settings: ScanSettings, data: Data, heads: Heads, network: Network, recipe: Recipe, choose: Choose | None
+) -> Setting:
+    assert heads.own_influence is not None
+    start = own_weights(network)
+    decay, told = recipe.weight_decay, ""
+    if decay is None:
+        gradient = Gradient.of(heads.own_influence.mean_gradient, start.flatten())
+        # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
+        decay, told = gradient.known_penalty / (2 if network.one_output else 1), ", as its gradient there tells"
+    if not decay:
+        decay, told = heads.damping or 0.0, ", the damping"
+    elif settings.damping is None:  # a known penalty is the curvature's own
+        heads = fit_heads(data, decay)
+    read = evaluation_at_head(data, heads)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the model's head in closed form", choose)
+    penalty = torch.full((read.x.shape[1],), decay * (2 if network.one_output else 1), dtype=torch.float64)
+    refit = HeadRefit(
+        f"the model's head refitted to its optimum (L2 penalty {decay:.2g}{told}), the rest of it fixed",
+        SoftmaxHead(start, penalty), read.head.head.curvature.x, data.train.labels, read.x,
+    )  # fmt: skip
+    return Setting(data, targets, read.logits, at_head, at_head, refit, "head")
+
+
+def _at_network(
+    settings: ScanSettings,
+    data: Data,
+    heads: Heads,
+    network: Network,
+    recipe: Recipe,
+    retrain: str | None,
+    progress: Progress,
+    choose: Choose | None,
+) -> Setting:
+    assert heads.own_influence is not None
+    decay = recipe.weight_decay
+    if decay is None:
+        everything = Objective(network.module, choose_parameters(network.module, "all"), network.logits_of)
+        decay = gradient_at(everything, data.train).known_penalty if retrain is None else 0.0
+    read = evaluation_at_head(data, heads)
+    targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
+    at_head = _predictor(read, targets, "the model's head in closed form", choose)
+    objective, _ = deep_objective(settings, data)
+    predictor: Predictor = at_head
+    if objective is not None:
+        wanted = data.evaluation.taken(targets.rows.tolist())
+        predictor = ThroughNetwork(
+            objective, data.train, wanted, solver_for(settings), settings.damping, settings.seed, progress,
+            settings.curvature, at_head.alone, decay,
+        )  # fmt: skip
+    refit: Refit = (
+        FineTune(data, network, recipe, decay, settings.seed)
+        if retrain is None
+        else Retrain(data, network, retrain, settings.seed)
+    )
+    return Setting(data, targets, read.logits, at_head, predictor, refit, "model")
+
+
+def own_weights(network: Network) -> Float[Tensor, "C D"]:
+    """The head as it acts on features and a column of ones; one output as its two logits (-z/2, z/2)."""
+    layer = network.own_head
+    weights = layer.weight.detach().double().cpu()
+    if layer.bias is not None:
+        weights = torch.cat([weights, layer.bias.detach().double().cpu()[:, None]], dim=1)
+    return torch.cat([-weights / 2, weights / 2]) if network.one_output else weights
+
+
+def _predictor(read: EvaluationAtHead, targets: Targets, how: str, choose: Choose | None) -> AtHead:
+    read = read.of(targets.rows)
+    alone = torch.empty(0, dtype=torch.long) if choose is None else choose(read.losses.double())
+    return AtHead(read.head, read.x, read.residuals, how, alone)

@@ -1,0 +1,67 @@
+"""What if rows were left out or relabelled? The change that influence predicts, beside the change that a refit makes.
+
+The drift of a refit without any change is subtracted. Knows what is compared; leaves fitting to `refit` and the
+predictions to `predict`. Nothing is stored.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate.experiments.verify.refit import Recipe, TrainingSet
+from curate.experiments.verify.rows import select
+from curate.experiments.verify.setting import Change, prepare
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.heads import fit_heads
+from curate.stages.prepare import load, read
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Predicted beside actual, of the same rows."""
+
+    change: str
+    """`drop` or `relabel`."""
+    rows: int
+    what: str
+    """Which rows, in words."""
+    measured_on: str
+    targets: int
+    loss: float
+    """Mean loss of the target rows before, nats."""
+    accuracy: float
+    predicted: Change
+    actual: Change
+    """Refit with the change against refit without one."""
+    drift: Change
+    """Refit without the change against the model as it is."""
+    prediction: str
+    refit: str
+
+
+def what_if(
+    settings: ScanSettings,
+    change: str,
+    rows: str,
+    *,
+    at: str,
+    recipe: Recipe,
+    retrain: str | None,
+    progress: Progress,
+) -> WhatIf:
+    """``rows`` as `select` takes them. Raises `UsageError` where they, or the options, name nothing."""
+    data = read(settings, load(settings, progress), progress)
+    heads = fit_heads(data, settings.damping)
+    selection = select(Path(settings.db), data, rows, relabel=change == "relabel")
+    setting = prepare(settings, data, heads, at=at, recipe=recipe, retrain=retrain, progress=progress)
+    predicted = setting.predicted(selection)
+    with progress.stage("Refits", 2) as advance:
+        unchanged = setting.refit(TrainingSet.of(data.train))
+        advance(1)
+        actual = setting.actual(selection, unchanged)
+        advance(1)
+    return WhatIf(
+        change, len(selection.rows), selection.words, setting.targets.name, len(setting.targets.rows),
+        setting.loss(setting.before), float(setting.right(setting.before).double().mean()), predicted, actual,
+        setting.change(setting.before, unchanged), setting.predictor.how, setting.refit.recipe,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The gate of a stored run: what counts, what was accepted, what it is compared with."""

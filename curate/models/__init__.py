@@ -1,0 +1,1 @@
+"""Models: found, loaded, filled with weights, and read as features and logits."""

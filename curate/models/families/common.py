@@ -1,0 +1,175 @@
+"""What the families share: what was asked for, what is handed back, and how a checkpoint fills an architecture.
+
+Knows no library: the one file a family imports its own, and only when it is asked for.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from curate.errors import CurateError, ModelError
+from curate.models.weights import State, fit_state_dict, outputs_in, read_state_dict
+from curate.process.installing import needs
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person said: ``name`` within the family, the model's arguments, and the data that it is for.
+
+    ``classes`` are the data's, in the order of the outputs; ``ordered`` says that a person gave that order.
+    """
+
+    spec: str
+    name: str
+    arguments: Mapping[str, object]
+    weights: str | None
+    trust: bool
+    media: str
+    classes: Sequence[str]
+    ordered: bool
+
+
+@dataclass(frozen=True)
+class Built:
+    """The model with its preprocessing; ``identity`` is what it depends on beside the spec and its arguments."""
+
+    module: nn.Module
+    transform: Callable[[Any], Any]
+    weights_sha256: str
+    identity: str
+    notes: list[str]
+
+
+def library(name: str, extra: str) -> ModuleType:
+    """An optional library. Raises ``ModelError`` with the line that installs it."""
+    try:
+        with quiet():
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise ModelError(f"{name} cannot be imported: {error}.", needs(extra)) from error
+        raise ModelError(f"{name} is not installed.", needs(extra)) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The libraries' own warnings are about versions of theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def building(spec: str) -> Iterator[None]:
+    """Whatever a library raises becomes one line."""
+    try:
+        with quiet():
+            yield
+    except CurateError:
+        raise
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(
+            f"{spec} cannot be built: {type(error).__name__}: {first}", "Does it take what --model-arg gives?"
+        ) from error
+
+
+def only_pictures(asked: Asked) -> None:
+    if asked.media != "image":
+        raise ModelError(
+            f"{asked.spec} reads pictures; the data holds {holds(asked.media)}.", "Name a model for such data."
+        )
+
+
+def image_size(asked: Asked, arguments: dict[str, object], *, kept: bool = False) -> int | None:
+    """``--model-arg image_size=N``, taken out of the model's arguments unless it is one of them (``kept``)."""
+    size = arguments.get("image_size") if kept else arguments.pop("image_size", None)
+    if size is None:
+        return None
+    if not isinstance(size, int) or isinstance(size, bool) or size < 8:
+        raise ModelError(
+            f"{asked.spec}: image_size is {size} (--model-arg).", "Give the pixels of a side, such as image_size=64."
+        )
+    return size
+
+
+def holds(media: str) -> str:
+    """What rows are, in a sentence."""
+    names = {"image": "pictures", "text": "texts", "features": "rows of numbers", "record": "rows of columns"}
+    return names.get(media, "arrays")
+
+
+def fill(
+    asked: Asked, build: Callable[[int | None], nn.Module], outputs: int, said: bool
+) -> tuple[Any, str, list[str]]:
+    """(the architecture with ``--weights`` in it, their sha256, notes). ``build(None)`` has ``outputs`` outputs.
+
+    The checkpoint's head gives the number of outputs, unless a person ``said`` it.
+    """
+    assert asked.weights is not None
+    state, sha, notes = read_state_dict(asked.weights, trust=asked.trust)
+    module = build(None)
+    drop_positions(state, module)
+    if not said:
+        found = outputs_in(module, outputs, state, asked.weights)
+        if found is not None and found != outputs:
+            module = build(found)
+            notes.append(f"{found} outputs, as the head of the checkpoint has")
+    hint = (
+        "Give the arguments it was trained with (--model-arg NAME=VALUE); "
+        "where its head was rebuilt, write the model down: --model file.py:factory."
+    )
+    return module, sha, [*notes, *fit_state_dict(module, state, asked.weights, hint)]
+
+
+def drop_positions(state: State, module: nn.Module) -> None:
+    """Checkpoints of older transformers also hold the numbers 0, 1, 2 ... of the positions."""
+    wanted = module.state_dict()
+    for name in [name for name in state if name.endswith("embeddings.position_ids") and name not in wanted]:
+        del state[name]
+
+
+def picture(sample: Any, mode: str = "RGB") -> Image.Image:
+    """A decoded row (PIL image or uint8 array) as PIL image in ``mode``."""
+    if not isinstance(sample, Image.Image):
+        pixels = np.asarray(sample)
+        sample = Image.fromarray(
+            np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        )
+    converted: Image.Image = sample.convert(mode)
+    return converted
+
+
+def normalised(mean: Sequence[float], std: Sequence[float]) -> str:
+    """``"ImageNet mean and std"`` or the numbers."""
+    if (tuple(mean), tuple(std)) == IMAGENET:
+        return "ImageNet mean and std"
+    return f"mean {_numbers(mean)} and std {_numbers(std)}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    same = len(set(values)) == 1
+    return " ".join(f"{value:.4g}" for value in (values[:1] if same else values))
+
+
+def side(size: Sequence[int] | int) -> str:
+    """``"224"`` for one number or a square, ``"224x288"`` (height x width) else."""
+    sides = [size] if isinstance(size, int) else list(size)
+    return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
+
+
+def no_download(asked: Asked, missing: str, where: str, fetch: str) -> ModelError:
+    return ModelError(
+        f"{asked.spec}: its pretrained weights ({missing}) are not in {where}, and curate does not download.",
+        f'Fetch them with `python -c "{fetch}"`, or pass --weights FILE.',
+    )

@@ -1,0 +1,263 @@
+"""``hf:ID-OR-FOLDER``: a model of transformers for the texts or the pictures of a data set.
+
+A classifier where the configuration's architectures name one, else the bare network with the masked mean of its last
+hidden state: a feature extractor. Nothing is fetched, and no Python code of a model's repository is run.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from curate.errors import ModelError
+from curate.models.families.common import (
+    Asked,
+    Built,
+    building,
+    fill,
+    holds,
+    library,
+    normalised,
+    picture,
+    side,
+)
+from curate.settings.specs import near_path
+
+TOKENS = 128
+HEADS = {"text": "ForSequenceClassification", "image": "ForImageClassification"}
+_WEIGHTS = ("*.safetensors", "*.bin")
+_SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+def build_hf(asked: Asked) -> Built:
+    if asked.media not in HEADS:
+        hint = " Name the column of the text with --input." if asked.media == "record" else ""
+        raise ModelError(f"{asked.spec} reads texts or pictures; the data holds {holds(asked.media)}.", hint.strip())
+    transformers = library("transformers", "hf")
+    folder = _folder(asked)
+    arguments = dict(asked.arguments)
+    length = arguments.pop("max_length", None)
+    if "num_classes" in arguments:
+        arguments["num_labels"] = arguments.pop("num_classes")
+    with _silent(transformers), building(asked.spec):
+        config = _config(transformers, folder, asked, arguments)
+        prepare: _Tokens | _Pictures = (
+            _Tokens.of(transformers, folder, config, length)
+            if asked.media == "text"
+            else _Pictures(transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True))
+        )
+        if asked.weights is not None:
+            module, sha, notes = _filled(transformers, config, asked, "num_labels" in arguments)
+        else:
+            module, sha, notes = _pretrained(transformers, folder, config, asked)
+    if isinstance(prepare, _Tokens):
+        module.config.pad_token_id = prepare.tokenizer.pad_token_id
+    classifies = not isinstance(module, Pooled)
+    if classifies:
+        notes += _same_order(config, asked)
+    identity = f"transformers {transformers.__version__} {_sha(folder, _SMALL)}"
+    return Built(module, prepare, sha, identity, [prepare.described, *notes])
+
+
+class Pooled(nn.Module):
+    """The mean of a network's last hidden state over the tokens that the attention mask shows, ``[b d]``."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def config(self) -> Any:
+        return self.inner.config
+
+    def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
+        hidden: Tensor = self.inner(*args, **inputs).last_hidden_state
+        if hidden.ndim == 4:  # [b d h w], a convolutional network
+            return hidden.mean((2, 3))
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            return hidden.mean(1)
+        weight = mask[:, :, None].to(hidden)
+        return (hidden * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+class _Tokens:
+    """A text -> its token ids, attention mask and the like, padded to one length."""
+
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        self.tokenizer, self.length = tokenizer, length
+        self.described = f"texts: {type(tokenizer).__name__}, cut and padded to {length} tokens"
+
+    @classmethod
+    def of(cls, transformers: Any, folder: Path, config: Any, asked: object) -> "_Tokens":
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if isinstance(asked, int):
+            return cls(tokenizer, asked)
+        positions = getattr(config, "max_position_embeddings", None) or TOKENS
+        if "roberta" in str(config.model_type):  # its positions start behind the padding's number
+            positions -= (config.pad_token_id or 0) + 1
+        return cls(tokenizer, min(TOKENS, tokenizer.model_max_length, positions))
+
+    def __call__(self, text: str) -> dict[str, Tensor]:
+        found = self.tokenizer(text, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
+        return {name: value[0] for name, value in found.items()}
+
+
+class _Pictures:
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        parts = []
+        if getattr(processor, "do_resize", False):
+            parts.append(f"resized to {_sides(processor.size)}")
+        if getattr(processor, "do_center_crop", False):
+            parts.append(f"cropped to {_sides(processor.crop_size)}")
+        if getattr(processor, "do_normalize", False):
+            parts.append(normalised(processor.image_mean, processor.image_std))
+        self.described = f"pictures: {', '.join(parts) or 'as they are'} ({type(processor).__name__})"
+
+    def __call__(self, sample: Any) -> Tensor:
+        result: Tensor = self.processor(images=picture(sample), return_tensors="pt")["pixel_values"][0]
+        return result
+
+
+def _sides(size: Any) -> str:
+    found = dict(size)
+    if found.get("height") and found.get("width"):
+        return side((found["height"], found["width"]))
+    return str(next((value for value in found.values() if value), "?"))
+
+
+@contextmanager
+def _silent(transformers: Any) -> Iterator[None]:
+    """transformers reports on stderr what is said in notes and errors here."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(50)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _folder(asked: Asked) -> Path:
+    """The folder with the model's files: the one named, or the local cache's of that id."""
+    path = Path(asked.name)
+    if not path.is_dir():
+        if asked.name.startswith((".", "/", "~")) or "\\" in asked.name or asked.name.count("/") > 1:
+            raise ModelError(f"There is no folder {asked.name} (--model {asked.spec}).", near_path(path))
+        hub = library("huggingface_hub", "hf")
+        try:
+            path = Path(hub.snapshot_download(asked.name, local_files_only=True))
+        except Exception as error:  # LocalEntryNotFoundError, or an id that cannot be one
+            raise _not_here(asked, "its files") from error
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"{asked.spec}: there is no config.json in {path}.",
+            "Save model and tokenizer with save_pretrained(FOLDER).",
+        )
+    return path
+
+
+def _not_here(asked: Asked, what: str) -> ModelError:
+    hub = library("huggingface_hub", "hf")
+    return ModelError(
+        f"{asked.spec}: there is no such folder, {what} are not in {hub.constants.HF_HUB_CACHE}, "
+        "and curate does not download.",
+        f"Fetch them with `python -c \"import huggingface_hub; huggingface_hub.snapshot_download('{asked.name}')\"`.",
+    )
+
+
+def _config(transformers: Any, folder: Path, asked: Asked, arguments: dict[str, object]) -> Any:
+    try:
+        config, unknown = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, return_unused_kwargs=True, **arguments
+        )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ModelError(
+            f"{asked.spec} needs Python code of its own repository, which curate does not run.",
+            "Load it in a file of yours: --model file.py:factory.",
+        ) from error
+    if unknown:
+        raise ModelError(
+            f"{asked.spec}: --model-arg {next(iter(unknown))} is no setting of a {config.model_type} model.",
+            f"Its settings are those of {asked.name}'s config.json, and max_length.",
+        )
+    return config
+
+
+def _classifier(transformers: Any, media: str) -> Any:
+    return getattr(transformers, f"AutoModel{HEADS[media]}")
+
+
+def _filled(transformers: Any, config: Any, asked: Asked, said: bool) -> tuple[Any, str, list[str]]:
+    def build(outputs: int | None) -> nn.Module:
+        if outputs is not None:
+            config.num_labels = outputs
+        module: nn.Module = _classifier(transformers, asked.media).from_config(config, attn_implementation="eager")
+        return module
+
+    return fill(asked, build, config.num_labels, said)
+
+
+def _pretrained(transformers: Any, folder: Path, config: Any, asked: Asked) -> tuple[Any, str, list[str]]:
+    files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    if not files:
+        if not Path(asked.name).is_dir():
+            raise _not_here(asked, "its weights")
+        raise ModelError(
+            f"{asked.spec}: the folder holds no weights (model.safetensors).",
+            "Save the model with save_pretrained(FOLDER), or pass --weights FILE.",
+        )
+    architectures = getattr(config, "architectures", None) or []
+    classifies = any(name.endswith(HEADS[asked.media]) for name in architectures)
+    maker = _classifier(transformers, asked.media) if classifies else transformers.AutoModel
+    module, report = maker.from_pretrained(
+        folder, config=config, local_files_only=True, attn_implementation="eager", output_loading_info=True
+    )
+    # the mean of the last hidden state does not pass the pooler
+    missing = sorted(name for name in map(str, report["missing_keys"]) if classifies or "pooler" not in name)
+    if missing:  # transformers would fill them with random numbers
+        raise ModelError(
+            f"{asked.spec}: its weights lack {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}.",
+            "Take the folder of the fine-tuned model, or pass --weights FILE.",
+        )
+    notes = []
+    if not classifies:
+        notes.append(
+            f"{', '.join(architectures) or 'the model'} is no classifier: the mean of its last hidden state is taken"
+        )
+        module = Pooled(module)
+    return module, _sha(folder, _WEIGHTS), notes
+
+
+def _same_order(config: Any, asked: Asked) -> list[str]:
+    """The configuration's names of the outputs against the data's classes. Raises where only their order differs."""
+    names = [str(config.id2label[index]) for index in sorted(config.id2label)]
+    own = {name.casefold(): name for name in asked.classes}
+    order = [own.get(name.casefold(), "") for name in names]
+    if sorted(order) != sorted(asked.classes) or order == list(asked.classes):
+        return []
+    said = f"the model's outputs are named {', '.join(names)}; the data's classes stand as {', '.join(asked.classes)}"
+    if asked.ordered:
+        return [f"{said}, as --classes says"]
+    raise ModelError(f"{asked.spec}: {said}.", f"Give --classes '{','.join(order)}'.")
+
+
+def _sha(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Over the names and contents of the files that match: one file alone is its own sha256."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    found = []
+    for file in files:
+        with file.open("rb") as opened:
+            found.append((file.name, hashlib.file_digest(opened, "sha256").hexdigest()))
+    return found[0][1] if len(found) == 1 else hashlib.sha256(repr(found).encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""A loaded network as the scan sees it: inputs to features and logits, split at the last linear layer.
+
+Knows how to find that layer. Leaves the meaning of the outputs to `outputs`, data to `forward` and derivatives to
+`curvature`. The module is never changed: hooks come off again, and nothing but its mode was set by the loader.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from curate.errors import NumericalError, UsageError
+from curate.models.early import EarlyLayer, find_early_layer
+from curate.models.outputs import failed, matrix, matrix_of, read_outputs, two
+
+Calls = list[tuple[str, nn.Linear, Tensor]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """``head`` is the last linear layer: its inputs are the features, its outputs the logits.
+
+    Without one (None) the outputs themselves are the features, of a network that gives embeddings.
+    """
+
+    module: nn.Module
+    head: nn.Linear | None
+    head_name: str | None
+    logits_of: Callable[[object], Tensor]
+    """From the module's output to logits; only their differences within a row mean anything."""
+    own_classes: bool
+    """Whether the outputs are the data set's classes; else the network serves as a feature extractor."""
+    notes: tuple[str, ...] = ()
+    one_output: bool = False
+    """One output stands for two classes: logits are (-z/2, z/2)."""
+    reading: str = "logits"
+    """What the outputs were taken for."""
+    early: EarlyLayer | None = None
+    """Where the early features are taken; None where nothing stands between the inputs and the head."""
+
+    @property
+    def own_head(self) -> nn.Linear:
+        """The head of a network whose outputs are the classes: it always has one."""
+        assert self.head is not None
+        return self.head
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``[b d]`` and logits ``[b C]``."""
+        features, logits, _ = self.at_depths(x)
+        return features, logits
+
+    @torch.no_grad()
+    def at_depths(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``[b d]``, logits ``[b C]``, and early features ``[b e]`` (e = 0 where there are none)."""
+        caught: dict[nn.Module, Tensor] = {}
+        early: list[Tensor] = []
+        hooks = []
+        if self.head is not None:
+            hooks.append(self.head.register_forward_pre_hook(lambda layer, args: caught.__setitem__(layer, args[0])))
+        if self.early is not None:
+            hooks.append(self.early.layer.register_forward_pre_hook(lambda _, args: early.append(args[0])))
+        try:
+            logits = self.logits_of(_called(self.module, x))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        rows = self.early.rows(early[0], self.module, x) if self.early is not None else x.new_empty(len(x), 0).cpu()
+        return (logits if self.head is None else caught[self.head].reshape(len(x), -1)), logits, rows
+
+
+@torch.no_grad()
+def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None) -> Network:
+    """Runs one small batch through ``module`` and finds its head. Raises `ModelError` where it cannot."""
+    raw, calls = _run(module, sample)
+    output = matrix_of(raw, len(sample)).float()
+    if not bool(torch.isfinite(output).all()):
+        raise NumericalError(
+            "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
+        )
+    fitting = [(name, layer, out.float()) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
+    if head_name is not None:
+        fitting = [call for call in fitting if call[0] == head_name]
+        if not fitting:
+            names = ", ".join(name for name, _, _ in calls) or "none"
+            raise UsageError(
+                f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
+            )
+    if head_name is None:
+        fitting = fitting[-1:] if _gives(fitting, output) else _feeding(module, sample, fitting, output)
+    last = fitting[-1][2] if fitting and fitting[-1][2].shape == output.shape else None
+    read = read_outputs(output, classes, last)
+    outputs = 2 if read.one_output else output.shape[1]
+    notes = list(read.notes)
+    if outputs != classes:
+        notes.append(_other_number(outputs, classes))
+    if not fitting:
+        notes.append("no linear layer gives the outputs: they are the features, for the probe")
+        early = find_early_layer(module, sample, None)
+        return Network(module, None, None, matrix, False, tuple(notes), early=early)
+    same = last is not None and torch.allclose(
+        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).float().softmax(1), atol=1e-4
+    )
+    name, layer, _ = fitting[-1]
+    if outputs == classes and not same:
+        notes.append(f"the outputs are not those of {name}: it serves as a feature extractor for the probe")
+    own = outputs == classes and same
+    early = find_early_layer(module, sample, layer)
+    return Network(module, layer, name, read.logits_of, own, tuple(notes), read.one_output, read.reading, early)
+
+
+def _gives(fitting: Calls, output: Tensor) -> bool:
+    return bool(fitting) and fitting[-1][2].shape == output.shape and torch.allclose(fitting[-1][2], output, atol=1e-5)
+
+
+def _feeding(module: nn.Module, sample: Tensor, fitting: Calls, output: Tensor) -> Calls:
+    """The last call whose result the outputs depend on, if there is one: a pooler beside the way out is no head."""
+    for call in reversed(fitting):
+        hook = call[1].register_forward_hook(
+            lambda _, __, out: torch.linspace(-1, 1, out.shape[-1]).to(out).expand_as(out)
+        )
+        try:
+            changed = not torch.equal(matrix_of(_called(module, sample), len(sample)).float(), output)
+        finally:
+            hook.remove()
+        if changed:
+            return [call]
+    return []
+
+
+def _run(module: nn.Module, sample: Tensor) -> tuple[object, Calls]:
+    """What ``module`` returns for ``sample``, and the outputs of its linear layers in the order of the calls."""
+    calls: Calls = []
+    hooks = [
+        layer.register_forward_hook(lambda _, args, out, name=name, layer=layer: calls.append((name, layer, out)))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        return _called(module, sample), calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _called(module: nn.Module, x: Tensor) -> object:
+    """What ``module`` returns. A boundary: a person's code may raise anything, on any batch."""
+    try:
+        return module(x)
+    except Exception as error:
+        raise failed(error, x) from error
+
+
+def _other_number(outputs: int, classes: int) -> str:
+    note = f"the model has {outputs} outputs for {classes} classes: it serves as a feature extractor for the probe"
+    if outputs > classes:
+        note += f" (if the classes are among its outputs, name all {outputs} in their order with --classes)"
+    return note
+
+
+def first_line(error: BaseException) -> str:
+    """An exception as one line for an error message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

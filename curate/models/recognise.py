@@ -1,0 +1,103 @@
+"""Which of torchvision's classifiers a checkpoint is of, by the names and shapes of its tensors.
+
+Knows architectures only as shapes: none is filled with numbers. Leaves reading the file to ``weights`` and building the
+model in earnest to ``loading``.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+OUTPUTS = 1000
+"""Outputs of an architecture as torchvision builds it: what has this many rows is its head."""
+FIRST = ("resnet18", "resnet50", "resnet34", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "vit_b_16")
+"""Tried before the others: a usual network is found at once."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An architecture whose body is in the checkpoint.
+
+    ``outputs`` is what its head gives there, None where another head stands in its place; ``head`` are then that
+    head's tensors. ``prefix`` stands before the names in the file.
+    """
+
+    name: str
+    outputs: int | None
+    prefix: str
+    head: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> str:
+        return f"torchvision:{self.name}"
+
+
+def recognise(state: Mapping[str, torch.Tensor]) -> Recognised | None:
+    """The classifier of torchvision that fits apart from the number of its outputs, else one whose body alone fits."""
+    import torchvision
+
+    there: Shapes = {
+        name.replace("_orig_mod.", ""): tuple(tensor.shape)
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    body = None
+    known = torchvision.models.list_models(module=torchvision.models)
+    for name in [*(first for first in FIRST if first in known), *(name for name in known if name not in FIRST)]:
+        found = _fits(name, _shapes(name), there)
+        if found is not None and found.outputs is not None:
+            return found
+        body = body or found
+    return body
+
+
+def _fits(name: str, wanted: Shapes, there: Shapes) -> Recognised | None:
+    head = [tensor for tensor, shape in wanted.items() if shape and shape[0] == OUTPUTS]
+    places = {tensor.split(".")[0] for tensor in head}
+    body = [tensor for tensor in wanted if tensor.split(".")[0] not in places]
+    anchor = body[0]
+    for prefix in [other.removesuffix(anchor) for other in there if other == anchor or other.endswith("." + anchor)]:
+        own = {other.removeprefix(prefix): shape for other, shape in there.items() if other.startswith(prefix)}
+        if any(own.get(tensor) != wanted[tensor] for tensor in body):
+            continue
+        outputs = {own[tensor][0] for tensor in head if own.get(tensor)}
+        # The whole network, but for the number of rows of what has a row for each output.
+        fitted = {**wanted, **{tensor: (*outputs, *wanted[tensor][1:]) for tensor in head}}
+        if len(outputs) == 1 and own == fitted:
+            return Recognised(name, outputs.pop(), prefix)
+        other_head = sorted(own.keys() - set(body))
+        if all(tensor.split(".")[0] in places for tensor in other_head):
+            return Recognised(name, None, prefix, tuple(other_head))
+    return None
+
+
+@cache
+def _shapes(name: str) -> Shapes:
+    import torchvision
+
+    with _shapes_only():
+        state = torchvision.models.get_model(name, weights=None).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+
+
+@contextmanager
+def _shapes_only() -> Iterator[None]:
+    """Parameters take no memory and no time; the numbers that an architecture computes with while it is built do."""
+    with warnings.catch_warnings(), _EmptyOnMeta():
+        warnings.simplefilter("ignore")  # torchvision's, about initialisation
+        yield
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    # `with torch.device("meta")` takes all tensors there: regnet and swin read values of theirs and fail.
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        more = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **more})

@@ -1,0 +1,100 @@
+"""From one decoded row to the tensor that the model takes.
+
+Knows the model's own ``transform`` and what stands in for it where there is none. Leaves decoding to the sources, the
+default for pictures to ``pictures`` and batches to ``curate.stages.forward``.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.errors import CurateError, ModelError, UnreadableRow
+from curate.models.keywords import Layout
+from curate.models.loading import LoadedModel
+from curate.models.pictures import default_pictures
+from curate.settings.specs import split_code
+from curate.sources.base import Source
+from curate.sources.code import first_line, user_frame
+
+Transform = Callable[[Any], torch.Tensor]
+
+
+def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform, list[str]]:
+    """(row -> float tensor without a batch axis, notes for the report).
+
+    The model's own transform where it has one; else pictures become [c, h, w] in 0..1 (see ``pictures``), and numeric
+    rows float32 as they are. The result raises ``UnreadableRow`` where the person's transform fails on a row,
+    ``ModelError`` where it gives no tensor.
+    """
+    if model is None:
+        if source.media in ("features", "record", "text"):  # the last two are encoded by now
+            return _numbers, []
+        what = "pictures" if source.media == "image" else "rows of more than one dimension"
+        raise ModelError(
+            f"{source.location} holds {what}, and no model says what to see in them.",
+            "Give --model file.py:factory and --weights FILE, or features (an .npz with one row of numbers each).",
+        )
+    if source.ready:
+        said = "the data set gives tensors: the model's own transform was not applied to them"
+        return _numbers, [said] if model.transform is not None else []
+    if model.transform is not None:
+        return _Users(model.transform, model.spec), []
+    if source.media == "image":
+        pictures, note = default_pictures(model.module, source, model.spec)
+        return pictures, [note]
+    if source.media == "record" and all(column.kind == "number" for column in source.inputs):
+        names = [column.name for column in source.inputs]
+        return _columns, [f"no transform given: the columns in the order {', '.join(names[:12])}, not scaled"]
+    if source.media in ("text", "record"):
+        what = "texts" if source.media == "text" else "rows of columns"
+        raise ModelError(
+            f"{source.location} holds {what}, and {model.spec} has no transform.",
+            "Put a `transform` into the model's file that makes a tensor, or a dict of tensors, of one row.",
+        )
+    return _numbers, []
+
+
+def _columns(record: Any) -> torch.Tensor:
+    missing = [name for name, value in record.items() if value is None]
+    if missing:
+        raise UnreadableRow(f"{missing[0]} is missing, and the model has no transform that fills it")
+    return torch.tensor(list(record.values()), dtype=torch.float32)
+
+
+def _numbers(sample: Any) -> torch.Tensor:
+    if isinstance(sample, torch.Tensor):
+        return sample.float()
+    return torch.from_numpy(np.array(sample, dtype=np.float32))
+
+
+class _Users:
+    """A person's transform, with its failures told by line. ``layout`` is filled where it gives dicts of tensors."""
+
+    def __init__(self, transform: Callable[[Any], Any], spec: str) -> None:
+        self.transform, self.spec, self.where = transform, spec, split_code(spec)[0]
+        self.layout = Layout(spec)
+
+    def __call__(self, sample: Any) -> torch.Tensor:
+        try:
+            result = self.transform(sample)
+        except CurateError:
+            raise
+        except Exception as error:
+            raise UnreadableRow(
+                f"the model's transform failed at {user_frame(error, self.where)} with "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if isinstance(result, Mapping):
+            return self.layout.pack(result)
+        if isinstance(result, np.ndarray):
+            result = torch.from_numpy(np.array(result))
+        if not isinstance(result, torch.Tensor):
+            raise ModelError(
+                f"The transform of {self.spec} gave a {type(result).__name__}, not a tensor.",
+                f"End it with a step that makes a tensor, in {Path(self.where).name}.",
+            )
+        # float16 and float64 rows meet float32 weights; whole numbers (token ids) stay as they are
+        return result.float() if result.is_floating_point() else result

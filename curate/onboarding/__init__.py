@@ -1,0 +1,1 @@
+"""The first hour: what a scan needs, and the settings of a folder."""

@@ -1,0 +1,228 @@
+"""`curate init`: from a folder to a `curate.toml` that a scan can work with.
+
+Knows the order: look, write, open what was written, switch off what does not work. ``data``, ``code`` and
+``checkpoints`` look, ``text`` writes, the checks are those of `curate doctor`. Importing this brings no torch.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from curate.errors import UsageError
+from curate.onboarding.checks import Check
+from curate.onboarding.doctor import check_scan
+from curate.onboarding.init.checkpoints import choose_checkpoint, name_architecture
+from curate.onboarding.init.code import COUNTS, Maker, find_makers
+from curate.onboarding.init.data import find_data
+from curate.onboarding.init.found import Found, Setting, listed
+from curate.onboarding.init.text import Line, file_text
+from curate.settings.merge import ScanSettings, load_settings
+from curate.settings.specs import as_typed, near_path, split_code, split_kind, split_model
+
+__all__ = ["Line", "Outcome", "initialise"]
+
+FILE = "curate.toml"
+MODEL = ("model", "model_args", "weights")
+_PATHS = (None, "images", "arrays", "table")
+
+
+@dataclass
+class Outcome:
+    """What was written and what became of it. ``missing`` says what a person still has to name."""
+
+    path: Path
+    found: Found
+    outside: bool
+    checks: list[Check] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def exit_status(self) -> int:
+        return next((check.exit_status for check in self.checks if check.status == "FAILED"), 0)
+
+
+def initialise(
+    folder: Path, given: Mapping[str, Any], lines: Sequence[Line], *, force: bool = False, debug: bool = False
+) -> Outcome:
+    """Look, write ``folder``/curate.toml, check. ``given`` is what a person said: eval, label, model, weights.
+
+    Code that lies in a folder outside of the current one is not run unless ``given`` names it. Raises ``UsageError``
+    where there is such a file already, ``DataError`` where there is no data; what else fails is in the outcome.
+    """
+    path = folder / FILE
+    if not folder.is_dir():
+        if folder.exists():
+            raise UsageError(
+                f"{folder.as_posix()} is a file; init looks at a folder.",
+                f"Give the folder it lies in: {as_typed(folder.parent.as_posix())}; or look for bad rows at once: "
+                f"curate scan {as_typed(folder.as_posix())}",
+            )
+        raise UsageError(f"{folder.as_posix()} is not there; init looks at a folder.", near_path(folder))
+    if path.exists() and not force:
+        raise UsageError(f"There is a {path.as_posix()} already.", "Give --force to write it anew.")
+    outcome = Outcome(path, find_data(folder), not folder.resolve().is_relative_to(Path.cwd().resolve()))
+    found = outcome.found
+    for key in ("eval", "label"):
+        if given.get(key):
+            value = _relative(given[key], folder) if key == "eval" else given[key]
+            found.settings[key] = Setting(value, f"as --{key} says")
+    _write(path, lines, found)
+    settings = _settings(outcome, folder)
+    data = next(check_scan(settings, debug=debug))
+    if data.status == "FAILED":
+        outcome.checks = [data]
+        _switch_off(found, _wrong_line(found, settings, debug), data)
+        _write(path, lines, found)
+        return outcome
+    media, classes = _opened(settings)
+    makers = _find_model(folder, given, found, media, len(classes))
+    _write(path, lines, found)
+    _check(outcome, folder, lines, makers, given, media, len(classes), data, debug)
+    return outcome
+
+
+def _find_model(folder: Path, given: Mapping[str, Any], found: Found, media: str, classes: int) -> list[Maker]:
+    """Model, its arguments and weights, as far as the folder holds them; the code that was found."""
+    weights = Path(given["weights"]) if given.get("weights") else None
+    if weights is not None:
+        found.settings["weights"] = Setting(_from(weights, folder), "as --weights says")
+    else:
+        weights = choose_checkpoint(folder, found)
+    if given.get("model"):
+        found.settings["model"] = Setting(_relative_code(given["model"], folder), "as --model says")
+        return []
+    makers = find_makers(folder)
+    usable = [maker for maker in makers if maker.runs is None and not set(maker.needs) - COUNTS]
+    if usable:
+        first = usable[0]
+        found.settings["model"] = Setting(first.spec, f"line {first.line} of {first.file}", guess=len(usable) > 1)
+        if first.needs:
+            why = f"{first.name} needs it; the data has {classes} classes"
+            found.settings["model_args"] = Setting(dict.fromkeys(first.needs, classes), why, guess=True)
+        if len(usable) > 1:
+            found.remark("model", f"also there: {listed([maker.spec for maker in usable[1:]])}")
+        return usable
+    for maker in makers[:3]:
+        why = (
+            f"importing {maker.file} runs its line {maker.runs}: put that under `if __name__ == '__main__':`"
+            if maker.runs is not None
+            else f"it needs {', '.join(maker.needs)}: --model-arg NAME=VALUE"
+        )
+        found.remark("model", f"{maker.spec} was left alone: {why}")
+    if weights is not None and media == "image":
+        name_architecture(weights, found, trust=False)
+    return []
+
+
+def _check(
+    outcome: Outcome,
+    folder: Path,
+    lines: Sequence[Line],
+    makers: list[Maker],
+    given: Mapping[str, Any],
+    media: str,
+    classes: int,
+    data: Check,
+    debug: bool,
+) -> None:
+    """Open what was written; a model that does not work is switched off and what it said stands in the file."""
+    found, path = outcome.found, outcome.path
+    outcome.checks = [data]
+    needs_model = media in ("image", "array")
+    if "model" not in found.settings:
+        if "weights" in found.settings:
+            said = found.settings["weights"]
+            failed = said.failed or "no model to put them into was found"
+            found.settings["weights"] = replace(said, failed=failed)
+            outcome.missing.append(f"a model for {said.value}: {said.failed or 'name the code that makes it'}")
+            _write(path, lines, found)
+        elif needs_model:
+            outcome.missing.append("a model: pictures say nothing without one")
+        if needs_model:
+            return
+    elif outcome.outside and not given.get("model"):
+        outcome.missing.append("a check of the model: code outside of the current folder is not run unasked")
+        return
+    checks = list(check_scan(_settings(outcome, folder), debug=debug))
+    count = makers[0].count if makers else None
+    if _broken(checks) and count is not None and "model_args" not in found.settings:
+        # A default that is not the data's: the commonest reason why weights do not fit.
+        found.settings["model_args"] = Setting({count: classes}, f"the data has {classes} classes", guess=True)
+        _write(path, lines, found)
+        again = list(check_scan(_settings(outcome, folder), debug=debug))
+        if _broken(again):
+            del found.settings["model_args"]
+        else:
+            checks = again
+    outcome.checks = checks
+    wrong = _broken(checks)
+    if wrong is not None:
+        for key in MODEL:
+            _switch_off(found, key, wrong)
+        _write(path, lines, found)
+
+
+def _broken(checks: list[Check]) -> Check | None:
+    return next((check for check in checks if check.status == "FAILED"), None)
+
+
+def _settings(outcome: Outcome, folder: Path) -> ScanSettings:
+    """As `curate scan FOLDER` has them. Outside of the current folder only a file that was named may name code."""
+    return load_settings({"train": folder.as_posix()}, config=outcome.path if outcome.outside else None)
+
+
+def _opened(settings: ScanSettings) -> tuple[str, list[str]]:
+    from curate.process.progress import Progress
+    from curate.stages.prepare import open_data
+
+    train = open_data(replace(settings, limit=None), Progress.silent()).train
+    return train.media, train.classes
+
+
+def _wrong_line(found: Found, settings: ScanSettings, debug: bool) -> str:
+    """Which of the data's settings is to blame."""
+    if "eval" in found.settings and next(check_scan(replace(settings, eval=None), debug=debug)).status == "ok":
+        return "eval"
+    return next((key for key in ("label", "input") if key in found.settings), "train")
+
+
+def _switch_off(found: Found, key: str, check: Check) -> None:
+    if key in found.settings:
+        told = " ".join(f"{check.error} {check.hint}".split())
+        found.settings[key] = replace(found.settings[key], failed=told)
+
+
+def _write(path: Path, lines: Sequence[Line], found: Found) -> None:
+    text = file_text(lines, found)
+    try:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path.as_posix()} cannot be written: {error.strerror or error}.", "Check its rights."
+        ) from error
+
+
+def _relative(spec: str, folder: Path) -> str:
+    """Data named from the current folder, as the file in ``folder`` names it."""
+    kind, location = split_kind(spec)
+    if kind == "python":
+        return f"python:{_relative_code(location, folder)}"
+    if kind not in _PATHS:
+        return spec
+    return (f"{kind}:" if kind else "") + _from(Path(location), folder)
+
+
+def _relative_code(spec: str, folder: Path) -> str:
+    family, location = split_model(spec)
+    if family is not None:
+        return f"{family}:{_from(Path(location), folder)}" if family == "hf" and Path(location).is_dir() else spec
+    where, name = split_code(spec)
+    return _from(Path(where), folder) + (f":{name}" if name else "") if where.endswith(".py") else spec
+
+
+def _from(path: Path, folder: Path) -> str:
+    return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()

@@ -1,0 +1,1 @@
+"""A scan from start to end, and writing it down."""

@@ -1,0 +1,298 @@
+"""Writing a run down: examples, scores, pairs, findings, receipts, and how the run ended.
+
+Knows how the stages' results become rows of the database; leaves SQL to `store`.
+"""
+
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from curate.audit.result import Row, result_of
+from curate.engine.neighbours import Neighbours
+from curate.engine.suspicion.level import Level, of_rate
+from curate.errors import NumericalError, UnreadableRow, UsageError
+from curate.gate.judgement import Gate
+from curate.pipeline.notes import notes_of
+from curate.pipeline.receipts import receipts_of
+from curate.pipeline.thumbnails import thumbnails
+from curate.process.stopping import last_will
+from curate.process.versions import git_commit, versions
+from curate.rules.finders.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
+from curate.settings.media import MediaRoots
+from curate.settings.merge import ScanSettings
+from curate.sources import Source
+from curate.stages.diagnostics import Diagnostics
+from curate.stages.forward import Forward
+from curate.stages.heads import Heads
+from curate.stages.influence import Influence
+from curate.stages.prepare import Data, Loaded
+from curate.stages.suspicion import Judged
+from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
+from curate.store.opening import mark_interrupted
+
+
+class Run:
+    """A run that has begun."""
+
+    def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
+        self.store, self.dataset_id, self.id, self._settings = store, dataset_id, run_id, settings
+        self._said: list[str] = []
+
+    def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
+        """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
+        if rate is not None:
+            return of_rate(rate, len(rows))
+        source = rows.source
+        now = [
+            Row(row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index]),
+                source.label_texts[index])
+            for index, sha256 in zip(rows.indices, rows.sha256, strict=True)
+        ]  # fmt: skip
+        found = result_of(self.store, self.dataset_id, now)
+        if found is None or found.rate is None:
+            return None
+        rate_found, n = found.rate, len(rows)
+        return Level(
+            rate_found.value * n,
+            rate_found.at_least * n,
+            rate_found.at_most * n,
+            "audit",
+            interval=(rate_found.low * n, rate_found.high * n),
+            verdicts=found.verdicts,
+            classes={
+                one.label: (one.rate.value * one.rows, one.rate.at_least * one.rows, one.rate.at_most * one.rows)
+                for one in found.classes
+            },
+        )
+
+    def finish(
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
+    ) -> None:
+        """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
+        refuse_not_finite(heads, judged, influence)
+        with self.store.transaction():
+            self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
+
+    def _write(
+        self,
+        data: Data,
+        heads: Heads,
+        judged: Judged,
+        influence: Influence,
+        diagnostics: Diagnostics,
+        neighbours: Neighbours,
+        seconds: float,
+    ) -> None:
+        train, evaluation = data.train, data.evaluation
+        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
+        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+        has_model = data.network is not None
+        train_ids = self._rows(train, "train", seen=True)
+        self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
+        found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
+        self._findings(train_ids, found)
+        self._thumbnails(train, train_ids, found)
+        if data.own_evaluation:
+            evaluation_ids = train_ids[: len(evaluation)]
+        else:
+            evaluation_ids = self._rows(evaluation, "eval", seen=False)
+            assert judged.evaluation is not None
+            self._scores(evaluation_ids, scores_of(evaluation, judged.evaluation, heads, judged, None))
+            found = list(evaluation_findings(data, judged))
+            self._findings(evaluation_ids, found)
+            self._thumbnails(evaluation, evaluation_ids, found)
+        pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
+        self.store.add_influences(
+            self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
+        )
+        self.store.add_receipts(self.id, receipts_of(data, heads, judged, influence))
+        sets = [train] if data.own_evaluation else [train, evaluation]
+        accuracy_head, accuracy_probe = heads.accuracies(train)
+        self.store.finish_run(
+            self.id,
+            counts={
+                "scored": sum(len(rows) for rows in sets),
+                "reused": sum(rows.reused for rows in sets),
+                "unreadable": sum(len(rows.unreadable) for rows in sets),
+                "blank": sum(rows.blank for rows in sets),
+                "classes": data.classes,
+                "features": train.features.shape[1],
+                "evaluation_rows": len(evaluation),
+                "eval_loss": influence.eval_loss,
+                "harm": _harm_facts(influence),
+                "diagnostics": diagnostics.facts(),
+                **({"unsteady": data.unsteady} if data.unsteady else {}),
+                "slices": _slices(train, influence),
+                "level": None if judged.level is None else judged.level.facts(len(train)),
+                "words": dict(Counter(judged.train.words(judged.cut))),
+            },
+            accuracy_head=accuracy_head,
+            accuracy_probe=accuracy_probe,
+            seconds=seconds,
+            peak_memory=_peak_memory(),
+            notes=[
+                *(f"{WARNING}{said}" for said in data.warnings),
+                *data.notes,
+                *self._said,
+                *notes_of(data, judged, influence, has_model, accuracy_head, accuracy_probe),
+            ],
+        )
+
+    def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
+        """Examples of the rows that were read, and with them the unreadable ones and their findings."""
+        source = rows.source
+
+        def record(index: int, sha256: str) -> ExampleRecord:
+            label = source.label_texts[index]
+            return ExampleRecord(
+                split,
+                source.keys[index],
+                source.positions[index],
+                sha256,
+                label,
+                source.media_path(index),
+                source.text(index) if self._settings.text else None,
+                seen=seen,
+            )
+
+        read = [record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True)]
+        broken = [record(index, "") for index, _ in rows.unreadable]
+        ids = self.store.add_examples(self.dataset_id, [*read, *broken])
+        self.store.add_findings(
+            self.id,
+            [
+                FindingRecord(
+                    example,
+                    "unreadable",
+                    "error",
+                    None,
+                    {"reason": reason, "content_sha256": _bytes_of(source, index)},
+                    f"it cannot be read: {reason}",
+                )
+                for example, (index, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
+            ],
+        )
+        return ids[: len(read)]
+
+    def _thumbnails(self, rows: Forward, ids: list[int], found: list[Found]) -> None:
+        if self._settings.thumbnails:
+            roots = MediaRoots.of(self._settings.as_json(), rows.source.location)
+            self.store.set_thumbnails(thumbnails(rows, ids, found, roots))
+            paths = [rows.source.media_path(rows.indices[row]) for row in {each.row for each in found}]
+            outside = [path for path in paths if path is not None and not roots.holds(path)]
+            if outside:
+                self._said.append(
+                    f"{len(outside):,} flagged pictures lie outside of the data's folder, the first is {min(outside)}: "
+                    "they are not shown (--media-root FOLDER allows it)"
+                )
+
+    def _scores(self, ids: list[int], columns: dict[str, list[object]]) -> None:
+        names = list(columns)
+        values = zip(*columns.values(), strict=True)
+        self.store.add_scores(
+            self.id,
+            (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
+        )
+
+    def _findings(self, ids: list[int], found: Iterable[Found]) -> None:
+        self.store.add_findings(
+            self.id,
+            (FindingRecord(ids[f.row], f.rule, f.severity, f.score, f.evidence, f.why) for f in found),
+        )
+
+
+def _bytes_of(source: Source, index: int) -> str:
+    """Content hash of a row that came no further: with it `curate check` sees whether the row was replaced."""
+    try:
+        return source.read(index).content_sha256
+    except UnreadableRow:
+        return ""
+
+
+@contextmanager
+def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
+    """A run in the database, marked failed or interrupted where the block does not get to its end."""
+    source, model, gate = loaded.train, loaded.model, Gate.of_settings(settings.as_json())
+    with Store.open(Path(settings.db), create=True) as store:
+        dataset_id = store.dataset(source.name, source.location, source.kind)
+        run_id = store.begin_run(
+            dataset_id,
+            settings=settings.as_json(),
+            seed=settings.seed,
+            versions=versions(),
+            model=model.spec if model else None,
+            weights_sha256=model.weights_sha256 if model else None,
+            device=str(loaded.device),
+            git_commit=git_commit(),
+            gate=gate.settings() if gate.is_set else None,
+        )
+        try:
+            with last_will(lambda: mark_interrupted(Path(settings.db), run_id)):
+                yield Run(store, dataset_id, run_id, settings)
+        except UsageError:  # a slip leaves no run behind
+            store.forget_run(run_id)
+            raise
+        except BaseException as error:
+            store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+
+
+def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> None:
+    """Raises `NumericalError`: no report may rest on numbers that are none."""
+    quantities = {
+        "self-influence": heads.influence.scores.self_influence,
+        "suspicion": torch.from_numpy(judged.train.suspicion),
+        "harm": influence.harm,
+        "influence": influence.pairs.influence,
+    }
+    if judged.network is not None:
+        quantities["self-influence through the network"] = judged.network.values
+    for name, values in quantities.items():
+        broken = int((~torch.isfinite(values)).sum())
+        if broken:
+            raise NumericalError(
+                f"{name} is not finite on {broken:,} rows",
+                "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
+            )
+
+
+def _harm_facts(influence: Influence) -> dict[str, object]:
+    """What reports say of harm as a whole."""
+    facts: dict[str, object] = {"measured_on": influence.targets.name, "judged": influence.harmful is not None}
+    if influence.harmful is not None and len(influence.harmful.rows):
+        right, wrong = influence.together.tolist()
+        rows = influence.harmful.rows
+        facts |= {"sum": float(influence.harm[rows].sum()), "turn_right": right, "turn_wrong": wrong}
+    return facts
+
+
+def _slices(train: Forward, influence: Influence) -> list[dict[str, object]]:
+    keys = train.keys if influence.slices else []
+    return [
+        {
+            "value": one.value, "rows": one.rows, "loss": one.loss, "accuracy": one.accuracy,
+            "harmful": [
+                {"key": keys[row], "harm": harm}
+                for row, harm in zip(one.harmful.tolist(), one.harm.tolist(), strict=True)
+            ],
+        }
+        for one in influence.slices
+    ]  # fmt: skip
+
+
+def _peak_memory() -> int:
+    """Bytes; the operating system counts them in kB, on a Mac in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,42 @@
+"""The run, start to end: one screen that tells the whole story.
+
+Knows the order of the stages; leaves every number to the stage that makes it and the writing to `record`.
+"""
+
+import time
+
+from curate.engine.neighbours import Neighbours
+from curate.pipeline.record import begin_run
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.checkpoints import with_earlier
+from curate.stages.diagnostics import diagnose
+from curate.stages.heads import doubts, fit_heads
+from curate.stages.influence import evaluation_influence, network_self_influence
+from curate.stages.prepare import load, read
+from curate.stages.suspicion import judge_rows, with_network, with_verdicts
+
+
+def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
+    """Scan, store, and return the id of the finished run in ``settings.db``.
+
+    Raises `CurateError` with the exit status that the failure deserves; a run that was begun is then marked failed,
+    or interrupted. Nothing is stored of a row before all stages are through: a run is whole, or is none.
+    """
+    progress = progress or Progress()
+    started = time.monotonic()
+    loaded = load(settings, progress)
+    with begin_run(settings, loaded) as run:
+        data = read(settings, loaded, progress)
+        heads = fit_heads(data, settings.damping)
+        data = data.warned(doubts(data, heads))
+        neighbours = Neighbours(data.train.features, settings.seed)
+        judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
+        judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
+        known = run.known_level(data.train, settings.noise_rate)
+        judged = with_verdicts(judged, known, data.train, settings.expected_precision)
+        judged = with_network(judged, network_self_influence(settings, data, progress))
+        influence = evaluation_influence(settings, data, heads, neighbours, judged.train.suggested, progress)
+        diagnostics = diagnose(settings, data, heads, influence, progress)
+        run.finish(data, heads, judged, influence, diagnostics, neighbours, time.monotonic() - started)
+    return run.id

@@ -1,0 +1,110 @@
+"""Is the data still what a stored run read? Rows are read and hashed again, without a model and without torch.
+
+Knows how a run's rows are found again; leaves what follows from a change to the commands. Rows are compared by key,
+content and label, so rows in another order, or a table that was only formatted anew, are the same data.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from curate.errors import CurateError, DataError, UnreadableRow
+from curate.reports.report import RunFacts
+from curate.reports.words import plural
+from curate.settings.merge import ScanSettings, stored_settings
+from curate.settings.specs import split_kind
+from curate.sources import Source, open_sets
+from curate.sources.limit import limited
+from curate.store import Store
+
+Row = tuple[str, str]
+"""Split and key."""
+Content = tuple[str, str | None]
+"""Content hash ("" where nothing can be read) and label."""
+NOT_COMPARED = "--no-verify judges the run without looking at the data."
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Rows that differ from those of a run, and where each row stands now."""
+
+    new: list[Row]
+    gone: list[Row]
+    changed: list[Row]
+    positions: dict[Row, int]
+
+    @property
+    def same(self) -> bool:
+        return not (self.new or self.gone or self.changed)
+
+    def __str__(self) -> str:
+        """``20 rows new, 1 row gone; the first is KEY``"""
+        parts = ((self.new, "new"), (self.gone, "gone"), (self.changed, "with other content or another label"))
+        told = [f"{plural(len(rows), 'row')} {what}" for rows, what in parts if rows]
+        first = (self.new or self.gone or self.changed)[0][1]
+        return f"{', '.join(told)}; the first is {first}"
+
+
+def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda rows: None) -> Compared:
+    """Read the data of a finished run again. Raises ``CurateError`` where it cannot be read, or is made by code."""
+    if not run.settings.get("train"):
+        raise DataError(f"run {run.id} does not say where its data is", NOT_COMPARED)
+    settings = stored_settings(run.settings)
+    for spec in (settings.train, settings.eval):
+        if spec is not None and split_kind(spec)[0] == "python":
+            # code that a database names is not run unasked
+            raise DataError(f"{spec} is made by code: whether it has changed cannot be seen without running it",
+                            NOT_COMPARED)  # fmt: skip
+    before = _stored(store, run.id)
+    now: dict[Row, Content] = {}
+    positions: dict[Row, int] = {}
+    try:
+        train, evaluation = _opened(settings)
+        for split, source in (("train", train), ("eval", evaluation)):
+            for index in range(0 if source is None else len(source)):
+                assert source is not None
+                if source.labels[index] < 0 and index not in source.malformed:
+                    continue
+                row = (split, source.keys[index])
+                now[row] = (_content(source, index), source.label_texts[index])
+                positions[row] = source.positions[index]
+                advance(1)
+    except CurateError as error:
+        raise DataError(f"the data of run {run.id} cannot be read again: {error.message}", NOT_COMPARED) from error
+    return Compared(
+        new=sorted(now.keys() - before.keys()),
+        gone=sorted(before.keys() - now.keys()),
+        changed=sorted(row for row in now.keys() & before.keys() if _differs(before[row], now[row])),
+        positions=positions,
+    )
+
+
+def _stored(store: Store, run_id: int) -> dict[Row, tuple[str | None, str | None]]:
+    """Content and label of every row of the run; content None where an older version did not keep it."""
+    rows = store.connection.execute(
+        "SELECT e.split, e.key, e.content_sha256, e.label FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ?1 UNION ALL "
+        "SELECT e.split, e.key, json_extract(f.evidence, '$.content_sha256'), e.label FROM findings AS f "
+        "JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ?1 AND f.rule = 'unreadable'",
+        [run_id],
+    )
+    return {(split, key): (content, label) for split, key, content, label in rows}
+
+
+def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:
+    """The data set as the scan opened it."""
+    train, evaluation = open_sets(settings)
+    if settings.limit is not None:
+        train = limited(train, settings.limit)
+        evaluation = evaluation and limited(evaluation, settings.limit)
+    return train, evaluation
+
+
+def _content(source: Source, index: int) -> str:
+    try:
+        return source.read(index).content_sha256
+    except UnreadableRow:
+        return ""
+
+
+def _differs(before: tuple[str | None, str | None], now: Content) -> bool:
+    return before[1] != now[1] or (before[0] is not None and before[0] != now[0])

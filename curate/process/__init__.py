@@ -1,0 +1,1 @@
+"""What surrounds the work: signals, progress, versions, and how curate is installed."""

@@ -1,0 +1,1 @@
+"""Which rows broke which rule."""

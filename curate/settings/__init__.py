@@ -1,0 +1,1 @@
+"""Settings: options, files and their order, and the grammar of specs. Standard library only."""

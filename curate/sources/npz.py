@@ -1,0 +1,104 @@
+"""``.npz`` files from strangers: what a member holds is known from its header before anything is unpacked.
+
+numpy and zipfile allocate what a header claims, and raise nearly anything on a broken one. Here a member that is
+encrypted, packed in an unknown way, no array, an object array, or larger than what stands behind it or than this
+machine's memory is a ``ValueError`` that says so. Knows nothing of what the arrays mean.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+from curate.files.reading import memory_bytes, size_text
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+OBJECTS = "an object array"
+PART = 2**20
+"""Bytes unpacked at a time."""
+
+
+class Arrays:
+    """An open ``.npz`` file. Raises ``ValueError`` for what is none."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        with _broken("no zip archive"):
+            self._zip = zipfile.ZipFile(file)
+        members = [info for info in self._zip.infolist() if info.filename.endswith(".npy")]
+        self._members = {info.filename.removesuffix(".npy"): info for info in members}
+        if len(self._members) < len(members):
+            raise ValueError("an array's name stands twice in it")
+        self.names = list(self._members)
+
+    def close(self) -> None:
+        self._zip.close()
+
+    def take(self, name: str) -> "Array":
+        """The array. Raises ``KeyError`` for a name that is not there, ``ValueError`` for what cannot be read."""
+        import numpy as np
+
+        info = self._members[name]
+        if info.flag_bits & 1:
+            raise ValueError(f"'{name}' is encrypted")
+        if info.compress_type not in PACKED:
+            raise ValueError(f"'{name}' is compressed in a way that Python does not know")
+        with _broken(f"'{name}' cannot be read"), self._zip.open(info) as member:
+            shape, fortran, dtype, start = _header(member)
+            if dtype.hasobject:
+                raise ValueError(f"'{name}' is {OBJECTS}")
+            size = math.prod(shape) * dtype.itemsize
+            if size != info.file_size - start:
+                raise ValueError(f"'{name}': its header tells of {size_text(size)}, and other data follows")
+            if size > memory_bytes() // 2:
+                raise ValueError(f"'{name}' takes {size_text(size)}, more than half of this machine's memory")
+            content = np.empty(size, np.uint8)  # memory is taken as it is filled, not for what is claimed
+            if _fill(content, member) != size:
+                raise ValueError(f"'{name}' was cut short")
+        array: Array = content.view(dtype) if size else np.empty(0, dtype)
+        return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)
+
+
+def _fill(content: "Array", member: IO[bytes]) -> int:
+    """Number of bytes read, at most as many as there is room for."""
+    room, at = content.data, 0
+    while at < len(room) and (part := member.read(min(PART, len(room) - at))):
+        room[at : at + len(part)] = part
+        at += len(part)
+    return at
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, Any, int]:
+    """Shape, whether it is in Fortran's order, type, and the number of bytes of the header."""
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(member)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"version {version} of the format is unknown")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(member)
+    if any(length < 0 for length in shape):
+        raise ValueError("a negative length")
+    return shape, bool(fortran), dtype, member.tell()
+
+
+@contextmanager
+def _broken(what: str) -> Iterator[None]:
+    """A boundary: zipfile, its codecs and numpy's header parser raise nearly anything on foreign bytes."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("'"):  # one of ours
+            raise
+        raise ValueError(f"{what}: {_first_line(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

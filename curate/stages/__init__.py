@@ -1,0 +1,1 @@
+"""The stages of a scan: settings, rows and tensors meet here."""

@@ -1,0 +1,116 @@
+"""The cache of forward passes: shards of features, logits and early features by content hash.
+
+Knows files and that any of them may be torn, altered or gone: what is not whole is taken away and computed anew, and a
+disk without room costs time, never a scan. Leaves what the numbers depend on to ``prepare`` (``identity``) and how
+far it may grow to ``sweeping``.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.files.reading import check_regular
+from curate.sources.npz import Arrays
+from curate.stages.sweeping import unlink
+
+Depths = tuple[Tensor, Tensor, Tensor]
+"""Features, logits and early features of a row."""
+
+LARGEST_SHARD = 2**32
+_PARTS = ("sha256", "features", "logits", "early")
+
+
+class ForwardCache:
+    """Features, logits and early features by content hash, in shards.
+
+    ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self.notes: list[str] = []
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._shards: list[Depths] = []
+        self._full = False
+        for shard in sorted(self.folder.glob("*.npz")):
+            try:
+                hashes, depths = _read(shard)
+            except OSError:
+                continue
+            except ValueError:  # not whole: computed anew
+                with contextlib.suppress(OSError):
+                    shard.unlink()
+                continue
+            for row, sha in enumerate(hashes):
+                self._rows[sha] = (len(self._shards), row)
+            self._shards.append(depths)
+            with contextlib.suppress(OSError):
+                os.utime(shard)  # the age of a shard is the time since its last use
+
+    def get(self, sha256: str) -> Depths | None:
+        if sha256 not in self._rows:
+            return None
+        shard, row = self._rows[sha256]
+        features, logits, early = (store[row] for store in self._shards[shard])
+        return features, logits, early
+
+    def put(self, hashes: list[str], features: Tensor, logits: Tensor, early: Tensor) -> None:
+        """Writes a shard; named by its content, so that writing it twice is one file.
+
+        A disk that is full, or a folder that may not be written to, is said once; the scan goes on without a cache.
+        """
+        if not hashes or self._full:
+            return
+        name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+        temporary = self.folder / f"{name}.{os.getpid()}.tmp"
+        arrays = dict(zip(_PARTS, (np.array(hashes), features.numpy(), logits.numpy(), early.numpy()), strict=True))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.savez(file, checksum=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / f"{name}.npz")
+        except OSError as error:
+            self._full = True
+            self.notes.append(f"the cache could not be written ({error.strerror or error}): a later scan computes anew")
+            unlink(temporary)
+        except BaseException:
+            unlink(temporary)
+            raise
+
+
+def _read(shard: Path) -> tuple[list[str], Depths]:
+    """Hashes and numbers of a shard. Raises ``ValueError`` where it is not whole, ``OSError`` where it may not be
+    read."""
+    check_regular(shard, LARGEST_SHARD)
+    with shard.open("rb") as file:
+        stored = Arrays(file)
+        try:
+            arrays = {name: stored.take(name) for name in _PARTS}
+            told = stored.take("checksum")
+        except KeyError as error:
+            raise ValueError(f"no array {error}") from None
+        finally:
+            stored.close()
+    hashes, numbers = arrays["sha256"], [arrays[name] for name in _PARTS[1:]]
+    if told.shape != () or str(told) != _checksum(arrays):
+        raise ValueError("its checksum is another")
+    if hashes.ndim != 1 or hashes.dtype.kind != "U" or any(len(part) != len(hashes) for part in numbers):
+        raise ValueError("its arrays have other lengths")
+    features, logits, early = (torch.from_numpy(part) for part in numbers)
+    return hashes.tolist(), (features, logits, early)
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    whole = hashlib.sha256()
+    for name in _PARTS:
+        array = arrays[name]
+        whole.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        whole.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return whole.hexdigest()

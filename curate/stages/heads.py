@@ -1,0 +1,114 @@
+"""The linear heads of a run: the probe, and the model's own head where its outputs are the classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+from torch.nn import functional as F
+
+from curate.engine.curvature.head import FactorisedHead, HeadCurvature
+from curate.engine.influence.head import HeadInfluence
+from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
+from curate.stages.diagnosis import doubtful_inputs
+from curate.stages.forward import Forward
+from curate.stages.prepare import Data
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The probe, and the model's own head where its outputs are the classes; each with its leave-one-out scores."""
+
+    probe: SoftmaxHead
+    probe_influence: HeadInfluence
+    own_influence: HeadInfluence | None
+    damping: float | None = None
+    """λ at the model's own head, for the parameters as the model has them; None without one."""
+
+    @property
+    def influence(self) -> HeadInfluence:
+        """The head that evaluation influence at the head is answered from."""
+        return self.own_influence or self.probe_influence
+
+    @property
+    def name(self) -> str:
+        """What a receipt calls the head that influence is taken at."""
+        return "probe" if self.own_influence is None else "head"
+
+    def probabilities(self, rows: Forward) -> Float[np.ndarray, "n C"]:
+        """The model's own probabilities of any rows; the probe's where the model has none of these classes."""
+        if self.own_influence is not None and rows.logits is not None:
+            logits = rows.logits
+        else:
+            logits = self.probe.logits(probe_inputs(rows.features).to(self.probe.weights))
+        result: np.ndarray = logits.double().softmax(1).numpy()
+        return result
+
+    def accuracies(self, train: Forward) -> tuple[float | None, float]:
+        """Share of the given labels that the model's head (None where there is none) and the probe predict."""
+        right = self.probe.logits(self.probe_influence.head.curvature.x).argmax(1) == train.labels
+        own = None
+        if train.logits is not None and train.logits.shape[1] == len(train.source.classes):
+            own = float((train.logits.argmax(1) == train.labels).double().mean())
+        return own, float(right.double().mean())
+
+
+def fit_heads(data: Data, damping: float | None = None) -> Heads:
+    """``damping`` is for the model's own head (None: a tenth of the mean eigenvalue); the probe has its penalty."""
+    train = data.train
+    labels = train.labels
+    head, probe = probe_of(data, train.features)
+    if data.network is None or not data.network.own_classes:
+        return Heads(head, probe, None)
+    assert train.logits is not None
+    own_x = with_ones(train.features, data.network.own_head)
+    probabilities = train.logits.to(own_x).softmax(1)  # in float32, 1 - p of a row known by heart is lost
+    damping = _head_damping(own_x, probabilities) if damping is None else damping
+    # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
+    penalty = 2 * damping if data.network.one_output else damping
+    own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype))
+    sizes, group = content_groups(train)
+    return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group), damping)
+
+
+def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxHead, HeadInfluence]:
+    """The probe on these features of the training rows, with its leave-one-out scores."""
+    labels = data.train.labels
+    sizes, group = content_groups(data.train)
+    head, x = fit_probe(features, labels, data.classes)
+    return head, _head_influence(head.curvature(x).factorise(), head.logits(x), labels, sizes, group)
+
+
+def doubts(data: Data, heads: Heads) -> str | None:
+    """A warning where the model's head is far below the probe on its own features."""
+    if data.network is None or heads.own_influence is None:
+        return None
+    return doubtful_inputs(data.network, data.train, heads.probe_influence.scores.leave_one_out)
+
+
+def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    features = features.double() if features.numel() <= 2**24 else features
+    return features if layer.bias is None else torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+
+
+def _head_damping(x: torch.Tensor, probabilities: torch.Tensor) -> float:
+    """A tenth of the mean eigenvalue of the head's curvature."""
+    trace = float(((probabilities * (1 - probabilities)).sum(1) * x.square().sum(1)).mean())
+    return max(0.1 * trace / (x.shape[1] * probabilities.shape[1]), 1e-12)
+
+
+def content_groups(train: Forward) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many rows share each row's content, and the number of its group."""
+    numbers = {sha: number for number, sha in enumerate(dict.fromkeys(train.sha256))}
+    group = torch.tensor([numbers[sha] for sha in train.sha256])
+    return torch.bincount(group)[group], group
+
+
+def _head_influence(
+    head: FactorisedHead, logits: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor, group: torch.Tensor
+) -> HeadInfluence:
+    rests = head.curvature.probabilities - F.one_hot(labels, logits.shape[1]).to(logits)
+    sums = torch.zeros(int(group.max()) + 1, logits.shape[1], dtype=logits.dtype).index_add_(0, group, rests)
+    scores = head.scores(logits, labels, sizes, sums[group])
+    return HeadInfluence(head, labels, scores)

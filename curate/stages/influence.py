@@ -1,0 +1,248 @@
+"""The stage of a scan that answers evaluation influence: deep for some rows, at the head for the rest."""
+
+import re
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.causes import Cause, find_causes
+from curate.engine.influence.deep import DeepInfluence, deep_influence
+from curate.engine.influence.harmful import (
+    FEW_GROUPS,
+    FEWEST_ROWS,
+    GROUPS,
+    Harmful,
+    at_chance,
+    deal,
+    harmful_rows,
+    minimum_harm,
+)
+from curate.engine.influence.head import SameContent
+from curate.engine.influence.pairs import Pairs
+from curate.engine.influence.self_influence import SelfInfluence, self_influence
+from curate.engine.neighbours import Neighbours
+from curate.engine.solvers import SOLVERS
+from curate.engine.solvers.automatic import Automatic
+from curate.engine.solvers.base import Solver
+from curate.errors import NumericalError
+from curate.process.progress import Progress
+from curate.settings.merge import ScanSettings
+from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
+from curate.stages.heads import Heads
+from curate.stages.prepare import Data
+from curate.stages.slices import SliceHarm, harm_by_slice
+from curate.stages.targets import Targets, choose_targets
+
+MOST_DEEP_PARAMETERS = 5_000_000
+MOST_SHIFTS = 64
+"""Rows whose predicted flips are solved for where the head is too large to be factorised."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Harm of every training row and the strongest pairs, with what they rest on."""
+
+    pairs: Pairs
+    harm: torch.Tensor
+    deep: DeepInfluence | None
+    solver: Solver | None
+    parameters: str
+    head_residual: float
+    head_stability: dict[str, object] | None
+    """Rank stability of harm over the head's damping; None where nothing is answered from the head."""
+    head_rows: int
+    """Evaluation rows answered from the head."""
+    left: int
+    """Evaluation rows not answered at all."""
+    eval_loss: float
+    """Mean loss of the target rows, nats."""
+    seconds: float
+    targets: Targets
+    """The evaluation rows that harm is measured on."""
+    harmful: Harmful | None
+    """None where the target rows are too few to tell."""
+    flips: Int[np.ndarray, "h 2"]
+    """Predictions on the whole evaluation set that turn right, and wrong, without each of the first harmful rows."""
+    together: Int[np.ndarray, " 2"]
+    """The same without all harmful rows at once."""
+    causes: list[Cause]
+    """Harmful rows that belong together."""
+    cause_flips: Int[np.ndarray, "c 2"]
+    """Predictions that turn right, and wrong, without all rows of a cause."""
+    slices: list[SliceHarm]
+    """Where `--slice` names a column and no value: each value's own harm."""
+    guesses: bool = False
+    """The head is at chance on the training labels: no row is called harmful."""
+
+
+def evaluation_influence(
+    settings: ScanSettings,
+    data: Data,
+    heads: Heads,
+    neighbours: Neighbours,
+    suggested: Int[np.ndarray, " n"],
+    progress: Progress,
+) -> Influence:
+    """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
+    started = time.monotonic()
+    everyone = evaluation_at_head(data, heads)
+    if not bool(torch.isfinite(everyone.losses).all()):
+        raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
+    named = settings if settings.sliced_by is None else replace(settings, slice=None)
+    targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
+    asked = everyone.of(targets.rows)
+    same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
+    objective, names = deep_objective(settings, data)
+    least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
+    many = objective is None and asked.head.head.exact
+    groups = None
+    if len(targets.rows) >= FEWEST_ROWS:
+        groups = deal(len(targets.rows), GROUPS if many else FEW_GROUPS, settings.seed)
+
+    deep, solver, parts, residual = None, None, [], 0.0
+    others = torch.ones(len(targets.rows), dtype=torch.bool)
+    if objective is None:
+        names = "head" if heads.own_influence is not None else "probe"
+        harm, residual = asked.head.harm(asked.x, asked.residuals)
+        by_group = None
+        if groups is not None:
+            by_group = asked.head.harm_by_group(asked.x, asked.residuals, groups, (harm >= least).nonzero()[:, 0])
+        if not asked.head.head.exact:
+            others[:] = False
+            others[targets.chosen] = True
+    else:
+        solver = solver_for(settings)
+        deep = _through_network(
+            settings, data, objective, solver, targets, asked, same, neighbours, groups, least, progress
+        )
+        harm, by_group = deep.harm, deep.by_group if groups is not None else None
+        parts.append(deep.pairs)
+        others[targets.chosen] = False
+        others &= asked.head.head.exact
+    rows = others.nonzero()[:, 0]
+    if len(rows):
+        rest = asked.of(rows)
+        found, worst = asked.head.strongest(rest.x, rest.residuals, rows, same, progress)
+        parts.append(found)
+        residual = max(residual, worst)
+    at_head = deep is None or len(rows) > 0
+    stability = asked.head.stability(asked.x, asked.residuals) if at_head else None
+    pairs = Pairs.concatenate(parts)
+    guesses = at_chance(heads.probabilities(data.train), data.train.labels.numpy())
+    harmful = None if by_group is None or guesses else harmful_rows(harm, by_group, least)
+    flips, together = _flips(everyone, harmful)
+    causes: list[Cause] = []
+    if harmful is not None and len(harmful.rows):
+        near, _ = neighbours.nearest(data.train.features[harmful.rows], _candidate_count(settings, data))
+        causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
+    answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
+    return Influence(
+        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, stability,
+        len(rows), len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets,
+        harmful, flips, together, causes, _cause_flips(everyone, causes),
+        _slices(settings, data, everyone), guesses,
+    )  # fmt: skip
+
+
+def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> list[SliceHarm]:
+    if settings.sliced_by is None:
+        return []
+    right = everyone.logits.argmax(1) == everyone.labels
+    return harm_by_slice(
+        settings.sliced_by, data.evaluation, everyone.head, everyone.x, everyone.residuals, everyone.losses, right
+    )
+
+
+def _candidate_count(settings: ScanSettings, data: Data) -> int:
+    """K, the rows that count as near."""
+    return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
+
+
+def _through_network(
+    settings: ScanSettings,
+    data: Data,
+    objective: Objective,
+    solver: Solver,
+    targets: Targets,
+    asked: EvaluationAtHead,
+    same: SameContent,
+    neighbours: Neighbours,
+    groups: Tensor | None,
+    least: float,
+    progress: Progress,
+) -> DeepInfluence:
+    k = _candidate_count(settings, data)
+    evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
+    candidates, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
+    chosen = asked.of(targets.chosen)
+    by_head = None
+    if asked.head.head.exact:
+        by_head = asked.head.most_influential(chosen.x, chosen.residuals, candidates.shape[1])
+    return deep_influence(
+        objective, data.train, evaluation, targets.chosen, candidates, solver, settings.damping, settings.seed, same,
+        progress, by_head=by_head, groups=groups, minimum=least, curvature=settings.curvature,
+    )  # fmt: skip
+
+
+def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
+    """Of the harmful rows one by one, and of all at once, as the head answers it."""
+    if harmful is None or not len(harmful.rows):
+        return np.zeros((0, 2), dtype=int), np.zeros(2, dtype=int)
+    head = everyone.head
+    rows = torch.from_numpy(harmful.rows)
+    if head.head.exact:
+        shifts = head.shifts(rows)
+        moved = torch.cat([shifts, shifts.sum(0, keepdim=True)])
+    else:
+        moved = torch.cat([head.shifts(rows[:MOST_SHIFTS]), head.shifts_together([rows])])
+    flips = head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
+    return flips[:-1], flips[-1]
+
+
+def _cause_flips(everyone: EvaluationAtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:
+    head = everyone.head
+    if not causes:
+        return np.zeros((0, 2), dtype=int)
+    moved = head.shifts_together([torch.from_numpy(cause.rows) for cause in causes])
+    return head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
+
+
+def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
+    """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
+    network, asked = data.network, settings.params
+    if network is None or not network.own_classes:
+        return None, "probe"
+    if asked == "head" and settings.asks_network is None:
+        return None, "head"
+    within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
+    pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)
+    names = choose_parameters(network.module, pattern)
+    objective = Objective(network.module, names, network.logits_of)
+    if settings.asks_network is None and objective.p > MOST_DEEP_PARAMETERS:
+        return None, "head"
+    described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"
+    return objective, described
+
+
+def network_self_influence(settings: ScanSettings, data: Data, progress: Progress) -> SelfInfluence | None:
+    """Self-influence through the parameters that --params names beyond the head; None where it names none."""
+    if settings.params in ("auto", "head"):
+        return None
+    objective, names = deep_objective(settings, data)
+    if objective is None:
+        return None
+    return self_influence(
+        objective, names, data.train, settings.damping, settings.seed, progress, settings.curvature,
+        ekfac=settings.solver == "ekfac",
+    )  # fmt: skip
+
+
+def solver_for(settings: ScanSettings) -> Solver:
+    if settings.solver == "auto":
+        return Automatic(settings.seed, firm=settings.damping is not None)
+    return SOLVERS[settings.solver](settings.seed)

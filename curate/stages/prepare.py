@@ -1,0 +1,295 @@
+"""From settings to rows in memory: data sets and model opened, one forward pass over each.
+
+Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from curate.engine.curvature.objective import choose_parameters
+from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
+from curate.models.encoding import encode_sources
+from curate.models.keywords import called_as
+from curate.models.loading import LoadedModel, load_model
+from curate.models.network import Network, inspect_network
+from curate.models.steady import unsteady
+from curate.models.transforms import make_transform
+from curate.models.weights import weights_file
+from curate.process.progress import Progress
+from curate.process.versions import versions
+from curate.settings.merge import ScanSettings
+from curate.settings.specs import did_you_mean
+from curate.sources import Source, open_sets
+from curate.sources.limit import limited
+from curate.sources.outside import Outside, read_outside
+from curate.stages.cache import ForwardCache
+from curate.stages.diagnosis import ClassOrder, other_order
+from curate.stages.forward import Forward, Transform, run_forward
+from curate.stages.sweeping import sweep
+from curate.stages.targets import refuse_rows
+
+MOST_OWN_EVALUATION_ROWS = 1_000
+"""Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+SAMPLE_ROWS = 32
+"""Rows that the network's outputs are judged on: logits, probabilities, one output."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data sets alone; ``notes`` are those on rows left out."""
+
+    train: Source
+    evaluation: Source | None
+    notes: tuple[str, ...]
+    outside: Outside
+    """What others say of the training rows."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data sets and the model, opened; no row read yet."""
+
+    train: Source
+    evaluation: Source | None
+    model: LoadedModel | None
+    transform: Transform
+    device: torch.device
+    notes: tuple[str, ...]
+    opened: Opened
+    """The data sets before a model was added, for another checkpoint of it."""
+    prepared: tuple[str, ...] = ()
+    """What the transform was made to do, where that depends on the whole data set: sizes of pictures, columns."""
+
+
+def load(settings: ScanSettings, progress: Progress) -> Loaded:
+    return add_model(settings, open_data(settings, progress))
+
+
+def open_data(settings: ScanSettings, progress: Progress) -> Opened:
+    train, evaluation = open_sets(settings)
+    outside = read_outside(train, settings.pred_probs, settings.votes)
+    if len(train.classes) < 2:
+        raise UsageError(
+            f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."
+        )
+    limits: list[str] = []
+    if settings.limit is not None:
+        train = _limited(train, settings.limit, "training", progress, limits)
+        evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
+    _refuse_classes(settings, train)
+    refuse_rows(settings, evaluation or train)
+    return Opened(train, evaluation, (*limits, *outside.notes), outside)
+
+
+def _refuse_classes(settings: ScanSettings, train: Source) -> None:
+    """A limit on the noise of a class that is not there is told before the work, and not by every later report."""
+    for asked in settings.max_noise_rate:
+        scope, _, name = asked.rpartition(":")[0].partition(":")
+        if scope == "class" and name and name not in train.classes:
+            raise UsageError(
+                f"--max-noise-rate {asked}: no training row has the label '{name}'.", did_you_mean(name, train.classes)
+            )
+
+
+def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
+    train, evaluation, limits = opened.train, opened.evaluation, opened.notes
+    if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
+        option = "--weights" if settings.weights else f"--params {settings.params}"
+        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.model is None and settings.asks_network is not None:
+        raise UsageError(
+            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
+        )
+    model = None
+    if settings.model is not None:
+        weights = settings.weights[-1] if settings.weights else None
+        for file in settings.weights[:-1]:  # read only after the last one's run: told before it
+            weights_file(file)
+        model = load_model(
+            settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint,
+            media=train.media, classes=train.classes, ordered=settings.classes is not None,
+        )  # fmt: skip
+    else:
+        train, evaluation = encode_sources(train, evaluation, settings.seed)
+    transform, notes = make_transform(model, train)
+    said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
+    prepared = (*notes, *(column.name for column in train.inputs))
+    return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
+
+
+def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:
+    labelled = sum(label >= 0 for label in source.labels)
+    if labelled <= limit:
+        return source
+    with progress.stage(f"Choosing {which} rows", labelled) as advance:
+        sample = limited(source, limit, advance)
+    notes.append(
+        f"--limit: {limit:,} of {labelled:,} {which} rows, by class and content; the others were not looked at"
+    )
+    return sample
+
+
+def _device(asked: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
+    if not available.get(asked.split(":")[0], False):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"--device {asked}: there is no such device here", f"There is: {there}")
+    return torch.device(asked)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both data sets after the forward pass, rows in the order of their content: no result depends on theirs."""
+
+    train: Forward
+    evaluation: Forward
+    own_evaluation: bool
+    """No evaluation set was given: some training rows serve as one."""
+    network: Network | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What makes the results doubtful; the report says it first."""
+    outside: Outside = field(default_factory=Outside)
+    """What others say of the training rows, in their order."""
+    unsteady: str | None = None
+    """Why another pass would give other numbers: a gate cannot rest on them."""
+
+    @property
+    def classes(self) -> int:
+        return len(self.train.source.classes)
+
+    def warned(self, warning: str | None) -> "Data":
+        """The same data with one warning more."""
+        return self if warning is None else replace(self, warnings=(*self.warnings, warning))
+
+
+def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
+    network, cache, moving = None, None, None
+    if loaded.model is not None:
+        sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
+        module = called_as(loaded.model.module.to(loaded.device), loaded.transform)
+        network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
+        _refuse_parameters(settings, network)
+        moving = unsteady(network, sample)
+        if settings.cache and moving is None:  # numbers of one moment are not kept for the next
+            weights = loaded.model.weights_sha256 or state_sha256(module)
+            model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
+            # Rows that the data set itself made tensors of do not go through the transform.
+            layer = network.early.name if network.early else None
+            told = (loaded.prepared, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
+    sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
+    train, evaluation = (
+        None
+        if source is None
+        else run_forward(
+            source, network, loaded.transform, device=loaded.device, batch_size=settings.batch_size or 128,
+            cache=cache, progress=progress, title=title, strict=settings.strict,
+        ).in_content_order()
+        for title, source in sources.items()
+    )  # fmt: skip
+    assert train is not None
+    notes = [*loaded.notes, *(network.notes if network else ())]
+    if cache is not None:
+        notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
+    warnings: list[str] = []
+    if moving is not None:
+        warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
+    if network is not None and network.own_classes:
+        assert train.logits is not None
+        order = other_order(train.logits, train.labels, loaded.train.classes)
+        if order is not None:
+            _refuse_order(settings, order)
+            # Each output stands for a wrong class: its features still serve.
+            network = replace(network, own_classes=False)
+            warnings.append(f"{order}. Without it the probe on the model's features answers")
+    if network is None and train.source.media == "features":  # encoders have scaled the others
+        train, evaluation, scaled = _scaled(train, evaluation)
+        if scaled:
+            notes.append("the columns are on very different scales: each was standardised")
+    if network is None or not network.own_classes:
+        train, evaluation = _centred(train, evaluation)
+    outside = loaded.opened.outside.of(train.keys)
+    present = len(set(train.labels.tolist()))
+    if present < 2:
+        raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
+    if evaluation is not None:
+        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), outside, moving)
+    count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
+    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), outside, moving)
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Of parameters and buffers: a factory may draw or load other ones each time."""
+    whole = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + value.cpu().numpy().tobytes())
+    return whole.hexdigest()
+
+
+def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
+    """What cannot be differentiated is told before the rows are read."""
+    if settings.asks_network is not None and not network.own_classes:
+        raise ModelError(
+            "influence through the network needs a model whose outputs are the classes; this one has features only",
+            "Use --params head --solver exact: the probe on its features answers.",
+        )
+    if settings.params not in ("auto", "head", "all"):
+        choose_parameters(network.module, settings.params)
+
+
+def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
+    if settings.asks_network is not None:
+        raise ModelError(
+            f"{order}.", "Influence through the network would rest on wrong classes: give the option, or --params head."
+        )
+
+
+def _sample(loaded: Loaded, count: int) -> torch.Tensor:
+    """Up to ``count`` readable rows from all over the data, to look at what the network takes and returns."""
+    values: list[torch.Tensor] = []
+    total = len(loaded.train)
+    spread = range(0, total, max(1, total // count))
+    for index in dict.fromkeys([*spread, *range(total)]):
+        try:
+            value = loaded.transform(loaded.train.read(index).decode())
+        except UnreadableRow:
+            continue
+        if not values or value.shape == values[0].shape:
+            values.append(value)
+        if len(values) == count:
+            break
+    if not values:
+        raise NothingScanned(f"{loaded.train.location}: no row could be read", "Nothing was scanned.")
+    return torch.stack(values).to(loaded.device)
+
+
+def _scaled(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None, bool]:
+    """Raw columns on very different scales are standardised: distances would see one column only."""
+    spread = train.features.double().std(0)  # squares of large numbers are beyond float32
+    moving = spread[spread > 0]
+    if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
+        return train, evaluation, False
+    mean, scale = train.features.double().mean(0), spread.clamp_min(1e-12)
+    scale = torch.where(spread > 0, scale, torch.ones_like(scale))
+
+    def scaled(rows: Forward) -> Forward:
+        return replace(rows, features=((rows.features - mean) / scale).float())
+
+    return scaled(train), None if evaluation is None else scaled(evaluation), True
+
+
+def _centred(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None]:
+    """What all rows share tells none of them apart, yet takes most of their length."""
+    mean = train.features.mean(0)
+    return (
+        replace(train, features=train.features - mean),
+        None if evaluation is None else replace(evaluation, features=evaluation.features - mean),
+    )

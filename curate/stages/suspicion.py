@@ -1,0 +1,216 @@
+"""The stage of a scan that turns heads and neighbours into suspicion of every row."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Int
+from scipy.optimize import linear_sum_assignment
+
+from curate.engine.influence.self_influence import SelfInfluence
+from curate.engine.neighbours import Neighbours
+from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, cut_of_count, least_of_copies
+from curate.engine.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
+from curate.engine.suspicion.level import Level, at_level, count_wrong
+from curate.engine.suspicion.outside import nothing, of_judge, spoken_for
+from curate.engine.suspicion.panel import EARLY, HEAD, INPUTS, LAST, OUTSIDE, Experts, Panel, panel_for, panel_on_unseen
+from curate.process.progress import Progress
+from curate.stages.forward import Forward
+from curate.stages.heads import Heads, content_groups
+from curate.stages.inputs import input_rows
+from curate.stages.prepare import Data
+
+FEW_EVALUATION_ROWS = 100
+"""Below this many, evaluation rows are judged by what the training rows taught."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Suspicion of both data sets, and what went into it."""
+
+    signals: Signals
+    train: Judgement
+    evaluation: Judgement | None
+    evaluation_reading: Reading | None
+    """The last features' probe and votes of the evaluation rows."""
+    panel: Panel
+    evaluation_panel: Panel | None
+    cut: float
+    """Rows of a suspicion above it are `mislabeled` findings."""
+    network: SelfInfluence | None = None
+    """Self-influence through parameters beyond the head, where --params names them."""
+    checkpoints: int = 1
+    """How many checkpoints of the network suspicion is the mean of; all else here is of the last."""
+    evaluation_cut: float = HIGHEST_CUT
+    """The same for rows of a given evaluation set."""
+    level: Level | None = None
+    """How many labels are wrong in all, the range of that, and who says so."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of each expert, by depth and name."""
+
+
+def judge_rows(
+    data: Data, heads: Heads, neighbours: Neighbours, progress: Progress, seed: int = 0, precision: float | None = None
+) -> Judged:
+    """``precision``: the share of flagged rows that should be wrong; None cuts at the level that the labels tell."""
+    given = data.train.labels.numpy()
+    depths = depths_of(data, neighbours, seed, progress)
+    experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
+    order = _class_of_outputs(data)
+    agrees = None if order is None else _named(data.train, order) == given
+    panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data, order), seed=seed)
+    train, level = levelled(panel.judgement(experts, given), given, data.train)
+    signals = replace(_signals(heads, depths, given), outside=experts.get(OUTSIDE, {}))
+    cut = cut_for(train.suspicion, precision, level.flagged)
+    if data.own_evaluation:
+        return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
+    theirs = data.evaluation.labels.numpy()
+    readings = readings_of(data, depths)
+    unseen = {name: reading.experts for name, reading in readings.items()}
+    if OUTSIDE in experts:  # nobody was asked about these rows
+        silent = nothing(len(theirs), data.classes)
+        unseen[OUTSIDE] = dict.fromkeys(experts[OUTSIDE], silent)
+    if data.evaluation.logits is not None and heads.own_influence is not None:
+        unseen[HEAD] = {"head": heads.probabilities(data.evaluation)}
+    on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
+    evaluation, their_level = levelled(on_them.judgement(unseen, theirs), theirs, data.evaluation)
+    return Judged(
+        signals, train, evaluation, readings[LAST], panel, on_them, cut,
+        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flagged), level=level,
+        weights=_weights(panel, experts),
+    )  # fmt: skip
+
+
+def levelled(judgement: Judgement, given: Int[np.ndarray, " n"], rows: Forward) -> tuple[Judgement, Level]:
+    """The judgement of ``rows`` at the level that the labels alone tell, and that level."""
+    level = count_wrong(judgement.suspicion, judgement.q, given).level
+    return at(judgement, level.expected, rows), level
+
+
+def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
+    """The judgement with a suspicion that sums to ``expected`` rows.
+
+    To more if copies of one picture or text stand under several labels: they are suspect by their shares.
+    """
+    before, after = judgement.suspicion, at_level(judgement.suspicion, expected)
+    # The other classes share what is left, in the proportions they had.
+    suggested = np.minimum(judgement.suggested_probability / np.maximum(before, np.finfo(float).tiny), 1) * after
+    changed = replace(judgement, suspicion=after, suggested_probability=suggested)
+    if not rows.one_label_each:
+        return changed
+    return at_least(changed, least_of_copies(content_groups(rows)[1].numpy(), rows.labels.numpy()))
+
+
+def _own_labels(data: Data) -> bool:
+    """Whether the network gives these classes."""
+    logits = data.train.logits
+    return logits is not None and logits.shape[1] == data.classes
+
+
+def _class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
+    """The class that each output of the network stands for; None if there are not as many, or no network.
+
+    Outputs in another order than the labels' were found out when the rows were read; the network was trained on these
+    labels all the same.
+    """
+    if not _own_labels(data):
+        return None
+    if data.network is not None and data.network.own_classes:
+        return np.arange(data.classes)
+    assert data.train.logits is not None
+    return matched(data.train.logits.argmax(1).numpy(), data.train.labels.numpy(), data.classes)
+
+
+def matched(said: Int[np.ndarray, " n"], given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " C"]:
+    """The class of each output number, one to one, by which most of what is ``said`` is what is given."""
+    together = np.zeros((classes, classes))
+    np.add.at(together, (said, given), 1)
+    order: np.ndarray = linear_sum_assignment(-together)[1]
+    return order
+
+
+def _named(rows: Forward, order: Int[np.ndarray, " C"]) -> Int[np.ndarray, " n"]:
+    """The class that the network gives each row."""
+    assert rows.logits is not None
+    named: np.ndarray = order[rows.logits.argmax(1).numpy()]
+    return named
+
+
+def _unseen_accuracy(data: Data, order: Int[np.ndarray, " C"] | None) -> float | None:
+    """Of the network on a given evaluation set; None without one, or of too few rows."""
+    rows = data.evaluation
+    if order is None or data.own_evaluation or rows.logits is None or len(rows) < FEW_EVALUATION_ROWS:
+        return None
+    return float((_named(rows, order) == rows.labels.numpy()).mean())
+
+
+def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
+    """The last features always; of a network that was trained on these labels what it has not fitted too."""
+    own = _own_labels(data)
+    last = read_depth(
+        "last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours, width=LAST_WIDTH
+    )
+    assert last is not None
+    depths = {LAST: last}
+    if own:
+        found = {
+            EARLY: read_depth("early features", data, data.train.early, seed, progress),
+            INPUTS: read_depth("inputs", data, input_rows(data.train, data.train.early), seed, progress),
+        }
+        depths |= {name: depth for name, depth in found.items() if depth is not None}
+    return depths
+
+
+def readings_of(data: Data, depths: dict[str, Depth]) -> dict[str, Reading]:
+    """What the experts say of the evaluation rows."""
+    rows = {LAST: data.evaluation.features, EARLY: data.evaluation.early}
+    if INPUTS in depths:
+        rows[INPUTS] = input_rows(data.evaluation, None)
+    return {name: depth.unseen(features) for name, depth in depths.items() if (features := rows[name]) is not None}
+
+
+def _outside(data: Data, given: Int[np.ndarray, " n"]) -> Experts:
+    """What others say of the training rows; empty if nobody was asked."""
+    said = {name: spoken_for(found) for name, found in data.outside.probabilities.items()}
+    said |= {name: of_judge(found, given) for name, found in data.outside.votes.items()}
+    return {OUTSIDE: said} if said else {}
+
+
+def _weights(panel: Panel, experts: Experts) -> dict[str, float]:
+    return {name: weight for judge in panel.judges for name, weight in judge.weights(experts).items()}
+
+
+def _signals(heads: Heads, depths: dict[str, Depth], given: Int[np.ndarray, " n"]) -> Signals:
+    own, last, early = heads.own_influence, depths[LAST], depths.get(EARLY) or depths.get(INPUTS)
+    left_out = heads.probe_influence.scores.leave_one_out.softmax(1).double().numpy()
+    return Signals(
+        given=given,
+        head=None if own is None else own.head.curvature.probabilities.double().numpy(),
+        head_self_influence=None if own is None else own.scores.self_influence.numpy(),
+        head_input_length=None if own is None else own.head.curvature.x.norm(dim=1).double().numpy(),
+        left_out=left_out,
+        probe_self_influence=heads.probe_influence.scores.self_influence.numpy(),
+        votes=last.votes,
+        early_left_out=None if early is None else early.probe,
+        early_votes=None if early is None else early.votes,
+    )
+
+
+def with_network(judged: Judged, network: SelfInfluence | None) -> Judged:
+    """``judged`` with self-influence through the network as one more detector; as it is where there is none."""
+    if network is None:
+        return judged
+    signals = replace(judged.signals, network_self_influence=network.values.numpy())
+    return replace(judged, signals=signals, network=network)
+
+
+def with_verdicts(judged: Judged, known: Level | None, rows: Forward, precision: float | None) -> Judged:
+    """``judged`` at the level that an audit or `--noise-rate` gives, which flags as many rows as it says are wrong.
+
+    As it is if nobody knows: then the level is what the labels alone say. The order of the rows stays.
+    """
+    if known is None:
+        return judged
+    train = at(judged.train, known.expected, rows)
+    count = known.expected
+    cut = cut_of_count(train.suspicion, count) if precision is None else cut_for(train.suspicion, precision, count)
+    return replace(judged, train=train, cut=cut, level=known)
