@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curate.errors import DataError, UsageError
 from curate.export.changes import Change
 from curate.export.patch import Splice, spliced, unified
-from curate.files.lines import find_delimiter, records, split_lines
+from curate.files.lines import after_comments, find_delimiter, records, split_lines
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.base import DataOptions
@@ -111,8 +111,14 @@ def as_stored(wanted: str, values: Mapping[int, Any], texts: Mapping[int, str], 
 
 
 def _csv(asked: _Asked, text: str) -> list[Splice]:
-    delimiter = find_delimiter(text.removeprefix("\ufeff"))
-    lines = [record for record in records(text, delimiter) if record[2] != [(record[0], record[0])]]  # no empty ones
+    mark = len(text) - len(text.removeprefix("\ufeff"))
+    begins = mark + after_comments(text[mark:])
+    delimiter = find_delimiter(text[begins:])
+    lines = [
+        (start + begins, end + begins, [(left + begins, right + begins) for left, right in spans])
+        for start, end, spans in records(text[begins:], delimiter)
+        if spans != [(start, start)]  # no empty ones
+    ]
     rows, place = lines[int(asked.header) :], asked.place
     cells = {at: _unquoted(text[slice(*rows[at][2][place])]) for at in asked.texts if place < len(rows[at][2])}
     seen: dict[str, Any] = {}

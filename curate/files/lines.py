@@ -47,16 +47,40 @@ def _json_starts(text: str) -> Iterator[int]:
 
 
 def _csv_starts(text: str) -> Iterator[int]:
+    first = after_comments(text)
     if '"' not in text:  # then a record is a line
-        at = 0
-        for line in split_lines(text):
+        at = first
+        for line in split_lines(text[first:]):
             if line.rstrip("\r\n"):
                 yield at
             at += len(line)
         return
-    for start, _, fields in records(text, find_delimiter(text)):
+    for start, _, fields in records(text[first:], find_delimiter(text[first:])):
         if fields != [(start, start)]:
-            yield start
+            yield first + start
+
+
+def after_comments(text: str) -> int:
+    """Where a csv text begins after lines of comment: such that begin with # and have other cells than what follows.
+
+    A first line like `#id,label` over rows of two cells names the columns.
+    """
+    if not text.startswith("#"):
+        return 0
+    at, comments = 0, []
+    for line in split_lines(text[: 2**18]):
+        if line.strip() and not line.startswith("#"):
+            break
+        comments.append(line)
+        at += len(line)
+    rest = text[at:]
+    if not rest:
+        return 0
+    sign = find_delimiter(rest)
+    width = next((len(row) for row in csv.reader(io.StringIO(rest[: 2**18], newline=""), delimiter=sign) if row), 1)
+    if width > 1 and comments[-1].count(sign) == width - 1:
+        return at - len(comments[-1])
+    return at
 
 
 def split_lines(text: str) -> list[str]:

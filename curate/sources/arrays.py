@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 INPUT_NAMES = ("x", "X", "images", "features", "data")
+TRAIN_WORDS = ("train", "training")
+EVALUATION_WORDS = ("val", "valid", "validation", "dev", "test", "testing")
+"""In the order of preference."""
 SKLEARN_SETS = ("breast_cancer", "digits", "iris", "wine")
 
 
@@ -74,6 +77,10 @@ class SklearnSource(ArraySource):
 def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """An ``.npz`` file with an input and a label array of equal length."""
     with Archive(location) as archive:
+        pairs = {} if options.input or options.label or options.split else _pairs(archive.names)
+    if "train" in pairs:
+        return _open_pairs(location, pairs, options)
+    with Archive(location) as archive:
         x_name = archive.choose(options.input, INPUT_NAMES, "--input")
         y_name = archive.choose(options.label, labels.LABEL_NAMES, "--label")
         id_name = archive.choose(options.id, (), "--id") if options.id is not None else None
@@ -111,6 +118,44 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
     if held_out is None:
         return training, None
     return training, source(held_out, replace(options, evaluation=True), tuple(training.classes), [])
+
+
+def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Names of input and labels by split, `train` and `eval`, of a file with arrays like x_train or train_images."""
+    if any(name in names for name in INPUT_NAMES):
+        return {}
+    parts = {name.lower(): name for name in names}
+
+    def named(usual: Sequence[str], word: str) -> str | None:
+        found = {parts[way] for one in usual for way in (f"{one}_{word}".lower(), f"{word}_{one}".lower())
+                 if way in parts}  # fmt: skip
+        return found.pop() if len(found) == 1 else None
+
+    def pair(words: Sequence[str]) -> tuple[str, str] | None:
+        for word in words:
+            x, y = named(INPUT_NAMES, word), named(labels.LABEL_NAMES, word)
+            if x is not None and y is not None:
+                return x, y
+        return None
+
+    found = {"train": pair(TRAIN_WORDS), "eval": pair(EVALUATION_WORDS)}
+    return {split: names for split, names in found.items() if names is not None}
+
+
+def _open_pairs(location: str, pairs: dict[str, tuple[str, str]], options: DataOptions) -> tuple[Source, Source | None]:
+    """Training and evaluation set of a file that has a pair of arrays for each."""
+    with Archive(location) as archive:
+        left = [name for name in archive.names if name not in {name for pair in pairs.values() for name in pair}]
+    said = [f"{location}: arrays that were left out: {listed_names(left)}"] if left else []
+    wanted = "eval" if options.evaluation and "eval" in pairs else "train"
+    x_name, y_name = pairs[wanted]
+    first, _ = open_arrays(location, replace(options, input=x_name, label=y_name))
+    first.notes = [*first.notes, *said]
+    if options.evaluation or "eval" not in pairs:
+        return first, None
+    x_name, y_name = pairs["eval"]
+    asked = replace(options, input=x_name, label=y_name, evaluation=True, classes=tuple(first.classes), name=first.name)
+    return first, open_arrays(location, asked)[0]
 
 
 def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | None]:
@@ -252,6 +297,10 @@ class Archive:
             f"{self.location}: no array is called {', '.join(usual[:-1])} or {usual[-1]}.",
             f"{listed} Name the one to read with {option}.",
         )
+
+    @property
+    def names(self) -> list[str]:
+        return self._arrays.names
 
     def take(self, name: str) -> "Array":
         try:

@@ -7,8 +7,11 @@ Leaves tensors to ``transforms``; rows that cannot be read are named here and ju
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +25,67 @@ from curate.sources.base import DataOptions, Item, Source
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".avif",
+        ".avifs",
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".tga",
+        ".ico",
+        ".icns",
+        ".pcx",
+        ".dds",
+        ".qoi",
+    ]
+)
+"""Endings of pictures. Some need a package beside Pillow: a row of such a kind is then unreadable, and not left out."""
+PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl"}
+BESIDE = frozenset(
+    [
+        ".txt",
+        ".json",
+        ".xml",
+        ".csv",
+        ".tsv",
+        ".md",
+        ".html",
+        ".yaml",
+        ".yml",
+        ".ini",
+        ".db",
+        ".npy",
+        ".npz",
+        ".lnk",
+        ".url",
+    ]
+)
+"""Endings of what may lie beside pictures, one for each of them too."""
+LITTER = frozenset({"@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found",
+                    "system volume information"})  # fmt: skip
+"""Folders that systems and network drives leave behind: no classes."""
+MOST_OTHERS = 0.05
+"""Share of the files that are neither pictures nor lie beside them up to which they are only told."""
 EVALUATION_FOLDERS = ("val", "valid", "test")
 LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull`"
 
@@ -44,13 +107,15 @@ class ImageFolder(Source):
     def __init__(self, folder: Path, root: Path, location: str, options: DataOptions) -> None:
         self.location = location
         self.name = options.name or _folder_name(root)
+        others: Counter[tuple[str, str]] = Counter()
         found = sorted(
             (_text(path.relative_to(root).as_posix()), _text(class_folder.name), path)
             for class_folder in _folders(folder)
-            for path in _images(class_folder)
+            for path in _images(class_folder, others)
         )
         if not found:
             raise _nothing(folder)
+        self.notes = _told_others(others, len(found), location)
         self.keys = [key for key, _, _ in found]
         self._paths = [path for _, _, path in found]
         texts = [label for _, label, _ in found]
@@ -68,7 +133,7 @@ class ImageFolder(Source):
             raise UnreadableRow("the file is empty")
         if is_lfs_pointer(content[:64]):
             raise UnreadableRow(LFS_REASON)
-        return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content))
+        return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content, self._paths[index].suffix))
 
     def media_path(self, index: int) -> str | None:
         return _text(self._paths[index].as_posix())
@@ -159,14 +224,19 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not _is_litter(child.name))
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(folder: Path, others: "Counter[tuple[str, str]] | None" = None) -> Iterator[Path]:
+    """Pictures in a folder, in order; ``others`` counts what is none, by the folder's name and the ending."""
     seen: set[str] = set()  # a link may lead back up
     for here, inner, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -174,10 +244,28 @@ def _images(folder: Path) -> Iterator[Path]:
             inner.clear()
             continue
         seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not _is_litter(name))
         for name in sorted(files):
             if _is_image(path := Path(here, name)):
                 yield path
+            elif others is not None and not name.startswith("."):
+                others[_text(folder.name), _text(path.suffix.lower())] += 1
+
+
+def _told_others(others: "Counter[tuple[str, str]]", pictures: int, location: str) -> list[str]:
+    """A note on files that are no pictures. Raises ``DataError`` if they are so many that rows are missing."""
+    if not others:
+        return []
+    told = ", ".join(f"{count:,} {ending or 'without ending'} in {label}/" for (label, ending), count in
+                     sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:6])  # fmt: skip
+    strange = sum(count for (_, ending), count in others.items() if ending not in BESIDE)
+    if strange > MOST_OTHERS * (strange + pictures):
+        raise DataError(
+            f"{location}: {strange:,} of {strange + pictures:,} files in the class folders are no pictures by their "
+            f"endings: {told}.",
+            "Give pictures an ending that says their kind, and move other files away.",
+        )
+    return [f"files that are no pictures were left out: {told}"]
 
 
 def _nothing(folder: Path) -> Exception:
@@ -203,21 +291,36 @@ def _text(name: str) -> str:
     return plain_text(name)
 
 
-def decode_image(content: bytes) -> "Image.Image":
-    """Bytes of a picture file -> RGB, upright (EXIF); the first frame of several. Raises ``UnreadableRow``."""
+def decode_image(content: bytes, suffix: str = "") -> "Image.Image":
+    """Bytes of a picture file -> RGB, upright (EXIF); the first frame of several. Raises ``UnreadableRow``.
+
+    ``suffix`` is the file's ending: of a kind that Pillow cannot read alone it says what is missing.
+    """
     from PIL import Image, UnidentifiedImageError
 
+    package = PLUGINS.get(suffix.lower())
+    if package is not None:
+        _plug_in(package)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large pictures and odd EXIF are no reason to stop
             with Image.open(BytesIO(content)) as picture:
                 return upright_rgb(picture)
     except UnidentifiedImageError as error:
-        raise UnreadableRow("not a picture in a format that can be read") from error
+        hint = f": {suffix} needs the package {package}" if package is not None else ""
+        raise UnreadableRow(f"not a picture in a format that can be read{hint}") from error
     except UnreadableRow:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
         raise UnreadableRow(f"the picture cannot be decoded: {error}") from error
+
+
+def _plug_in(package: str) -> None:
+    """Teaches Pillow another kind, if the package for it is installed."""
+    with suppress(ImportError):
+        module = import_module(package.replace("-", "_"))
+        if package == "pillow-heif":  # the others do it themselves
+            module.register_heif_opener()
 
 
 def upright_rgb(picture: "Image.Image") -> "Image.Image":

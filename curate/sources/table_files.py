@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.errors import DataError, NothingScanned
 from curate.files import strict_json
-from curate.files.lines import decode_text, find_delimiter, split_lines
+from curate.files.lines import after_comments, decode_text, find_delimiter, split_lines
 from curate.files.reading import check_regular, memory_bytes, read_regular
 from curate.settings.specs import near_path
 from curate.sources.images import LFS_REASON, is_lfs_pointer
@@ -145,6 +145,9 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
     from pyarrow import csv as reader
 
     text, notes = decode_text(read_regular(path, memory_bytes()))
+    if begins := after_comments(text):
+        notes = [*notes, f"comment above the table was skipped: {text[: min(begins, SHOWN)].splitlines()[0].strip()}"]
+        text = text[begins:]
     delimiter = find_delimiter(text)
     try:
         first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
