@@ -57,7 +57,7 @@ def _changed(part: Any, sources: Sequence[Part], settings: ScanSettings, locatio
     from datasets import ClassLabel, Dataset
     from datasets.table import InMemoryTable
 
-    table, _ = hf_table(part)
+    table = hf_table(part)
     label = label_column(table, location, DataOptions(label=settings.label))
     arrow = part.data.table if part._indices is None else part.with_format("arrow")[:]
     values = arrow.column(label).to_pylist()

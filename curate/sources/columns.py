@@ -4,6 +4,8 @@ Knows how a cell becomes a number, in English and in continental spelling, and w
 columns are wanted to ``tables`` and the encoding for a classifier to ``encoding``.
 """
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,6 +24,8 @@ Kind = Literal["number", "category", "text", "image", "vector", "other"]
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "-", "#n/a", "<na>")
 ODD_CELLS = 0.05
 """Share of cells that are no numbers up to which a column still counts as numbers; those cells are then missing."""
+MARKED_CELLS = 0.2
+"""The same for cells that hold a number and more: a limit (<5), a unit (2.8 kg). They count as that number."""
 WORDS_OF_A_TEXT = 2.5
 """Mean number of words from which a column of mostly different cells is free text, not a category."""
 LOOKED_AT = 1000
@@ -33,6 +37,10 @@ _UNITS = r"^[€$£]\s*|\s*[€$£%]$|[\x{a0}\x{202f}]"  # beside a number; the 
 _GROUPED_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$|^[+-]?\d+(,\d+)?$"  # 1.234,5
 _DECIMAL_COMMA = r"^\s*[€$£]?\s*[+-]?[\d.\x{a0}\x{202f}]*,\d+\s*[€$£%]?\s*$"
 _GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"  # 1,234.5
+_MARKED = re.compile(
+    r"(?:[<>≤≥~≈]=?|ca\.?)?\s*([+-]?\d+(?:[.,]\d+)?)\s*(?:[A-Za-zµμ°Ω²³/%]{1,6})?"
+)  # <5, 2.8 kg, 2,8 kg
+_LEADING_ZERO = re.compile(r"\s*0\d+\s*")
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,18 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Col
         return Column(name, "number"), []
     if sum(PurePosixPath(text.strip()).suffix.lower() in SUFFIXES for text in given) >= 0.9 * len(given):
         return Column(name, "image"), []
-    values = numbers(cells, comma)
+    if any(_LEADING_ZERO.fullmatch(text) for text in given):
+        return Column(name, "category"), [f"{name}: numbers with leading zeros are names, as postal codes are"]
+    values = numbers(cells, comma, plain=True)
     odd = odd_cells(cells, values)
-    if len(odd) <= ODD_CELLS * len(values):
-        notes = [f"{name}: {len(odd):,} cells are no numbers and count as missing ('{odd[0]}')"] if odd else []
+    marked = [text for text in odd if _MARKED.fullmatch(text.strip())]
+    if len(odd) - len(marked) <= ODD_CELLS * len(values) and len(marked) <= MARKED_CELLS * len(values):
+        notes = []
+        if marked:
+            read = _number(_unmarked(marked[0]))
+            notes.append(f"{name}: {len(marked):,} cells hold more than a number ('{marked[0]}' is read as {read:g})")
+        if other := [text for text in odd if not _MARKED.fullmatch(text.strip())]:
+            notes.append(f"{name}: {len(other):,} cells are no numbers and count as missing ('{other[0]}')")
         return Column(name, "number", comma), notes
     if dates(cells) is not None:
         return Column(name, "number"), []
@@ -99,7 +115,7 @@ def has_decimal_commas(columns: Iterable["pyarrow.ChunkedArray"]) -> bool:
 
     for cells in columns:
         if types.is_string(cells.type) and compute.any(compute.match_substring_regex(cells, _DECIMAL_COMMA)).as_py():
-            values = numbers(cells, comma=True)
+            values = numbers(cells, comma=True, plain=True)
             given = sum(not is_missing(text) for text in cells.to_pylist())
             if np.count_nonzero(~np.isnan(values)) >= (1 - ODD_CELLS) * given:
                 return True
@@ -117,8 +133,11 @@ def odd_cells(cells: "pyarrow.ChunkedArray", values: "Array") -> list[str]:
     return [text for row in np.flatnonzero(np.isnan(values)).tolist() if not is_missing(text := cells[row].as_py())]
 
 
-def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
-    """float64, NaN where a cell is missing or no number; dates as days since 1970."""
+def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False, *, plain: bool = False) -> "Array":
+    """float64, NaN where a cell is missing or no number; dates as days since 1970.
+
+    A cell with a limit or a unit (<5, 2.8 kg) is its number, unless only ``plain`` ones are asked for.
+    """
     import numpy as np
     import pyarrow
     import pyarrow.compute as compute
@@ -145,7 +164,18 @@ def numbers(cells: "pyarrow.ChunkedArray", comma: bool = False) -> "Array":
         found = [_number(text) for text in texts.to_pylist()]
         if all(np.isnan(found)) and (days := dates(cells)) is not None:
             return days
+        if not plain:
+            found = [
+                _number(_unmarked(text)) if math.isnan(value) and text is not None else value
+                for value, text in zip(found, texts.to_pylist(), strict=True)
+            ]
         return np.array(found, dtype=np.float64)
+
+
+def _unmarked(text: str) -> str | None:
+    """The number of a cell with a limit or a unit; None if it is another text."""
+    found = _MARKED.fullmatch(text.strip())
+    return found[1].replace(",", ".") if found is not None else None
 
 
 def _days(cells: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
@@ -178,9 +208,10 @@ def _number(text: str | None) -> float:
 
 
 def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
-    """Days since 1970 where every cell that is given is a date: 2024-01-31, with a time or not, 31.1.2024 or 1/31/2024.
+    """Days since 1970 if every cell that is given is a date: 2024-01-31, with a time and its zone or not, 31.1.2024 or
+    1/31/2024; or a part of a day if every one is a time, 23:59 or 23:59:59.
 
-    With slashes the month stands first where every cell allows it.
+    With slashes the month stands first if every cell allows it.
     """
     import numpy as np
     import pyarrow
@@ -190,10 +221,10 @@ def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
     texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING)), None, texts)
     if texts.null_count == len(texts):
         return None
-    for form in (None, "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y"):
+    for form in (None, "UTC", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%H:%M:%S", "%H:%M"):
         try:
-            if form is None:
-                moments = texts.cast(pyarrow.timestamp("ms"))
+            if form is None or form == "UTC":
+                moments = texts.cast(pyarrow.timestamp("ms", form))
             else:
                 moments = compute.strptime(texts, format=form, unit="ms")
         except pyarrow.ArrowInvalid:

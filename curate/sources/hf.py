@@ -13,7 +13,7 @@ from curate.errors import DataError
 from curate.process.installing import needs
 from curate.sources.base import DataOptions, Source
 from curate.sources.splits import EVALUATION, TRAIN
-from curate.sources.table_files import RawTable
+from curate.sources.table_files import RawTable, name_numbers
 from curate.sources.tables import TableSource, table_sources
 
 
@@ -51,8 +51,7 @@ def chosen_splits(loaded: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _sources(part: Any, location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    table, orders = hf_table(part)
-    return table_sources(HfSource, table, location, options, orders)
+    return table_sources(HfSource, hf_table(part), location, options)
 
 
 def load_hf(location: str) -> Any:
@@ -77,9 +76,8 @@ def load_hf(location: str) -> Any:
         ) from error
 
 
-def hf_table(part: Any) -> tuple[RawTable, dict[str, tuple[str, ...]]]:
+def hf_table(part: Any) -> RawTable:
     """The columns, class numbers replaced by names, and the order of the names."""
-    import pyarrow
     from datasets import ClassLabel
 
     # A selection or a shuffle lies over the file as a list of rows: only then are they copied.
@@ -88,8 +86,6 @@ def hf_table(part: Any) -> tuple[RawTable, dict[str, tuple[str, ...]]]:
     orders: dict[str, tuple[str, ...]] = {}
     for name, feature in part.features.items():
         if isinstance(feature, ClassLabel):
-            names = feature.names
-            texts = [None if number is None or number < 0 else names[number] for number in columns[name].to_pylist()]
-            columns[name] = pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
-            orders[name] = tuple(names)
-    return RawTable(columns, list(range(part.num_rows))), orders
+            columns[name] = name_numbers(columns[name], feature.names)
+            orders[name] = tuple(feature.names)
+    return RawTable(columns, list(range(part.num_rows)), orders=orders)

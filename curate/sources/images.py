@@ -26,59 +26,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".avif",
-        ".avifs",
-        ".heic",
-        ".heif",
-        ".jxl",
-        ".tga",
-        ".ico",
-        ".icns",
-        ".pcx",
-        ".dds",
-        ".qoi",
-    ]
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".icns", ".pcx", ".dds", ".qoi"),
+        *(".avif", ".avifs", ".heic", ".heif", ".jxl"),
+    }
 )
 """Endings of pictures. Some need a package beside Pillow: a row of such a kind is then unreadable, and not left out."""
 PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl"}
 BESIDE = frozenset(
-    [
-        ".txt",
-        ".json",
-        ".xml",
-        ".csv",
-        ".tsv",
-        ".md",
-        ".html",
-        ".yaml",
-        ".yml",
-        ".ini",
-        ".db",
-        ".npy",
-        ".npz",
-        ".lnk",
-        ".url",
-    ]
+    {
+        *(".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".ini", ".db", ".lnk", ".url"),
+        *(".npy", ".npz"),
+    }
 )
 """Endings of what may lie beside pictures, one for each of them too."""
 LITTER = frozenset({"@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found",

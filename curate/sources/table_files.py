@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ class RawTable:
     decimal_comma: bool = False
     """The delimiter leaves the comma free for decimals, as spreadsheets write them in much of Europe."""
     notes: list[str] = field(default_factory=list)
+    orders: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The classes of columns that have an order of their own."""
 
 
 def read_table(location: str, *, header: bool) -> RawTable:
@@ -88,7 +90,35 @@ def _parquet(path: Path, location: str, header: bool) -> RawTable:
         ) from error
     names = [str(name) for name in table.column_names]
     _refuse_twice(names, location)
-    return RawTable(dict(zip(names, table.columns, strict=True)), list(range(table.num_rows)))
+    columns = dict(zip(names, table.columns, strict=True))
+    orders = {name: order for name, order in _class_names(table.schema.metadata).items() if name in columns}
+    for name, order in orders.items():
+        columns[name] = name_numbers(columns[name], order)
+    return RawTable(columns, list(range(table.num_rows)), orders=orders)
+
+
+def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Names of classes by column, as the library `datasets` writes them into a file's schema."""
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            str(name): tuple(str(one) for one in feature["names"])
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):  # another's metadata
+        return {}
+
+
+def name_numbers(cells: "pyarrow.ChunkedArray", names: Sequence[str]) -> "pyarrow.ChunkedArray":
+    """Numbers of classes as their names; one below 0 is a blank, others stay as they are if some has no name."""
+    import pyarrow
+
+    numbers = cells.to_pylist()
+    if not all(number is None or (isinstance(number, int) and number < len(names)) for number in numbers):
+        return cells
+    texts = [None if number is None or number < 0 else names[number] for number in numbers]
+    return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.string())])
 
 
 def _jsonl(path: Path, location: str, header: bool) -> RawTable:

@@ -8,11 +8,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PureWindowsPath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, UnreadableRow, UsageError
@@ -233,9 +232,8 @@ def table_sources(
     table: RawTable,
     location: str,
     options: DataOptions,
-    orders: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> tuple[TableSource, TableSource | None]:
-    """Sources of a table that is in memory. ``orders`` are the classes of columns that have an order of their own."""
+    """Sources of a table that is in memory."""
     options, label = _chosen(table, location, options)
     like = options.like
     if isinstance(like, TableSource):
@@ -245,7 +243,7 @@ def table_sources(
     else:
         inputs, notes = _inputs(table, label, location, options)
     notes = [*table.notes, *notes]
-    order = options.classes if options.classes is not None else orders.get(label)
+    order = options.classes if options.classes is not None else table.orders.get(label)
 
     def source(rows: Sequence[int], asked: DataOptions, order: tuple[str, ...] | None, said: list[str]) -> TableSource:
         return made(
