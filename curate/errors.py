@@ -13,6 +13,9 @@
 Each message is one or two lines: what is wrong and where, then what to do (``hint``).
 """
 
+import errno
+from pathlib import Path
+
 
 class CurateError(Exception):
     """An error that a person can mend. ``exit_status`` is what the command ends with."""
@@ -62,3 +65,39 @@ class NothingScanned(CurateError):
 
 class UnreadableRow(Exception):
     """One row that cannot be read; the text is the reason, shown in the finding."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_THE_MACHINE = (*_NO_ROOM, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+_OF_A_FILE = (
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY, errno.ETXTBSY, errno.EINVAL, errno.ENXIO, errno.ENODEV,
+)  # fmt: skip
+
+
+def of_environment(error: BaseException) -> CurateError | None:
+    """What the machine refused, as an error that a person can mend; None if the code is to blame.
+
+    A full disk or a machine without memory is nobody's bug. A name that cannot be opened is none if it is told and is
+    not a file of curate's own. All else (a descriptor that was closed, say) is.
+    """
+    if isinstance(error, OSError):
+        name = error.filename if isinstance(error.filename, str | bytes) else None
+        path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        reason = error.strerror or str(error)
+        if error.errno in _OF_THE_MACHINE or isinstance(error, ConnectionError | TimeoutError):
+            hint = "free some space" if error.errno in _NO_ROOM else "--debug shows where it happened"
+            return CurateError(reason if path is None else f"{path}: {reason}", hint)
+        if path and error.errno in _OF_A_FILE and not Path(path).is_relative_to(Path(__file__).parent):
+            return CurateError(f"{path}: {reason}", "--debug shows where it happened")
+        return None
+    # Torch has errors of its own for it: on a GPU a class, on the CPU a RuntimeError.
+    torches = type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+    if isinstance(error, MemoryError) or torches:
+        said = f": {error}" if str(error) else ""
+        return CurateError(
+            f"there is not enough memory{said}", "scan fewer rows (--limit N), or on a machine with more"
+        )
+    return None

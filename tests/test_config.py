@@ -255,3 +255,12 @@ def test_near_paths(tmp_path: Path) -> None:
 def test_settings_need_only_the_standard_library() -> None:
     code = "import sys, curate.settings.merge; assert not {'torch', 'numpy', 'click'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["9" * 400, "x" * 5000])
+def test_a_name_longer_than_a_path_may_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="there is no file"):
+        load_settings({"train": "data", "classes": name}, environ={})
+    with pytest.raises(UsageError):
+        load_settings({"train": "data"}, config=name, environ={})

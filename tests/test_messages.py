@@ -1,5 +1,6 @@
 """Messages of any error have a length that a log has room for, and say what to do; outputs leave no litter."""
 
+import errno
 import os
 import re
 import signal
@@ -7,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from stored import HOSTILE, fill
 
+import curate
 from curate.cli import main
 from curate.cli.options import write_bytes
 
@@ -140,6 +143,69 @@ def test_tables_that_are_gone_are_told(database: Path) -> None:
     connection.commit()
     connection.close()
     assert "cannot be read as a database" in refused("--db", str(database), "report").stderr
+
+
+def test_a_slip_in_our_own_sql_is_no_damage(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.cli.read.run_lines", lambda store, _: store.query("SELECT nothing FROM runs"))
+    assert "this is a bug in curate" in refused("--db", str(database), "runs", status=3).stderr
+
+
+# What the machine refuses
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EIO, "Input/output error", "rows.csv"), "rows.csv: Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied", b"x.csv"), "x.csv: Permission denied"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
+        (MemoryError("Unable to allocate 7 TiB"), "there is not enough memory: Unable to allocate 7 TiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory"),
+    ],
+)  # fmt: skip
+def test_what_the_machine_refuses_is_no_bug(
+    database: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, said: str
+) -> None:
+    monkeypatch.setattr("curate.cli.read.run_lines", Mock(side_effect=raised))
+    told = refused("--db", str(database), "runs").stderr
+    assert told.startswith(f"curate: error: {said}")
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OSError(errno.EBADF, "Bad file descriptor"), OSError("who knows"), FileNotFoundError(errno.ENOENT, "gone"),
+        FileNotFoundError(errno.ENOENT, "gone", str(Path(curate.__file__).parent / "reports" / "page.html")),
+        RuntimeError("no reason"),
+    ],
+)  # fmt: skip
+def test_what_nobody_can_mend_is_called_a_bug(
+    database: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    monkeypatch.setattr("curate.cli.read.run_lines", Mock(side_effect=raised))
+    assert "this is a bug in curate" in refused("--db", str(database), "runs", status=3).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize(
+    ("command", "out", "err", "status"),
+    [
+        ("runs", "/dev/full", None, 2), ("--help", "/dev/full", None, 2), ("runs", "/dev/full", "/dev/full", 2),
+        ("show nobody", "/dev/null", "/dev/full", 2), ("nothing", "/dev/null", "/dev/full", 2),
+        ("runs", "/dev/null", "/dev/full", 0),
+    ],
+)  # fmt: skip
+def test_outputs_without_room_end_with_two(
+    database: Path, command: str, out: str, err: str | None, status: int
+) -> None:
+    """Never with 1, which says findings, nor with 120, which is Python's own."""
+    with open(out, "w") as stdout, open(err or database.parent / "said", "w") as stderr:
+        call = [sys.executable, "-m", "curate", "--db", str(database), *command.split()]
+        assert subprocess.run(call, stdout=stdout, stderr=stderr).returncode == status
+    if err is None:
+        said = (database.parent / "said").read_text()
+        assert said == "curate: error: No space left on device\nfree some space\n"
 
 
 # Runs that stand in the way

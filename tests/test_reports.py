@@ -50,6 +50,33 @@ def test_facts_of_the_run(report: Report):
     assert report.receipts[0].recall_high == 0.97
 
 
+def test_a_report_says_the_same_with_and_without_what_was_counted_when_the_run_ended(tmp_path: Path):
+    """Runs of older versions have no summary; the second run here finds one row more than the first."""
+    path = tmp_path / "curate.db"
+    fill(path)
+    with Store.open(path) as store:
+        run = begin(store, 1)
+        ids = [row["id"] for row in store.query("SELECT id FROM examples WHERE split = 'train' ORDER BY id")]
+        store.add_scores(run, [
+            {"example_id": one, "suspicion": 0.9 - 0.05 * place, "rank": place + 1, "harm": 0.01 * (place % 4)}
+            for place, one in enumerate(ids)
+        ])  # fmt: skip
+        store.add_findings(run, [FindingRecord(ids[place], "mislabeled", "error", 0.9, {}, "") for place in (0, 2)])
+        finish(store, run)
+        for one in ids[:3]:
+            store.mark(store.query("SELECT key FROM examples WHERE id = ?", [one])[0]["key"], "keep", reviewer="ada")
+        kept = Report.of_run(store, run, top=6)
+        more = Report.of_run(store, run, top=10)
+        with store.transaction() as connection:
+            connection.execute("DELETE FROM summaries")
+        assert Report.of_run(store, run, top=6) == kept
+        assert Report.of_run(store, run, top=10) == more
+    assert [row.key for row in kept.suspects[:1]] == ["dog/01.png"]
+    assert [row.rank for row in kept.suspects] == [2, 4, 5, 6]
+    assert [(row.key, row.harm) for row in kept.harmful[:2]] == [(HOSTILE, 0.03), ("dog/07.png", 0.03)]
+    assert [row.flagged for row in kept.reviewed if row.rule == "mislabeled"] == [4]  # three of the first run, one more
+
+
 def test_training_and_evaluation_findings_stand_apart(report: Report):
     assert [row.key for row in report.mislabeled] == ["cat/00.png", HOSTILE]
     assert [row.key for row in report.eval_mislabeled] == ["cat/01.png"]

@@ -393,6 +393,14 @@ def test_without_the_extra_it_is_named(path: Path, monkeypatch: pytest.MonkeyPat
     assert "needs the extra 'review'" in result.stderr
 
 
+def test_a_server_that_cannot_start_ends_with_two(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Uvicorn ends the process with a 3 of its own, which would say that curate has a bug."""
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: sys.exit(3))
+    result = CliRunner().invoke(main, ["--db", str(path), "serve", "--port", "0"])
+    assert result.exit_code == 2
+    assert "the server could not start" in result.stderr
+
+
 def test_missing_database_is_told_before_anything_starts(tmp_path: Path):
     result = CliRunner().invoke(main, ["--db", str(tmp_path / "no.db"), "serve"])
     assert result.exit_code == 2

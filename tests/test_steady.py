@@ -75,6 +75,27 @@ def test_what_moves_is_named_and_no_gate_rests_on_it(data: str, model: str, told
     assert checked.exit_code == 4, checked.output
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bench", "--noise", "30%"], ["verify", "--at", "probe", "--minutes", "0.1"], ["perturb", "ROW"],
+        ["verify", "--what-if", "drop", "--rows", "ROW"], ["verify", "--what-if", "finetune", "--steps", "1"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("model", ["noisy", "steady"])
+def test_what_stands_beside_a_scan_tells_it_too(data: str, command: list[str], model: str) -> None:
+    content = np.load(data)
+    np.savez(data, x=content["x"], y=content["y"], id=[f"r{row}" for row in range(60)])
+    name, *options = [word.replace("ROW", "r1") for word in command]
+    place = [options.pop(0), data] if name == "perturb" else [data]
+    done = CliRunner().invoke(main, [name, *place, "--id", "id", "--model", f"models.py:{model}", *options])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert ("! warning: the model gives other outputs each time" in said) == (model == "noisy")
+    if name == "verify" and "--at" in options and model == "noisy":
+        assert "DO NOT TRUST because of outputs that move: the model gives other outputs" in said
+
+
 @pytest.mark.parametrize("model", ["steady", "halves"])
 def test_rounding_is_no_reason(data: str, model: str) -> None:
     status, said = scan(data, model, "--fail-on", "leak")

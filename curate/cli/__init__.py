@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.errors import CurateError
+from curate.errors import CurateError, of_environment
 from curate.process import stopping
 
 BUG_STATUS = 3
@@ -66,7 +66,15 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         if args is None:  # the command line of this process
             stopping.install()
-        return super().main(args, *more, **named)
+        try:
+            return super().main(args, *more, **named)
+        except OSError as error:  # click itself writes help, versions and usage
+            told = of_environment(error)
+            if told is None:
+                raise
+            _say(f"curate: error: {told.message}", told.hint)
+            _silence_stdout()
+            sys.exit(told.exit_status)
 
     def invoke(self, context: click.Context) -> Any:
         with stopping.running():
@@ -89,28 +97,14 @@ class Commands(click.Group):
         except KeyboardInterrupt as error:
             _say(f"curate: {error if isinstance(error, stopping.Stopped) else 'interrupted'}")
             context.exit(getattr(error, "status", INTERRUPTED))
-        except CurateError as error:
-            if context.params.get("debug"):
-                traceback.print_exc()
-            _say(f"curate: error: {error.message}", error.hint)
-            context.exit(error.exit_status)
-        except OSError as error:  # a name that is too long, a disk that is gone: nothing that curate did
-            if context.params.get("debug"):
-                traceback.print_exc()
-            where = "" if error.filename is None else f"{error.filename}: "
-            _say(f"curate: error: {where}{error.strerror or error}", "--debug shows where it happened.")
-            context.exit(CurateError.exit_status)
-        except MemoryError as error:
-            if context.params.get("debug"):
-                traceback.print_exc()
-            _say(
-                f"curate: error: there is not enough memory{f': {error}' if str(error) else ''}",
-                "Scan fewer rows (--limit N), or on a machine with more.",
-            )
-            context.exit(CurateError.exit_status)
         except Exception as error:  # a boundary: what nobody foresaw
             if context.params.get("debug"):
                 traceback.print_exc()
+            told = error if isinstance(error, CurateError) else of_environment(error)
+            if told is not None:
+                _say(f"curate: error: {told.message}", told.hint)
+                _silence_stdout()
+                context.exit(told.exit_status)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             _say(
                 f"curate: this is a bug in curate, not in your data: {reason}",
@@ -123,9 +117,10 @@ def _say(message: str, hint: str = "") -> None:
     """One line each, of a length that a log has room for, whatever stands in a file name or a label."""
     from curate.reports.words import clean, shorten
 
-    for text, most in ((message, LONGEST_MESSAGE), (hint, LONGEST_HINT)):
-        if text:
-            click.echo(shorten(" ".join(clean(line) for line in text.splitlines()), most), err=True)
+    with contextlib.suppress(OSError):  # a log without room: the exit status still says what it says
+        for text, most in ((message, LONGEST_MESSAGE), (hint, LONGEST_HINT)):
+            if text:
+                click.echo(shorten(" ".join(clean(line) for line in text.splitlines()), most), err=True)
 
 
 def _show(error: click.ClickException) -> None:
@@ -138,7 +133,12 @@ def _show(error: click.ClickException) -> None:
 
 
 def _silence_stdout() -> None:
-    """Keep the interpreter from complaining about the closed pipe once more at its end."""
+    """Keep the interpreter from writing to a closed pipe or a full disk once more at its end: it would end with 120."""
+    try:
+        sys.stdout.flush()
+        return
+    except (OSError, ValueError):
+        pass
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

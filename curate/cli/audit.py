@@ -5,8 +5,9 @@ Knows options and which run is meant; leaves drawing and counting to ``curate.au
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.options import asked_formats, database, db_option, plain_format_option, run_options
-from curate.cli.read import chosen_run, write_plain
+from curate.cli.read import write_plain
 from curate.errors import StoreError, UsageError
 from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.options import database, db_option, put, run_options, write_file
-from curate.cli.read import chosen_run
 from curate.errors import StoreError
 from curate.gate.baseline import Baseline, Section, accept, tell_database
 from curate.reports.gather import read_run

@@ -10,6 +10,7 @@ import click
 from curate.cli.options import put
 from curate.cli.scan import Sections, data_options, model_options, number_options
 from curate.errors import UsageError
+from curate.reports.words import clean
 from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _text(found: "Bench") -> str:
     drawn = "once" if found.rounds == 1 else f"{found.rounds} times"
     noise = f"{found.noise:.0%} of the labels changed, {drawn} for each kind"
     lines = [
+        *(f"! warning: {clean(said)}" for said in found.warnings),
         f"{found.rows:,} rows in {found.classes:,} classes; {noise}.",
         f"Rows that are suspect as they are ({found.aside:,}) were left alone, and no figure counts them.",
         "",

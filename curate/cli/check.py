@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
 from curate.cli.options import asked_formats, database, db_option, format_option, looks, put, run_options, write_reports
-from curate.cli.read import chosen_run
 from curate.errors import DataError, StoreError
 from curate.gate.judgement import Gate
 from curate.reports import Report

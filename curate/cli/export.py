@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.options import database, db_option, put, run_options, write_bytes, write_file
-from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.words import plural

@@ -8,8 +8,8 @@ import sys
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.options import database, db_option, put, run_options
-from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.row import find

@@ -62,6 +62,7 @@ def _facts(found: "Perturbed") -> list[str]:
     return [
         f"{found.key} ({found.label}) {direction} {found.measured_on}",
         f"influence {signed(found.influence)} nats; {found.how}",
+        *(f"! warning: {said}" for said in found.warnings),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.options import (
     PLAIN_FORMATS,
     asked_formats,
@@ -25,9 +26,7 @@ from curate.cli.options import (
     write_outputs,
     write_reports,
 )
-from curate.errors import UsageError
 from curate.reports import Report
-from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION, dump
 from curate.reports.layout import FANCY, Page
 from curate.reports.row import RowReport
@@ -37,16 +36,6 @@ from curate.reports.runs import run_lines, write_runs
 from curate.reports.words import memory, plural
 from curate.settings.specs import MOST_WHOLE
 from curate.store import Store
-
-
-def chosen_run(store: Store, run_id: int | None, dataset: str | None) -> int:
-    """The run that was asked for, or the newest finished one of the data set."""
-    if run_id is None:
-        return store.latest_run(dataset)
-    run, _ = read_run(store, run_id)
-    if dataset is not None and dataset != run.dataset:
-        raise UsageError(f"run {run_id} is of {run.dataset}, not of {dataset}", "leave out --dataset, or --run")
-    return run_id
 
 
 @click.command()

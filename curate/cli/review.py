@@ -8,9 +8,9 @@ import sys
 
 import click
 
+from curate.cli.chosen import chosen_run
 from curate.cli.mark import login
 from curate.cli.options import database, db_option, put, run_options
-from curate.cli.read import chosen_run
 from curate.errors import UsageError
 from curate.gate.judgement import RULES
 from curate.process.installing import needs

@@ -12,7 +12,7 @@ import click
 
 from curate.cli.mark import login
 from curate.cli.options import database, db_option, put
-from curate.errors import UsageError
+from curate.errors import StoreError, UsageError
 from curate.process.installing import needs
 from curate.store import Store
 
@@ -60,10 +60,13 @@ def serve(
     put(f"{address}  ({'verdicts can be left' if writing else 'read-only'}; Ctrl-C ends it)\n")
     if browse:
         webbrowser.open(address)
-    one_line_each()
     config = uvicorn.Config(made.app(), log_config=None, access_log=False, lifespan="on")
-    with contextlib.suppress(KeyboardInterrupt):  # the way it ends
-        uvicorn.Server(config).run(sockets=[listening])
+    try:
+        with one_line_each(), contextlib.suppress(KeyboardInterrupt):  # the way it ends
+            uvicorn.Server(config).run(sockets=[listening])
+    except SystemExit as end:  # uvicorn's own 3, which says "a bug" here
+        if end.code:
+            raise StoreError("the server could not start: see the line above", "mend that, and start it again") from end
 
 
 def _socket(host: str, port: int) -> socket.socket:

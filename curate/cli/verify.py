@@ -183,6 +183,7 @@ def _table(found: "WhatIf") -> str:
     columns = (("predicted", found.predicted), ("actual", found.actual), ("drift", found.drift))
     lines = [
         clean(f"What if: {found.what} {done}"),
+        *(f"! warning: {clean(said)}" for said in found.warnings),
         clean(f"measured on {found.measured_on}: loss {brief(found.loss)} nats, accuracy {percent(found.accuracy)}"),
         "",
         f"{'':26}" + "".join(f"{name:>12}" for name, _ in columns),
@@ -210,6 +211,7 @@ def _points(change: "Change", targets: int) -> str:
 def _steps(mended: "Mended") -> str:
     shown = ", ".join(clean(key) for key in mended.keys[:5]) + (" ..." if len(mended.keys) > 5 else "")
     lines = [
+        *(f"! warning: {clean(said)}" for said in mended.warnings),
         f"Gradient steps on the {len(mended.keys):,} training rows that help {clean(mended.measured_on)} most",
         f"{shown}",
         "",

@@ -82,6 +82,8 @@ class Bench:
     fitted: bool
     """The model gives these classes, so it was probably trained on the labels as they were."""
     recommended: str
+    warnings: tuple[str, ...] = ()
+    """What makes all of it doubtful."""
 
     def mean(self, detector: str) -> float:
         """Average precision over kinds and rounds."""
@@ -125,7 +127,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
     fitted = heads.own_influence is not None
     result = Bench(
         len(given), data.classes, noise, rounds, tuple(scores), tuple(calibrations),
-        len(given) - len(usable), fitted, "",
+        len(given) - len(usable), fitted, "", data.warnings,
     )  # fmt: skip
     fair = [name for name in result.detectors if not (fitted and name in OF_THE_MODEL)]
     return replace(result, recommended=next(name for name in fair if name != "cleanlab, five-fold"))

@@ -45,6 +45,8 @@ class Perturbed:
     """Of the columns, where the input is one row of numbers."""
     image: bool
     how: str
+    warnings: tuple[str, ...] = ()
+    """What makes all of it doubtful."""
 
 
 class Probe(nn.Module):
@@ -77,7 +79,7 @@ def perturb(settings: ScanSettings, key: str, progress: Progress) -> Perturbed:
     return Perturbed(
         source.name, key, source.classes[label], solved.measured_on, float(solved.influence[row]),
         gradient.cpu().numpy(), x.cpu().numpy(), _names(data) if x.ndim == 1 else (),
-        x.ndim == 3 and x.shape[0] in (1, 3), solved.how,
+        x.ndim == 3 and x.shape[0] in (1, 3), solved.how, data.warnings,
     )  # fmt: skip
 
 

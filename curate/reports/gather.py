@@ -5,16 +5,19 @@ Knows tables and views; leaves layout to the renderers.
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
-from curate.gate.judgement import Gate
+from curate.gate.judgement import SEVERITIES, Gate
 from curate.reports.judged import judge
 from curate.reports.report import (
     ClassRow,
     ConfusionRow,
+    Finding,
     HarmfulGroup,
     HarmfulRow,
     HitRow,
@@ -30,9 +33,8 @@ from curate.reports.report import (
 )
 from curate.reports.trusted import checked
 from curate.store import WARNING, Store
-from curate.store.summaries import summary
+from curate.store.summaries import FIRST, HARMING, SUSPECTS, flagged, summary
 
-MOST_EQUAL = 1000  # rows of the same harm that are put in the order of their keys
 MEMBERS = 100  # keys told of a group of harmful rows
 HITS = 3  # evaluation rows told for each harmful row
 DEFAULT_DATABASE = Path(".curate/curate.db")
@@ -49,10 +51,10 @@ def gather(
     run, stored = read_run(store, run_id)
     judged = judge(store, run, gate or run.gate, positions)
     whole = summary(store, run_id)
-    mislabeled = _mislabeled(store, run_id, "train", top)
+    mislabeled = _mislabeled(store, run_id, judged.findings, "train", top)
     eval_loss = run.counts.get("eval_loss")
     eval_loss = float(eval_loss) if isinstance(eval_loss, (int, float)) and eval_loss > 0 else None
-    harmful = _harmful(store, run_id, top, eval_loss)
+    harmful = _harmful(store, run_id, whole, top, eval_loss)
     by_class = _by_class(whole["classes"])
     notes = _notes(stored)
     return Report(
@@ -65,16 +67,16 @@ def gather(
         receipts=tuple(_receipts(store, run_id)),
         notes=tuple(note for note in notes if not note.startswith(WARNING)),
         warnings=tuple(note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)),
-        mislabeled=mislabeled,
-        eval_mislabeled=_mislabeled(store, run_id, "eval", top),
-        suspects=_suspects(store, run_id, top - len(mislabeled)),
+        mislabeled=tuple(mislabeled),
+        eval_mislabeled=tuple(_mislabeled(store, run_id, judged.findings, "eval", top)),
+        suspects=_suspects(store, run_id, whole, top - len(mislabeled)),
         harmful=harmful,
         harmful_count=whole["harmful"],
         others=_others(store, run_id, top),
         by_class=by_class,
         confusions=tuple(ConfusionRow(**row) for row in whole["confusions"]),
-        totals=_totals(store, run_id),
-        reviewed=_reviewed(store, run.dataset),
+        totals=_totals(judged.findings),
+        reviewed=_reviewed(store, run.dataset, judged.words),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         findings=judged.findings,
         gate=gate or run.gate,
@@ -129,32 +131,52 @@ def _receipts(store: Store, run_id: int) -> list[Receipt]:
     return [Receipt(**row) for row in rows]
 
 
-def _mislabeled(store: Store, run_id: int, split: str, top: int) -> tuple[MislabeledRow, ...]:
+def _mislabeled(store: Store, run_id: int, findings: Sequence[Finding], split: str, top: int) -> list[MislabeledRow]:
+    """The most suspect ones, of all findings of the run."""
+    theirs = [f for f in findings if f.rule == "mislabeled" and f.split == split]
+    least = nlargest(top, (_suspicion(f) for f in theirs))[-1:] or [0.0]
+    # All that are equal to the last one: which of them comes first, the database knows.
+    first = [f.fingerprint for f in theirs if _suspicion(f) >= least[0]]
     rows = store.query(
         "SELECT f.key, f.split, f.label AS given_label, s.suggested_label, s.suggested_probability, "
         "ifnull(s.suspicion, f.score) AS suspicion, f.severity, f.state, f.why, f.evidence, x.text "
-        "FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
+        "FROM json_each(:first) AS j CROSS JOIN findings AS p INDEXED BY findings_fingerprint "
+        "ON p.fingerprint = j.value AND p.run_id = :run "
+        "CROSS JOIN run_findings AS f ON f.run_id = :run AND f.example_id = p.example_id AND f.rule = p.rule "
+        "JOIN examples AS x ON x.id = f.example_id "
         "LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
-        "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND f.split = ? "
-        "ORDER BY suspicion DESC, s.rank, f.key LIMIT ?",
-        [run_id, split, top],
+        "WHERE f.split = :split ORDER BY suspicion DESC, s.rank, f.key LIMIT :top",
+        {"run": run_id, "first": json.dumps(first), "split": split, "top": top},
     )
-    return tuple(MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows)
+    return [MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
 
 
-def _suspects(store: Store, run_id: int, count: int) -> tuple[SuspectRow, ...]:
+def _suspicion(finding: Finding) -> float:
+    return -1.0 if finding.suspicion is None else finding.suspicion
+
+
+def _first(store: Store, run_id: int, sql: str, kept: list[int] | None, count: int) -> str:
+    """Ids as JSON: those that were kept when the run ended, or sorted now if more are asked for."""
+    if kept is None or FIRST <= len(kept) < count:
+        kept = [row["id"] for row in store.query(sql, {"run": run_id, "most": count})]
+    return json.dumps(kept[:count])
+
+
+def _suspects(store: Store, run_id: int, whole: Mapping[str, Any], count: int) -> tuple[SuspectRow, ...]:
+    if count <= 0:
+        return ()
     rows = store.query(
-        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion, e.text FROM scores AS s "
-        "JOIN named_examples AS e ON e.id = s.example_id "
-        "WHERE s.run_id = ? AND e.split = 'train' AND s.suspicion IS NOT NULL AND NOT EXISTS (SELECT 1 FROM findings "
-        "AS f WHERE f.run_id = s.run_id AND f.example_id = s.example_id AND f.rule = 'mislabeled') "
-        "ORDER BY s.rank LIMIT ?",
-        [run_id, max(0, count)],
+        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion, e.text FROM json_each(?) AS j "
+        "CROSS JOIN scores AS s ON s.run_id = ? AND s.example_id = j.value "
+        "CROSS JOIN named_examples AS e ON e.id = j.value ORDER BY j.key",
+        [_first(store, run_id, SUSPECTS, whole.get("suspects"), count), run_id],
     )
     return tuple(SuspectRow(**row) for row in rows)
 
 
-def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tuple[HarmfulRow, ...]:
+def _harmful(
+    store: Store, run_id: int, whole: Mapping[str, Any], top: int, eval_loss: float | None
+) -> tuple[HarmfulRow, ...]:
     """Findings first, those of one cause as one row; then the rows of highest harm above zero."""
     rows = store.query(
         "SELECT * FROM (SELECT e.id, e.key, e.label, e.text, s.harm, f.evidence, "
@@ -167,15 +189,11 @@ def _harmful(store: Store, run_id: int, top: int, eval_loss: float | None) -> tu
         [run_id, top],
     )
     if len(rows) < top:
-        # Harm is of training rows alone; the least of the first ones first, so that equal ones are told by their keys.
         rows += store.query(
-            "WITH others AS MATERIALIZED (SELECT s.example_id, s.harm FROM scores AS s WHERE s.run_id = :run "
-            "AND s.harm > 0 AND NOT EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run "
-            "AND f.example_id = s.example_id AND f.rule = 'harmful') ORDER BY s.harm DESC LIMIT :most) "
-            "SELECT e.id, e.key, e.label, e.text, o.harm, NULL AS evidence FROM others AS o "
-            "JOIN named_examples AS e ON e.id = o.example_id WHERE e.split = 'train' "
-            "ORDER BY o.harm DESC, e.key LIMIT :top",
-            {"run": run_id, "most": MOST_EQUAL + top, "top": top - len(rows)},
+            "SELECT e.id, e.key, e.label, e.text, s.harm, NULL AS evidence FROM json_each(?) AS j "
+            "CROSS JOIN scores AS s ON s.run_id = ? AND s.example_id = j.value "
+            "CROSS JOIN named_examples AS e ON e.id = j.value ORDER BY j.key",
+            [_first(store, run_id, HARMING, whole.get("harming"), top - len(rows)), run_id],
         )
     found = []
     for row in rows:
@@ -259,50 +277,37 @@ def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
     )  # fmt: skip
 
 
-def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
+def _reviewed(store: Store, dataset: str, words: Mapping[str, str]) -> tuple[Reviewed, ...]:
     """The view ``rule_precision`` of one data set, from the words on: fifty runs of a million rows take a second."""
-    words = {row["fingerprint"]: row["verdict"] for row in store.query(_STANDING, [dataset])}
     if not words:
         return ()
     said = store.query(
         # CROSS JOIN: from the words to their rows to these rows' findings, whatever the planner thinks of it
-        "SELECT DISTINCT f.rule, e.fingerprint FROM json_each(?) AS j CROSS JOIN examples AS e "
-        "ON e.fingerprint = j.value CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id "
+        "SELECT DISTINCT f.rule, e.fingerprint FROM (SELECT DISTINCT fingerprint FROM reviews) AS w "
+        "CROSS JOIN examples AS e ON e.fingerprint = w.fingerprint "
+        "CROSS JOIN datasets AS d ON d.id = e.dataset_id AND d.name = ? "
+        "CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id "
         "CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'",
-        [json.dumps(list(words))],
-    )
-    flagged = store.query(
-        "SELECT rule, count(DISTINCT fingerprint) AS n FROM findings WHERE run_id IN (SELECT r.id FROM runs AS r "
-        "JOIN datasets AS d ON d.id = r.dataset_id WHERE d.name = ? AND r.status = 'finished') GROUP BY rule",
         [dataset],
     )
+    verdicts = Counter((row["rule"], words[row["fingerprint"]]) for row in said if row["fingerprint"] in words)
     found = []
-    for row in sorted(flagged, key=lambda row: (-row["n"], row["rule"])):
-        verdicts = [words[word["fingerprint"]] for word in said if word["rule"] == row["rule"]]
-        confirmed = sum(verdict in ("relabel", "drop") for verdict in verdicts)
-        refuted = verdicts.count("keep")
-        if verdicts:
+    for rule, count in sorted(flagged(store, dataset).items(), key=lambda item: (-item[1], item[0])):
+        confirmed = verdicts[rule, "relabel"] + verdicts[rule, "drop"]
+        refuted, unsure = verdicts[rule, "keep"], verdicts[rule, "unsure"]
+        if confirmed + refuted + unsure:
             precision = confirmed / (confirmed + refuted) if confirmed + refuted else None
-            found.append(Reviewed(row["rule"], row["n"], confirmed, refuted, verdicts.count("unsure"), precision))
+            found.append(Reviewed(rule, count, confirmed, refuted, unsure, precision))
     return tuple(found)
 
 
-_STANDING = """
-    SELECT v.fingerprint, v.verdict FROM standing_reviews AS v WHERE v.fingerprint IN (
-        SELECT e.fingerprint FROM examples AS e JOIN datasets AS d ON d.id = e.dataset_id
-        WHERE d.name = ? AND e.fingerprint = v.fingerprint
-    ) ORDER BY v.time, v.id
-"""
-
-
-def _totals(store: Store, run_id: int) -> tuple[Total, ...]:
-    rows = store.query(
-        "SELECT rule, severity, split, state, count(*) AS count FROM run_findings WHERE run_id = ? "
-        "GROUP BY rule, severity, split, state "
-        "ORDER BY instr('error warning note', severity), rule, split DESC, state",
-        [run_id],
-    )
-    return tuple(Total(**row) for row in rows)
+def _totals(findings: Sequence[Finding]) -> tuple[Total, ...]:
+    """Gravest first, training rows before evaluation rows."""
+    counts = Counter((f.rule, f.severity, f.split, f.state) for f in findings)
+    totals = [Total(*what, count) for what, count in counts.items()]
+    by_state = sorted(totals, key=lambda total: total.state)
+    by_split = sorted(by_state, key=lambda total: total.split, reverse=True)
+    return tuple(sorted(by_split, key=lambda total: (SEVERITIES.index(total.severity), total.rule)))
 
 
 def _is_current(store: Store, run: RunFacts) -> bool:

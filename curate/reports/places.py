@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from curate.files.lines import lines_of
@@ -50,12 +50,12 @@ def places_of(
         for file, places in wanted.items()
         if positions is not None or _as_read(file, run.finished)
     }
-    root = repository()
+    told = _Relative(repository().as_posix(), Path.cwd())
     found = []
     for row, position in zip(rows, at, strict=True):
         file = files[row["split"]] or row["media_path"]
         line = lines[file].get(position) if file in lines else None
-        found.append(Place(None if file is None else _relative(file, root), line))
+        found.append(Place(None if file is None else told(file), line))
     return found
 
 
@@ -100,8 +100,22 @@ def _as_read(file: str, finished: str | None) -> bool:
         return False
 
 
-def _relative(file: str, root: Path) -> str:
-    path = Path(os.path.normpath(Path.cwd() / file))
-    if path.is_relative_to(root):
-        return PurePosixPath(path.relative_to(root).as_posix()).as_posix()
-    return path.as_posix()
+class _Relative:
+    """Paths relative to the repository, without a Path for each: of many findings most lie in few folders."""
+
+    def __init__(self, root: str, here: Path) -> None:
+        self.root, self.here = root, here
+        self.folders: dict[str, str] = {}
+
+    def __call__(self, file: str) -> str:
+        folder, name = os.path.split(file)
+        if name in ("", os.curdir, os.pardir):
+            return self._told(file)
+        if folder not in self.folders:
+            self.folders[folder] = self._told(folder)
+        within = self.folders[folder]
+        return name if within == "." else f"{within.rstrip('/')}/{name}"
+
+    def _told(self, file: str) -> str:
+        path = os.path.normpath(os.path.join(self.here, file)).replace(os.sep, "/")
+        return path.removeprefix(f"{self.root.rstrip('/')}/") if path != self.root else "."

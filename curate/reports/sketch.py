@@ -39,13 +39,14 @@ class Sketch:
         """For these rows of the run."""
         found: dict[str, bytes] = {}
         for row in rows:
-            # One at a time: the full key of an evaluation row is no column, and there are as many as a list is long.
+            # One at a time, by the index of keys: the full key of an evaluation row is no column.
             found |= {
                 each["key"]: each["thumbnail"]
                 for each in store.query(
-                    "SELECT f.key, x.thumbnail FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
-                    "WHERE f.run_id = ? AND f.rule = 'mislabeled' AND f.key = ? AND x.thumbnail IS NOT NULL",
-                    [run_id, row.key],
+                    "SELECT e.key, e.thumbnail FROM named_examples AS e JOIN findings AS f "
+                    "ON f.run_id = ? AND f.example_id = e.id AND f.rule = 'mislabeled' "
+                    "WHERE e.plain_key IN (?, ?) AND e.key = ? AND e.thumbnail IS NOT NULL",
+                    [run_id, row.key, row.key.removeprefix("eval:"), row.key],
                 )
             }
         return cls(found, distribution_of(store, run_id), confusion_of(store, run_id))

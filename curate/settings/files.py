@@ -127,7 +127,7 @@ def file_layers(
         found.append(_layer(own, folder, _toml(own), strangers=not trusted, of_train=True, overruled=overruled))
     if config is not None:
         path = cwd / config
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UsageError(f"There is no settings file {config} (--config).", near_path(config))
         if path.resolve() not in seen:
             values = _toml(path)
@@ -155,7 +155,7 @@ def _train_folder(cwd: Path, train: str | None) -> Path | None:
     if kind not in (None, "images"):
         return None
     folder = Path(location)
-    return folder if (cwd / folder / "curate.toml").is_file() else None
+    return folder if os.path.isfile(cwd / folder / "curate.toml") else None
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _layer(
 
 
 def _class_file(path: Path, called: str) -> tuple[str, ...]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name longer than a path may be is no file either
         raise UsageError(
             f"{called}: there is no file {path.as_posix()}, and one class alone is no list.",
             "Give the names with commas between, or a file with one on each line.",

@@ -4,6 +4,7 @@ Knows the grammar only, and only the standard library: what a kind means is left
 what a file may name to ``curate.settings.merge``.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -90,7 +91,7 @@ def is_file(text: str) -> bool:
 def near_path(path: Path) -> str:
     """A hint for a path that is not there: near names in the deepest folder that is, else that folder."""
     here, missing = path, path.name
-    while not here.exists() and here != here.parent:
+    while not os.path.exists(here) and here != here.parent:  # pathlib raises for a name longer than a path may be
         missing, here = here.name, here.parent
     try:
         names = sorted(child.name for child in here.iterdir() if not child.name.startswith("."))

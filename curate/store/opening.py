@@ -14,21 +14,15 @@ from curate.settings.specs import MOST_WHOLE
 from curate.store.schema import OLDEST_SQLITE, is_current, migrate
 
 WAIT_SECONDS = 30.0  # for another process that writes
+CACHE_KIB = 2**16
+"""Of SQLite's pages. With its 2 MiB the rows of a large report are read again and again."""
 _OTHER_FILE = "name another file with --db"
-# What SQLite says where tables, views or pages are not what the migrations made of them.
-_DAMAGED = (
-    "no such table",
-    "no such column",
-    "no such module",
-    "malformed",
-    "corrupt",
-    "decode to UTF-8",
-    "constructor failed",
-    "logic error",
-    "error in view",
-    "error in trigger",
-    "has no column named",
-)
+# What SQLite says of pages, texts and indices that are not what they were.
+_DAMAGED = ("malformed", "corrupt", "decode to UTF-8", "constructor failed", "logic error")
+# What it says of tables, views and columns that are not there: damage, or a slip in curate's own SQL.
+_MISSING = (
+    "no such table", "no such column", "no such module", "error in view", "error in trigger", "has no column named",
+)  # fmt: skip
 
 
 def connect(path: Path, create: bool) -> sqlite3.Connection:
@@ -54,6 +48,7 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 migrate(connection)
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA synchronous = NORMAL")  # safe with WAL: a crash may lose, never corrupt
         except BaseException:
             connection.close()
@@ -124,6 +119,10 @@ def explain(path: Path) -> Iterator[None]:
             raise StoreError(f"{path} could not be written: {message}", "free some space, or " + _OTHER_FILE) from error
         if any(words in message for words in _DAMAGED):
             raise damaged(path, message) from error
+        if any(words in message for words in _MISSING) and not _is_as_made(path):
+            raise damaged(path, message) from error
+        if "no such module" in message:
+            raise StoreError(f"this Python's SQLite has {message}", "curate needs one with FTS5") from error
         raise
     except UnicodeDecodeError as error:
         raise damaged(path, "it holds a text that is no UTF-8") from error
@@ -142,6 +141,19 @@ def damaged(path: Path, reason: str) -> StoreError:
         f"{path} cannot be read as a database: {reason}",
         f"it is damaged, or no database: restore a copy, save what is left by SQLite's .recover, or {_OTHER_FILE}",
     )
+
+
+def _is_as_made(path: Path) -> bool:
+    """Whether tables, views and triggers are those that the migrations make: what is missing then is no damage."""
+    stored = "SELECT type, name, sql FROM sqlite_master WHERE substr(name, 1, 7) NOT IN ('sqlite_', '_sqlite')"
+    try:
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+            migrate(fresh)
+            made = set(fresh.execute(stored))
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return made <= set(connection.execute(stored)) and is_whole(connection)
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
 
 
 def is_whole(connection: sqlite3.Connection) -> bool:

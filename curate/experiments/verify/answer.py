@@ -60,6 +60,11 @@ def answer(named: dict[str, Evidence], datamodeling_score: float | None) -> Answ
     return Answer(word, f"{worst}: {reason}", words)
 
 
+def doubted(answer: Answer, reason: str) -> Answer:
+    """What moves by itself is never trusted, however well one pass agreed with another."""
+    return Answer(DOUBT, reason, answer.by_target)
+
+
 def _of_target(found: Evidence) -> tuple[str, str]:
     agreement = found.agreement
     if agreement is None:

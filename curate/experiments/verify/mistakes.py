@@ -45,6 +45,8 @@ class Mended:
     rate: float
     prediction: str
     steps: list[Step]
+    warnings: tuple[str, ...] = ()
+    """What makes all of it doubtful."""
 
 
 def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: Recipe, progress: Progress) -> Mended:
@@ -78,7 +80,9 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
             )  # fmt: skip
             advance(1)
     keys = [data.train.keys[row] for row in helpful.tolist()]
-    return Mended(setting.targets.name, len(setting.targets.rows), keys, recipe.rate, setting.predictor.how, told)
+    return Mended(
+        setting.targets.name, len(setting.targets.rows), keys, recipe.rate, setting.predictor.how, told, data.warnings
+    )
 
 
 def _network_steps(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from curate.engine.influence.predict import ThroughNetwork
 from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
-from curate.experiments.verify.answer import Answer, Evidence, answer
+from curate.experiments.verify.answer import Answer, Evidence, answer, doubted
 from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
 from curate.experiments.verify.plan import MIDDLE, RANDOM, TOP, Plan, make_plan
 from curate.experiments.verify.refit import Recipe, TrainingSet
@@ -131,6 +131,8 @@ def verify(
         if not control:
             found = replace(found, at_reach=_at_reach(setting, refits, list(jobs.rows), settings.seed))
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
+        if data.unsteady:
+            found = replace(found, answer=doubted(found.answer, f"outputs that move: {data.unsteady}"))
         if not control:
             _store(store, settings, loaded, found)
         return found

@@ -37,6 +37,8 @@ class WhatIf:
     """Refit without the change against the model as it is."""
     prediction: str
     refit: str
+    warnings: tuple[str, ...] = ()
+    """What makes all of it doubtful."""
 
 
 def what_if(
@@ -64,4 +66,5 @@ def what_if(
         change, len(selection.rows), selection.words, setting.targets.name, len(setting.targets.rows),
         setting.loss(setting.before), float(setting.right(setting.before).double().mean()), predicted, actual,
         setting.change(setting.before, unchanged), setting.predictor.how, setting.refit.recipe,
+        data.warnings,
     )  # fmt: skip

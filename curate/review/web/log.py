@@ -10,6 +10,8 @@ import logging
 import os
 import queue
 import sys
+import time
+from collections.abc import Iterator
 from logging.handlers import QueueHandler, QueueListener
 
 from curate.reports.words import clean, shorten
@@ -69,8 +71,9 @@ class Unlocked(logging.Handler):
             os.write(STDERR, f"{record.getMessage()}\n".encode(errors="replace"))
 
 
-def one_line_each() -> None:
-    """Everything that is logged in this process from here on, the web server's words among them."""
+@contextlib.contextmanager
+def one_line_each() -> Iterator[None]:
+    """Everything that is logged in this process for a while, the web server's words among them."""
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
     handler = Dropping(waiting)
     handler.setFormatter(OneLine())
@@ -78,4 +81,12 @@ def one_line_each() -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     QueueListener(waiting, Unlocked()).start()
-    sys.stderr = Logged()
+    before, sys.stderr = sys.stderr, Logged()
+    try:
+        yield
+    finally:
+        sys.stderr = before  # an error that ends the command is told like any other
+        for _ in range(20):  # after the lines that wait, unless nobody reads them
+            if waiting.empty():
+                break
+            time.sleep(0.05)
