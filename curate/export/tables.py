@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Part = tuple[Source, Mapping[int, Change]]
 _PARQUET = (".parquet", ".pq")
+NOT_WRITTEN = (".gz", ".json", ".tar")
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -72,6 +73,11 @@ class _Asked:
 
 def _asked(parts: Sequence[Part], settings: ScanSettings) -> _Asked:
     path = Path(parts[0][0].location)
+    if path.suffix.lower() in NOT_WRITTEN or path.is_dir():
+        raise UsageError(
+            f"{path.as_posix()}: this kind of table is read, and not written",
+            "Export the verdicts with --verdicts, or scan it as .csv, .jsonl or .parquet.",
+        )
     table = read_table(str(path), header=settings.header)
     label = label_column(table, str(path), DataOptions(label=settings.label, header=settings.header))
     return _Asked(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from curate.files.reading import memory_bytes, read_regular
+from curate.files.reading import ending, memory_bytes, read_unpacked
 
 DELIMITERS = (",", ";", "\t", "|")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -27,8 +27,8 @@ def lines_of(path: Path, positions: Collection[int], *, header: bool) -> dict[in
     if not positions:
         return {}
     wanted, last = set(positions), max(positions)
-    text, _ = decode_text(read_regular(path, memory_bytes()))
-    starts = _json_starts(text) if path.suffix.lower() in JSON_LINES else islice(_csv_starts(text), int(header), None)
+    text, _ = decode_text(read_unpacked(path, memory_bytes()))
+    starts = _json_starts(text) if ending(path) in JSON_LINES else islice(_csv_starts(text), int(header), None)
     found = {place: at for place, at in enumerate(islice(starts, last + 1)) if place in wanted}
     numbers: dict[int, int] = {}
     line, at = 1, 0

@@ -5,12 +5,16 @@ a file means, but for a list of names.
 """
 
 import errno
+import gzip
+import io
 import os
 import stat
+import zlib
 from pathlib import Path
 
 from curate.errors import UsageError
 
+PACKED = ".gz"
 LARGEST_FILE = 2**28
 """Bytes of a picture, a checkpoint's note, a file of settings or of verdicts: 256 MiB. Beyond, it is not read."""
 
@@ -27,6 +31,30 @@ def read_regular(path: str | Path, most: int = LARGEST_FILE) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {size_text(most)}, and not read", str(path))
     return content
+
+
+def ending(path: str | Path) -> str:
+    """The ending that says the kind of a file, in small letters: of `x.csv.gz` it is `.csv`."""
+    plain = Path(path)
+    suffixes = [suffix.lower() for suffix in plain.suffixes]
+    if suffixes[-1:] == [PACKED]:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def read_unpacked(path: str | Path, most: int = LARGEST_FILE) -> bytes:
+    """The same, unpacked if the name ends in .gz; ``most`` holds for what is unpacked too. Raises ``OSError``."""
+    content = read_regular(path, most)
+    if Path(path).suffix.lower() != PACKED:
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            found = file.read(most + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError(errno.EIO, f"no gzip file, or cut short ({error})", str(path)) from error
+    if len(found) > most:
+        raise OSError(errno.EFBIG, f"unpacked larger than {size_text(most)}, and not read", str(path))
+    return found
 
 
 def read_text(path: str | Path, most: int = LARGEST_FILE) -> str:

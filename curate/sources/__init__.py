@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from curate.errors import DataError, UsageError
+from curate.files.reading import ending
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import did_you_mean, near_path, split_code, split_kind
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.folders import open_folder, tables_in
 from curate.sources.hf import HfSource, open_hf
-from curate.sources.images import ImageFolder, is_lfs_pointer, open_images
+from curate.sources.images import ImageFolder, is_lfs_pointer, layout, open_images
 from curate.sources.python_data import PythonSource, open_python
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 from curate.sources.tables import TableSource, open_table
@@ -34,10 +36,15 @@ SOURCES: dict[str, type[Source]] = {
     "torchvision": TorchvisionSource,
 }
 
+
+def _open_tables(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    return (open_folder if Path(location).is_dir() else open_table)(location, options)
+
+
 _OPENERS: dict[str, Opener] = {
     "images": open_images,
     "arrays": open_arrays,
-    "table": open_table,
+    "table": _open_tables,
     "hf": open_hf,
     "sklearn": open_sklearn,
     "python": open_python,
@@ -114,10 +121,11 @@ def _kind(spec: str) -> tuple[str, str]:
             f"The kinds are {kinds}. {did_you_mean(kind, SOURCES)}".rstrip(),
         )
     if path.is_dir():
-        return "images", spec
+        # Pictures in class folders come first; a table may lie beside them.
+        return ("table" if layout(path)[2] < 2 and tables_in(path) else "images"), spec
     if path.suffix.lower() == ".npz":
         return "arrays", spec
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if ending(path) in TABLE_SUFFIXES:
         return "table", spec
     if not path.exists():
         raise DataError(f"There is no file or folder {spec}.", near_path(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
-from curate.files.reading import check_regular, memory_bytes
+from curate.files.reading import check_regular, ending, memory_bytes
 from curate.settings.specs import did_you_mean
 from curate.sources.base import Source
 from curate.sources.columns import numbers, texts_of
@@ -70,7 +70,7 @@ def read_outside(source: Source, pred_probs: str | None, votes: Sequence[str]) -
 def _probabilities(location: str, source: Source, notes: list[str]) -> "Array":
     import numpy as np
 
-    if Path(location).suffix.lower() in SUFFIXES:
+    if ending(location) in SUFFIXES:
         table = _table(location, "--pred-probs")
         missing = [name for name in source.classes if name not in table.columns]
         if missing:
@@ -147,7 +147,7 @@ def _votes(location: str, source: Source, notes: list[str]) -> dict[str, "Array"
 
 
 def _table(location: str, option: str) -> RawTable:
-    if Path(location).suffix.lower() not in SUFFIXES:
+    if ending(location) not in SUFFIXES:
         raise UsageError(f"{option} {location} is no table", f"One of {', '.join(SUFFIXES)}.")
     table = read_table(location, header=True)
     if table.malformed:

@@ -9,22 +9,22 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import DataError, NothingScanned
 from curate.files import strict_json
 from curate.files.lines import after_comments, decode_text, find_delimiter, split_lines
-from curate.files.reading import check_regular, memory_bytes, read_regular
+from curate.files.reading import check_regular, ending, memory_bytes, read_unpacked
 from curate.settings.specs import near_path
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 
 if TYPE_CHECKING:
     import pyarrow
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".tar")
 SHOWN = 60
 """Signs of a broken line that are shown."""
 
@@ -69,10 +69,20 @@ def read_table(location: str, *, header: bool) -> RawTable:
         raise DataError(f"{location} is {LFS_REASON}.")
     if not head:
         raise NothingScanned(f"{location} is empty, so nothing was scanned.")
+    from curate.sources.containers import read_json, read_tar
+
     readers: dict[str, Callable[[Path, str, bool], RawTable]] = {
-        ".parquet": _parquet, ".pq": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl,
-    }  # fmt: skip
-    table = readers.get(path.suffix.lower(), _csv)(path, location, header)
+        ".parquet": _parquet,
+        ".pq": _parquet,
+        ".jsonl": _jsonl,
+        ".ndjson": _jsonl,
+        ".json": read_json,
+        ".tar": read_tar,
+    }
+    try:
+        table = readers.get(ending(path), _csv)(path, location, header)
+    except OSError as error:
+        raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
     if not table.positions and not table.malformed:
         raise NothingScanned(f"{location} holds no row, so nothing was scanned.")
     return table
@@ -125,7 +135,7 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
     rows: list[dict[str, Any]] = []
     positions: list[int] = []
     malformed: list[Malformed] = []
-    text, notes = decode_text(read_regular(path, memory_bytes()))
+    text, notes = decode_text(read_unpacked(path, memory_bytes()))
     lines = [(n, line.rstrip("\r\n")) for n, line in enumerate(split_lines(text), start=1) if line.strip()]
     for position, (number, line) in enumerate(lines):
         try:
@@ -143,9 +153,15 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
             f"{location}: no line is a JSON object; {malformed[0].reason}.",
             'One object a line: {"text": "...", "label": "..."}.',
         )
+    table = rows_table(rows)
+    return replace(table, positions=positions, malformed=malformed, notes=notes)
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> RawTable:
+    """A table of objects; a name that some have and others lack is missing there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return RawTable({name: _json_column([row.get(name) for row in rows]) for name in names}, positions, malformed,
-                    notes=notes)  # fmt: skip
+    columns = {name: _json_column([row.get(name) for row in rows]) for name in names}
+    return RawTable(columns, list(range(len(rows))))
 
 
 def _json_column(values: list[Any]) -> "pyarrow.ChunkedArray":
@@ -174,7 +190,7 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
     import pyarrow
     from pyarrow import csv as reader
 
-    text, notes = decode_text(read_regular(path, memory_bytes()))
+    text, notes = decode_text(read_unpacked(path, memory_bytes()))
     if begins := after_comments(text):
         notes = [*notes, f"comment above the table was skipped: {text[: min(begins, SHOWN)].splitlines()[0].strip()}"]
         text = text[begins:]
