@@ -392,7 +392,7 @@ class TestMessages:
         self.check(
             written(tmp_path / "b.csv", "version https://git-lfs.github.com/spec/v1\n"), DataError, "git lfs pull"
         )
-        self.check(f"table:{tmp_path}", DataError, "is a folder")
+        self.check(f"table:{tmp_path}", DataError, "holds tables, and none is named as the training set: a.jsonl")
         self.check(str(tmp_path / "nil.csv"), DataError, "There is no file")
 
     def test_splits(self, tmp_path: Path) -> None:

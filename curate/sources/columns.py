@@ -230,7 +230,8 @@ def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
         except pyarrow.ArrowInvalid:
             continue
         milliseconds = moments.cast(pyarrow.int64()).cast(pyarrow.float64())
-        return np.asarray(compute.divide(milliseconds, 86_400_000.0).to_numpy(zero_copy_only=False), dtype=np.float64)
+        days = np.asarray(compute.divide(milliseconds, 86_400_000.0).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return days % 1 if form is not None and form.startswith("%H") else days  # a time stands on some day of its own
     return None
 
 
