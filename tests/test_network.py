@@ -1,14 +1,16 @@
 """What a network returns, where its head is, and that every way of keeping parameters gives the same numbers."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.cli import main
@@ -383,3 +385,77 @@ def test_the_persons_own_module_stays_as_it_was(folder: Path, tmp_path: Path, mo
     assert not loaded.training
     assert all(torch.equal(value, before[name]) for name, value in mine.ready.state_dict().items())
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in mine.ready.modules())
+
+
+class Parts(nn.Module):
+    """Two tasks from one body, returned as ``form`` puts them together."""
+
+    def __init__(self, form: Callable[[Tensor, Tensor, Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.other, self.fc = nn.Linear(4, 8), nn.Linear(8, 5), nn.Linear(8, 3)
+        self.form = form
+
+    def forward(self, x: Tensor) -> object:
+        h = self.body(x).relu()
+        return self.form(h, self.other(h), self.fc(h))
+
+
+SAMPLE = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("form", "part"),
+    [
+        (lambda h, other, z: (h, z), "1"),
+        (lambda h, other, z: {"pred": z}, None),
+        (lambda h, other, z: {"colour": other, "shape": z}, "shape"),
+        (lambda h, other, z: [z * 2, z], "1"),
+        (lambda h, other, z: (z.softmax(1), z), "1"),
+        (lambda h, other, z: {"z": z, "p": z.softmax(1)}, "z"),
+        (lambda h, other, z: SimpleNamespace(hidden=h, scores=z), "scores"),
+        (lambda h, other, z: {"logits": z, "other": z * 2}, None),
+        (lambda h, other, z: z, None),
+    ],
+)
+def test_the_part_with_a_column_a_class_that_a_linear_layer_gives_is_read(form: Any, part: str | None) -> None:
+    network = inspect_network(Parts(form), SAMPLE, 3)
+    features, logits = network(SAMPLE)
+    assert (network.own_classes, network.head_name) == (True, "fc")
+    torch.testing.assert_close(logits, network.own_head(features))
+    told = [note for note in network.notes if "several parts" in note]
+    assert told == (
+        [] if part is None else [f"the model returns several parts: '{part}' is read (--output names another)"]
+    )
+
+
+def test_a_part_may_be_named() -> None:
+    both = Parts(lambda h, other, z: {"colour": other, "shape": z})
+    assert inspect_network(both, SAMPLE, 5, part="colour").head_name == "other"
+    assert inspect_network(Parts(lambda h, other, z: (z, h)), SAMPLE, 3, part="1").own_classes is False
+    with pytest.raises(ModelError) as refused:
+        inspect_network(both, SAMPLE, 3, part="size")
+    assert "There is: colour, shape" in str(refused.value.hint)
+
+
+def test_a_forward_pass_without_gradients_is_found_out() -> None:
+    class NoGrad(Parts):
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> object:
+            return super().forward(x)
+
+    assert inspect_network(Parts(lambda h, other, z: z), SAMPLE, 3).differentiable
+    network = inspect_network(NoGrad(lambda h, other, z: z), SAMPLE, 3)
+    assert not network.differentiable
+    assert any("gives no gradients" in note for note in network.notes)
+
+
+def test_a_model_that_asks_for_a_gpu_is_not_blamed_on_the_transform() -> None:
+    class Moves(Parts):
+        def forward(self, x: Tensor) -> object:
+            raise AssertionError("Torch not compiled with CUDA enabled")
+
+    with pytest.raises(ModelError) as refused:
+        inspect_network(Moves(lambda h, other, z: z), SAMPLE, 3)
+    assert "test_network.py:" in refused.value.message
+    assert "asks for a GPU" in str(refused.value.hint)

@@ -22,7 +22,7 @@ class Sections(click.Command):
 
     headings: ClassVar[dict[str, tuple[str, ...]]] = {
         "Data": ("eval", "input", "label", "id", "split", "header", "limit", "strict", "classes", "name"),
-        "Model": ("model", "model_args", "weights", "trust_checkpoint", "head", "pred_probs", "votes"),
+        "Model": ("model", "model_args", "weights", "trust_checkpoint", "head", "output", "pred_probs", "votes"),
         "Numbers": (
             "params", "solver", "curvature", "damping",
             "neighbours", "eval_rows", "slice", "expected_precision", "noise_rate", "seed", "device",
@@ -106,6 +106,11 @@ model_options = _options(
     ),
     click.option("--trust-checkpoint", is_flag=True, default=None, help="Load a checkpoint that may run any code."),
     click.option("--head", metavar="NAME", help="The last linear layer.  [found by itself]"),
+    click.option(
+        "--output",
+        metavar="NAME|N",
+        help="The part of the model's output to read, by key or number.  [found]",
+    ),
     click.option(
         "--pred-probs",
         metavar="FILE",

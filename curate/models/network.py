@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from curate.errors import NumericalError, UsageError
 from curate.models.early import EarlyLayer, find_early_layer
-from curate.models.outputs import failed, matrix, matrix_of, read_outputs, two
+from curate.models.outputs import choose_part, failed, matrix, matrix_of, parts_of, read_outputs, two
 
 Calls = list[tuple[str, nn.Linear, Tensor]]
 
@@ -36,6 +37,8 @@ class Network:
     """One output stands for two classes: logits are (-z/2, z/2)."""
     reading: str = "logits"
     """What the outputs were taken for."""
+    differentiable: bool = True
+    """Whether the outputs have gradients in the parameters."""
     early: EarlyLayer | None = None
     """Where the early features are taken; None where nothing stands between the inputs and the head."""
 
@@ -70,10 +73,17 @@ class Network:
 
 
 @torch.no_grad()
-def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None) -> Network:
-    """Runs one small batch through ``module`` and finds its head. Raises `ModelError` where it cannot."""
+def inspect_network(
+    module: nn.Module, sample: Tensor, classes: int, head_name: str | None = None, part: str | None = None
+) -> Network:
+    """Runs one small batch through ``module`` and finds its head. Raises `ModelError` if it cannot.
+
+    ``head_name`` and ``part`` are what a person said of the last linear layer and of the part of the output to read.
+    """
     raw, calls = _run(module, sample)
-    output = matrix_of(raw, len(sample)).float()
+    matrices = [out for _, _, out in calls if out.ndim == 2]
+    pick, chosen = choose_part(raw, len(sample), classes, matrices, part)
+    output = matrix_of(pick(raw), len(sample)).float()
     if not bool(torch.isfinite(output).all()):
         raise NumericalError(
             "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
@@ -87,40 +97,67 @@ def inspect_network(module: nn.Module, sample: Tensor, classes: int, head_name: 
                 f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
             )
     if head_name is None:
-        fitting = fitting[-1:] if _gives(fitting, output) else _feeding(module, sample, fitting, output)
+        giving = [call for call in fitting if _gives([call], output)]
+        fitting = giving[-1:] or _feeding(lambda: pick(_called(module, sample)), len(sample), fitting, output)
     last = fitting[-1][2] if fitting and fitting[-1][2].shape == output.shape else None
     read = read_outputs(output, classes, last)
     outputs = 2 if read.one_output else output.shape[1]
     notes = list(read.notes)
+    if chosen not in (None, "0") and len(parts_of(raw)) > 1:
+        notes.append(f"the model returns several parts: '{chosen}' is read (--output names another)")
+    gradient = _has_gradient(module, sample[:2], pick)
+    if not gradient:
+        notes.append("the model's forward pass gives no gradients (no_grad or detach in it): influence is at the head")
     if outputs != classes:
         notes.append(_other_number(outputs, classes))
     if not fitting:
         notes.append("no linear layer gives the outputs: they are the features, for the probe")
         early = find_early_layer(module, sample, None)
-        return Network(module, None, None, matrix, False, tuple(notes), early=early)
+        return Network(module, None, None, lambda raw: matrix(pick(raw)), False, tuple(notes), early=early)
     same = last is not None and torch.allclose(
-        (two(last) if read.one_output else last).softmax(1), read.logits_of(raw).float().softmax(1), atol=1e-4
+        (two(last) if read.one_output else last).softmax(1), read.logits_of(pick(raw)).float().softmax(1), atol=1e-4
     )
     name, layer, _ = fitting[-1]
     if outputs == classes and not same:
         notes.append(f"the outputs are not those of {name}: it serves as a feature extractor for the probe")
     own = outputs == classes and same
     early = find_early_layer(module, sample, layer)
-    return Network(module, layer, name, read.logits_of, own, tuple(notes), read.one_output, read.reading, early)
+    return Network(
+        module,
+        layer,
+        name,
+        lambda raw: read.logits_of(pick(raw)),
+        own,
+        tuple(notes),
+        read.one_output,
+        read.reading if chosen is None else f"{read.reading} of {chosen}",
+        gradient,
+        early,
+    )
 
 
 def _gives(fitting: Calls, output: Tensor) -> bool:
     return bool(fitting) and fitting[-1][2].shape == output.shape and torch.allclose(fitting[-1][2], output, atol=1e-5)
 
 
-def _feeding(module: nn.Module, sample: Tensor, fitting: Calls, output: Tensor) -> Calls:
+def _has_gradient(module: nn.Module, x: Tensor, pick: Callable[[object], object]) -> bool:
+    """Whether what the network returns can be differentiated in its parameters, frozen ones too; none have none."""
+    parameters = {name: value.detach().requires_grad_() for name, value in module.named_parameters()
+                  if value.is_floating_point()}  # fmt: skip
+    with torch.enable_grad():
+        found = pick(functional_call(module, parameters, (x,)))
+    tensors = [part for part in parts_of(found).values() if isinstance(part, Tensor)]
+    return not parameters or any(part.requires_grad for part in tensors)
+
+
+def _feeding(outputs: Callable[[], object], rows: int, fitting: Calls, output: Tensor) -> Calls:
     """The last call whose result the outputs depend on, if there is one: a pooler beside the way out is no head."""
     for call in reversed(fitting):
         hook = call[1].register_forward_hook(
             lambda _, __, out: torch.linspace(-1, 1, out.shape[-1]).to(out).expand_as(out)
         )
         try:
-            changed = not torch.equal(matrix_of(_called(module, sample), len(sample)).float(), output)
+            changed = not torch.equal(matrix_of(outputs(), rows).float(), output)
         finally:
             hook.remove()
         if changed:

@@ -4,7 +4,7 @@ Knows the forms (tensor, tuple, dict, ``.logits``), the meanings (logits, probab
 for two classes) and what is no single-label classifier. Leaves the search for the head to `network`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from curate.errors import ModelError
+from curate.sources.code import user_frame
 
 READS = "curate reads single-label classifiers."
 CLOSE = 1e-3
@@ -29,12 +30,60 @@ class Outputs:
 
 
 def failed(error: Exception, x: Tensor) -> ModelError:
-    """What is said where a person's network raised on a batch: its code may raise anything."""
+    """What is said if a person's network raised on a batch: its code may raise anything."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(
-        f"the model failed on a batch of shape {tuple(x.shape)}: {reason}",
-        "Does its `transform` give what the network takes? --debug shows the traceback.",
-    )
+    line = user_frame(error)
+    said = f"the model failed on a batch of shape {tuple(x.shape)}: {reason}{f' ({line})' if line else ''}"
+    if any(word in reason for word in ("CUDA", "cuda", "NVIDIA")):
+        return ModelError(
+            said, "Its code asks for a GPU: let it follow its weights, x.to(next(self.parameters()).device)."
+        )
+    return ModelError(said, "Does its `transform` give what the network takes? --debug shows the traceback.")
+
+
+def parts_of(raw: object) -> dict[str, object]:
+    """What a network returned, by the names and numbers of its parts; itself, without a name, if it is one tensor."""
+    if isinstance(raw, Mapping):
+        return {str(name): part for name, part in raw.items()}
+    if isinstance(raw, (tuple, list)):
+        return {str(number): part for number, part in enumerate(raw)}
+    names = [name for name, part in vars(raw).items() if isinstance(part, Tensor)] if hasattr(raw, "__dict__") else []
+    return {"": raw} if isinstance(raw, Tensor) or not names else {name: getattr(raw, name) for name in names}
+
+
+def choose_part(
+    raw: object, rows: int, classes: int, given: Sequence[Tensor], asked: str | None
+) -> tuple[Callable[[object], object], str | None]:
+    """Which part of a network's output is read: a function that takes it, and its name if there was a choice.
+
+    ``given`` are the outputs of linear layers in the order of their calls: of parts with a column a class the one that
+    the last of them gave. Raises `ModelError` for a part that is ``asked`` for and is not there.
+    """
+    parts = parts_of(raw)
+    if asked is not None:
+        if asked not in parts:
+            there = ", ".join(name for name in parts if name) or "one part only"
+            raise ModelError(f"--output {asked}: the model returns no such part", f"There is: {there}")
+        return _taking(asked), asked
+    fitting = [
+        name
+        for name, part in parts.items()
+        if isinstance(part, Tensor) and part.ndim == 2 and part.shape == (rows, classes) and part.is_floating_point()
+    ]
+    usual = "logits" in parts or "" in parts
+    if usual or not fitting or (len(parts) == 1 and not isinstance(raw, Mapping)):
+        return (lambda raw: raw), None
+    for output in reversed(given):
+        for name in fitting:
+            part = parts[name]
+            assert isinstance(part, Tensor)
+            if part.shape == output.shape and torch.allclose(part, output, atol=1e-5):
+                return _taking(name), name
+    return _taking(fitting[0]), fitting[0]
+
+
+def _taking(name: str) -> Callable[[object], object]:
+    return lambda raw: parts_of(raw)[name]
 
 
 def matrix_of(raw: object, rows: int) -> Tensor:
@@ -125,5 +174,5 @@ def _tensor_of(output: Any) -> Tensor:
             raise ModelError("the model returned boxes for each row: it is a detector", READS)
     raise ModelError(
         f"the model returned a {type(output).__name__} without logits",
-        "Return a tensor, a tuple that starts with it, or a dict or object with `logits`.",
+        "Name the part that holds them with --output, a name or a number from 0.",
     )

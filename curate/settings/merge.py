@@ -18,7 +18,7 @@ from curate.settings.options import OPTIONS, option_named
 BASELINE = "curate-baseline.json"
 """Where findings are accepted: beside the file of settings, else in the current folder."""
 
-_OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head"})
+_OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head", "output"})
 _NOT_OF_THE_RUN = frozenset({"db", "format"})
 
 
@@ -43,6 +43,7 @@ class ScanSettings:
     weights: tuple[str, ...] = ()
     trust_checkpoint: bool = False
     head: str | None = None
+    output: str | None = None
     pred_probs: str | None = None
     votes: tuple[str, ...] = ()
     params: str = "auto"

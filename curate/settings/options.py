@@ -279,6 +279,7 @@ OPTIONS: dict[str, Option] = {
         _option("weights", _list, "path"),
         _option("trust-checkpoint", _flag, typed=True),
         _option("head", _text),
+        _option("output", _column),
         _option("pred-probs", _text, "path"),
         _option("votes", _list, "path"),
         _option("params", _params),

@@ -217,7 +217,7 @@ def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
         return None, "probe"
-    if asked == "head" and settings.asks_network is None:
+    if (asked == "head" and settings.asks_network is None) or not network.differentiable:
         return None, "head"
     within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
     pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)

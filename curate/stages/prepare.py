@@ -174,7 +174,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
         module = called_as(loaded.model.module.to(loaded.device), loaded.transform)
-        network = inspect_network(module, sample, len(loaded.train.classes), settings.head)
+        network = inspect_network(module, sample, len(loaded.train.classes), settings.head, settings.output)
         _refuse_parameters(settings, network)
         moving = unsteady(network, sample)
         if settings.cache and moving is None:  # numbers of one moment are not kept for the next
@@ -240,6 +240,11 @@ def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
         raise ModelError(
             "influence through the network needs a model whose outputs are the classes; this one has features only",
             "Use --params head --solver exact: the probe on its features answers.",
+        )
+    if settings.asks_network is not None and not network.differentiable:
+        raise ModelError(
+            f"{settings.asks_network}: the model's forward pass gives no gradients (torch.no_grad or detach in it)",
+            "Take it out of the forward pass, or use --params head.",
         )
     if settings.params not in ("auto", "head", "all"):
         choose_parameters(network.module, settings.params)

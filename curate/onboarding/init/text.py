@@ -20,7 +20,7 @@ _DEFAULT = re.compile(r"\s*\[([^\]]+)\]\s*$")
 EXAMPLES: Mapping[str, Any] = {
     "train": ".", "eval": "val.csv", "input": "x", "label": "label", "id": "id", "split": "split", "limit": 1000,
     "classes": ["cat", "dog"], "name": "photos", "model": "model.py:build", "model_args": {"num_classes": 2},
-    "weights": "weights.safetensors", "head": "fc", "pred_probs": "probs.npy",
+    "weights": "weights.safetensors", "head": "fc", "output": "logits", "pred_probs": "probs.npy",
     "votes": ["judge.csv"], "damping": 0.01, "neighbours": 50, "slice": "label=cat",
     "expected_precision": 0.9, "noise_rate": "10-30%", "fail_on": ["mislabeled"], "max_findings": "2%",
     "max_noise_rate": ["5%", "class:10%"], "since": ".curate/main.db", "format": ["text"],
