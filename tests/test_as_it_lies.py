@@ -14,7 +14,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from curate.cli import main
-from curate.errors import DataError
+from curate.errors import DataError, UsageError
 from curate.files.lines import after_comments, lines_of
 from curate.sources import Source, open_source
 from curate.sources.columns import Column, classify, dates, numbers
@@ -347,3 +347,42 @@ class TestComments:
         done = CliRunner().invoke(main, ["export", "out"])
         assert done.exit_code == 0, done.output
         assert Path("out/t.csv").read_text() == "# by lab\nkey,a,label\n" + lines.replace("r1,1,y", "r1,1,x")
+
+
+class TestLabelsInNames:
+    PATTERN = r"([a-z]+)[^/]*$"
+
+    @pytest.fixture
+    def flat(self, tmp_path: Path) -> Path:
+        for split in ("train", "val"):
+            (tmp_path / split).mkdir()
+            for number in range(4):
+                (tmp_path / split / f"{'cat' if number % 2 else 'dog'}.{number}.png").write_bytes(png(number))
+        return tmp_path
+
+    def test_a_pattern_takes_the_label_from_the_name(self, flat: Path) -> None:
+        source, held_out = open_source(str(flat), label=self.PATTERN)
+        assert held_out is not None
+        assert (source.classes, source.label_texts) == (["cat", "dog"], ["cat", "cat", "dog", "dog"])
+        assert source.keys[0] == "train/cat.1.png"
+        assert held_out.labels == source.labels
+        alone, none = open_source(str(flat / "train"), label=self.PATTERN)
+        assert none is None
+        assert alone.label_texts == source.label_texts
+
+    def test_the_error_without_it_names_it(self, flat: Path) -> None:
+        with pytest.raises(DataError) as refused:
+            open_source(str(flat / "train"))
+        assert "--label '([a-z]+)[^/]*$'" in str(refused.value.hint)
+
+    def test_names_that_it_does_not_fit_are_blank(self, flat: Path) -> None:
+        (flat / "train" / "0815.png").write_bytes(png(9))
+        source, _ = open_source(str(flat / "train"), label=self.PATTERN.replace("[^/]*$", r"\.\d"))
+        assert source.label_texts[0] is None
+        assert source.labels[0] == -1
+
+    @pytest.mark.parametrize("pattern", ["(", "(a)(b)", "label", "(zebra)"])
+    def test_a_pattern_that_is_none_is_told(self, pattern: str, flat: Path) -> None:
+        with pytest.raises((DataError, UsageError)) as refused:
+            open_source(str(flat), label=pattern)
+        assert "--label" in refused.value.message

@@ -6,9 +6,10 @@ Leaves tensors to ``transforms``; rows that cannot be read are named here and ju
 
 import hashlib
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -68,10 +69,11 @@ class ImageFolder(Source):
         self.location = location
         self.name = options.name or _folder_name(root)
         others: Counter[tuple[str, str]] = Counter()
+        pattern = None if options.label is None else _label_pattern(options.label)
         found = sorted(
-            (_text(path.relative_to(root).as_posix()), _text(class_folder.name), path)
-            for class_folder in _folders(folder)
-            for path in _images(class_folder, others)
+            (_text(path.relative_to(root).as_posix()), label(path), path)
+            for holder, label in _labelled(folder, root, pattern)
+            for path in _images(holder, others)
         )
         if not found:
             raise _nothing(folder)
@@ -79,7 +81,12 @@ class ImageFolder(Source):
         self.keys = [key for key, _, _ in found]
         self._paths = [path for _, _, path in found]
         texts = [label for _, label, _ in found]
-        classes = options.classes if options.classes is not None else sorted(set(texts))
+        if pattern is not None and not any(texts):
+            raise DataError(
+                f"--label {options.label}: no path holds it, the first is {self.keys[0]}.",
+                "It is a regular expression over paths in the folder; its group is the label.",
+            )
+        classes = options.classes if options.classes is not None else sorted({text for text in texts if text})
         encoded = labels.encode(texts, folder.as_posix(), classes, evaluation=options.evaluation, names=self.keys)
         self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
         self.positions = list(range(len(found)))
@@ -104,12 +111,15 @@ class ImageFolder(Source):
 
 def open_images(location: str, options: DataOptions) -> tuple[Source, Source | None]:
     """The training set, and the evaluation set where the folder holds train/ and val|valid|test/."""
-    named = {"--input": options.input, "--label": options.label, "--id": options.id, "--split": options.split}
+    named = {"--input": options.input, "--id": options.id, "--split": options.split}
+    if options.label is not None and "(" not in options.label:
+        named["--label"] = options.label
     for option, value in named.items():
         if value is not None:
             raise UsageError(
                 f"{option} names an array or a column, but {location} is a folder of class folders.",
-                f"Leave out {option}: the pictures are the input, the folders the labels, the paths the keys.",
+                f"Leave out {option}: the pictures are the input, the folders the labels, the paths the keys. "
+                "Labels in the names of files: --label with a regular expression, as '([a-z]+)[^/]*$'.",
             )
     root = Path(location)
     if not root.exists():
@@ -120,14 +130,51 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
             "Give the folder, or an .npz file with arrays.",
         )
     _refuse_boxes(root)
-    train, held_out = _splits(root)
+    train, held_out = _splits(root) if options.label is None else _named_splits(root)
     if train is None:
         return ImageFolder(root, root, location, options), None
     training = ImageFolder(train, root, location, options)
     if held_out is None:
         return training, None
-    asked = DataOptions(classes=tuple(training.classes), name=training.name, evaluation=True)
+    asked = DataOptions(label=options.label, classes=tuple(training.classes), name=training.name, evaluation=True)
     return training, ImageFolder(held_out, root, location, asked)
+
+
+def _named_splits(root: Path) -> tuple[Path | None, Path | None]:
+    """train/ and the first of val, valid, test; files below them have their labels in their names."""
+    train = root / "train"
+    held_out = next((root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()), None)
+    return (train, held_out) if train.is_dir() else (None, None)
+
+
+def _label_pattern(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--label {text}: no regular expression: {error}.") from error
+    if pattern.groups != 1:
+        raise UsageError(f"--label {text}: one group is needed, the label.", "As in '([a-z]+)[^/]*$'.")
+    return pattern
+
+
+def _labelled(
+    folder: Path, root: Path, pattern: re.Pattern[str] | None
+) -> Iterator[tuple[Path, Callable[[Path], str | None]]]:
+    """Folders of pictures, each with what tells their labels: the folder's name, or a pattern over paths."""
+    if pattern is not None:
+
+        def named(path: Path) -> str | None:
+            found = pattern.search(_text(path.relative_to(root).as_posix()))
+            return found[1] if found is not None else None
+
+        yield folder, named
+        return
+    for holder in _folders(folder):
+        yield holder, partial(_folders_name, _text(holder.name))
+
+
+def _folders_name(name: str, _: Path) -> str:
+    return name
 
 
 def layout(root: Path) -> tuple[Path | None, Path | None, int]:
@@ -233,7 +280,8 @@ def _nothing(folder: Path) -> Exception:
     if _has_own_images(folder):
         return DataError(
             f"{where} holds pictures, but no class folders, so there are no labels.",
-            f"Put each picture into a folder named after its class: {where}/CLASS/picture.png.",
+            f"Put each picture into a folder named after its class: {where}/CLASS/picture.png; or say where the "
+            "names hold it, by a regular expression: --label '([a-z]+)[^/]*$'.",
         )
     suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
     return NothingScanned(
