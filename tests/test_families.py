@@ -4,6 +4,7 @@ Every checkpoint here is made here, tiny and random; what is tested is that cura
 """
 
 import builtins
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,32 @@ class TestHf:
         assert (network.head_name, network.own_classes) == ("classifier", True)
         short = load_model(f"hf:{folder}", media="text", classes=["neg", "pos"], model_args={"max_length": "5"})
         assert short.transform(TEXTS[2])["input_ids"].shape == (5,)  # type: ignore[misc]
+
+    def test_a_checkpoint_takes_the_tokenizer_above_it(self, transformers: Any, folder: Path) -> None:
+        """A Trainer without a tokenizer leaves none in its checkpoints; transformers would make one up."""
+        checkpoint = folder / "checkpoint-60"
+        module = self.classifier(transformers, checkpoint)
+        model = load_model(f"hf:{checkpoint}", media="text", classes=["neg", "pos"])
+        wrapped, rows = self.rows(model)
+        torch.testing.assert_close(wrapped(rows).logits, module(**self.inputs(transformers, folder)).logits)
+        assert any("prepared is taken from" in note and str(folder) in note for note in model.notes)
+
+    def test_no_tokenizer_anywhere_is_an_error(self, transformers: Any, tmp_path: Path) -> None:
+        self.classifier(transformers, tmp_path / "out" / "model")
+        refused(f"hf:{tmp_path}/out/model", "holds a tokenizer", "tokenizer.save_pretrained", media="text")
+
+    def test_the_output_of_a_training_lists_its_checkpoints(self, transformers: Any, folder: Path) -> None:
+        out = folder / "out"
+        for step in (40, 60, 100):
+            self.classifier(transformers, out / f"checkpoint-{step}")
+        state = {"best_model_checkpoint": f"elsewhere/{out.name}/checkpoint-60"}
+        (out / "checkpoint-100" / "trainer_state.json").write_text(json.dumps(state))
+        refused(f"hf:{out}", "checkpoint-100, checkpoint-60 (the best one), checkpoint-40",
+                f"--model hf:{out}/checkpoint-60", media="text")  # fmt: skip
+
+    def test_an_adapter_says_whose_it_is(self, transformers: Any, tmp_path: Path) -> None:
+        (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "bert-base-uncased"}')
+        refused(f"hf:{tmp_path}", "an adapter of bert-base-uncased", "merge_and_unload", media="text")
 
     def test_a_scan_of_texts(self, transformers: Any, folder: Path, tmp_path: Path) -> None:
         """From a table of texts to losses: those of the model called by its own library."""

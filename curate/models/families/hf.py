@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from curate.errors import ModelError
+from curate.files import strict_json
+from curate.files.reading import read_text
 from curate.models.families.common import (
     Asked,
     Built,
@@ -30,6 +32,12 @@ TOKENS = 128
 HEADS = {"text": "ForSequenceClassification", "image": "ForImageClassification"}
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
+PREPARING = {
+    "text": ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
+             "sentencepiece.bpe.model"),
+    "image": ("preprocessor_config.json", "processor_config.json"),
+}  # fmt: skip
+"""Files that say how texts or pictures are prepared: without one transformers makes something up."""
 
 
 def build_hf(asked: Asked) -> Built:
@@ -42,12 +50,13 @@ def build_hf(asked: Asked) -> Built:
     length = arguments.pop("max_length", None)
     if "num_classes" in arguments:
         arguments["num_labels"] = arguments.pop("num_classes")
+    prepared = _preparing(folder, asked)
     with _silent(transformers), building(asked.spec):
         config = _config(transformers, folder, asked, arguments)
         prepare: _Tokens | _Pictures = (
-            _Tokens.of(transformers, folder, config, length)
+            _Tokens.of(transformers, prepared, config, length)
             if asked.media == "text"
-            else _Pictures(transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True))
+            else _Pictures(transformers.AutoImageProcessor.from_pretrained(prepared, local_files_only=True))
         )
         if asked.weights is not None:
             module, sha, notes = _filled(transformers, config, asked, "num_labels" in arguments)
@@ -59,6 +68,9 @@ def build_hf(asked: Asked) -> Built:
     if classifies:
         notes += _same_order(config, asked)
     identity = f"transformers {transformers.__version__} {_sha(folder, _SMALL)}"
+    if prepared != folder:
+        identity += _sha(prepared, _SMALL)
+        notes.append(f"how {holds(asked.media)} are prepared is taken from {prepared}, the folder above")
     return Built(module, prepare, sha, identity, [prepare.described, *notes])
 
 
@@ -159,11 +171,57 @@ def _folder(asked: Asked) -> Path:
         except Exception as error:  # LocalEntryNotFoundError, or an id that cannot be one
             raise _not_here(asked, "its files") from error
     if not (path / "config.json").is_file():
+        _refuse_trainers(path, asked)
         raise ModelError(
             f"{asked.spec}: there is no config.json in {path}.",
             "Save model and tokenizer with save_pretrained(FOLDER).",
         )
     return path
+
+
+def _refuse_trainers(path: Path, asked: Asked) -> None:
+    """Raises for the output of a training that holds checkpoints, and for an adapter without its base."""
+    if (path / "adapter_config.json").is_file():
+        base = _told(path / "adapter_config.json").get("base_model_name_or_path") or "another model"
+        raise ModelError(
+            f"{asked.spec} is an adapter of {base}, not a model of its own.",
+            "Merge it first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(ADAPTER)"
+            ".merge_and_unload().save_pretrained(FOLDER), and name that folder.",
+        )
+    steps = [(int(child.name.partition("-")[2]), child) for child in path.glob("checkpoint-*")
+             if child.name.partition("-")[2].isdecimal() and (child / "config.json").is_file()]  # fmt: skip
+    if not steps:
+        return
+    newest = max(steps)[1]
+    best = Path(str(_told(newest / "trainer_state.json").get("best_model_checkpoint") or "")).name
+    named = {child.name: child for _, child in sorted(steps, reverse=True)}
+    first = named.get(best, newest)
+    listed = ", ".join(f"{name} (the best one)" if name == best else name for name in list(named)[:6])
+    raise ModelError(
+        f"{asked.spec} is the output of a training, with its checkpoints inside: {listed}.",
+        f"Name one: --model hf:{first.as_posix()}.",
+    )
+
+
+def _told(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none."""
+    try:
+        found = strict_json.loads(read_text(file))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _preparing(folder: Path, asked: Asked) -> Path:
+    """The folder whose files say how rows are prepared: the model's, else the one above, as a Trainer leaves them."""
+    for place in (folder, folder.parent):
+        if any((place / name).is_file() for name in PREPARING[asked.media]):
+            return place
+    what = "tokenizer" if asked.media == "text" else "image processor"
+    raise ModelError(
+        f"{asked.spec}: neither {folder} nor the folder above holds a {what}.",
+        f"Save it beside the model: {what.split()[-1]}.save_pretrained('{folder.as_posix()}').",
+    )
 
 
 def _not_here(asked: Asked, what: str) -> ModelError:
