@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command import curate
 from PIL import Image
 
-from curate.cli import main
 from curate.export.backups import RECORD
 from curate.store import Store
 
@@ -24,12 +23,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     return work
-
-
-def curate(*arguments: str, status: int = 0, **environment: str) -> Result:
-    done = CliRunner().invoke(main, list(arguments), env=environment)
-    assert done.exit_code == status, done.output
-    return done
 
 
 def table() -> str:
