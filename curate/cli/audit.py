@@ -10,7 +10,7 @@ from curate.cli.read import chosen_run, write_plain
 from curate.errors import StoreError, UsageError
 from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION
-from curate.settings.options import WrongValue, read_share
+from curate.settings.values import WrongValue, read_share
 from curate.store import Store
 
 FIRST = 50
@@ -18,8 +18,15 @@ FIRST = 50
 
 
 @click.command()
-@click.option("-n", "--rows", "total", metavar="N", type=click.IntRange(min=1), envvar="CURATE_AUDIT_ROWS",
-              help="Rows drawn in all: more than there are draws the rest.  [50 the first time]")  # fmt: skip
+@click.option(
+    "-n",
+    "--rows",
+    "total",
+    metavar="N",
+    type=click.IntRange(min=1),
+    envvar="CURATE_AUDIT_ROWS",
+    help="Rows drawn in all: more than there are draws the rest.  [50 the first time]",
+)
 @click.option("--width", metavar="P%", help="How many more verdicts an interval of this width costs.")
 @click.option("--anew", is_flag=True, help="Begin another audit; what was drawn before counts no more.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw.")
@@ -27,9 +34,15 @@ FIRST = 50
 @plain_format_option
 @db_option
 def audit(
-    total: int | None, width: str | None, anew: bool, seed: int, run_id: int | None, dataset: str | None,
-    format: tuple[str, ...], db: str | None,
-) -> None:  # fmt: skip
+    total: int | None,
+    width: str | None,
+    anew: bool,
+    seed: int,
+    run_id: int | None,
+    dataset: str | None,
+    format: tuple[str, ...],
+    db: str | None,
+) -> None:
     """Draw rows at random, to be judged blind, and say how many labels are wrong.
 
     The question is whether a reviewer would change the label. The first call draws rows within strata of suspicion;

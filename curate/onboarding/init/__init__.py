@@ -5,7 +5,7 @@ Knows the order: look, write, open what was written, switch off what does not wo
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from curate.onboarding.init.checkpoints import choose_checkpoint, name_architect
 from curate.onboarding.init.code import COUNTS, Maker, find_makers
 from curate.onboarding.init.data import find_data
 from curate.onboarding.init.found import Found, Setting, listed
-from curate.onboarding.init.text import Line, file_text
+from curate.onboarding.init.text import file_text
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.specs import as_typed, near_path, split_code, split_kind, split_model
 
-__all__ = ["Line", "Outcome", "initialise"]
+__all__ = ["Outcome", "initialise"]
 
 FILE = "curate.toml"
 MODEL = ("model", "model_args", "weights")
@@ -40,12 +40,11 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
+        """The status of the first check that failed, else 0."""
         return next((check.exit_status for check in self.checks if check.status == "FAILED"), 0)
 
 
-def initialise(
-    folder: Path, given: Mapping[str, Any], lines: Sequence[Line], *, force: bool = False, debug: bool = False
-) -> Outcome:
+def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, debug: bool = False) -> Outcome:
     """Look, write ``folder``/curate.toml, check. ``given`` is what a person said: eval, label, model, weights.
 
     Code that lies in a folder outside of the current one is not run unless ``given`` names it. Raises ``UsageError``
@@ -68,18 +67,18 @@ def initialise(
         if given.get(key):
             value = _relative(given[key], folder) if key == "eval" else given[key]
             found.settings[key] = Setting(value, f"as --{key} says")
-    _write(path, lines, found)
+    _write(path, found)
     settings = _settings(outcome, folder)
     data = next(check_scan(settings, debug=debug))
     if data.status == "FAILED":
         outcome.checks = [data]
         _switch_off(found, _wrong_line(found, settings, debug), data)
-        _write(path, lines, found)
+        _write(path, found)
         return outcome
     media, classes = _opened(settings)
     makers = _find_model(folder, given, found, media, len(classes))
-    _write(path, lines, found)
-    _check(outcome, folder, lines, makers, given, media, len(classes), data, debug)
+    _write(path, found)
+    _check(outcome, folder, makers, given, media, len(classes), data, debug)
     return outcome
 
 
@@ -119,7 +118,6 @@ def _find_model(folder: Path, given: Mapping[str, Any], found: Found, media: str
 def _check(
     outcome: Outcome,
     folder: Path,
-    lines: Sequence[Line],
     makers: list[Maker],
     given: Mapping[str, Any],
     media: str,
@@ -137,7 +135,7 @@ def _check(
             failed = said.failed or "no model to put them into was found"
             found.settings["weights"] = replace(said, failed=failed)
             outcome.missing.append(f"a model for {said.value}: {said.failed or 'name the code that makes it'}")
-            _write(path, lines, found)
+            _write(path, found)
         elif needs_model:
             outcome.missing.append("a model: pictures say nothing without one")
         if needs_model:
@@ -150,7 +148,7 @@ def _check(
     if _broken(checks) and count is not None and "model_args" not in found.settings:
         # A default that is not the data's: the commonest reason why weights do not fit.
         found.settings["model_args"] = Setting({count: classes}, f"the data has {classes} classes", guess=True)
-        _write(path, lines, found)
+        _write(path, found)
         again = list(check_scan(_settings(outcome, folder), debug=debug))
         if _broken(again):
             del found.settings["model_args"]
@@ -161,7 +159,7 @@ def _check(
     if wrong is not None:
         for key in MODEL:
             _switch_off(found, key, wrong)
-        _write(path, lines, found)
+        _write(path, found)
 
 
 def _broken(checks: list[Check]) -> Check | None:
@@ -194,8 +192,8 @@ def _switch_off(found: Found, key: str, check: Check) -> None:
         found.settings[key] = replace(found.settings[key], failed=told)
 
 
-def _write(path: Path, lines: Sequence[Line], found: Found) -> None:
-    text = file_text(lines, found)
+def _write(path: Path, found: Found) -> None:
+    text = file_text(found)
     try:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")
