@@ -76,22 +76,27 @@ class Result:
 
     @property
     def drawn(self) -> int:
+        """Rows drawn in all strata."""
         return sum(stratum.drawn for stratum in self.strata)
 
     @property
     def wrong(self) -> int:
+        """Rows whose label a reviewer would change."""
         return sum(stratum.wrong for stratum in self.strata)
 
     @property
     def right(self) -> int:
+        """Rows whose label a reviewer would keep."""
         return sum(stratum.right for stratum in self.strata)
 
     @property
     def unsure(self) -> int:
+        """Rows that a reviewer could not judge."""
         return sum(stratum.unsure for stratum in self.strata)
 
     @property
     def verdicts(self) -> int:
+        """Rows with a verdict."""
         return self.wrong + self.right + self.unsure
 
     def more_for(self, width: float) -> int | None:

@@ -48,6 +48,7 @@ def as_dict(told: Told) -> dict[str, Any]:
 
 
 def write_audit(page: Page, told: Told) -> None:
+    """Write the audit as the terminal shows it."""
     result = told.result
     dot = page.signs.dot
     page.line(Text.assemble(("curate", "bold cyan"), f" {dot} audit of ", (clean(told.dataset), "bold"),

@@ -27,6 +27,7 @@ def plan_sentence(plan: "Plan") -> str:
 
 
 def verified_page(found: "Verification") -> str:
+    """The answer as plain text, the most important line first."""
     answer = found.answer
     control = " (a control: predictions dealt out at random)" if found.control else ""
     lines = [

@@ -55,6 +55,7 @@ class Probe(nn.Module):
         self.weights = nn.Parameter(weights)
 
     def forward(self, features: Tensor) -> Tensor:
+        """The probe's logits of these features."""
         return probe_inputs(features) @ self.weights.T
 
 

@@ -56,6 +56,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Backup:
+    """The folder of a backup, and the files that it can put back."""
+
     folder: Path
     entries: tuple[Entry, ...]
 

@@ -22,6 +22,8 @@ FILES = ("images", "table", "arrays", "hf")
 
 @dataclass(frozen=True)
 class Plan:
+    """What an export changes in the data of a scan."""
+
     settings: ScanSettings
     kind: str
     train: Part
@@ -31,10 +33,12 @@ class Plan:
 
     @property
     def parts(self) -> list[Part]:
+        """The training set, and the evaluation set if there is one."""
         return [self.train] + ([self.evaluation] if self.evaluation is not None else [])
 
     @property
     def changes(self) -> list[Change]:
+        """The changes of all parts."""
         return [change for _, changes in self.parts for change in changes.values()]
 
     @property

@@ -43,10 +43,12 @@ class Rows:
         return path
 
     def index(self, label: str | None) -> int | None:
+        """The place of a label among the classes."""
         return None if label is None else self.classes.index(label)
 
 
 def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> Rows:
+    """Read a run's rows with findings and verdicts."""
     run, _ = read_run(store, run_id)
     labels = store.query(
         'SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) '

@@ -98,6 +98,7 @@ class Encoder:
         return tuple(names)
 
     def rows(self, source: Source) -> "Array":
+        """The source's rows as numbers, scaled and coded as on the training rows."""
         parts = []
         for kind, fitted in self._fitted.items():
             if kind == "number":

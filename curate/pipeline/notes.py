@@ -24,6 +24,7 @@ SILENT = 0.005
 def notes_of(
     data: Data, judged: Judged, influence: Influence, has_model: bool, head: float | None, probe: float
 ) -> Iterator[str]:
+    """What a reader of the numbers has to know, a sentence each."""
     if data.own_evaluation:
         yield (
             f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "

@@ -16,6 +16,7 @@ from curate.store import ReceiptRecord
 
 
 def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
+    """A receipt for each number that the run stores."""
     head = heads.influence.head
     probe = heads.probe_influence
     yield ReceiptRecord(

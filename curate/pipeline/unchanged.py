@@ -34,6 +34,7 @@ class Compared:
 
     @property
     def same(self) -> bool:
+        """Is the data what the run read?"""
         return not (self.new or self.gone or self.changed)
 
     def __str__(self) -> str:

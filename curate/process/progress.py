@@ -24,6 +24,7 @@ class Progress:
 
     @classmethod
     def silent(cls) -> "Progress":
+        """Progress that tells nothing."""
         return cls(quiet=True)
 
     @contextmanager

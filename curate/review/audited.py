@@ -45,6 +45,7 @@ class AuditQueue(Queue):
 
     @property
     def card(self) -> Card | None:
+        """The row that is shown, without any thought of curate on it."""
         card = super().card
         return None if card is None else blinded(card)
 
@@ -73,6 +74,7 @@ class AuditQueue(Queue):
 
     @property
     def progress(self) -> Progress:
+        """How many showings are answered."""
         waiting = self._waiting()
         done = sum(self._key(place) not in waiting for place in self.places)
         return Progress(rows=len(self.places), done=done, confirmed=0, refuted=0, shared=0, agreed=0)

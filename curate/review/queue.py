@@ -99,6 +99,7 @@ class Queue:
 
     @property
     def card(self) -> Card | None:
+        """The row that is shown; None if there is none left."""
         return None if self.place is None else cards(self.store, self.run_id, [self.place.example_id])[0]
 
     @property
@@ -157,6 +158,7 @@ class Queue:
 
     @property
     def progress(self) -> Progress:
+        """How many rows have a word, and how often two reviewers agree."""
         words = _words(self.store, [place.fingerprint for place in self.places])
         newest = [said[-1] for said in words.values()]
         decided = [[word for word in said if word.verdict != "unsure"] for said in words.values()]

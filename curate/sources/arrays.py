@@ -68,6 +68,8 @@ class ArraySource(Source):
 
 
 class SklearnSource(ArraySource):
+    """One of scikit-learn's small data sets."""
+
     kind: ClassVar[str] = "sklearn"
 
 
@@ -254,6 +256,7 @@ class Archive:
         )
 
     def take(self, name: str) -> "Array":
+        """The array of this name. Raises ``DataError`` if it cannot be read."""
         try:
             return self._arrays.take(name)
         except ValueError as error:

@@ -64,6 +64,8 @@ PARTS: dict[str, tuple[Part, Part | None]] = {
 
 
 class TorchvisionSource(MappedSource):
+    """A data set of torchvision, as it lies on disk."""
+
     kind: ClassVar[str] = "torchvision"
 
 

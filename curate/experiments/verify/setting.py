@@ -57,15 +57,19 @@ class Setting:
 
     @property
     def labels(self) -> Int[Tensor, " T"]:
+        """Labels of the rows that harm is measured on."""
         return self.data.evaluation.labels[self.targets.rows]
 
     def loss(self, logits: Float[Tensor, "E C"]) -> float:
+        """Their mean loss."""
         return float(F.cross_entropy(logits[self.targets.rows].double(), self.labels))
 
     def right(self, logits: Float[Tensor, "E C"]) -> Bool[Tensor, " T"]:
+        """Which of them the model gets right."""
         return logits[self.targets.rows].argmax(1) == self.labels
 
     def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Change:
+        """What became of loss and predictions."""
         was, now = self.right(before), self.right(after)
         return Change(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
 
@@ -80,6 +84,7 @@ class Setting:
         return Change(float(moves.sum()), right, wrong)
 
     def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Change:
+        """The change that a refit on the selection brings."""
         training = TrainingSet.of(self.data.train)
         if selection.labels is None:
             training = training.without(selection.rows)

@@ -85,6 +85,7 @@ def building(spec: str) -> Iterator[None]:
 
 
 def only_pictures(asked: Asked) -> None:
+    """Raise ``ModelError`` if the data holds no pictures."""
     if asked.media != "image":
         raise ModelError(
             f"{asked.spec} reads pictures; the data holds {holds(asked.media)}.", "Name a model for such data."
@@ -169,6 +170,7 @@ def side(size: Sequence[int] | int) -> str:
 
 
 def no_download(asked: Asked, missing: str, where: str, fetch: str) -> ModelError:
+    """The error for pretrained weights that are not on this machine."""
     return ModelError(
         f"{asked.spec}: its pretrained weights ({missing}) are not in {where}, and curate does not download.",
         f'Fetch them with `python -c "{fetch}"`, or pass --weights FILE.',

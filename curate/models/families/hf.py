@@ -33,6 +33,7 @@ _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def build_hf(asked: Asked) -> Built:
+    """The model of a folder or of the cache of transformers."""
     if asked.media not in HEADS:
         hint = " Name the column of the text with --input." if asked.media == "record" else ""
         raise ModelError(f"{asked.spec} reads texts or pictures; the data holds {holds(asked.media)}.", hint.strip())
@@ -71,9 +72,11 @@ class Pooled(nn.Module):
 
     @property
     def config(self) -> Any:
+        """The inner model's configuration."""
         return self.inner.config
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
+        """The mean of the last hidden state over what is no padding."""
         hidden: Tensor = self.inner(*args, **inputs).last_hidden_state
         if hidden.ndim == 4:  # [b d h w], a convolutional network
             return hidden.mean((2, 3))

@@ -28,6 +28,7 @@ WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safe
 
 
 def build_timm(asked: Asked) -> Built:
+    """The model of this name in timm."""
     only_pictures(asked)
     timm = library("timm", "timm")
     if not timm.is_model(asked.name):

@@ -30,6 +30,7 @@ from curate.settings.specs import did_you_mean
 
 
 def build_torchvision(asked: Asked) -> Built:
+    """The model of this name in torchvision."""
     only_pictures(asked)
     name = _known(asked.name)
     arguments = dict(asked.arguments)

@@ -35,6 +35,7 @@ def _walk(folder: Path, depth: int) -> list[Path]:
 
 
 def choose_checkpoint(folder: Path, found: Found) -> Path | None:
+    """The best or newest checkpoint, noted as a setting; the others as a remark."""
     files = find_checkpoints(folder)
     if not files:
         return None
@@ -76,4 +77,5 @@ def name_architecture(path: Path, found: Found, trust: bool) -> None:
 
 
 def failed(setting: Setting, error: CurateError) -> Setting:
+    """The same setting, switched off by this error."""
     return Setting(setting.value, setting.why, setting.guess, " ".join(f"{error.message} {error.hint}".split()))

@@ -38,6 +38,7 @@ class Maker:
 
     @property
     def spec(self) -> str:
+        """As --model names it."""
         return f"{self.file}:{self.name}"
 
 

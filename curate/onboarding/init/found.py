@@ -26,6 +26,7 @@ class Found:
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def remark(self, key: str, text: str) -> None:
+        """Note what else there is for a setting."""
         self.remarks.setdefault(key, []).append(text)
 
 
@@ -43,4 +44,5 @@ def visible(folder: Path) -> list[Path]:
 
 
 def listed(names: list[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

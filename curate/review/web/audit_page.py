@@ -21,6 +21,7 @@ SHOWN = 12
 
 
 async def audit_page(request: Request, datasette: Datasette) -> Response:
+    """The page of the row that the audit asks for next."""
     served = serving(datasette)
     if served is None:
         return Response.text("not found", status=404)

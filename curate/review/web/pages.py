@@ -49,6 +49,7 @@ class Serving:
         self.boards: dict[int, Board] = {}
 
     def store(self, connection: Connection) -> Store:
+        """The database behind a connection of Datasette."""
         return Store(connection, self.path)
 
     def run(self, store: Store, dataset: str | None) -> int | None:
@@ -73,6 +74,7 @@ class Serving:
 
 
 def serving(server: Datasette) -> Serving | None:
+    """What this server serves; None if curate did not start it."""
     found: Serving | None = getattr(server, "curate", None)
     return found
 
@@ -86,6 +88,7 @@ async def read(server: Datasette, function: Callable[[Store], Result]) -> Result
 
 
 async def review_page(request: Request, datasette: Datasette) -> Response:
+    """The page of one row of the queue."""
     served = serving(datasette)
     if served is None:
         return Response.text("not found", status=404)
