@@ -235,8 +235,9 @@ def _classes(
 def _strata(
     frames: Sequence[Frame], stratum: np.ndarray, drawn: Mapping[int, int], rows: Sequence[Row], said: Mapping[str, str]
 ) -> Iterable[Stratum]:
-    words = Counter((number, said[row.fingerprint]) for number, row in zip(stratum, rows, strict=True)
-                    if row.fingerprint in said)  # fmt: skip
+    words = Counter(
+        (number, said[row.fingerprint]) for number, row in zip(stratum, rows, strict=True) if row.fingerprint in said
+    )
     sizes = Counter(stratum.tolist())
     total = 0
     for frame in frames:

@@ -41,8 +41,10 @@ def as_dict(told: Told) -> dict[str, Any]:
     result = told.result
     plain = {name: getattr(result, name) for name in result.__dataclass_fields__ if name != "cells"}
     counts = {name: getattr(result, name) for name in ("drawn", "verdicts", "wrong", "right", "unsure")}
-    plain |= {name: None if (found := getattr(result, name)) is None else asdict(found)
-              for name in ("audited", "rate", "precision", "recall")}  # fmt: skip
+    plain |= {
+        name: None if (found := getattr(result, name)) is None else asdict(found)
+        for name in ("audited", "rate", "precision", "recall")
+    }
     facts = {name: getattr(told, name) for name in told.__dataclass_fields__ if name != "result"}
     return {**facts, **counts, **plain}
 
@@ -51,8 +53,11 @@ def write_audit(page: Page, told: Told) -> None:
     """Write the audit as the terminal shows it."""
     result = told.result
     dot = page.signs.dot
-    page.line(Text.assemble(("curate", "bold cyan"), f" {dot} audit of ", (clean(told.dataset), "bold"),
-                            f" {dot} run {told.run}"))  # fmt: skip
+    page.line(
+        Text.assemble(
+            ("curate", "bold cyan"), f" {dot} audit of ", (clean(told.dataset), "bold"), f" {dot} run {told.run}"
+        )
+    )
     page.rule()
     page.facts(_facts(told))
     if result.verdicts:
@@ -77,14 +82,28 @@ def _facts(told: Told) -> list[tuple[str, str]]:
         said = f"{result.wrong:,} wrong, {result.right:,} right, {result.unsure:,} unsure"
         facts.append(("verdicts", f"{result.verdicts:,} rows: {said}"))
     if result.twice:
-        facts.append(("reviewer", f"{result.differing:,} of {plural(result.twice, 'row')} that came twice got another "
-                      "verdict the second time, and count as unsure"))  # fmt: skip
+        facts.append(
+            (
+                "reviewer",
+                f"{result.differing:,} of {plural(result.twice, 'row')} that came twice got another "
+                "verdict the second time, and count as unsure",
+            )
+        )
     if result.seen:
-        facts.append(("not blind", f"{plural(result.seen, 'word')} left elsewhere than in the audit: a suggestion "
-                      "may have been in sight"))  # fmt: skip
+        facts.append(
+            (
+                "not blind",
+                f"{plural(result.seen, 'word')} left elsewhere than in the audit: a suggestion may have been in sight",
+            )
+        )
     if result.new_rows:
-        facts.append(("new rows", f"{result.new_rows:,} that this audit was not drawn from: all of them may be wrong, "
-                      "and the range says so; `curate audit -n N` draws among them too"))  # fmt: skip
+        facts.append(
+            (
+                "new rows",
+                f"{result.new_rows:,} that this audit was not drawn from: all of them may be wrong, "
+                "and the range says so; `curate audit -n N` draws among them too",
+            )
+        )
     return facts
 
 
@@ -94,27 +113,52 @@ def _found(page: Page, told: Told) -> None:
     assert rate is not None
     page.heading("What it found", "intervals of 95 %")
     facts = [("noise rate", f"{_told(rate)} of {result.rows:,} labels are wrong")]
-    facts.append(("bounds", f"at most {percent(rate.at_most)}, at least {percent(rate.at_least)} (one-sided, 95 % each:"
-                  " what --max-noise-rate compares)"))  # fmt: skip
-    for name, share, of in (("precision", result.precision, f"of the {told.flagged:,} flagged rows are wrong"),
-                            ("recall", result.recall, "of the wrong labels are flagged")):  # fmt: skip
+    facts.append(
+        (
+            "bounds",
+            f"at most {percent(rate.at_most)}, at least {percent(rate.at_least)} (one-sided, 95 % each:"
+            " what --max-noise-rate compares)",
+        )
+    )
+    for name, share, of in (
+        ("precision", result.precision, f"of the {told.flagged:,} flagged rows are wrong"),
+        ("recall", result.recall, "of the wrong labels are flagged"),
+    ):
         if share is not None:
             facts.append((name, f"{_told(share)} {of}"))
     expected = rate.value * result.rows
-    facts.append(("next scan", f"suspicion will sum to {expected:,.0f} wrong labels, and as many rows will be flagged "
-                  f"(in run {told.run}: {told.suspected:,.0f} and {told.flagged:,})"))  # fmt: skip
+    facts.append(
+        (
+            "next scan",
+            f"suspicion will sum to {expected:,.0f} wrong labels, and as many rows will be flagged "
+            f"(in run {told.run}: {told.suspected:,.0f} and {told.flagged:,})",
+        )
+    )
     if told.width is not None:
         facts.append((f"width {100 * told.width:g} %", width_sentence(told)))
     page.facts(facts)
     if result.classes:
-        columns = [Column("label", shrinks=True), Column("rows", right=True), Column("verdicts", right=True),
-                   Column("noise rate", right=True), Column("95 %")]  # fmt: skip
+        columns = [
+            Column("label", shrinks=True),
+            Column("rows", right=True),
+            Column("verdicts", right=True),
+            Column("noise rate", right=True),
+            Column("95 %"),
+        ]
         page.heading("Class by class", f"classes with {CLASS_VERDICTS} verdicts or more")
-        page.table(columns, [
-            [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.verdicts:,}"), Text(percent(row.rate.value)),
-             Text(f"{percent(row.rate.low)} to {percent(row.rate.high)}")]
-            for row in result.classes
-        ])  # fmt: skip
+        page.table(
+            columns,
+            [
+                [
+                    cell(row.label),
+                    Text(f"{row.rows:,}"),
+                    Text(f"{row.verdicts:,}"),
+                    Text(percent(row.rate.value)),
+                    Text(f"{percent(row.rate.low)} to {percent(row.rate.high)}"),
+                ]
+                for row in result.classes
+            ],
+        )
 
 
 def width_sentence(told: Told) -> str:

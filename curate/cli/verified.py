@@ -95,8 +95,10 @@ def _choices(told: "Told") -> list[str]:
 def _next(found: "Verification") -> list[str]:
     if found.answer.trust == "trust" or found.at == "probe" or found.control:
         return []
-    others = {"model": "--at head (what --params head takes) and --at probe (what suspicion rests on)",
-              "head": "--at probe (what suspicion rests on)"}  # fmt: skip
+    others = {
+        "model": "--at head (what --params head takes) and --at probe (what suspicion rests on)",
+        "head": "--at probe (what suspicion rests on)",
+    }
     lines = [f"next: curate verify {others[found.at]} asks other questions, which may have better answers"]
     told, mean = found.at_reach, found.targets[0].evidence.agreement
     if told and told.agreement and mean and told.agreement.spearman.value > mean.spearman.value + CLEARLY:

@@ -124,9 +124,16 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
                 advance(1)
     fitted = heads.own_influence is not None
     result = Bench(
-        len(given), data.classes, noise, rounds, tuple(scores), tuple(calibrations),
-        len(given) - len(usable), fitted, "",
-    )  # fmt: skip
+        len(given),
+        data.classes,
+        noise,
+        rounds,
+        tuple(scores),
+        tuple(calibrations),
+        len(given) - len(usable),
+        fitted,
+        "",
+    )
     fair = [name for name in result.detectors if not (fitted and name in OF_THE_MODEL)]
     return replace(result, recommended=next(name for name in fair if name != "cleanlab, five-fold"))
 
@@ -207,9 +214,13 @@ def _score(
 ) -> Score:
     first = np.argsort(-values, kind="stable")[: int(wrong.sum())]
     return Score(
-        name, kind, float(average_precision_score(wrong, values)), float(roc_auc_score(wrong, values)),
-        float(wrong[first].mean()), seconds,
-    )  # fmt: skip
+        name,
+        kind,
+        float(average_precision_score(wrong, values)),
+        float(roc_auc_score(wrong, values)),
+        float(wrong[first].mean()),
+        seconds,
+    )
 
 
 def _cleanlab(noisy: Data, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | None:

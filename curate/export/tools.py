@@ -51,10 +51,10 @@ def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> Rows
     """Read a run's rows with findings and verdicts."""
     run, _ = read_run(store, run_id)
     labels = store.query(
-        'SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) '
+        "SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) "
         'ORDER BY "index" IS NULL, "index", id',
         [run_id],
-    )  # fmt: skip
+    )
     rows = store.query(
         "SELECT e.key, e.split, e.position, e.label, e.media_path, e.text, e.fingerprint, s.suspicion, "
         "s.given_probability, s.suggested_label, s.suggested_probability, f.rules, f.why, f.mislabeled, "

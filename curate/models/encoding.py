@@ -128,9 +128,11 @@ class Encoder:
         if kind == "category":
             rare = max(1, min(10, len(train) // 200))
             return OneHotEncoder(
-                handle_unknown="infrequent_if_exist", min_frequency=rare, max_categories=MOST_CATEGORIES,
+                handle_unknown="infrequent_if_exist",
+                min_frequency=rare,
+                max_categories=MOST_CATEGORIES,
                 sparse_output=False,
-            ).fit(self._category_cells(train))  # fmt: skip
+            ).fit(self._category_cells(train))
         return [
             _fit_text(texts, seed, column.name)
             for texts, column in zip(self._text_cells(train), self._texts, strict=True)

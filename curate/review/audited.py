@@ -24,9 +24,19 @@ class DrawnPlace(Place):
 def blinded(card: Card) -> Card:
     """The row and its given label alone."""
     return replace(
-        card, suggested_label=None, suggested_probability=None, suspicion=None, harm=None, loss=None, findings=(),
-        nearest=(), helps=(), harms=(), word=None, members=(),
-    )  # fmt: skip
+        card,
+        suggested_label=None,
+        suggested_probability=None,
+        suspicion=None,
+        harm=None,
+        loss=None,
+        findings=(),
+        nearest=(),
+        helps=(),
+        harms=(),
+        word=None,
+        members=(),
+    )
 
 
 class AuditQueue(Queue):
@@ -64,9 +74,13 @@ class AuditQueue(Queue):
         word = super().undo()
         waiting = self._waiting()
         self.at = next(
-            (at for at, place in enumerate(self.places)
-             if place.fingerprint == word.fingerprint and self._key(place) in waiting), self.at
-        )  # fmt: skip
+            (
+                at
+                for at, place in enumerate(self.places)
+                if place.fingerprint == word.fingerprint and self._key(place) in waiting
+            ),
+            self.at,
+        )
         return word
 
     def words(self, fingerprint: str) -> list[Said]:

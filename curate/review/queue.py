@@ -130,9 +130,15 @@ class Queue:
         if self.place is None:
             raise UsageError("there is no row to speak on")
         word = reviews.mark(
-            self.store, self._row(self.place), verdict, label, note, reviewer=self.reviewer, source=self.source,
+            self.store,
+            self._row(self.place),
+            verdict,
+            label,
+            note,
+            reviewer=self.reviewer,
+            source=self.source,
             new_class=new_class,
-        )  # fmt: skip
+        )
         self.skip()
         return word
 

@@ -102,9 +102,15 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
         return ArraySource(
             rows if chosen is None else rows[chosen],
             texts if chosen is None else [texts[row] for row in chosen],
-            location=location, name=name, where=location, options=asked, classes=classes, positions=chosen, notes=said,
+            location=location,
+            name=name,
+            where=location,
+            options=asked,
+            classes=classes,
+            positions=chosen,
+            notes=said,
             ids=ids if ids is None or chosen is None else [ids[row] for row in chosen],
-        )  # fmt: skip
+        )
 
     if words is None:
         return source(None, options, options.classes, []), None
@@ -137,9 +143,14 @@ def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | 
     # scikit-learn's own order (malignant before benign), not the alphabet's
     classes = options.classes if options.classes is not None else tuple(names)
     source = SklearnSource(
-        bunch.data, texts, location=f"sklearn:{name}", name=options.name or name, where=f"sklearn:{name}",
-        options=options, classes=classes,
-    )  # fmt: skip
+        bunch.data,
+        texts,
+        location=f"sklearn:{name}",
+        name=options.name or name,
+        where=f"sklearn:{name}",
+        options=options,
+        classes=classes,
+    )
     return source, None
 
 

@@ -68,8 +68,11 @@ def read_table(location: str, *, header: bool) -> RawTable:
     if not head:
         raise NothingScanned(f"{location} is empty, so nothing was scanned.")
     readers: dict[str, Callable[[Path, str, bool], RawTable]] = {
-        ".parquet": _parquet, ".pq": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl,
-    }  # fmt: skip
+        ".parquet": _parquet,
+        ".pq": _parquet,
+        ".jsonl": _jsonl,
+        ".ndjson": _jsonl,
+    }
     table = readers.get(path.suffix.lower(), _csv)(path, location, header)
     if not table.positions and not table.malformed:
         raise NothingScanned(f"{location} holds no row, so nothing was scanned.")
@@ -114,8 +117,9 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
             'One object a line: {"text": "...", "label": "..."}.',
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return RawTable({name: _json_column([row.get(name) for row in rows]) for name in names}, positions, malformed,
-                    notes=notes)  # fmt: skip
+    return RawTable(
+        {name: _json_column([row.get(name) for row in rows]) for name in names}, positions, malformed, notes=notes
+    )
 
 
 def _json_column(values: list[Any]) -> "pyarrow.ChunkedArray":

@@ -49,9 +49,13 @@ class Agreement:
             return Estimate(float(of(predicted[None], actual[None])[0]), float(low), float(high))
 
         return cls(
-            len(predicted), estimate(_pearson), estimate(_spearman), estimate(_kendall), estimate(_signs),
+            len(predicted),
+            estimate(_pearson),
+            estimate(_spearman),
+            estimate(_kendall),
+            estimate(_signs),
             estimate(_slope),
-        )  # fmt: skip
+        )
 
 
 def rank_correlation(predicted: Float[np.ndarray, " m"], actual: Float[np.ndarray, " m"]) -> float | None:

@@ -54,9 +54,14 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
     data = read(settings, load(settings, progress), progress)
     heads = fit_heads(data, settings.damping)
     setting = prepare(
-        settings, data, heads, at=at, recipe=recipe, retrain=None,
+        settings,
+        data,
+        heads,
+        at=at,
+        recipe=recipe,
+        retrain=None,
         progress=progress,
-    )  # fmt: skip
+    )
     helpful = setting.predictor.drop().argsort(descending=True, stable=True)[:rows]
     network = None if at == "probe" or data.network is None or not data.network.own_classes else data.network
     walk = (
@@ -72,10 +77,13 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
             now = logits.argmax(1) == labels
             told.append(
                 Step(
-                    number, setting.loss(logits), float(F.cross_entropy(logits.double(), labels)),
-                    int((now & ~right).sum()), int((right & ~now).sum()),
+                    number,
+                    setting.loss(logits),
+                    float(F.cross_entropy(logits.double(), labels)),
+                    int((now & ~right).sum()),
+                    int((right & ~now).sum()),
                 )
-            )  # fmt: skip
+            )
             advance(1)
     keys = [data.train.keys[row] for row in helpful.tolist()]
     return Mended(setting.targets.name, len(setting.targets.rows), keys, recipe.rate, setting.predictor.how, told)

@@ -160,8 +160,11 @@ def _at_own_head(
     penalty = torch.full((read.x.shape[1],), decay * (2 if network.one_output else 1), dtype=torch.float64)
     refit = HeadRefit(
         f"the model's head refitted to its optimum (L2 penalty {decay:.2g}{told}), the rest of it fixed",
-        SoftmaxHead(start, penalty), read.head.head.curvature.x, data.train.labels, read.x,
-    )  # fmt: skip
+        SoftmaxHead(start, penalty),
+        read.head.head.curvature.x,
+        data.train.labels,
+        read.x,
+    )
     return Setting(data, targets, read.logits, at_head, at_head, refit, "head")
 
 
@@ -188,9 +191,17 @@ def _at_network(
     if objective is not None:
         wanted = data.evaluation.taken(targets.rows.tolist())
         predictor = ThroughNetwork(
-            objective, data.train, wanted, solver_for(settings), settings.damping, settings.seed, progress,
-            settings.curvature, at_head.alone, decay,
-        )  # fmt: skip
+            objective,
+            data.train,
+            wanted,
+            solver_for(settings),
+            settings.damping,
+            settings.seed,
+            progress,
+            settings.curvature,
+            at_head.alone,
+            decay,
+        )
     refit: Refit = (
         FineTune(data, network, recipe, decay, settings.seed)
         if retrain is None

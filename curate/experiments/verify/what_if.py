@@ -61,7 +61,16 @@ def what_if(
         actual = setting.actual(selection, unchanged)
         advance(1)
     return WhatIf(
-        change, len(selection.rows), selection.words, setting.targets.name, len(setting.targets.rows),
-        setting.loss(setting.before), float(setting.right(setting.before).double().mean()), predicted, actual,
-        setting.change(setting.before, unchanged), setting.predictor.how, setting.refit.recipe,
-    )  # fmt: skip
+        change,
+        len(selection.rows),
+        selection.words,
+        setting.targets.name,
+        len(setting.targets.rows),
+        setting.loss(setting.before),
+        float(setting.right(setting.before).double().mean()),
+        predicted,
+        actual,
+        setting.change(setting.before, unchanged),
+        setting.predictor.how,
+        setting.refit.recipe,
+    )

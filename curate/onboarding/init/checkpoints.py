@@ -27,9 +27,10 @@ def find_checkpoints(folder: Path) -> list[Path]:
 def _walk(folder: Path, depth: int) -> list[Path]:
     here = visible(folder)
     files = [
-        path for path in here
+        path
+        for path in here
         if path.suffix.lower() in SUFFIXES and path.is_file() and not _NO_WEIGHTS.search(path.stem)
-    ]  # fmt: skip
+    ]
     deeper = [path for path in here if depth and path.is_dir() and not path.is_symlink() and _PLACE.search(path.name)]
     return files + [file for child in deeper for file in _walk(child, depth - 1)]
 

@@ -74,9 +74,7 @@ def _files(folder: Path) -> list[Path]:
     """Tables, then arrays, of the folder; else of the folders in it."""
     for place in ([folder], [child for child in visible(folder) if child.is_dir()]):
         files = [path for here in place for path in visible(here) if path.is_file()]
-        found = [
-            path for wanted in (SUFFIXES, (".npz",)) for path in files if path.suffix.lower() in wanted
-        ]  # fmt: skip
+        found = [path for wanted in (SUFFIXES, (".npz",)) for path in files if path.suffix.lower() in wanted]
         if found:
             return found
     return []
@@ -136,9 +134,10 @@ def _array_names(path: Path, found: Found) -> None:
     if rows is None:
         return
     flat = [
-        name for name, array in arrays.items()
+        name
+        for name, array in arrays.items()
         if array.ndim == 1 and len(array) == len(arrays[rows]) and array.dtype.kind in "iubSU"
-    ]  # fmt: skip
+    ]
     label = _choose(flat, arrays, largest=False)
     said = f"arrays: {listed(list(arrays), 12)}"
     if INPUT_NAMES in missing:

@@ -116,5 +116,7 @@ def render_cell(value: Any, column: str, datasette: Datasette) -> Any:
 def register_routes() -> list[tuple[str, Any]]:
     """The addresses of curate's pages."""
     return [
-        (rf"^{ADDRESS}$", review_page), (rf"^{ADDRESS}/verdict$", leave_verdict), (rf"^{AUDIT}$", audit_page),
-    ]  # fmt: skip
+        (rf"^{ADDRESS}$", review_page),
+        (rf"^{ADDRESS}/verdict$", leave_verdict),
+        (rf"^{AUDIT}$", audit_page),
+    ]
