@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from curate.onboarding.init.code import find_makers
-from curate.onboarding.init.found import Found
+from curate.onboarding.init.found import Discovery
 from curate.onboarding.init.text import file_text, toml
 
 NET = """
@@ -255,7 +255,7 @@ def test_the_file_holds_what_was_found_and_says_where_the_rest_is_told(here: Pat
 
 
 def test_what_was_left_alone_is_told_without_a_setting() -> None:
-    found = Found()
+    found = Discovery()
     found.remark("model", "train.py:Net was left alone\nseed = 3")
     text = file_text(found)
     assert tomllib.loads(text) == {}

@@ -22,7 +22,7 @@ WAYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AuditTold:
     """An audit of a run's data set: its result, the run that it is held against, and what was asked beside."""
 
     dataset: str
@@ -36,7 +36,7 @@ class Told:
     more: int | None = None  # verdicts that this width costs beyond those there are
 
 
-def as_dict(told: Told) -> dict[str, Any]:
+def as_dict(told: AuditTold) -> dict[str, Any]:
     """Plain values, for `-f json`."""
     result = told.result
     plain = {name: getattr(result, name) for name in result.__dataclass_fields__ if name != "cells"}
@@ -49,7 +49,7 @@ def as_dict(told: Told) -> dict[str, Any]:
     return {**facts, **counts, **plain}
 
 
-def write_audit(page: Page, told: Told) -> None:
+def write_audit(page: Page, told: AuditTold) -> None:
     """Write the audit as the terminal shows it."""
     result = told.result
     dot = page.signs.dot
@@ -69,7 +69,7 @@ def write_audit(page: Page, told: Told) -> None:
     _strata(page, result)
 
 
-def _facts(told: Told) -> list[tuple[str, str]]:
+def _facts(told: AuditTold) -> list[tuple[str, str]]:
     result = told.result
     drawn = f"{plural(result.drawn, 'row')} of {result.rows:,} drawn at random within {len(result.strata)} strata"
     drawn += f" of suspicion, seed {told.seed}" + (f"; {told.drawn_now:,} of them now" if told.drawn_now else "")
@@ -107,7 +107,8 @@ def _facts(told: Told) -> list[tuple[str, str]]:
     return facts
 
 
-def _found(page: Page, told: Told) -> None:
+# Long, not deep: one line of the page after the other.
+def _found(page: Page, told: AuditTold) -> None:
     result = told.result
     rate = result.rate
     assert rate is not None
@@ -161,7 +162,7 @@ def _found(page: Page, told: Told) -> None:
         )
 
 
-def width_sentence(told: Told) -> str:
+def width_sentence(told: AuditTold) -> str:
     """What a wanted width of the interval costs, as far as the verdicts so far tell."""
     result = told.result
     assert result.rate is not None

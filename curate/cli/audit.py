@@ -58,8 +58,8 @@ def audit(
         if facts.status != "finished":
             raise StoreError(f"run {run} is {facts.status}: its rows are not complete", "scan again")
         from curate.audit.drawing import draw
-        from curate.audit.result import Row, result_of
-        from curate.audit.telling import Told, as_dict, write_audit
+        from curate.audit.result import TrainRow, result_of
+        from curate.audit.telling import AuditTold, as_dict, write_audit
         from curate.pipeline.audit_pictures import add_thumbnails
         from curate.store import audits
 
@@ -71,12 +71,14 @@ def audit(
             add_thumbnails(store, facts)
         flags = audits.flagged(store, run)
         result = result_of(
-            store, stored["dataset_id"], [Row(row.fingerprint, row.label, row.fingerprint in flags) for row in rows]
+            store,
+            stored["dataset_id"],
+            [TrainRow(row.fingerprint, row.label, row.fingerprint in flags) for row in rows],
         )
         assert result is not None
         more = None if wanted is None else result.more_for(wanted)
         seeds = audits.newest_series(store, stored["dataset_id"])
-        told = Told(
+        told = AuditTold(
             facts.dataset,
             run,
             seeds[0].seed,

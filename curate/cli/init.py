@@ -15,7 +15,7 @@ from curate.onboarding.checks import without_home
 from curate.settings.options import OPTIONS
 
 if TYPE_CHECKING:
-    from curate.onboarding.init import Outcome
+    from curate.onboarding.init import Initialised
 
 
 @click.command()
@@ -41,7 +41,7 @@ def init(context: click.Context, /, folder: str, force: bool, **given: Any) -> N
         context.exit(outcome.exit_status)
 
 
-def _told(outcome: "Outcome", folder: Path, given: dict[str, Any]) -> list[str]:
+def _told(outcome: "Initialised", folder: Path, given: dict[str, Any]) -> list[str]:
     from curate.onboarding.init.text import toml
     from curate.reports.words import clean
 

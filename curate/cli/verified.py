@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.reports.words import brief, clean, duration, plural, signed
 
 if TYPE_CHECKING:
-    from curate.experiments.verify.agreement import Estimate
+    from curate.experiments.verify.agreement import Bounded
     from curate.experiments.verify.plan import Plan
     from curate.experiments.verify.protocol import Told, Verification
 
@@ -72,7 +72,7 @@ def _target(told: "Told", word: str) -> list[str]:
     return [first, f"  {word}: {'; '.join(parts)}"]
 
 
-def _estimate(found: "Estimate") -> str:
+def _estimate(found: "Bounded") -> str:
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 

@@ -14,7 +14,7 @@ from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
     from curate.experiments.verify.mistakes import Mended
-    from curate.experiments.verify.setting import Change
+    from curate.experiments.verify.setting import Effect
     from curate.experiments.verify.what_if import WhatIf
 
 DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
@@ -206,7 +206,7 @@ def _share(change: float, loss: float) -> str:
     return f"{change / loss:+.1%}" if loss else "-"
 
 
-def _points(change: "Change", targets: int) -> str:
+def _points(change: "Effect", targets: int) -> str:
     return f"{100 * (change.turn_right - change.turn_wrong) / targets:+.2f}"
 
 

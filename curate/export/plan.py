@@ -21,7 +21,7 @@ FILES = ("images", "table", "arrays", "hf")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """What an export changes in the data of a scan."""
 
     settings: ScanSettings
@@ -60,14 +60,14 @@ class Plan:
         return {location: f"{Path(location).resolve().parent.name}-{name}" for location, name in names.items()}
 
 
-def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions: bool) -> Plan:
+def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions: bool) -> ExportPlan:
     """Raises ``DataError`` where a row that changes is not what the run read, and as ``open_sets`` does."""
     settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
     train, evaluation = open_sets(settings)
     held_out = [change for change in found if change.split == "eval" and allow_eval]
     changes = _places(train, [change for change in found if change.split == "train"])
     of_evaluation = {} if evaluation is None else _places(evaluation, held_out)
-    return Plan(
+    return ExportPlan(
         settings,
         kind,
         (train, changes),

@@ -68,9 +68,9 @@ def load_model(
         return _settled(_own_code(spec, arguments, weights, trust_checkpoint))
     if not name:
         raise UsageError(f"--model '{spec}' names no model.", f"Give {family}:NAME.")
-    from curate.models.families import FAMILIES, Asked  # torchvision, for those who ask for it
+    from curate.models.families import FAMILIES, ModelSpec  # torchvision, for those who ask for it
 
-    built = FAMILIES[family](Asked(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
+    built = FAMILIES[family](ModelSpec(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
     source = hashlib.sha256(json.dumps([spec, arguments, built.identity], sort_keys=True, default=repr).encode())
     return _settled(
         LoadedModel(built.module, built.transform, spec, built.weights_sha256, source.hexdigest(), built.notes)

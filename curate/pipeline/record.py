@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from curate.audit.result import Row, result_of
+from curate.audit.result import TrainRow, result_of
 from curate.engine.neighbours import Neighbours
 from curate.engine.suspicion.level import Level, of_rate
 from curate.errors import NumericalError, UnreadableRow, UsageError
@@ -49,7 +49,7 @@ class Run:
             return of_rate(rate, len(rows))
         source = rows.source
         now = [
-            Row(
+            TrainRow(
                 row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index]),
                 source.label_texts[index],
             )

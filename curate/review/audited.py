@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from curate.errors import UsageError
 from curate.reports.gallery import Card
-from curate.review.queue import Filters, Place, Progress, Queue, Said
+from curate.review.queue import Filters, Place, Queue, QueueProgress, Said
 from curate.store import Review, audits, reviews
 
 
@@ -87,11 +87,11 @@ class AuditQueue(Queue):
         return []
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
         """How many showings are answered."""
         waiting = self._waiting()
         done = sum(self._key(place) not in waiting for place in self.places)
-        return Progress(rows=len(self.places), done=done, confirmed=0, refuted=0, shared=0, agreed=0)
+        return QueueProgress(rows=len(self.places), done=done, confirmed=0, refuted=0, shared=0, agreed=0)
 
     def _open(self, order: Iterable[int]) -> int | None:
         waiting = self._waiting()

@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class QueueProgress:
     """Of the rows in the queue's filters: how many have a verdict, and what the verdicts say."""
 
     rows: int
@@ -163,13 +163,13 @@ class Queue:
         return found
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
         """How many rows have a word, and how often two reviewers agree."""
         words = _words(self.store, [place.fingerprint for place in self.places])
         newest = [said[-1] for said in words.values()]
         decided = [[word for word in said if word.verdict != "unsure"] for said in words.values()]
         shared = [said for said in decided if len(said) > 1]
-        return Progress(
+        return QueueProgress(
             rows=len(self.places),
             done=sum(not self._waits(words.get(place.fingerprint, [])) for place in self.places),
             confirmed=sum(word.verdict in ("relabel", "drop") for word in newest),

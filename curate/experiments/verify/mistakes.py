@@ -23,7 +23,7 @@ from curate.stages.prepare import Data, load, read
 
 
 @dataclass(frozen=True)
-class Step:
+class FinetuneStep:
     """After so many gradient steps; predictions of the whole evaluation set against those before."""
 
     steps: int
@@ -44,7 +44,7 @@ class Mended:
     keys: list[str]
     rate: float
     prediction: str
-    steps: list[Step]
+    steps: list[FinetuneStep]
 
 
 def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: Recipe, progress: Progress) -> Mended:
@@ -76,7 +76,7 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
         for number, logits in zip(range(1, steps + 1), walk, strict=False):
             now = logits.argmax(1) == labels
             told.append(
-                Step(
+                FinetuneStep(
                     number,
                     setting.loss(logits),
                     float(F.cross_entropy(logits.double(), labels)),

@@ -33,7 +33,7 @@ Choose = Callable[[Float[Tensor, " T"]], Int[Tensor, " k"]]
 
 
 @dataclass(frozen=True)
-class Change:
+class Effect:
     """What changes: the mean loss of the target rows (nats), and which of their predictions turn right or wrong."""
 
     loss: float
@@ -68,12 +68,12 @@ class Setting:
         """Which of them the model gets right."""
         return logits[self.targets.rows].argmax(1) == self.labels
 
-    def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Change:
+    def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Effect:
         """What became of loss and predictions."""
         was, now = self.right(before), self.right(after)
-        return Change(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
+        return Effect(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
 
-    def predicted(self, selection: Selection) -> Change:
+    def predicted(self, selection: Selection) -> Effect:
         """The sum over the rows; flips as the head answers them, for all rows together."""
         rows, labels = selection.rows, selection.labels
         moves = self.predictor.drop()[rows] if labels is None else self.predictor.relabel(rows, labels)
@@ -81,9 +81,9 @@ class Setting:
         logits = self.before[where].to(self.at_head.x)
         flips = head.flips(self.at_head.shift(rows, labels), self.at_head.x, logits, self.labels)
         right, wrong = flips[0].tolist()
-        return Change(float(moves.sum()), right, wrong)
+        return Effect(float(moves.sum()), right, wrong)
 
-    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Change:
+    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Effect:
         """The change that a refit on the selection brings."""
         training = TrainingSet.of(self.data.train)
         if selection.labels is None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from curate.errors import ModelError
 from curate.models.families.common import (
-    Asked,
     Built,
+    ModelSpec,
     building,
     fill,
     holds,
@@ -32,7 +32,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
-def build_hf(asked: Asked) -> Built:
+def build_hf(asked: ModelSpec) -> Built:
     """The model of a folder or of the cache of transformers."""
     if asked.media not in HEADS:
         hint = " Name the column of the text with --input." if asked.media == "record" else ""
@@ -150,7 +150,7 @@ def _silent(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _folder(asked: Asked) -> Path:
+def _folder(asked: ModelSpec) -> Path:
     """The folder with the model's files: the one named, or the local cache's of that id."""
     path = Path(asked.name)
     if not path.is_dir():
@@ -169,7 +169,7 @@ def _folder(asked: Asked) -> Path:
     return path
 
 
-def _not_here(asked: Asked, what: str) -> ModelError:
+def _not_here(asked: ModelSpec, what: str) -> ModelError:
     hub = library("huggingface_hub", "hf")
     return ModelError(
         f"{asked.spec}: there is no such folder, {what} are not in {hub.constants.HF_HUB_CACHE}, "
@@ -178,7 +178,7 @@ def _not_here(asked: Asked, what: str) -> ModelError:
     )
 
 
-def _config(transformers: Any, folder: Path, asked: Asked, arguments: dict[str, object]) -> Any:
+def _config(transformers: Any, folder: Path, asked: ModelSpec, arguments: dict[str, object]) -> Any:
     try:
         config, unknown = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, return_unused_kwargs=True, **arguments
@@ -202,7 +202,7 @@ def _classifier(transformers: Any, media: str) -> Any:
     return getattr(transformers, f"AutoModel{HEADS[media]}")
 
 
-def _filled(transformers: Any, config: Any, asked: Asked, said: bool) -> tuple[Any, str, list[str]]:
+def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tuple[Any, str, list[str]]:
     def build(outputs: int | None) -> nn.Module:
         if outputs is not None:
             config.num_labels = outputs
@@ -212,7 +212,7 @@ def _filled(transformers: Any, config: Any, asked: Asked, said: bool) -> tuple[A
     return fill(asked, build, config.num_labels, said)
 
 
-def _pretrained(transformers: Any, folder: Path, config: Any, asked: Asked) -> tuple[Any, str, list[str]]:
+def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) -> tuple[Any, str, list[str]]:
     files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
     if not files:
         if not Path(asked.name).is_dir():
@@ -243,7 +243,7 @@ def _pretrained(transformers: Any, folder: Path, config: Any, asked: Asked) -> t
     return module, _sha(folder, _WEIGHTS), notes
 
 
-def _same_order(config: Any, asked: Asked) -> list[str]:
+def _same_order(config: Any, asked: ModelSpec) -> list[str]:
     """The configuration's names of the outputs against the data's classes. Raises where only their order differs."""
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     own = {name.casefold(): name for name in asked.classes}

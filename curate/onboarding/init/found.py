@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Setting:
+class FoundSetting:
     """A line of the file. ``failed`` is why it is written as a comment; ``guess`` that a person should look at it."""
 
     value: Any
@@ -19,10 +19,10 @@ class Setting:
 
 
 @dataclass
-class Found:
+class Discovery:
     """Settings by their key, and ``remarks`` by the key under which they are written: what else there is."""
 
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, FoundSetting] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def remark(self, key: str, text: str) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from curate.onboarding.init.found import Found, Setting
+from curate.onboarding.init.found import Discovery, FoundSetting
 from curate.settings.options import OPTIONS, Option
 
 WIDTH = 110
@@ -17,7 +17,7 @@ HEAD = (
 )
 
 
-def file_text(found: Found) -> str:
+def file_text(found: Discovery) -> str:
     """What was found, in the order of the options; what is switched off as a comment."""
     parts = [f"# {line}" for line in HEAD]
     for option in OPTIONS.values():
@@ -27,7 +27,7 @@ def file_text(found: Found) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _told(option: Option, setting: Setting | None, remarks: list[str]) -> list[str]:
+def _told(option: Option, setting: FoundSetting | None, remarks: list[str]) -> list[str]:
     """An option's lines; without a value the remarks alone."""
     if setting is None:
         return [line for remark in remarks for line in _comment(f"{option.flag}: {remark}.")]
