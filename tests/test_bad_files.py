@@ -23,10 +23,7 @@ ROWS = 24
 XY = ["xy"[row % 2] for row in range(ROWS)]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def opened(name: str, **options: Any) -> Any:

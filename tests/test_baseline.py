@@ -19,10 +19,7 @@ ENTRIES = st.frozensets(st.builds(Accepted, WORDS, st.just("mislabeled"), WORDS,
 SECTIONS = st.dictionaries(WORDS, st.builds(Section, ENTRIES, st.none() | st.frozensets(WORDS, max_size=5)), max_size=3)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def curate(*arguments: str, status: int = 0) -> str:

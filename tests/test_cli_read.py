@@ -4,30 +4,24 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
+import command
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from stored import HOSTILE, begin, fill
 
 from curate import __version__
-from curate.cli import COMMANDS, main
+from curate.cli import COMMANDS
 from curate.cli.options import FORMATS, Output, parse_formats, write_file
 from curate.errors import NothingScanned, NumericalError, UsageError
 from curate.reports import REPORTS
 from curate.reports.words import clean
 from curate.store import Store
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as the current one, and none of the caller's settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("CURATE_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
-            monkeypatch.delenv(name)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
@@ -36,8 +30,7 @@ def database(here: Path) -> Path:
     return here / ".curate" / "curate.db"
 
 
-def curate(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(main, list(arguments), env=environment)
+curate = partial(command.curate, status=None)
 
 
 def process(*arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:

@@ -5,23 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command import curate
 from stored import HOSTILE, begin, fill, finish, train_rows
 
-from curate.cli import main
 from curate.store import ExampleRecord, FindingRecord, Store
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def curate(*arguments: str, status: int = 0) -> Result:
-    done = CliRunner().invoke(main, list(arguments))
-    assert done.exit_code == status, done.output
-    return done
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def second_run(path: Path, settings: dict[str, object] | None = None) -> int:

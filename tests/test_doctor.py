@@ -1,7 +1,6 @@
 """`curate doctor` through its real entry point: what it says of each part, and its exit status when one fails."""
 
 import json
-import os
 import sqlite3
 import tomllib
 from pathlib import Path
@@ -24,13 +23,10 @@ FASHION = ROOT / "fixtures" / "fashion"
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as the current one, and none of the caller's settings."""
+    """An empty folder as the current one."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in list(os.environ):
-        if name.startswith("CURATE_"):
-            monkeypatch.delenv(name)
     return folder
 
 

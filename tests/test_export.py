@@ -1,22 +1,23 @@
 """`curate export`: without a verdict the identity, byte for byte; with verdicts exactly these, in every format."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pytest
-from click.testing import CliRunner, Result
+from command import curate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
-from curate.cli import main
 from curate.export.patch import spliced, unified
 from curate.export.tables import records
 from curate.store import Store
@@ -28,12 +29,6 @@ N = 40
 def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def curate(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(arguments))
-    assert result.exit_code == status, result.output
-    return result
 
 
 def say(*verdicts: tuple[str, str, str | None]) -> None:
@@ -229,9 +224,11 @@ def test_arrays(labels: str) -> None:
         assert np.load("long/a.npz")["y"][4] == "long"
 
 
-class TestPictures:
-    @pytest.fixture(autouse=True)
-    def pictures(self) -> None:
+@pytest.fixture(scope="module")
+def made_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and their scan."""
+    root = tmp_path_factory.mktemp("pictures")
+    with contextlib.chdir(root):
         draw = np.random.default_rng(0)
         for split, each in (("train", 20), ("val", 4)):
             for label in range(2):
@@ -244,6 +241,23 @@ class TestPictures:
             "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))\n"
         )
         curate("scan", "pets", "--model", "net.py:build")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table and its scan."""
+    root = tmp_path_factory.mktemp("table")
+    with contextlib.chdir(root):
+        Path("a.csv").write_bytes(table())
+        curate("scan", "a.csv", "--id", "id", "--input", "p,q")
+    return root
+
+
+class TestPictures:
+    @pytest.fixture(autouse=True)
+    def pictures(self, made_pictures: Path) -> None:
+        shutil.copytree(made_pictures, Path.cwd(), dirs_exist_ok=True)
 
     def tree(self, root: str) -> dict[str, bytes]:
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(Path(root).rglob("*")) if p.is_file()}
@@ -287,9 +301,8 @@ class TestPictures:
 
 class TestRefused:
     @pytest.fixture(autouse=True)
-    def scanned(self) -> None:
-        Path("a.csv").write_bytes(table())
-        curate("scan", "a.csv", "--id", "id", "--input", "p,q")
+    def scanned(self, made_table: Path) -> None:
+        shutil.copytree(made_table, Path.cwd(), dirs_exist_ok=True)
 
     def test_nothing_named(self) -> None:
         assert "nothing to write was named" in curate("export", status=2).stderr

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from click.testing import CliRunner, Result
+from command import curate
 from PIL import Image
 from pyarrow import parquet
 
 from curate import export as exporting
-from curate.cli import main
 from curate.export.arrays import export_arrays
 from curate.store import Store
 
@@ -29,12 +28,6 @@ ODD = 'say "ä"\n\t, ünd %s.png'
 def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def curate(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(arguments))
-    assert result.exit_code == status, result.output
-    return result
 
 
 def tree(root: str) -> dict[str, bytes]:

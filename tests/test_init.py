@@ -1,28 +1,22 @@
 """`curate init` through its real entry point: what it writes for each kind of folder, and that a scan takes it."""
 
-import os
-import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
-import click
+import command
 import numpy as np
 import pytest
 import torch
 import torchvision
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from curate.cli import main
-from curate.cli.init import option_lines
-from curate.cli.scan import scan
 from curate.onboarding.init.code import find_makers
-from curate.onboarding.init.found import Found
-from curate.onboarding.init.text import DEFAULTS, EXAMPLES, OTHER_WORDS, file_text, toml
-from curate.settings.merge import ScanSettings, load_settings
-from curate.settings.options import OPTIONS
+from curate.onboarding.init.found import Discovery
+from curate.onboarding.init.text import file_text, toml
 
 NET = """
 import torch
@@ -45,20 +39,14 @@ class Net(nn.Module):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as the current one, and none of the caller's settings."""
+    """An empty folder as the current one."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in list(os.environ):
-        if name.startswith("CURATE_"):
-            monkeypatch.delenv(name)
     return folder
 
 
-def curate(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [*map(str, arguments)])
-    assert "Traceback" not in result.output
-    return result
+curate = partial(command.curate, status=None)
 
 
 def init(*arguments: object, status: int = 0) -> Result:
@@ -256,36 +244,22 @@ def test_a_file_that_is_there_stays_without_force(here: Path) -> None:
     assert written(here)["train"] == "rows.csv"
 
 
-def lines() -> list:
-    return option_lines(click.Context(scan))
-
-
-def test_every_option_stands_in_the_file_with_a_sentence() -> None:
-    text = file_text(lines(), Found())
-    assert tomllib.loads(text) == {}
-    for key, option in OPTIONS.items():
-        found = re.findall(rf"((?:^# .*\n)+)^# {option.flag} = .+$", text, re.MULTILINE)
-        assert len(found) == 1, key
-        assert len(found[0].split()) > 3, key
+def test_the_file_holds_what_was_found_and_says_where_the_rest_is_told(here: Path) -> None:
+    table(here / "rows.csv", "label")
+    init()
+    text = (here / "curate.toml").read_text()
+    assert {line.partition(" ")[0] for line in text.splitlines() if line and line[0] != "#"} == {"train", "label"}
+    assert "docs/reference/commands.md" in text
+    assert "# Found: " in text
     assert max(map(len, text.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("key", list(OPTIONS))
-def test_each_line_that_is_switched_on_is_a_valid_setting(here: Path, key: str) -> None:
-    text = file_text(lines(), Found())
-    switched, count = re.subn(rf"^# ({OPTIONS[key].flag} = )", r"\1", text, flags=re.MULTILINE)
-    assert count == 1
-    (here / "curate.toml").write_text(switched)
-    given = {} if key == "train" else {"train": "sklearn:iris"}
-    settings = load_settings(given, environ={})
-    if key not in EXAMPLES:  # a default is one
-        assert getattr(settings, key) == ScanSettings.__dataclass_fields__[key].default
-
-
-def test_the_words_for_single_options_are_of_options() -> None:
-    assert set(EXAMPLES) | set(DEFAULTS) | set(OTHER_WORDS) <= set(OPTIONS)
-    negative = {p.name for p in scan.params if isinstance(p, click.Option) and p.flag_value is False}
-    assert {name for name in negative if name in OPTIONS} <= set(OTHER_WORDS)
+def test_what_was_left_alone_is_told_without_a_setting() -> None:
+    found = Discovery()
+    found.remark("model", "train.py:Net was left alone\nseed = 3")
+    text = file_text(found)
+    assert tomllib.loads(text) == {}
+    assert "# model: train.py:Net was left alone" in text
 
 
 @pytest.mark.parametrize("value", ['a "b"\\c', "ü\n\t", "\x7f", -1, 0.5, True, ["a", "b"], {"n": 2, "s": "x"}])
@@ -300,7 +274,6 @@ def test_pictures_without_a_model_are_told_what_is_missing(here: Path) -> None:
     pictures(here / "photos")
     result = init("photos")
     assert written(here / "photos") == {"train": "."}
-    assert '# model = "model.py:build"' in (here / "photos" / "curate.toml").read_text()
     assert "missing: a model" in result.stdout
     assert "next: curate init photos --force --model FILE.py:NAME" in result.stdout
 
@@ -386,20 +359,31 @@ def test_makers_are_ranked(here: Path) -> None:
 # Checkpoints of known networks
 
 
-def test_a_checkpoint_of_a_known_network(here: Path) -> None:
-    pictures(here / "photos", classes=("a", "b", "c", "d", "e"), count=2, size=32)
-    state = torchvision.models.resnet18(weights=None, num_classes=5).state_dict()
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few networks are known: test_recognise.py asks all of them."""
+    few = ["mobilenet_v3_large", "mobilenet_v3_small", "resnet18"]
+    monkeypatch.setattr(torchvision.models, "list_models", lambda **_: few)
+
+
+def test_a_checkpoint_of_a_known_network(here: Path, known: None) -> None:
+    pictures(here / "photos", count=5, size=32)
+    state = torchvision.models.resnet18(weights=None, num_classes=2).state_dict()
     lightning = {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}
     torch.save(lightning, here / "photos" / "epoch=3.ckpt")
     result = init("photos")
     text = (here / "photos" / "curate.toml").read_text()
     assert 'guessed  model = "torchvision:resnet18"' in result.stdout
-    assert "5 outputs. Pictures are prepared as torchvision does" in " ".join(text.replace("\n# ", " ").split())
-    assert written(here / "photos") == {"train": ".", "model": "torchvision:resnet18", "weights": "epoch=3.ckpt"}
-    scanned("photos", "10 training rows in 5 classes", "--params", "head")
+    assert "2 outputs. Pictures are prepared as torchvision does" in " ".join(text.replace("\n# ", " ").split())
+    assert written(here / "photos") == {
+        "train": ".",
+        "model": "torchvision:resnet18",
+        "weights": "epoch=3.ckpt",
+    }
+    scanned("photos", "10 training rows in 2 classes", "--params", "head")
 
 
-def test_a_known_body_with_another_head(here: Path) -> None:
+def test_a_known_body_with_another_head(here: Path, known: None) -> None:
     pictures(here / "photos")
     module = torchvision.models.mobilenet_v3_small(weights=None)
     module.classifier = nn.Sequential(nn.Linear(576, 2))

@@ -1,5 +1,6 @@
 """What a stranger's folder, table, link or database may not do: write outside of the data, or show other files."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command import curate
 from PIL import Image
 
-from curate.cli import main
 from curate.export.backups import RECORD
 from curate.store import Store
 
@@ -26,20 +26,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-def curate(*arguments: str, status: int = 0, **environment: str) -> Result:
-    done = CliRunner().invoke(main, list(arguments), env=environment)
-    assert done.exit_code == status, done.output
-    return done
-
-
-def table() -> str:
-    """A scanned table with a verdict that changes a row; its content."""
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scanned table, and a verdict that changes a row of it."""
+    folder = tmp_path_factory.mktemp("table")
     lines = [f"r{row},{row * row % 7},{row * 5 % 11},{'xy'[row % 2]}" for row in range(24)]
-    text = "\n".join(["id,a,b,label", *lines]) + "\n"
-    Path("a.csv").write_text(text)
-    curate("scan", "a.csv", "--id", "id")
-    curate("mark", "r3", "--verdict", "drop")
-    return text
+    with contextlib.chdir(folder):
+        Path("a.csv").write_text("\n".join(["id,a,b,label", *lines]) + "\n")
+        curate("scan", "a.csv", "--id", "id")
+        curate("mark", "r3", "--verdict", "drop")
+    return folder
+
+
+@pytest.fixture
+def table(scanned: Path, here: Path) -> str:
+    """The same in the current folder; what the table holds."""
+    shutil.copytree(scanned, here, dirs_exist_ok=True)
+    return Path("a.csv").read_text()
 
 
 # Reverting
@@ -63,8 +66,7 @@ def known(folder: Path, roots: list[str]) -> None:
         )
 
 
-def test_a_strangers_record_is_not_put_back(here: Path) -> None:
-    table()
+def test_a_strangers_record_is_not_put_back(table: str, here: Path) -> None:
     victim = here.parent / "victim"
     victim.write_text("mine")
     folder = Path("gift")
@@ -80,37 +82,33 @@ def test_a_strangers_record_is_not_put_back(here: Path) -> None:
     assert not (here.parent / "new").exists()
 
 
-def test_a_record_that_was_changed_is_not_put_back() -> None:
-    text = table()
+def test_a_record_that_was_changed_is_not_put_back(table: str) -> None:
     curate("export", "--in-place", "--backup", "kept")
     shutil.copytree("kept", "same")
     changed_record(Path("kept"), lambda entry: entry.update(path=entry["path"] + "x"))
     assert "does not know the backup" in curate("export", "--revert", "kept", status=2).stderr
-    assert Path("a.csv").read_text() != text
+    assert Path("a.csv").read_text() != table
     curate("export", "--revert", "same")  # known by what it says, wherever it lies
-    assert Path("a.csv").read_text() == text
+    assert Path("a.csv").read_text() == table
     assert "was put back before" in curate("export", "--revert", "same", status=2).stderr
 
 
-def test_the_same_change_can_be_made_and_put_back_again() -> None:
-    text = table()
+def test_the_same_change_can_be_made_and_put_back_again(table: str) -> None:
     for _ in range(2):
         curate("export", "--in-place", "--backup", "kept")
-        assert Path("a.csv").read_text() != text
+        assert Path("a.csv").read_text() != table
         curate("export", "--revert", "kept")
-        assert Path("a.csv").read_text() == text
+        assert Path("a.csv").read_text() == table
         shutil.rmtree("kept")
 
 
-def test_another_database_does_not_know_it() -> None:
-    table()
+def test_another_database_does_not_know_it(table: str) -> None:
     curate("export", "--in-place", "--backup", "kept")
     curate("scan", "a.csv", "--id", "id", "--db", "other.db")
     assert "made with another database" in curate("--db", "other.db", "export", "--revert", "kept", status=2).stderr
 
 
-def test_a_kept_file_that_was_changed_is_not_put_back() -> None:
-    table()
+def test_a_kept_file_that_was_changed_is_not_put_back(table: str) -> None:
     curate("export", "--in-place", "--backup", "kept")
     now = Path("a.csv").read_text()
     (kept,) = [path for path in Path("kept").iterdir() if path.name != RECORD]
@@ -133,8 +131,9 @@ def test_a_kept_file_that_was_changed_is_not_put_back() -> None:
         lambda entry: entry.update(how="move", to=None, root="/"),
     ],
 )
-def test_even_a_known_record_leads_nowhere_else(here: Path, change: Callable[[dict[str, str]], None]) -> None:
-    table()
+def test_even_a_known_record_leads_nowhere_else(
+    table: str, here: Path, change: Callable[[dict[str, str]], None]
+) -> None:
     curate("export", "--in-place", "--backup", "kept")
     now = Path("a.csv").read_text()
     changed_record(Path("kept"), change)

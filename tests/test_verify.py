@@ -1,6 +1,7 @@
 """`curate verify`: is influence right on this model? Through its real entry point, on small sets made here."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -101,9 +102,15 @@ def verify(world: Path, name: str, *arguments: object, db: str = "run.db") -> di
     return json.loads(result.stdout)
 
 
-def test_softmax_regression_at_its_minimum_is_trusted(world: Path) -> None:
+@pytest.fixture(scope="module")
+def linear(world: Path) -> dict:
+    """What is found at softmax regression; its refits are kept in linear.db."""
+    return verify(world, "linear", db="linear.db")
+
+
+def test_softmax_regression_at_its_minimum_is_trusted(linear: dict) -> None:
     """The penalty is read off the gradient; every meaning against refits: sign, unit, size."""
-    found = verify(world, "linear")
+    found = linear
     assert found["answer"]["trust"] == "trust"
     assert found["at"] == "head"
     assert "L2 penalty 0.01, as its gradient there tells" in found["refit"]
@@ -150,9 +157,8 @@ def test_a_network_after_one_epoch_is_not_trusted(world: Path) -> None:
     assert at_reach["agreement"]["slope"]["value"] == pytest.approx(1, abs=0.35)
 
 
-def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refits_are_kept_and_taken_up_again(world: Path, linear: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted check goes on where it was, and comes to what it would have come to in one go."""
-    whole = verify(world, "linear", db="whole.db")
     made, add = 0, jobs.add_refits
 
     def interrupted(*arguments: object) -> None:
@@ -170,15 +176,15 @@ def test_refits_are_kept_and_taken_up_again(world: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(jobs, "add_refits", add)
     found = verify(world, "linear", db="half.db")
     assert 0 < found["reused"] < found["refits"]
-    assert found["answer"]["trust"] == whole["answer"]["trust"]
-    for one, other in zip(found["pairs"], whole["pairs"], strict=True):
+    assert found["answer"]["trust"] == linear["answer"]["trust"]
+    for one, other in zip(found["pairs"], linear["pairs"], strict=True):
         assert one["key"] == other["key"]
         np.testing.assert_allclose(one["actual"], other["actual"], atol=1e-7)
     assert verify(world, "linear", db="half.db")["reused"] == found["refits"]
 
 
-def test_other_weights_are_refitted_anew(world: Path, tmp_path: Path) -> None:
-    verify(world, "linear", db="weights.db")
+def test_other_weights_are_refitted_anew(world: Path, linear: dict) -> None:
+    shutil.copy(world / "linear.db", world / "weights.db")
     weights = torch.load(world / "linear.pt", weights_only=True)
     weights["bias"] = weights["bias"] + 1e-3
     torch.save(weights, world / "moved.pt")
@@ -220,7 +226,7 @@ def test_the_page_says_the_answer_first_and_the_plan_before_the_work(world: Path
 
 def test_the_users_own_training_is_the_truth_where_it_is_given(world: Path) -> None:
     found = verify(
-        world, "network", "--retrain", f"{world / 'model.py'}:retrain", "--solver", "cg", "--minutes", 0.5,
+        world, "network", "--retrain", f"{world / 'model.py'}:retrain", "--solver", "cg", "--minutes", 0.1,
         "--params", "head",
     )  # fmt: skip
     assert found["refit"].startswith("retrained by")

@@ -44,6 +44,7 @@ class Strata:
 
     @property
     def sizes(self) -> Int[np.ndarray, " strata"]:
+        """Rows in each stratum."""
         return np.diff((0, *self.ends))
 
     def of(self, rank: int) -> int:

@@ -37,6 +37,7 @@ class Estimate:
 
     @property
     def width(self) -> float:
+        """How far the ends lie apart."""
         return self.high - self.low
 
 
@@ -55,6 +56,7 @@ class Cells:
 
     @property
     def verdicts(self) -> int:
+        """Verdicts in all strata."""
         return int((self.right + self.wrong + self.unsure).sum())
 
     def scaled(self, factor: float) -> "Cells":

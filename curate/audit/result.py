@@ -24,7 +24,7 @@ CLASS_VERDICTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainRow:
     """A training row as it is now."""
 
     fingerprint: str
@@ -76,22 +76,27 @@ class Result:
 
     @property
     def drawn(self) -> int:
+        """Rows drawn in all strata."""
         return sum(stratum.drawn for stratum in self.strata)
 
     @property
     def wrong(self) -> int:
+        """Rows whose label a reviewer would change."""
         return sum(stratum.wrong for stratum in self.strata)
 
     @property
     def right(self) -> int:
+        """Rows whose label a reviewer would keep."""
         return sum(stratum.right for stratum in self.strata)
 
     @property
     def unsure(self) -> int:
+        """Rows that a reviewer could not judge."""
         return sum(stratum.unsure for stratum in self.strata)
 
     @property
     def verdicts(self) -> int:
+        """Rows with a verdict."""
         return self.wrong + self.right + self.unsure
 
     def more_for(self, width: float) -> int | None:
@@ -140,7 +145,7 @@ def shapes_of(frames: Iterable[Frame]) -> np.ndarray:
     return np.concatenate([frame.strata.shapes for frame in frames], axis=1)
 
 
-def result_of(store: Store, dataset_id: int, rows: Sequence[Row]) -> Result | None:
+def result_of(store: Store, dataset_id: int, rows: Sequence[TrainRow]) -> Result | None:
     """What the newest series of audits says of these rows; None if the data set was never audited."""
     series = audits.newest_series(store, dataset_id)
     if not series:
@@ -208,7 +213,7 @@ def _said(places: Iterable[Place], in_force: Mapping[str, tuple[int, str]]) -> t
 
 
 def _cells(
-    cell: np.ndarray, stratum: np.ndarray, rows: Sequence[Row], said: Mapping[str, str], shapes: np.ndarray
+    cell: np.ndarray, stratum: np.ndarray, rows: Sequence[TrainRow], said: Mapping[str, str], shapes: np.ndarray
 ) -> Cells:
     """Rows by number of their cell; each cell has the shape of the stratum that it lies in."""
     names, first, place = np.unique(cell, return_index=True, return_inverse=True)
@@ -218,7 +223,7 @@ def _cells(
 
 
 def _classes(
-    rows: Sequence[Row], stratum: np.ndarray, said: Mapping[str, str], shapes: np.ndarray
+    rows: Sequence[TrainRow], stratum: np.ndarray, said: Mapping[str, str], shapes: np.ndarray
 ) -> Iterable[ClassRate]:
     looked = Counter(row.label for row in rows if row.fingerprint in said)
     for label in sorted(label for label, count in looked.items() if label is not None and count >= CLASS_VERDICTS):
@@ -228,10 +233,15 @@ def _classes(
 
 
 def _strata(
-    frames: Sequence[Frame], stratum: np.ndarray, drawn: Mapping[int, int], rows: Sequence[Row], said: Mapping[str, str]
+    frames: Sequence[Frame],
+    stratum: np.ndarray,
+    drawn: Mapping[int, int],
+    rows: Sequence[TrainRow],
+    said: Mapping[str, str],
 ) -> Iterable[Stratum]:
-    words = Counter((number, said[row.fingerprint]) for number, row in zip(stratum, rows, strict=True)
-                    if row.fingerprint in said)  # fmt: skip
+    words = Counter(
+        (number, said[row.fingerprint]) for number, row in zip(stratum, rows, strict=True) if row.fingerprint in said
+    )
     sizes = Counter(stratum.tolist())
     total = 0
     for frame in frames:

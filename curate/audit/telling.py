@@ -22,7 +22,7 @@ WAYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AuditTold:
     """An audit of a run's data set: its result, the run that it is held against, and what was asked beside."""
 
     dataset: str
@@ -36,22 +36,28 @@ class Told:
     more: int | None = None  # verdicts that this width costs beyond those there are
 
 
-def as_dict(told: Told) -> dict[str, Any]:
+def as_dict(told: AuditTold) -> dict[str, Any]:
     """Plain values, for `-f json`."""
     result = told.result
     plain = {name: getattr(result, name) for name in result.__dataclass_fields__ if name != "cells"}
     counts = {name: getattr(result, name) for name in ("drawn", "verdicts", "wrong", "right", "unsure")}
-    plain |= {name: None if (found := getattr(result, name)) is None else asdict(found)
-              for name in ("audited", "rate", "precision", "recall")}  # fmt: skip
+    plain |= {
+        name: None if (found := getattr(result, name)) is None else asdict(found)
+        for name in ("audited", "rate", "precision", "recall")
+    }
     facts = {name: getattr(told, name) for name in told.__dataclass_fields__ if name != "result"}
     return {**facts, **counts, **plain}
 
 
-def write_audit(page: Page, told: Told) -> None:
+def write_audit(page: Page, told: AuditTold) -> None:
+    """Write the audit as the terminal shows it."""
     result = told.result
     dot = page.signs.dot
-    page.line(Text.assemble(("curate", "bold cyan"), f" {dot} audit of ", (clean(told.dataset), "bold"),
-                            f" {dot} run {told.run}"))  # fmt: skip
+    page.line(
+        Text.assemble(
+            ("curate", "bold cyan"), f" {dot} audit of ", (clean(told.dataset), "bold"), f" {dot} run {told.run}"
+        )
+    )
     page.rule()
     page.facts(_facts(told))
     if result.verdicts:
@@ -63,7 +69,7 @@ def write_audit(page: Page, told: Told) -> None:
     _strata(page, result)
 
 
-def _facts(told: Told) -> list[tuple[str, str]]:
+def _facts(told: AuditTold) -> list[tuple[str, str]]:
     result = told.result
     drawn = f"{plural(result.drawn, 'row')} of {result.rows:,} drawn at random within {len(result.strata)} strata"
     drawn += f" of suspicion, seed {told.seed}" + (f"; {told.drawn_now:,} of them now" if told.drawn_now else "")
@@ -76,47 +82,87 @@ def _facts(told: Told) -> list[tuple[str, str]]:
         said = f"{result.wrong:,} wrong, {result.right:,} right, {result.unsure:,} unsure"
         facts.append(("verdicts", f"{result.verdicts:,} rows: {said}"))
     if result.twice:
-        facts.append(("reviewer", f"{result.differing:,} of {plural(result.twice, 'row')} that came twice got another "
-                      "verdict the second time, and count as unsure"))  # fmt: skip
+        facts.append(
+            (
+                "reviewer",
+                f"{result.differing:,} of {plural(result.twice, 'row')} that came twice got another "
+                "verdict the second time, and count as unsure",
+            )
+        )
     if result.seen:
-        facts.append(("not blind", f"{plural(result.seen, 'word')} left elsewhere than in the audit: a suggestion "
-                      "may have been in sight"))  # fmt: skip
+        facts.append(
+            (
+                "not blind",
+                f"{plural(result.seen, 'word')} left elsewhere than in the audit: a suggestion may have been in sight",
+            )
+        )
     if result.new_rows:
-        facts.append(("new rows", f"{result.new_rows:,} that this audit was not drawn from: all of them may be wrong, "
-                      "and the range says so; `curate audit -n N` draws among them too"))  # fmt: skip
+        facts.append(
+            (
+                "new rows",
+                f"{result.new_rows:,} that this audit was not drawn from: all of them may be wrong, "
+                "and the range says so; `curate audit -n N` draws among them too",
+            )
+        )
     return facts
 
 
-def _found(page: Page, told: Told) -> None:
+# Long, not deep: one line of the page after the other.
+def _found(page: Page, told: AuditTold) -> None:
     result = told.result
     rate = result.rate
     assert rate is not None
     page.heading("What it found", "intervals of 95 %")
     facts = [("noise rate", f"{_told(rate)} of {result.rows:,} labels are wrong")]
-    facts.append(("bounds", f"at most {percent(rate.at_most)}, at least {percent(rate.at_least)} (one-sided, 95 % each:"
-                  " what --max-noise-rate compares)"))  # fmt: skip
-    for name, share, of in (("precision", result.precision, f"of the {told.flagged:,} flagged rows are wrong"),
-                            ("recall", result.recall, "of the wrong labels are flagged")):  # fmt: skip
+    facts.append(
+        (
+            "bounds",
+            f"at most {percent(rate.at_most)}, at least {percent(rate.at_least)} (one-sided, 95 % each:"
+            " what --max-noise-rate compares)",
+        )
+    )
+    for name, share, of in (
+        ("precision", result.precision, f"of the {told.flagged:,} flagged rows are wrong"),
+        ("recall", result.recall, "of the wrong labels are flagged"),
+    ):
         if share is not None:
             facts.append((name, f"{_told(share)} {of}"))
     expected = rate.value * result.rows
-    facts.append(("next scan", f"suspicion will sum to {expected:,.0f} wrong labels, and as many rows will be flagged "
-                  f"(in run {told.run}: {told.suspected:,.0f} and {told.flagged:,})"))  # fmt: skip
+    facts.append(
+        (
+            "next scan",
+            f"suspicion will sum to {expected:,.0f} wrong labels, and as many rows will be flagged "
+            f"(in run {told.run}: {told.suspected:,.0f} and {told.flagged:,})",
+        )
+    )
     if told.width is not None:
         facts.append((f"width {100 * told.width:g} %", width_sentence(told)))
     page.facts(facts)
     if result.classes:
-        columns = [Column("label", shrinks=True), Column("rows", right=True), Column("verdicts", right=True),
-                   Column("noise rate", right=True), Column("95 %")]  # fmt: skip
+        columns = [
+            Column("label", shrinks=True),
+            Column("rows", right=True),
+            Column("verdicts", right=True),
+            Column("noise rate", right=True),
+            Column("95 %"),
+        ]
         page.heading("Class by class", f"classes with {CLASS_VERDICTS} verdicts or more")
-        page.table(columns, [
-            [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.verdicts:,}"), Text(percent(row.rate.value)),
-             Text(f"{percent(row.rate.low)} to {percent(row.rate.high)}")]
-            for row in result.classes
-        ])  # fmt: skip
+        page.table(
+            columns,
+            [
+                [
+                    cell(row.label),
+                    Text(f"{row.rows:,}"),
+                    Text(f"{row.verdicts:,}"),
+                    Text(percent(row.rate.value)),
+                    Text(f"{percent(row.rate.low)} to {percent(row.rate.high)}"),
+                ]
+                for row in result.classes
+            ],
+        )
 
 
-def width_sentence(told: Told) -> str:
+def width_sentence(told: AuditTold) -> str:
     """What a wanted width of the interval costs, as far as the verdicts so far tell."""
     result = told.result
     assert result.rate is not None

@@ -50,9 +50,11 @@ class Commands(click.Group):
     """A group whose commands are imported when they run, and whose errors are told in one or two lines."""
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """The names, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command, imported when it is asked for."""
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
@@ -60,10 +62,12 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write names and sentences without importing a command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        """Run the command line; signals are heeded if it is the one of this process."""
         if args is None:  # the command line of this process
             stopping.install()
         try:
@@ -77,6 +81,7 @@ class Commands(click.Group):
             sys.exit(told.exit_status)
 
     def invoke(self, context: click.Context) -> Any:
+        """Run the command; its errors are told in two lines."""
         with stopping.running():
             return self._told(context)
 

@@ -11,7 +11,7 @@ from curate.cli.read import write_plain
 from curate.errors import StoreError, UsageError
 from curate.reports.gather import read_run
 from curate.reports.json import SCHEMA_VERSION
-from curate.settings.options import WrongValue, read_share
+from curate.settings.values import WrongValue, read_share
 from curate.store import Store
 
 FIRST = 50
@@ -19,8 +19,15 @@ FIRST = 50
 
 
 @click.command()
-@click.option("-n", "--rows", "total", metavar="N", type=click.IntRange(min=1), envvar="CURATE_AUDIT_ROWS",
-              help="Rows drawn in all: more than there are draws the rest.  [50 the first time]")  # fmt: skip
+@click.option(
+    "-n",
+    "--rows",
+    "total",
+    metavar="N",
+    type=click.IntRange(min=1),
+    envvar="CURATE_AUDIT_ROWS",
+    help="Rows drawn in all: more than there are draws the rest.  [50 the first time]",
+)
 @click.option("--width", metavar="P%", help="How many more verdicts an interval of this width costs.")
 @click.option("--anew", is_flag=True, help="Begin another audit; what was drawn before counts no more.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw.")
@@ -28,9 +35,15 @@ FIRST = 50
 @plain_format_option
 @db_option
 def audit(
-    total: int | None, width: str | None, anew: bool, seed: int, run_id: int | None, dataset: str | None,
-    format: tuple[str, ...], db: str | None,
-) -> None:  # fmt: skip
+    total: int | None,
+    width: str | None,
+    anew: bool,
+    seed: int,
+    run_id: int | None,
+    dataset: str | None,
+    format: tuple[str, ...],
+    db: str | None,
+) -> None:
     """Draw rows at random, to be judged blind, and say how many labels are wrong.
 
     The question is whether a reviewer would change the label. The first call draws rows within strata of suspicion;
@@ -46,8 +59,8 @@ def audit(
         if facts.status != "finished":
             raise StoreError(f"run {run} is {facts.status}: its rows are not complete", "scan again")
         from curate.audit.drawing import draw
-        from curate.audit.result import Row, result_of
-        from curate.audit.telling import Told, as_dict, write_audit
+        from curate.audit.result import TrainRow, result_of
+        from curate.audit.telling import AuditTold, as_dict, write_audit
         from curate.pipeline.audit_pictures import add_thumbnails
         from curate.store import audits
 
@@ -59,12 +72,14 @@ def audit(
             add_thumbnails(store, facts)
         flags = audits.flagged(store, run)
         result = result_of(
-            store, stored["dataset_id"], [Row(row.fingerprint, row.label, row.fingerprint in flags) for row in rows]
+            store,
+            stored["dataset_id"],
+            [TrainRow(row.fingerprint, row.label, row.fingerprint in flags) for row in rows],
         )
         assert result is not None
         more = None if wanted is None else result.more_for(wanted)
         seeds = audits.newest_series(store, stored["dataset_id"])
-        told = Told(
+        told = AuditTold(
             facts.dataset,
             run,
             seeds[0].seed,

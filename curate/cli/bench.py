@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import put
-from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.cli.options import Sections, config_option, put, scan_options
 from curate.errors import UsageError
 from curate.reports.words import clean
 from curate.settings.merge import load_settings
@@ -19,14 +18,19 @@ if TYPE_CHECKING:
 
 @click.command(cls=Sections)
 @click.argument("train", required=False, metavar="[TRAIN]")
-@data_options
-@model_options
-@number_options
-@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@scan_options("Data", "Model", "Numbers")
+@config_option
 @click.option("--noise", metavar="SHARE", default="10%", show_default=True, help="Share of labels that are changed.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Times that flips are drawn.")
-@click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
-              help="How to write it.")  # fmt: skip
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
 def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) -> None:
     """Which detector finds wrong labels best on TRAIN? Changes labels on purpose, looks for them, stores nothing.
 

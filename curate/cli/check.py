@@ -9,8 +9,18 @@ from typing import Any
 import click
 
 from curate.cli.chosen import chosen_run
-from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
-from curate.cli.options import asked_formats, database, db_option, format_option, looks, put, run_options, write_reports
+from curate.cli.gating import accept_baseline, check_reference, end, printed
+from curate.cli.options import (
+    asked_formats,
+    database,
+    db_option,
+    format_option,
+    looks,
+    put,
+    run_options,
+    scan_options,
+    write_reports,
+)
 from curate.errors import DataError, StoreError
 from curate.gate.judgement import Gate
 from curate.reports import Report
@@ -24,16 +34,23 @@ OF_THE_GATE = ("fail_on", "max_findings", "max_noise_rate", "new_only", "changed
 
 
 @click.command()
-@gate_options
+@scan_options("Gate")
 @click.option("--no-verify", is_flag=True, help="Do not look whether the data is still what the run read.")
 @run_options
 @format_option
 @db_option
 @click.pass_context
 def check(
-    context: click.Context, /, no_verify: bool, run_id: int | None, dataset: str | None, format: tuple[str, ...],
-    db: str | None, exit_zero: bool | None, **given: Any,
-) -> None:  # fmt: skip
+    context: click.Context,
+    /,
+    no_verify: bool,
+    run_id: int | None,
+    dataset: str | None,
+    format: tuple[str, ...],
+    db: str | None,
+    exit_zero: bool | None,
+    **given: Any,
+) -> None:
     """Gate a stored run: the newest of the data set, with the gate of its scan, else with --fail-on error.
 
     Exits with 1 on findings over the gate, and with 2 where the run cannot speak for the data: it did not finish, or

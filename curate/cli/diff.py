@@ -23,8 +23,15 @@ from curate.store import Store
 @click.option(
     "--dataset", metavar="NAME", envvar="CURATE_DATASET", help="The data set, where a database holds several."
 )
-@click.option("--top", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, envvar="CURATE_TOP",
-              help="Rows in each list.")  # fmt: skip
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    envvar="CURATE_TOP",
+    help="Rows in each list.",
+)
 @plain_format_option
 @db_option
 def diff(a: str, b: str | None, dataset: str | None, top: int, format: tuple[str, ...], db: str | None) -> None:

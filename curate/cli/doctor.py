@@ -4,32 +4,35 @@ Knows the layout and the exit status; leaves the checks to ``curate.onboarding.d
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 
-from curate.cli.options import db_option, put
-from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.cli.options import Sections, config_option, db_option, put, scan_options
 from curate.onboarding.checks import Check, without_home
 
 INDENT = 9
 
 
 class DoctorSections(Sections):
-    headings: ClassVar[dict[str, tuple[str, ...]]] = {
-        **{heading: names for heading, names in Sections.headings.items() if names},
-        "Settings and output": (),
-    }
+    """The same without a gate."""
+
+    last = "Settings and output"
 
 
 @click.command(cls=DoctorSections)
 @click.argument("train", required=False, metavar="[TRAIN]")
-@data_options
-@model_options
-@number_options
-@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
-@click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
-              help="How to write it.")  # fmt: skip
+@scan_options("Data", "Model", "Numbers")
+@config_option
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
 @db_option
 @click.pass_context
 def doctor(context: click.Context, /, config: str | None, form: str, **given: Any) -> None:
@@ -80,6 +83,7 @@ def lines(check: Check) -> list[str]:
     told = [
         (name if number == 0 else "", part) for name, value in facts for number, part in enumerate(value.split("\n"))
     ]
-    return [f"{check.status:{INDENT}}{check.name}", *(
-        clean(without_home(f"{'':{INDENT}}{name:{width}}{value}")).rstrip() for name, value in told
-    )]  # fmt: skip
+    return [
+        f"{check.status:{INDENT}}{check.name}",
+        *(clean(without_home(f"{'':{INDENT}}{name:{width}}{value}")).rstrip() for name, value in told),
+    ]

@@ -43,31 +43,65 @@ def _formats(context: click.Context, parameter: click.Parameter, value: tuple[st
 @click.command()
 @click.argument("out", required=False, metavar="[OUT]", type=click.Path(path_type=Path))
 @click.option("--in-place", is_flag=True, help="Change the scanned files themselves, after a backup.")
-@click.option("--backup", metavar="FOLDER", type=click.Path(path_type=Path),
-              help="The new folder of the backup.  [backups beside the database]")  # fmt: skip
-@click.option("--revert", metavar="FOLDER", type=click.Path(path_type=Path),
-              help="Take back what --in-place did: put back the files of this backup.")  # fmt: skip
+@click.option(
+    "--backup",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The new folder of the backup.  [backups beside the database]",
+)
+@click.option(
+    "--revert",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Take back what --in-place did: put back the files of this backup.",
+)
 @click.option("--patch", metavar="FILE", help="Write the changes as a patch for `git apply`.")
 @click.option(
     "--verdicts", metavar="FILE", help="Write every verdict to FILE, .csv or .jsonl, for `curate mark --from`."
 )
-@click.option("-f", "--format", "formats", metavar="FORMAT:FILE", multiple=True, callback=_formats,
-              help=f"Write what another program reads: {', '.join(FORMATS)}; repeatable.")  # fmt: skip
+@click.option(
+    "-f",
+    "--format",
+    "formats",
+    metavar="FORMAT:FILE",
+    multiple=True,
+    callback=_formats,
+    help=f"Write what another program reads: {', '.join(FORMATS)}; repeatable.",
+)
 @click.option(
     "--apply-suggestions", is_flag=True, help="Take the suggested label of flagged rows that have no verdict."
 )
 @click.option("--allow-eval", is_flag=True, help="Apply verdicts on evaluation rows as well.")
-@click.option("--pictures", type=click.Choice(["copy", "link", "list"]), default="copy", show_default=True,
-              help="Copy pictures into OUT, link to them, or list what moves in moves.csv.")  # fmt: skip
-@click.option("--media-root", metavar="FOLDER", multiple=True,
-              help="Pictures in this folder may be exported too.  [those in the data's own folder]")  # fmt: skip
+@click.option(
+    "--pictures",
+    type=click.Choice(["copy", "link", "list"]),
+    default="copy",
+    show_default=True,
+    help="Copy pictures into OUT, link to them, or list what moves in moves.csv.",
+)
+@click.option(
+    "--media-root",
+    metavar="FOLDER",
+    multiple=True,
+    help="Pictures in this folder may be exported too.  [those in the data's own folder]",
+)
 @run_options
 @db_option
 def export(
-    out: Path | None, in_place: bool, backup: Path | None, revert: Path | None, patch: str | None,
-    verdicts: str | None, formats: list[tuple[str, str]], pictures: Any, media_root: tuple[str, ...],
-    run_id: int | None, dataset: str | None, db: str | None, **which: bool,
-) -> None:  # fmt: skip
+    out: Path | None,
+    in_place: bool,
+    backup: Path | None,
+    revert: Path | None,
+    patch: str | None,
+    verdicts: str | None,
+    formats: list[tuple[str, str]],
+    pictures: Any,
+    media_root: tuple[str, ...],
+    run_id: int | None,
+    dataset: str | None,
+    db: str | None,
+    **which: bool,
+) -> None:
     """Write the data set after verdicts into the new folder OUT, in the format it came in.
 
     Rows with the verdict drop are left out, relabel gives the new label, all else stays as it is. The files that were

@@ -1,13 +1,12 @@
-"""What ``scan`` and ``check`` share: the gate's options, and how a judged report ends the process.
+"""What ``scan`` and ``check`` share: how a judged report ends the process.
 
-Knows options and where the last line goes; leaves the judgement to ``curate.gate.judgement``.
+Knows where the last line goes; leaves the judgement to ``curate.gate.judgement``.
 """
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,43 +20,8 @@ if TYPE_CHECKING:
     from curate.reports import Report
     from curate.store import Store
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 PRINTED = ("rich", "text", "github")
 """Formats whose last line is the gate's sentence."""
-
-
-def gate_options(function: Function) -> Function:
-    """The options of the gate, without types and defaults: one place checks values wherever they come from."""
-    options = (
-        click.option(
-            "--fail-on",
-            metavar="RULE,...|SEVERITY",
-            help="Exit with 1 on findings of these rules, or this grave.  [no gate]",
-        ),
-        click.option("--max-findings", metavar="N|P%", help="Allow so many of them, or that share of the rows.  [0]"),
-        click.option(
-            "--max-noise-rate",
-            metavar="P%|class:P%|class:NAME:P%",
-            multiple=True,
-            help="Exit with 1 where more of the labels are wrong by estimate: of all, of any class, of one class.",
-        ),
-        click.option(
-            "--baseline",
-            metavar="FILE",
-            help="The file with accepted findings.  [curate-baseline.json beside the settings' file, else here]",
-        ),
-        click.option(
-            "--new-only", is_flag=True, default=None, help="Count only findings that the baseline (or --since) lacks."
-        ),
-        click.option(
-            "--changed-rows", is_flag=True, default=None, help="Count only findings on rows that it does not know."
-        ),
-        click.option("--since", metavar="RUN|DB", help="Compare with this run, or a database's newest one."),
-        click.option("--exit-zero", is_flag=True, default=None, help="Exit with 0 instead of 1."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 def check_reference(gate: Gate, database: str) -> None:

@@ -11,14 +11,11 @@ import click
 
 from curate.cli.doctor import lines as check_lines
 from curate.cli.options import put
-from curate.cli.scan import Sections, scan
 from curate.onboarding.checks import without_home
 from curate.settings.options import OPTIONS
 
 if TYPE_CHECKING:
-    from curate.onboarding.init import Line, Outcome
-
-TRAIN_HELP = "The data: a folder of class folders, a table, an .npz file."
+    from curate.onboarding.init import Initialised
 
 
 @click.command()
@@ -38,30 +35,13 @@ def init(context: click.Context, /, folder: str, force: bool, **given: Any) -> N
     from curate.onboarding.init import initialise
 
     debug = bool(context.find_root().params.get("debug"))
-    outcome = initialise(Path(folder), given, option_lines(context), force=force, debug=debug)
+    outcome = initialise(Path(folder), given, force=force, debug=debug)
     put("\n".join(_told(outcome, Path(folder), given)) + "\n")
     if outcome.exit_status:
         context.exit(outcome.exit_status)
 
 
-def option_lines(context: click.Context) -> "list[Line]":
-    """Every setting that a scan takes, under the headings of its help."""
-    from curate.onboarding.init import Line
-
-    headings = {name: heading for heading, names in Sections.headings.items() for name in names}
-    helps = {
-        parameter.name or "": parameter.help or ""
-        for parameter in scan.get_params(context) if isinstance(parameter, click.Option)
-    }  # fmt: skip
-    last = list(Sections.headings)[-1]
-    order = list(Sections.headings)
-    lines = [
-        Line("Data" if key == "train" else headings.get(key, last), key, helps.get(key, TRAIN_HELP)) for key in OPTIONS
-    ]
-    return sorted(lines, key=lambda line: order.index(line.heading))  # stable: the order of the options stays
-
-
-def _told(outcome: "Outcome", folder: Path, given: dict[str, Any]) -> list[str]:
+def _told(outcome: "Initialised", folder: Path, given: dict[str, Any]) -> list[str]:
     from curate.onboarding.init.text import toml
     from curate.reports.words import clean
 

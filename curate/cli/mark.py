@@ -32,9 +32,18 @@ SHOWN = 10
 @run_options
 @db_option
 def mark(
-    keys: tuple[str, ...], verdict: str | None, label: str | None, note: str | None, undo: bool, file: str | None,
-    reviewer: str | None, new_class: bool, run_id: int | None, dataset: str | None, db: str | None,
-) -> None:  # fmt: skip
+    keys: tuple[str, ...],
+    verdict: str | None,
+    label: str | None,
+    note: str | None,
+    undo: bool,
+    file: str | None,
+    reviewer: str | None,
+    new_class: bool,
+    run_id: int | None,
+    dataset: str | None,
+    db: str | None,
+) -> None:
     """Leave a verdict on rows: relabel, keep, drop or unsure.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
@@ -49,12 +58,18 @@ def mark(
         if file is not None:
             entries, blank = read_entries("stdin" if file == "-" else file, sys.stdin.read() if file == "-" else None)
             done = mark_entries(store, run, facts.dataset, entries, reviewer=who, new_class=new_class)
-            words, remarks = done.added, [
-                (done.repeated, "verdict was there already", "verdicts were there already"),
-                (blank, "row had no verdict", "rows had no verdict"),
-                (done.unseen, "verdict is on a row that was never scanned here, and waits for it",
-                 "verdicts are on rows that were never scanned here, and wait for them"),
-            ]  # fmt: skip
+            words, remarks = (
+                done.added,
+                [
+                    (done.repeated, "verdict was there already", "verdicts were there already"),
+                    (blank, "row had no verdict", "rows had no verdict"),
+                    (
+                        done.unseen,
+                        "verdict is on a row that was never scanned here, and waits for it",
+                        "verdicts are on rows that were never scanned here, and wait for them",
+                    ),
+                ],
+            )
         else:
             remarks = []
             with store.transaction():

@@ -1,4 +1,4 @@
-"""Options and output that commands share: ``--db``, ``-f FORMAT[:FILE]``, and the writing of reports.
+"""Options and output that commands share: those of a scan, ``--db``, ``-f FORMAT[:FILE]``; the writing of reports.
 
 Knows where a report goes; ``curate.reports`` knows how it looks and ``curate.settings.merge`` where settings come from.
 """
@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 import click
 
 from curate.errors import UsageError
 from curate.settings.merge import ScanSettings, setting
+from curate.settings.options import OPTIONS, SECTIONS, Option
 from curate.settings.specs import MOST_WHOLE, whole
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ HALF_WRITTEN = ".curate-tmp"
 FORMATS = ("rich", "text", "json", "html", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
 PLAIN_FORMATS = ("rich", "text", "json")
 """Of what is no report of a run: one row, the list of runs."""
+HEADINGS = ("Data", "Model", "Numbers")
+"""Sections that have a heading of their own in a command's help."""
+_OWN = ("train", "format", "db")
+"""An argument, and options that have a check of their own here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,61 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
     return value
 
 
+class Sections(click.Command):
+    """A command whose help shows its options under headings; what no heading names stands under the last."""
+
+    last: ClassVar[str] = "Gate, settings and output"
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        parameters = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        for heading in [*(heading for heading in SECTIONS if heading in HEADINGS), self.last]:
+            records = [
+                record
+                for option in parameters
+                if self._heading(option) == heading and (record := option.get_help_record(ctx))
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def _heading(self, option: click.Option) -> str:
+        known = OPTIONS.get(option.name or "")
+        return known.section if known is not None and known.section in HEADINGS else self.last
+
+
+def scan_options(*sections: str) -> Callable[[Function], Function]:
+    """Options of a scan, by the sections of the table, in its order.
+
+    No types and no defaults: files and the environment must be able to tell "not given", and one place checks values
+    wherever they come from.
+    """
+
+    def add(function: Function) -> Function:
+        for option in reversed(OPTIONS.values()):
+            if option.section in sections and option.key not in _OWN:
+                function = _clicked(option)(function)
+        return function
+
+    return add
+
+
+def _clicked(option: Option) -> Callable[[Function], Function]:
+    """The option as click has it."""
+    if option.switch is not None:
+        return click.option(
+            option.spelling, option.key, is_flag=True, flag_value=option.switch == "on", default=None, help=option.help
+        )
+    return click.option(
+        option.spelling, option.key, metavar=option.metavar, multiple=option.several, help=option.sentence
+    )
+
+
+def config_option(function: Function) -> Function:
+    """``--config FILE``."""
+    told = "Settings from this file instead of pyproject.toml and curate.toml."
+    return click.option("--config", metavar="FILE", help=told)(function)
+
+
 def db_option(function: Function) -> Function:
     """``--db FILE`` as ``db``: None where neither place on the command line names one."""
     option = click.option("--db", metavar="FILE", callback=_db, help="The database (default: .curate/curate.db).")
@@ -101,21 +161,31 @@ def formats_option(known: tuple[str, ...]) -> Callable[[Function], Function]:
         return value
 
     return click.option(
-        "-f", "--format", metavar="FORMAT[:FILE]", multiple=True, callback=check,
+        "-f",
+        "--format",
+        metavar="FORMAT[:FILE]",
+        multiple=True,
+        callback=check,
         help=f"Output format: {', '.join(known)}; repeatable. Default: rich on a terminal, else text.",
-    )  # fmt: skip
+    )
 
 
 def run_options(function: Function) -> Function:
     """``--run ID`` and ``--dataset NAME``: which stored run a reading command takes."""
     run = click.option(
-        "--run", "run_id", metavar="ID", type=click.IntRange(1, MOST_WHOLE), envvar="CURATE_RUN",
+        "--run",
+        "run_id",
+        metavar="ID",
+        type=click.IntRange(1, MOST_WHOLE),
+        envvar="CURATE_RUN",
         help="The run (default: the newest finished one).",
-    )  # fmt: skip
+    )
     dataset = click.option(
-        "--dataset", metavar="NAME", envvar="CURATE_DATASET",
+        "--dataset",
+        metavar="NAME",
+        envvar="CURATE_DATASET",
         help="The data set, where the database holds several.",
-    )  # fmt: skip
+    )
     return run(dataset(function))
 
 
@@ -182,12 +252,14 @@ def write_outputs(outputs: list[Output], to_file: Callable[[str], str], to_stdou
 
 
 def write_files(outputs: list[Output], to_file: Callable[[str], str]) -> None:
+    """Write what goes to files."""
     for output in outputs:
         if output.file is not None:
             write_file(output.file, to_file(output.format))
 
 
 def default_format() -> str:
+    """The format of stdout if none is asked for."""
     forced = bool(os.environ.get("FORCE_COLOR"))
     return "rich" if forced or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb") else "text"
 

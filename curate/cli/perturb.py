@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import database, db_option, put, refuse_column, write_bytes
-from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.cli.options import (
+    Sections,
+    config_option,
+    database,
+    db_option,
+    put,
+    refuse_column,
+    scan_options,
+    write_bytes,
+)
 from curate.errors import UsageError
 from curate.reports.words import brief, clean, shorten, signed
 from curate.settings.merge import load_settings
@@ -25,14 +33,19 @@ SHOWN = 15
 @click.command(cls=Sections)
 @click.argument("key")
 @click.argument("train", required=False, metavar="[TRAIN]")
-@data_options
-@model_options
-@number_options
+@scan_options("Data", "Model", "Numbers")
 @db_option
-@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@config_option
 @click.option("--png", metavar="FILE", help="Write the picture and its heat map.")
-@click.option("-f", "--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True,
-              help="How to write it.")  # fmt: skip
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
 def perturb(key: str, config: str | None, png: str | None, form: str, db: str | None, **given: Any) -> None:
     """Which parts of the training row KEY make it help or harm? The gradient of its influence in its input.
 
@@ -116,9 +129,12 @@ def _html(found: "Perturbed", picture: bytes, db: str) -> str:
 
     heat = Heat(
         picture,
-        (*_facts(found), "Left: the picture as the network reads it. Right: blue where more light makes the row help "
-         "more, red where it makes it harm more."),
-    )  # fmt: skip
+        (
+            *_facts(found),
+            "Left: the picture as the network reads it. Right: blue where more light makes the row help "
+            "more, red where it makes it harm more.",
+        ),
+    )
     if Path(db).is_file():
         with contextlib.suppress(StoreError, UsageError), Store.open(db) as store:
             return row_page(RowReport.of_key(store, store.latest_run(found.dataset), found.key), heat)

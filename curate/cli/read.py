@@ -42,8 +42,15 @@ from curate.store import Store
 @db_option
 @run_options
 @format_option
-@click.option("--top", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, envvar="CURATE_TOP",
-              help="Rows in each list.")  # fmt: skip
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    envvar="CURATE_TOP",
+    help="Rows in each list.",
+)
 def report(db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], top: int) -> None:
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)

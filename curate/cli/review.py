@@ -29,16 +29,30 @@ EXTRA = f"install it with {needs('review')}; without it there is `curate mark KE
 @click.option("--class", "label", metavar="LABEL", help="Only rows with this given label.")
 @click.option("--least", metavar="SUSPICION", type=click.FloatRange(0, 1), help="Only rows this suspect, or more.")
 @click.option("--split", type=click.Choice(["train", "eval"]), help="Only training or only evaluation rows.")
-@click.option("--rows", "which", type=click.Choice(WHICH), default="open", show_default=True,
-              help="Which rows wait: those nobody has spoken on, those you have not, or those where others have and "
-              "you have not, with their words hidden.")  # fmt: skip
+@click.option(
+    "--rows",
+    "which",
+    type=click.Choice(WHICH),
+    default="open",
+    show_default=True,
+    help="Which rows wait: those nobody has spoken on, those you have not, or those where others have and "
+    "you have not, with their words hidden.",
+)
 @click.option("--reviewer", metavar="NAME", envvar="CURATE_REVIEWER", help="Who says it.  [your login name]")
 @run_options
 @db_option
 def review(
-    drawn: bool, rule: str | None, label: str | None, least: float | None, split: str | None, which: str,
-    reviewer: str | None, run_id: int | None, dataset: str | None, db: str | None,
-) -> None:  # fmt: skip
+    drawn: bool,
+    rule: str | None,
+    label: str | None,
+    least: float | None,
+    split: str | None,
+    which: str,
+    reviewer: str | None,
+    run_id: int | None,
+    dataset: str | None,
+    db: str | None,
+) -> None:
     """Go through flagged rows with the keyboard, one by one.
 
     Each verdict is stored at once; what is open waits for the next time. Keys: r relabel to the suggestion, l another
@@ -54,8 +68,10 @@ def review(
         if drawn and not queue.places:
             raise UsageError("no row was drawn for an audit", "draw some with `curate audit`")
         if label is not None and label not in queue.labels:
-            raise UsageError(f"--class: no class of {clean(queue.dataset)} is called '{clean(label)}'",
-                             did_you_mean(label, queue.labels) or "see the classes with `curate report`")  # fmt: skip
+            raise UsageError(
+                f"--class: no class of {clean(queue.dataset)} is called '{clean(label)}'",
+                did_you_mean(label, queue.labels) or "see the classes with `curate report`",
+            )
         if queue.place is None:
             put(f"nothing to review: {_told(queue)}\n")
             return

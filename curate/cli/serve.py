@@ -22,14 +22,31 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @click.command()
 @click.option("--write", "writing", is_flag=True, help="Let people leave verdicts; without it nothing can be changed.")
-@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, envvar="CURATE_HOST",
-              help="Where to listen. 0.0.0.0 opens it to the network, without a password.")  # fmt: skip
-@click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=8001, show_default=True,
-              envvar="CURATE_PORT", help="0: any that is free.")  # fmt: skip
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="CURATE_HOST",
+    help="Where to listen. 0.0.0.0 opens it to the network, without a password.",
+)
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    envvar="CURATE_PORT",
+    help="0: any that is free.",
+)
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @click.option("--dataset", metavar="NAME", envvar="CURATE_DATASET", help="The data set whose rows are shown first.")
-@click.option("--reviewer", metavar="NAME", envvar="CURATE_REVIEWER", help="Who speaks, where a form names nobody.  "
-              "[your login name]")  # fmt: skip
+@click.option(
+    "--reviewer",
+    metavar="NAME",
+    envvar="CURATE_REVIEWER",
+    help="Who speaks, where a form names nobody.  [your login name]",
+)
 @db_option
 def serve(
     writing: bool, host: str, port: int, browse: bool, dataset: str | None, reviewer: str | None, db: str | None
@@ -49,9 +66,12 @@ def serve(
         from curate.review.web.log import one_line_each
 
         made = server(
-            path, writing=writing, reviewer=reviewer or login(), dataset=dataset,
+            path,
+            writing=writing,
+            reviewer=reviewer or login(),
+            dataset=dataset,
             hosts=frozenset({*LOOPBACK, "[::1]"}) if host in LOOPBACK else None,
-        )  # fmt: skip
+        )
     except ModuleNotFoundError as error:
         raise UsageError(f"curate serve needs the extra 'review' ({error.name} is missing)", EXTRA) from error
     listening = _socket(host, port)

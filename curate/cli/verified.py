@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.reports.words import brief, clean, duration, plural, signed
 
 if TYPE_CHECKING:
-    from curate.experiments.verify.agreement import Estimate
+    from curate.experiments.verify.agreement import Bounded
     from curate.experiments.verify.plan import Plan
     from curate.experiments.verify.protocol import Told, Verification
 
@@ -27,6 +27,7 @@ def plan_sentence(plan: "Plan") -> str:
 
 
 def verified_page(found: "Verification") -> str:
+    """The answer as plain text, the most important line first."""
     answer = found.answer
     control = " (a control: predictions dealt out at random)" if found.control else ""
     lines = [
@@ -71,7 +72,7 @@ def _target(told: "Told", word: str) -> list[str]:
     return [first, f"  {word}: {'; '.join(parts)}"]
 
 
-def _estimate(found: "Estimate") -> str:
+def _estimate(found: "Bounded") -> str:
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
@@ -94,8 +95,10 @@ def _choices(told: "Told") -> list[str]:
 def _next(found: "Verification") -> list[str]:
     if found.answer.trust == "trust" or found.at == "probe" or found.control:
         return []
-    others = {"model": "--at head (what --params head takes) and --at probe (what suspicion rests on)",
-              "head": "--at probe (what suspicion rests on)"}  # fmt: skip
+    others = {
+        "model": "--at head (what --params head takes) and --at probe (what suspicion rests on)",
+        "head": "--at probe (what suspicion rests on)",
+    }
     lines = [f"next: curate verify {others[found.at]} asks other questions, which may have better answers"]
     told, mean = found.at_reach, found.targets[0].evidence.agreement
     if told and told.agreement and mean and told.agreement.spearman.value > mean.spearman.value + CLEARLY:

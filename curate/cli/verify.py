@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import database, db_option, put, refuse_column
-from curate.cli.scan import Sections, data_options, model_options, number_options
+from curate.cli.options import Sections, config_option, database, db_option, put, refuse_column, scan_options
 from curate.errors import UsageError
 from curate.reports.words import brief, clean, percent, signed
 from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
     from curate.experiments.verify.mistakes import Mended
-    from curate.experiments.verify.setting import Change
+    from curate.experiments.verify.setting import Effect
     from curate.experiments.verify.what_if import WhatIf
 
 DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
@@ -23,11 +22,9 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 
 @click.command(cls=Sections)
 @click.argument("train", required=False, metavar="[TRAIN]")
-@data_options
-@model_options
-@number_options
+@scan_options("Data", "Model", "Numbers")
 @db_option
-@click.option("--config", metavar="FILE", help="Settings from this file instead of pyproject.toml and curate.toml.")
+@config_option
 @click.option(
     "--what-if",
     "change",
@@ -138,9 +135,15 @@ def verify(
 
         try:
             found = run(
-                settings, at=at, recipe=recipe, retrain=retrain, minutes=minutes, progress=Progress(), control=control,
+                settings,
+                at=at,
+                recipe=recipe,
+                retrain=retrain,
+                minutes=minutes,
+                progress=Progress(),
+                control=control,
                 announce=lambda plan: click.echo(f"curate: plan: {plan_sentence(plan)}", err=True),
-            )  # fmt: skip
+            )
         except KeyboardInterrupt:
             click.echo("curate: the refits made so far are kept: the same command goes on with them", err=True)
             raise
@@ -204,7 +207,7 @@ def _share(change: float, loss: float) -> str:
     return f"{change / loss:+.1%}" if loss else "-"
 
 
-def _points(change: "Change", targets: int) -> str:
+def _points(change: "Effect", targets: int) -> str:
     return f"{100 * (change.turn_right - change.turn_wrong) / targets:+.2f}"
 
 

@@ -39,7 +39,7 @@ OF_THE_MODEL = frozenset({"loss", "margin", "gradient_norm", "self_influence", "
 
 
 @dataclass(frozen=True)
-class Score:
+class BenchScore:
     """How well one detector found the planted flips of one kind."""
 
     detector: str
@@ -75,7 +75,7 @@ class Bench:
     classes: int
     noise: float
     rounds: int
-    scores: tuple[Score, ...]
+    scores: tuple[BenchScore, ...]
     calibrations: tuple[Calibration, ...]
     aside: int
     """Rows that are flagged before any flip is planted: they get none, and no figure counts them."""
@@ -113,7 +113,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
             "Take more rows, or a larger --noise.",
         )
     partners = _partners(first.signals.left_out, given, data.classes)
-    scores: list[Score] = []
+    scores: list[BenchScore] = []
     calibrations: list[Calibration] = []
     kinds = KINDS if data.classes > 2 else KINDS[:1]
     with progress.stage("Looking for planted flips", len(kinds) * rounds) as advance:
@@ -126,9 +126,17 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
                 advance(1)
     fitted = heads.own_influence is not None
     result = Bench(
-        len(given), data.classes, noise, rounds, tuple(scores), tuple(calibrations),
-        len(given) - len(usable), fitted, "", data.warnings,
-    )  # fmt: skip
+        len(given),
+        data.classes,
+        noise,
+        rounds,
+        tuple(scores),
+        tuple(calibrations),
+        len(given) - len(usable),
+        fitted,
+        "",
+        data.warnings,
+    )
     fair = [name for name in result.detectors if not (fitted and name in OF_THE_MODEL)]
     return replace(result, recommended=next(name for name in fair if name != "cleanlab, five-fold"))
 
@@ -167,7 +175,7 @@ def _judged(
     neighbours: Neighbours,
     settings: ScanSettings,
     kind: str,
-) -> tuple[list[Score], Calibration]:
+) -> tuple[list[BenchScore], Calibration]:
     wrong = (planted != data.train.labels.numpy())[usable]
     noisy = replace(data, train=relabelled(data.train, planted), own_evaluation=True)
     judged, seconds = _timed(lambda: _fused(noisy, neighbours, settings))
@@ -206,12 +214,16 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _score(
     name: str, kind: str, values: Float[np.ndarray, " n"], wrong: Bool[np.ndarray, " n"], seconds: float | None
-) -> Score:
+) -> BenchScore:
     first = np.argsort(-values, kind="stable")[: int(wrong.sum())]
-    return Score(
-        name, kind, float(average_precision_score(wrong, values)), float(roc_auc_score(wrong, values)),
-        float(wrong[first].mean()), seconds,
-    )  # fmt: skip
+    return BenchScore(
+        name,
+        kind,
+        float(average_precision_score(wrong, values)),
+        float(roc_auc_score(wrong, values)),
+        float(wrong[first].mean()),
+        seconds,
+    )
 
 
 def _cleanlab(noisy: Data, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | None:

@@ -57,6 +57,7 @@ class Probe(nn.Module):
         self.weights = nn.Parameter(weights)
 
     def forward(self, features: Tensor) -> Tensor:
+        """The probe's logits of these features."""
         return probe_inputs(features) @ self.weights.T
 
 
@@ -77,10 +78,18 @@ def perturb(settings: ScanSettings, key: str, progress: Progress) -> Perturbed:
     x = data.train.features[row] if data.network is None else data.train.inputs.batch(torch.tensor([row]))[0]
     gradient = perturbation(solved.objective, x.to(solved.direction), label, solved.direction, len(data.train))
     return Perturbed(
-        source.name, key, source.classes[label], solved.measured_on, float(solved.influence[row]),
-        gradient.cpu().numpy(), x.cpu().numpy(), _names(data) if x.ndim == 1 else (),
-        x.ndim == 3 and x.shape[0] in (1, 3), solved.how, data.warnings,
-    )  # fmt: skip
+        source.name,
+        key,
+        source.classes[label],
+        solved.measured_on,
+        float(solved.influence[row]),
+        gradient.cpu().numpy(),
+        x.cpu().numpy(),
+        _names(data) if x.ndim == 1 else (),
+        x.ndim == 3 and x.shape[0] in (1, 3),
+        solved.how,
+        data.warnings,
+    )
 
 
 @dataclass(frozen=True)

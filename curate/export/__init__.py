@@ -15,13 +15,13 @@ from typing import Literal
 
 from curate.errors import UsageError
 from curate.export.arrays import export_arrays
-from curate.export.backups import Backup, Entry, digest, read_record, remove, replace_all
+from curate.export.backups import Backup, SavedFile, digest, read_record, remove, replace_all
 from curate.export.backups import revert as put_back
 from curate.export.git_patch import Changed, binary_patch, patch_base
 from curate.export.hf import export_hf
 from curate.export.no_file import CHANGES, export_changes
 from curate.export.pictures import Move, export_pictures, moves
-from curate.export.plan import FILES, Part, Plan, read_plan
+from curate.export.plan import FILES, ExportPlan, Part, read_plan
 from curate.export.tables import export_table, is_text_table, table_patch
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
@@ -156,7 +156,7 @@ def in_place(
                 made.append(old.with_name(f".{old.name}.curate-new"))
                 remove(made[-1])
                 _WRITERS[plan.kind](parts, plan.settings, made[-1])
-                entries.append(Entry("replace", str(old), str(made[-1]), before[location], digest(made[-1])))
+                entries.append(SavedFile("replace", str(old), str(made[-1]), before[location], digest(made[-1])))
         return _told(plan, rows), replace_all(entries, backup, register)
     except OSError as error:
         raise UsageError(
@@ -189,7 +189,7 @@ def revert(store: Store, folder: Path) -> Backup:
     return backup
 
 
-def _write(plan: Plan, out: Path, pictures: Pictures, roots: MediaRoots) -> int:
+def _write(plan: ExportPlan, out: Path, pictures: Pictures, roots: MediaRoots) -> int:
     """Number of rows of all that was written, before any was dropped."""
     if plan.kind not in FILES:
         export_changes(plan.parts, out)
@@ -206,7 +206,7 @@ def _write(plan: Plan, out: Path, pictures: Pictures, roots: MediaRoots) -> int:
     return sum(len(source) for parts in plan.by_location.values() for source, _ in parts)
 
 
-def _told(plan: Plan, rows: int) -> Exported:
+def _told(plan: ExportPlan, rows: int) -> Exported:
     return Exported(
         kind=plan.kind,
         rows=rows,
@@ -216,7 +216,7 @@ def _told(plan: Plan, rows: int) -> Exported:
     )
 
 
-def _refuse_no_file(plan: Plan) -> None:
+def _refuse_no_file(plan: ExportPlan) -> None:
     if plan.kind not in FILES:
         raise UsageError(
             f"{plan.settings.train} is {plan.kind}: data: there is no file to change",
@@ -224,9 +224,9 @@ def _refuse_no_file(plan: Plan) -> None:
         )
 
 
-def _move(move: Move) -> Entry:
+def _move(move: Move) -> SavedFile:
     target = None if move.target is None else _absolute(move.target)
-    return Entry("move", _absolute(move.source), target, root=str(move.root.resolve()))
+    return SavedFile("move", _absolute(move.source), target, root=str(move.root.resolve()))
 
 
 def _absolute(path: Path) -> str:

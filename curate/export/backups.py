@@ -23,7 +23,7 @@ RECORD = "record.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class SavedFile:
     """A change of what lies at ``path`` (absolute)."""
 
     how: Literal["move", "replace"]
@@ -56,8 +56,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Backup:
+    """The folder of a backup, and the files that it can put back."""
+
     folder: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[SavedFile, ...]
 
     @property
     def digest(self) -> str:
@@ -96,7 +98,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replace_all(entries: Sequence[Entry], folder: Path, register: Callable[[Backup], None]) -> Backup:
+def replace_all(entries: Sequence[SavedFile], folder: Path, register: Callable[[Backup], None]) -> Backup:
     """Make the changes, after a backup of what they would lose. Raises ``CurateError`` with nothing changed.
 
     ``register`` makes the backup known where ``revert`` asks for it, before anything is changed.
@@ -105,7 +107,7 @@ def replace_all(entries: Sequence[Entry], folder: Path, register: Callable[[Back
         raise UsageError(f"the backup folder {folder.as_posix()} is there already", "Name another with --backup.")
     named = [replace(each, kept=f"{number}-{Path(each.path).name}") for number, each in enumerate(entries)]
     backup = Backup(folder.absolute(), tuple(named))
-    begun: list[Entry] = []
+    begun: list[SavedFile] = []
     try:
         folder.mkdir(parents=True)
         for entry in named:
@@ -132,7 +134,7 @@ def replace_all(entries: Sequence[Entry], folder: Path, register: Callable[[Back
     return backup
 
 
-def _take_back(begun: Sequence[Entry], folder: Path) -> list[Entry]:
+def _take_back(begun: Sequence[SavedFile], folder: Path) -> list[SavedFile]:
     """Undo the entries; those that could not be."""
     broken = []
     for entry in reversed(begun):
@@ -170,7 +172,7 @@ def revert(backup: Backup, roots: Sequence[Path]) -> None:
         ) from error
 
 
-def _refuse_outside(entry: Entry, roots: Sequence[Path]) -> None:
+def _refuse_outside(entry: SavedFile, roots: Sequence[Path]) -> None:
     """A folder may be made, moved or linked by anybody since: where a path leads is looked at now."""
     own = Path(entry.kept)
     named = [entry.path, *([entry.to] if entry.to is not None and entry.how == "move" else [])]
@@ -190,7 +192,7 @@ def read_record(folder: Path) -> Backup:
     """The record of a backup. Raises ``UsageError`` where there is none."""
     try:
         told: dict[str, Any] = strict_json.loads(read_text(folder / RECORD))
-        return Backup(folder.absolute(), tuple(Entry(**entry) for entry in told["entries"]))
+        return Backup(folder.absolute(), tuple(SavedFile(**entry) for entry in told["entries"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
             f"{folder.as_posix()} is no backup of curate's: it has no readable {RECORD}",
@@ -198,7 +200,7 @@ def read_record(folder: Path) -> Backup:
         ) from None
 
 
-def _do(entry: Entry, backup: Path) -> None:
+def _do(entry: SavedFile, backup: Path) -> None:
     path = Path(entry.path)
     if entry.how == "replace":
         assert entry.to is not None
@@ -214,7 +216,7 @@ def _do(entry: Entry, backup: Path) -> None:
     _tidy(path.parent, entry.root)
 
 
-def _undo(entry: Entry, backup: Path) -> None:
+def _undo(entry: SavedFile, backup: Path) -> None:
     path, target = Path(entry.path), Path(entry.to or "")
     if not entry.done(backup):
         if entry.how == "move" and entry.to is not None:

@@ -45,9 +45,18 @@ def binary_patch(changes: Sequence[Changed]) -> bytes:
             _git(tree, "add", "--all", "--force", ".", **more)
             trees.append(_git(tree, "write-tree", **more).decode().strip())
         return _git(
-            place / "git", "diff-tree", "-r", "-p", "--binary", "--full-index", "-M100%", "--no-color", "--no-ext-diff",
-            "--no-textconv", *trees,
-        )  # fmt: skip
+            place / "git",
+            "diff-tree",
+            "-r",
+            "-p",
+            "--binary",
+            "--full-index",
+            "-M100%",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+            *trees,
+        )
 
 
 def patch_base(paths: Sequence[Path]) -> Path:

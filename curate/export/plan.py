@@ -21,7 +21,9 @@ FILES = ("images", "table", "arrays", "hf")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
+    """What an export changes in the data of a scan."""
+
     settings: ScanSettings
     kind: str
     train: Part
@@ -31,10 +33,12 @@ class Plan:
 
     @property
     def parts(self) -> list[Part]:
+        """The training set, and the evaluation set if there is one."""
         return [self.train] + ([self.evaluation] if self.evaluation is not None else [])
 
     @property
     def changes(self) -> list[Change]:
+        """The changes of all parts."""
         return [change for _, changes in self.parts for change in changes.values()]
 
     @property
@@ -56,14 +60,14 @@ class Plan:
         return {location: f"{Path(location).resolve().parent.name}-{name}" for location, name in names.items()}
 
 
-def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions: bool) -> Plan:
+def read_plan(store: Store, run_id: int, *, allow_eval: bool, apply_suggestions: bool) -> ExportPlan:
     """Raises ``DataError`` where a row that changes is not what the run read, and as ``open_sets`` does."""
     settings, kind, found = read_changes(store, run_id, apply_suggestions=apply_suggestions)
     train, evaluation = open_sets(settings)
     held_out = [change for change in found if change.split == "eval" and allow_eval]
     changes = _places(train, [change for change in found if change.split == "train"])
     of_evaluation = {} if evaluation is None else _places(evaluation, held_out)
-    return Plan(
+    return ExportPlan(
         settings,
         kind,
         (train, changes),

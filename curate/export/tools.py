@@ -25,7 +25,7 @@ FACTS = ("key", "split", "suspicion", "suggested_label", "rules", "verdict", "ne
 
 
 @dataclass(frozen=True)
-class Rows:
+class RunRows:
     """All rows of a run, in the order of the data set, with scores, findings and the verdict that counts."""
 
     run_id: int
@@ -43,16 +43,18 @@ class Rows:
         return path
 
     def index(self, label: str | None) -> int | None:
+        """The place of a label among the classes."""
         return None if label is None else self.classes.index(label)
 
 
-def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> Rows:
+def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> RunRows:
+    """Read a run's rows with findings and verdicts."""
     run, _ = read_run(store, run_id)
     labels = store.query(
-        'SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) '
+        "SELECT name FROM labels WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) "
         'ORDER BY "index" IS NULL, "index", id',
         [run_id],
-    )  # fmt: skip
+    )
     rows = store.query(
         "SELECT e.key, e.split, e.position, e.label, e.media_path, e.text, e.fingerprint, s.suspicion, "
         "s.given_probability, s.suggested_label, s.suggested_probability, f.rules, f.why, f.mislabeled, "
@@ -68,10 +70,10 @@ def read_rows(store: Store, run_id: int, media_root: Sequence[str] = ()) -> Rows
         {"run": run_id},
     )
     roots = MediaRoots.of(run.settings, run.location, media_root)
-    return Rows(run_id, [row["name"] for row in labels], rows, roots)
+    return RunRows(run_id, [row["name"] for row in labels], rows, roots)
 
 
-def cleanlab(rows: Rows, target: Path) -> dict[Path, str]:
+def cleanlab(rows: RunRows, target: Path) -> dict[Path, str]:
     """A line for each training row, as ``CleanLearning.get_label_issues`` gives it and ``fit(label_issues=)`` takes it.
 
     A verdict counts before the scan: keep is no issue, relabel and drop are.
@@ -93,7 +95,7 @@ def cleanlab(rows: Rows, target: Path) -> dict[Path, str]:
     return {target: out.getvalue()}
 
 
-def fiftyone(rows: Rows, target: Path) -> dict[Path, str]:
+def fiftyone(rows: RunRows, target: Path) -> dict[Path, str]:
     """A folder of the type ``FiftyOneImageClassificationDataset``, whose ``data.json`` names the pictures.
 
     Samples are called by fingerprint, since names without their endings need not differ. Raises ``UsageError`` where
@@ -130,7 +132,7 @@ def fiftyone(rows: Rows, target: Path) -> dict[Path, str]:
     }
 
 
-def label_studio(rows: Rows, target: Path) -> dict[Path, str]:
+def label_studio(rows: RunRows, target: Path) -> dict[Path, str]:
     """Tasks of the rows that are flagged or judged, and beside them the labeling configuration.
 
     The suggested label is a prediction; relabel and keep are annotations. Raises ``UsageError`` where the rows are
@@ -180,7 +182,7 @@ def _local_file(path: str | None) -> str | None:
     return f"/data/local-files/?d={quote(path.lstrip('/') if below.startswith('..') else below)}"
 
 
-TOOLS: dict[str, Callable[[Rows, Path], dict[Path, str]]] = {
+TOOLS: dict[str, Callable[[RunRows, Path], dict[Path, str]]] = {
     "cleanlab": cleanlab,
     "fiftyone": fiftyone,
     "label-studio": label_studio,

@@ -21,4 +21,5 @@ def quoted(text: str) -> str:
 
 
 def unquoted(text: str) -> str:
+    """The text without the sign that keeps a formula from acting."""
     return text[1:] if text.startswith("'") and is_formula(text) else text

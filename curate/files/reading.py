@@ -78,6 +78,7 @@ def check_regular(path: str | Path, most: int) -> None:
 
 
 def refuse_irregular(found: os.stat_result, path: str | Path, most: int) -> None:
+    """Raise ``OSError`` if this is no regular file, or a larger one than ``most`` bytes."""
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
     if not stat.S_ISREG(found.st_mode):

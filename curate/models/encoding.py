@@ -98,6 +98,7 @@ class Encoder:
         return tuple(names)
 
     def rows(self, source: Source) -> "Array":
+        """The source's rows as numbers, scaled and coded as on the training rows."""
         parts = []
         for kind, fitted in self._fitted.items():
             if kind == "number":
@@ -127,9 +128,11 @@ class Encoder:
         if kind == "category":
             rare = max(1, min(10, len(train) // 200))
             return OneHotEncoder(
-                handle_unknown="infrequent_if_exist", min_frequency=rare, max_categories=MOST_CATEGORIES,
+                handle_unknown="infrequent_if_exist",
+                min_frequency=rare,
+                max_categories=MOST_CATEGORIES,
                 sparse_output=False,
-            ).fit(self._category_cells(train))  # fmt: skip
+            ).fit(self._category_cells(train))
         return [
             _fit_text(texts, seed, column.name)
             for texts, column in zip(self._text_cells(train), self._texts, strict=True)

@@ -80,11 +80,13 @@ class CalledByKeyword(nn.Module):
         self.training = inner.training
 
     def train(self, mode: bool = True) -> "CalledByKeyword":
+        """Put the inner model into training mode, or out of it."""
         self.__dict__["_called"][0].train(mode)
         self.training = mode
         return self
 
     def forward(self, rows: Tensor) -> Any:
+        """Call the inner model with the parts of these rows by name."""
         inner, layout = self.__dict__["_called"]
         return inner(**layout.unpack(rows))
 

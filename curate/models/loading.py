@@ -6,8 +6,10 @@ Knows what a model is and what comes with it. Leaves a person's code to ``code``
 
 import ast
 import copy
+import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,9 +68,9 @@ def load_model(
         return _settled(_own_code(spec, arguments, weights, trust_checkpoint))
     if not name:
         raise UsageError(f"--model '{spec}' names no model.", f"Give {family}:NAME.")
-    from curate.models.families import FAMILIES, Asked  # torchvision, for those who ask for it
+    from curate.models.families import FAMILIES, ModelSpec  # torchvision, for those who ask for it
 
-    built = FAMILIES[family](Asked(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
+    built = FAMILIES[family](ModelSpec(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
     source = hashlib.sha256(json.dumps([spec, arguments, built.identity], sort_keys=True, default=repr).encode())
     return _settled(
         LoadedModel(built.module, built.transform, spec, built.weights_sha256, source.hexdigest(), built.notes)
@@ -145,9 +147,14 @@ def _source_hash(holder: ModuleType, spec: str, arguments: dict[str, object]) ->
         return whole.hexdigest()
     folder = Path(own).resolve().parent
     files = {Path(own).resolve()}
+    resolved = functools.cache(os.path.realpath)  # thousands of modules stand in few folders
     for other in list(sys.modules.values()):
         file = getattr(other, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py") and (path := Path(file).resolve()).is_relative_to(folder):
+        if not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        beside, name = os.path.split(file)
+        path = Path(file).resolve() if os.path.islink(file) else Path(resolved(beside), name)
+        if path.is_relative_to(folder):
             files.add(path)
     for path in sorted(files):
         if path.is_file() and ("site-packages" not in path.relative_to(folder).parts):

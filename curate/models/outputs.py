@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from curate.errors import ModelError
-from curate.sources.code import user_frame
+from curate.process.frames import user_frame
 
 READS = "curate reads single-label classifiers."
 CLOSE = 1e-3

@@ -37,6 +37,7 @@ class Recognised:
 
     @property
     def spec(self) -> str:
+        """As --model names it."""
         return f"torchvision:{self.name}"
 
 

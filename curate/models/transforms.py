@@ -15,9 +15,9 @@ from curate.errors import CurateError, ModelError, UnreadableRow
 from curate.models.keywords import Layout
 from curate.models.loading import LoadedModel
 from curate.models.pictures import default_pictures
+from curate.process.frames import first_line, user_frame
 from curate.settings.specs import split_code
 from curate.sources.base import Source
-from curate.sources.code import first_line, user_frame
 
 Transform = Callable[[Any], torch.Tensor]
 

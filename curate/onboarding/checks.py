@@ -28,6 +28,7 @@ class Check:
     exit_status: int = 0
 
     def as_json(self) -> dict[str, Any]:
+        """As plain values, the home folder written as ~."""
         plain: dict[str, Any] = {
             "name": self.name,
             "status": self.status,
@@ -55,6 +56,7 @@ def check(name: str, work: Callable[[Facts], None], debug: bool = False) -> Chec
 
 
 def skipped(name: str, why: str) -> Check:
+    """A check that was not done, and why."""
     return Check(name, "skipped", error=why)
 
 

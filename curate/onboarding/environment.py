@@ -23,6 +23,7 @@ LITTLE_ROOM = 2**30
 
 
 def add_versions(facts: Facts) -> None:
+    """Add the versions of curate, Python and the libraries."""
     facts += [
         ("curate", curate.__version__),
         ("python", f"{platform.python_version()} ({platform.python_implementation()})"),

@@ -16,6 +16,7 @@ from curate.store import Store, audits
 
 
 def add_thumbnails(store: Store, run: RunFacts) -> None:
+    """Add small pictures of the drawn rows, as far as their files are what was scanned."""
     settings = stored_settings(run.settings) if run.settings.get("train") else None
     if settings is None or split_kind(settings.train)[0] == "python":
         return  # code that a database names is not run unasked

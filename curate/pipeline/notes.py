@@ -21,9 +21,11 @@ SILENT = 0.005
 """Share of wrong labels up to which suspicion says next to nothing."""
 
 
+# Long, not deep: one sentence after the other, in the order of the report.
 def notes_of(
     data: Data, judged: Judged, influence: Influence, has_model: bool, head: float | None, probe: float
 ) -> Iterator[str]:
+    """What a reader of the numbers has to know, a sentence each."""
     if data.own_evaluation:
         yield (
             f"no evaluation set was given: {len(data.evaluation):,} training rows, chosen by content, also serve "

@@ -15,7 +15,9 @@ from curate.stages.suspicion import Judged
 from curate.store import ReceiptRecord
 
 
+# Long, not deep: one receipt after the other, each with its fields by name.
 def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) -> Iterator[ReceiptRecord]:
+    """A receipt for each number that the run stores."""
     head = heads.influence.head
     probe = heads.probe_influence
     yield ReceiptRecord(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from curate.audit.result import Row, result_of
+from curate.audit.result import TrainRow, result_of
 from curate.engine.neighbours import Neighbours
 from curate.engine.suspicion.level import Level, of_rate
 from curate.errors import NumericalError, UnreadableRow, UsageError
@@ -49,10 +49,12 @@ class Run:
             return of_rate(rate, len(rows))
         source = rows.source
         now = [
-            Row(row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index]),
-                source.label_texts[index])
+            TrainRow(
+                row_fingerprint(source.name, source.keys[index], sha256, source.label_texts[index]),
+                source.label_texts[index],
+            )
             for index, sha256 in zip(rows.indices, rows.sha256, strict=True)
-        ]  # fmt: skip
+        ]
         found = result_of(self.store, self.dataset_id, now)
         if found is None or found.rate is None:
             return None
@@ -282,14 +284,17 @@ def _slices(train: Forward, influence: Influence) -> list[dict[str, object]]:
     keys = train.keys if influence.slices else []
     return [
         {
-            "value": one.value, "rows": one.rows, "loss": one.loss, "accuracy": one.accuracy,
+            "value": one.value,
+            "rows": one.rows,
+            "loss": one.loss,
+            "accuracy": one.accuracy,
             "harmful": [
                 {"key": keys[row], "harm": harm}
                 for row, harm in zip(one.harmful.tolist(), one.harm.tolist(), strict=True)
             ],
         }
         for one in influence.slices
-    ]  # fmt: skip
+    ]
 
 
 def _peak_memory() -> int:

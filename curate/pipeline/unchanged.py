@@ -34,6 +34,7 @@ class Compared:
 
     @property
     def same(self) -> bool:
+        """Is the data what the run read?"""
         return not (self.new or self.gone or self.changed)
 
     def __str__(self) -> str:
@@ -52,8 +53,9 @@ def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda
     for spec in (settings.train, settings.eval):
         if spec is not None and split_kind(spec)[0] == "python":
             # code that a database names is not run unasked
-            raise DataError(f"{spec} is made by code: whether it has changed cannot be seen without running it",
-                            NOT_COMPARED)  # fmt: skip
+            raise DataError(
+                f"{spec} is made by code: whether it has changed cannot be seen without running it", NOT_COMPARED
+            )
     before = _stored(store, run.id)
     now: dict[Row, Content] = {}
     positions: dict[Row, int] = {}

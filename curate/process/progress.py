@@ -24,6 +24,7 @@ class Progress:
 
     @classmethod
     def silent(cls) -> "Progress":
+        """Progress that tells nothing."""
         return cls(quiet=True)
 
     @contextmanager
@@ -38,9 +39,13 @@ class Progress:
             print(f"curate: {title}: {total:,} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
             return
         columns = (
-            TextColumn("{task.description:<28}"), BarColumn(None), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description:<28}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         with Bars(*columns, console=self._console, transient=True) as bars:
             task = bars.add_task(title, total=total)
             yield lambda steps: bars.update(task, advance=steps)

@@ -64,6 +64,7 @@ class ReviewApp(App[int]):
         self.note: str | None = None
 
     def compose(self) -> ComposeResult:
+        """The screen: where one is, the row, and what is told of it."""
         yield Static(id="head", markup=False)
         with Container(id="row"):
             with VerticalScroll(id="shown", can_focus=True):
@@ -77,6 +78,7 @@ class ReviewApp(App[int]):
         yield footer
 
     def on_mount(self) -> None:
+        """Show the first row."""
         self.show()
 
     def show(self) -> None:
@@ -98,6 +100,7 @@ class ReviewApp(App[int]):
 
     @property
     def sha256(self) -> str:
+        """The content of the row that is shown."""
         place = self.queue.place
         if place is None:
             return ""
@@ -120,16 +123,19 @@ class ReviewApp(App[int]):
         self.notify(clean(f"{shorten(word.key, 60)}: {word.verdict}{label}"), timeout=2, markup=False)
 
     def action_say(self, verdict: str) -> None:
+        """Leave a verdict on the row that is shown."""
         with self.told():
             self._said(self.queue.say(verdict, note=self.note))
 
     def action_relabel(self) -> None:
+        """Take the suggested label; ask for one if none is suggested."""
         if self.queue.blind:  # there is no suggestion to relabel to
             self.action_label()
         else:
             self.action_say("relabel")
 
     def action_label(self) -> None:
+        """Ask for the right label."""
         card = self.queue.card
         if card is None:
             return
@@ -145,22 +151,27 @@ class ReviewApp(App[int]):
         self.push_screen(ChooseLabel([*first, *labels]), answer)
 
     def action_skip(self) -> None:
+        """Go to the next row and say nothing."""
         self.note = None
         self.queue.skip()
         self.show()
 
     def action_previous(self) -> None:
+        """Go back to the row before."""
         self.note = None
         self.queue.back()
         self.show()
 
     def action_undo(self) -> None:
+        """Take back the newest verdict."""
         with self.told():
             word = self.queue.undo()
             self.left = max(0, self.left - 1)
             self.notify(clean(f"{shorten(word.key, 60)}: taken back"), timeout=2, markup=False)
 
     def action_note(self) -> None:
+        """Ask for a note on the row that is shown."""
+
         def answer(text: str | None) -> None:
             if text is not None:
                 self.note = text.strip() or None
@@ -170,6 +181,7 @@ class ReviewApp(App[int]):
             self.push_screen(Ask("A note that goes with your next verdict on this row", self.note or ""), answer)
 
     def action_filter(self) -> None:
+        """Ask which rows to show."""
         if self.queue.blind:
             self.notify("an audit is answered in the order drawn", severity="warning", markup=False)
             return
@@ -182,4 +194,5 @@ class ReviewApp(App[int]):
         self.push_screen(ChooseFilters(self.queue.filters, self.queue.labels), answer)
 
     async def action_quit(self) -> None:
+        """End, and say how many verdicts were left."""
         self.exit(self.left)

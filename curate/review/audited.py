@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from curate.errors import UsageError
 from curate.reports.gallery import Card
-from curate.review.queue import Filters, Place, Progress, Queue, Said
+from curate.review.queue import Filters, Place, Queue, QueueProgress, Said
 from curate.store import Review, audits, reviews
 
 
@@ -24,9 +24,19 @@ class DrawnPlace(Place):
 def blinded(card: Card) -> Card:
     """The row and its given label alone."""
     return replace(
-        card, suggested_label=None, suggested_probability=None, suspicion=None, harm=None, loss=None, findings=(),
-        nearest=(), helps=(), harms=(), word=None, members=(),
-    )  # fmt: skip
+        card,
+        suggested_label=None,
+        suggested_probability=None,
+        suspicion=None,
+        harm=None,
+        loss=None,
+        findings=(),
+        nearest=(),
+        helps=(),
+        harms=(),
+        word=None,
+        members=(),
+    )
 
 
 class AuditQueue(Queue):
@@ -45,6 +55,7 @@ class AuditQueue(Queue):
 
     @property
     def card(self) -> Card | None:
+        """The row that is shown, without any thought of curate on it."""
         card = super().card
         return None if card is None else blinded(card)
 
@@ -63,19 +74,24 @@ class AuditQueue(Queue):
         word = super().undo()
         waiting = self._waiting()
         self.at = next(
-            (at for at, place in enumerate(self.places)
-             if place.fingerprint == word.fingerprint and self._key(place) in waiting), self.at
-        )  # fmt: skip
+            (
+                at
+                for at, place in enumerate(self.places)
+                if place.fingerprint == word.fingerprint and self._key(place) in waiting
+            ),
+            self.at,
+        )
         return word
 
     def words(self, fingerprint: str) -> list[Said]:
         return []
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
+        """How many showings are answered."""
         waiting = self._waiting()
         done = sum(self._key(place) not in waiting for place in self.places)
-        return Progress(rows=len(self.places), done=done, confirmed=0, refuted=0, shared=0, agreed=0)
+        return QueueProgress(rows=len(self.places), done=done, confirmed=0, refuted=0, shared=0, agreed=0)
 
     def _open(self, order: Iterable[int]) -> int | None:
         waiting = self._waiting()

@@ -58,6 +58,7 @@ class ChooseLabel(ModalScreen[tuple[str, bool] | None]):
         self.query_one(OptionList).clear_options().add_options(options)
 
     def action_list(self) -> None:
+        """Go to the list."""
         self.query_one(OptionList).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -19,9 +19,20 @@ from curate.files.reading import read_text
 from curate.settings.specs import near_path
 
 COLUMNS = (
-    "key", "verdict", "new_label", "note", "reviewer", "time", "dataset", "split", "given_label", "content_sha256",
-    "fingerprint", "source", "state",
-)  # fmt: skip
+    "key",
+    "verdict",
+    "new_label",
+    "note",
+    "reviewer",
+    "time",
+    "dataset",
+    "split",
+    "given_label",
+    "content_sha256",
+    "fingerprint",
+    "source",
+    "state",
+)
 """In the order they are written. ``key`` and ``verdict`` are needed; ``state`` and ``source`` are not read."""
 SYNONYMS = {"label": "new_label"}
 

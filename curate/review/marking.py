@@ -47,10 +47,17 @@ def mark_entries(
                 elif row is not None:
                     added.append(
                         reviews.mark(
-                            store, row, entry.verdict, entry.new_label, entry.note, reviewer=who, source="file",
-                            new_class=new_class, time=entry.time,
+                            store,
+                            row,
+                            entry.verdict,
+                            entry.new_label,
+                            entry.note,
+                            reviewer=who,
+                            source="file",
+                            new_class=new_class,
+                            time=entry.time,
                         )
-                    )  # fmt: skip
+                    )
                 else:
                     added.append(_foreign(store, entry, fingerprint, who))
             except CurateError as error:
@@ -96,6 +103,13 @@ def _foreign(store: Store, entry: Entry, fingerprint: str, reviewer: str) -> Rev
     if (entry.verdict == "relabel") != (entry.new_label is not None):
         raise UsageError("relabel needs a new_label, and no other verdict takes one")
     return reviews.add(
-        store, fingerprint, entry.key or fingerprint, entry.verdict, entry.new_label, entry.note, reviewer=reviewer,
-        source="file", time=entry.time,
-    )  # fmt: skip
+        store,
+        fingerprint,
+        entry.key or fingerprint,
+        entry.verdict,
+        entry.new_label,
+        entry.note,
+        reviewer=reviewer,
+        source="file",
+        time=entry.time,
+    )

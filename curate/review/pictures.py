@@ -19,6 +19,7 @@ class Blocks(Widget):
     image: reactive[Image | None] = reactive(None)
 
     def render(self) -> Group:
+        """The picture in half blocks, as large as there is room."""
         room = self.size
         if self.image is None or not room.width or not room.height:
             return Group()

@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class QueueProgress:
     """Of the rows in the queue's filters: how many have a verdict, and what the verdicts say."""
 
     rows: int
@@ -99,6 +99,7 @@ class Queue:
 
     @property
     def card(self) -> Card | None:
+        """The row that is shown; None if there is none left."""
         return None if self.place is None else cards(self.store, self.run_id, [self.place.example_id])[0]
 
     @property
@@ -129,9 +130,15 @@ class Queue:
         if self.place is None:
             raise UsageError("there is no row to speak on")
         word = reviews.mark(
-            self.store, self._row(self.place), verdict, label, note, reviewer=self.reviewer, source=self.source,
+            self.store,
+            self._row(self.place),
+            verdict,
+            label,
+            note,
+            reviewer=self.reviewer,
+            source=self.source,
             new_class=new_class,
-        )  # fmt: skip
+        )
         self.skip()
         return word
 
@@ -156,12 +163,13 @@ class Queue:
         return found
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
+        """How many rows have a word, and how often two reviewers agree."""
         words = _words(self.store, [place.fingerprint for place in self.places])
         newest = [said[-1] for said in words.values()]
         decided = [[word for word in said if word.verdict != "unsure"] for said in words.values()]
         shared = [said for said in decided if len(said) > 1]
-        return Progress(
+        return QueueProgress(
             rows=len(self.places),
             done=sum(not self._waits(words.get(place.fingerprint, [])) for place in self.places),
             confirmed=sum(word.verdict in ("relabel", "drop") for word in newest),

@@ -60,8 +60,13 @@ def state(queue: Queue) -> Text:
         parts.append(f"flags right: {progress.confirmed:,} of {decided:,} ({right})")
     if progress.shared:
         parts.append(f"reviewers agree on {progress.agreed:,} of {plural(progress.shared, 'row')}")
-    chosen = {"rule": filters.rule, "class": filters.label, "split": filters.split,
-              "suspicion from": filters.least, "rows": None if filters.which == "open" else filters.which}  # fmt: skip
+    chosen = {
+        "rule": filters.rule,
+        "class": filters.label,
+        "split": filters.split,
+        "suspicion from": filters.least,
+        "rows": None if filters.which == "open" else filters.which,
+    }
     told = [f"{name} {value}" for name, value in chosen.items() if value is not None]
     parts += [f"filter: {', '.join(told)}"] if told else []
     return Text(clean("  ·  ".join(parts)))
@@ -110,8 +115,10 @@ def about(card: Card, words: list[Said], note: str | None, *, blind: bool = Fals
         told.append(f"\nyour note: {clean(note)}\n", "green")
     _listed(told, "nearest rows", [f"{near.label or '(none)'}  {near.key}" for near in card.nearest])
     trains = card.split == "train"
-    for title, hits in (("harms most" if trains else "harmed most by", card.harms),
-                        ("helps most" if trains else "helped most by", card.helps)):  # fmt: skip
+    for title, hits in (
+        ("harms most" if trains else "harmed most by", card.harms),
+        ("helps most" if trains else "helped most by", card.helps),
+    ):
         _listed(told, title, [f"{signed(hit.influence)} nats  {hit.label or '(none)'}  {hit.key}" for hit in hits])
     evidence = [f"{name}: {more}" for finding in card.findings for name, more in spoke(finding)]
     evidence += [f"{name}: {value}" for finding in card.findings for name, value in facts(finding)]

@@ -1,315 +1,396 @@
-"""The options' names and types: one table, used for the command line, the environment and files alike.
+"""One table of the options: command line, environment, files and the reference page are made from it.
 
-Knows how a value is read from TOML or from text and what is wrong with it; leaves where it came from to
-``curate.settings.merge`` and ``curate.settings.files``.
+Knows what an option is called, how its value is read and how it is told. Leaves where a value came from to
+``curate.settings.merge`` and ``curate.settings.files``, and click to ``curate.cli``. Standard library only.
 """
 
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from curate.settings.specs import whole
+from curate.settings.values import (
+    LARGEST_SEED,
+    at_least,
+    one_of,
+    read_classes,
+    read_column,
+    read_count,
+    read_device,
+    read_eval_rows,
+    read_flag,
+    read_list,
+    read_model_args,
+    read_noise_rate,
+    read_noise_rates,
+    read_params,
+    read_positive,
+    read_run,
+    read_share,
+    read_slice,
+    read_text,
+    read_texts,
+)
 
-SOLVER_NAMES = (
-    "auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom",
-)  # fmt: skip
+SOLVER_NAMES = ("auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom")
 """Checked against ``curate.engine.solvers.SOLVERS`` by a test: the names alone cost no import."""
 CURVATURE_NAMES = ("ggn", "hessian", "fisher")
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
-
-
-class WrongValue(ValueError):
-    """The text says what was expected: "a whole number, at least 1"."""
+SECTIONS = ("Data", "Model", "Numbers", "Gate", "Output")
+_FLAGS = {"model_args": "model-arg"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """``key`` in ``ScanSettings``, ``flag`` on the command line, ``read`` from TOML or text to the setting's value.
+    """``read`` makes the value of ``key`` in ``ScanSettings`` from TOML or text; the rest says how it is told.
 
     ``place`` says what a relative value is relative to its file as: "data", "code", "path", "run" (a number is none),
-    "classes", "keys" or "format".
+    "classes", "keys" or "format". ``typed``: a number or a boolean where the form has such (TOML).
+    ``switch``: a flag without a value on the command line, which turns the setting on, or off (``--no-cache``).
+    ``otherwise`` is what holds without the option, ``more`` what only the reference page says.
     """
 
     key: str
-    flag: str
+    section: str
     read: Callable[[Any], Any]
+    metavar: str | None
+    help: str
+    otherwise: str = ""
+    more: str = ""
     place: str | None = None
-    typed: bool = False  # a number or a boolean where the form has such (TOML)
+    typed: bool = False
+    several: bool = False
+    switch: Literal["on", "off"] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The name in files, and with two dashes on the command line."""
+        return _FLAGS.get(self.key, self.key.replace("_", "-"))
+
+    @property
+    def spelling(self) -> str:
+        """As the command line has it: ``--seed``, ``--no-cache``."""
+        return f"--no-{self.flag}" if self.switch == "off" else f"--{self.flag}"
+
+    @property
+    def sentence(self) -> str:
+        """The help of the command line: what it is, and what holds without it."""
+        return f"{self.help}  [{self.otherwise}]" if self.otherwise else self.help
 
     def opposite(self, value: Any) -> bool:
         """The value for ``no-<flag>``."""
         return not self.read(value)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise WrongValue("a text")
-    return value
+def _switch(key: str, section: str, switch: Literal["on", "off"], told: str, more: str = "") -> Option:
+    return Option(key, section, read_flag, None, told, more=more, typed=True, switch=switch)
 
 
-def _column(value: Any) -> str:
-    """A name, or a number where columns have none."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+_TABLE = (
+    Option(
+        "train", "Data", read_text, "TRAIN", "The data: a folder of class folders, a table, an .npz file.", place="data"
+    ),
+    Option(
+        "eval", "Data", read_text, "DATA", "Rows to measure harm on; their labels are checked as well.", place="data"
+    ),
+    Option(
+        "input",
+        "Data",
+        read_column,
+        "NAME,...",
+        "The array, columns or part of an item that hold the input.",
+        "found by itself",
+        "A part is of an item of `python:`; `--input a,b` takes several columns.",
+    ),
+    Option(
+        "label",
+        "Data",
+        read_column,
+        "NAME",
+        "The same for the labels.",
+        "label, y, target or class",
+        "Of a folder of pictures, a regular expression over paths whose group is the label.",
+    ),
+    Option("id", "Data", read_column, "NAME", "The same for the rows' keys.", "made from the content"),
+    Option("split", "Data", read_column, "COLUMN", "The array or column that says train, val or test."),
+    _switch("header", "Data", "off", "The first line of a csv file is a row; columns are numbered from 0."),
+    Option(
+        "limit",
+        "Data",
+        at_least(1),
+        "N",
+        "A sample of N rows, stratified, by content.",
+        "all rows",
+        "Each set has its own, stratified by class.",
+        typed=True,
+    ),
+    _switch("strict", "Data", "on", "One row that cannot be read is an error, not only 5 % of them."),
+    Option(
+        "classes",
+        "Data",
+        read_classes,
+        "A,B,...|FILE",
+        "The classes in the order of the model's outputs.",
+        "sorted",
+        place="classes",
+    ),
+    Option(
+        "name",
+        "Data",
+        read_text,
+        "NAME",
+        "The data set's name in reports and keys of findings.",
+        "last part of its path",
+    ),
+    Option(
+        "model",
+        "Model",
+        read_text,
+        "FILE.py:NAME|PKG.MOD:NAME|FAMILY:NAME",
+        "What makes the model: your code, or torchvision:NAME, timm:NAME, hf:ID-OR-FOLDER. "
+        "Without one, the inputs are features.",
+        more="A model of a library comes with its preprocessing.",
+        place="code",
+    ),
+    Option("model_args", "Model", read_model_args, "NAME=VALUE", "An argument for it; repeat for more.", several=True),
+    Option(
+        "weights",
+        "Model",
+        read_list,
+        "FILE",
+        "Trained weights: .safetensors .pt .pth .bin .ckpt. Several: earlier checkpoints first.",
+        more="They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
+        "last. Without any, the model is as its code makes it.",
+        place="path",
+        several=True,
+    ),
+    _switch("trust_checkpoint", "Model", "on", "Load a checkpoint that may run any code."),
+    Option("head", "Model", read_text, "NAME", "The last linear layer.", "found by itself"),
+    Option(
+        "output",
+        "Model",
+        read_column,
+        "NAME|N",
+        "The part of the model's output to read, by key or number.",
+        "found by itself",
+        "Numbers begin with 0.",
+    ),
+    Option(
+        "pred_probs",
+        "Model",
+        read_text,
+        "FILE",
+        "Out-of-sample class probabilities of your own for the training rows: one more expert.",
+        more="See [what others say](../how-to/own-data.md#what-others-say-of-the-labels).",
+        place="path",
+    ),
+    Option(
+        "votes",
+        "Model",
+        read_list,
+        "FILE",
+        "Labels that another judge gave to training rows, a column a judge: one more expert each.",
+        more="Repeat for more judges.",
+        place="path",
+        several=True,
+    ),
+    Option(
+        "params",
+        "Numbers",
+        read_params,
+        "auto|head|all|REGEX",
+        "The parameters that evaluation influence is taken in.",
+        "auto",
+        "`all` and REGEX also make self-influence through them a detector.",
+    ),
+    Option(
+        "solver",
+        "Numbers",
+        one_of(*SOLVER_NAMES),
+        "NAME",
+        f"How the curvature is solved for: {', '.join(SOLVER_NAMES[:-1])} or {SOLVER_NAMES[-1]}.",
+        "auto",
+        "[Which one](#solvers).",
+    ),
+    Option(
+        "curvature",
+        "Numbers",
+        one_of(*CURVATURE_NAMES),
+        "|".join(CURVATURE_NAMES),
+        "The curvature of the network's loss.",
+        "ggn",
+        "It is Gauss-Newton, the Hessian, or the empirical Fisher matrix.",
+    ),
+    Option(
+        "damping",
+        "Numbers",
+        read_positive,
+        "X",
+        "Added to the model's curvature, above 0.",
+        "by the checkpoint",
+        "It is the λ of all influence in the model's own parameters: "
+        "[through the network](../explanation/influence.md#through-the-network) and at its head. The probe keeps "
+        "its penalty, so suspicion does not move.",
+        typed=True,
+    ),
+    Option(
+        "neighbours",
+        "Numbers",
+        at_least(1),
+        "K",
+        "Candidates of each evaluation row.",
+        "5 % of the rows, at least 50",
+        typed=True,
+    ),
+    Option(
+        "eval_rows",
+        "Numbers",
+        read_eval_rows,
+        "N|mistakes|all|KEY,...|FILE",
+        "N: evaluation rows of highest loss to solve for one by one. Else: rows to measure harm on.",
+        "32",
+        "`mistakes` are those that the model gets wrong; a file has one key a line. `all` and keys are also solved "
+        "one by one. Harm is measured on all rows unless this says otherwise.",
+        place="keys",
+    ),
+    Option(
+        "slice",
+        "Numbers",
+        read_slice,
+        "COLUMN=VALUE|COLUMN",
+        "Measure harm on these evaluation rows; label=CLASS for a class. COLUMN: on all, and on each value.",
+        more="COLUMN is one of the table's, or `label`.",
+    ),
+    Option(
+        "expected_precision",
+        "Numbers",
+        read_share,
+        "SHARE",
+        "Flag as many rows as keep the expected share of wrong ones at SHARE.",
+        "what has the best expected F1",
+        "0.9 is strict; the cut with the best expected F1 lies at 0.2 to 0.5.",
+        typed=True,
+    ),
+    Option(
+        "noise_rate",
+        "Numbers",
+        read_noise_rate,
+        "P%|P-P%",
+        "So many labels are wrong: sets the level of suspicion.",
+        "by `curate audit`, else a guess",
+        "Suspicion is moved to sum to it (the middle of a range), and as many rows are flagged. See "
+        "[audit](../how-to/audit.md).",
+    ),
+    Option(
+        "seed", "Numbers", at_least(0, most=LARGEST_SEED), "N", "Seed of everything that is drawn.", "0", typed=True
+    ),
+    Option("device", "Numbers", read_device, "auto|cpu|cuda|mps", "Where to compute.", "auto"),
+    Option(
+        "batch_size",
+        "Numbers",
+        at_least(1, "auto"),
+        "N|auto",
+        "Rows at a time.",
+        "auto",
+        "They are those of the forward pass; auto is 128.",
+        typed=True,
+    ),
+    _switch("cache", "Numbers", "off", "Compute everything anew."),
+    Option(
+        "fail_on",
+        "Gate",
+        read_texts,
+        "RULE,...|SEVERITY",
+        "Exit with 1 on findings of these rules, or this grave.",
+        "no gate",
+        "Where another option sets a gate, it is `error`.",
+    ),
+    Option("max_findings", "Gate", read_count, "N|P%", "Allow so many of them, or that share of the rows.", "0"),
+    Option(
+        "max_noise_rate",
+        "Gate",
+        read_noise_rates,
+        "P%|class:P%|class:NAME:P%",
+        "Exit with 1 where more of the labels are wrong by estimate: of all, of any class, of one class.",
+        more="It is 0 if the range of what is known lies under it, 1 if it lies above, else 4. The range is that "
+        "of an audit (one-sided bounds of 95 %), of `--noise-rate`, or of three counts from the labels. "
+        "`class:P%` of each class with five rows or more, `class:NAME:P%` of one (after an audit: known from ten "
+        "verdicts in the class on); `estimate:` before any of them compares the bare estimate; repeatable. "
+        "Without `--fail-on` findings are then not counted.",
+        several=True,
+    ),
+    Option(
+        "baseline",
+        "Gate",
+        read_text,
+        "FILE",
+        "The file with accepted findings.",
+        "curate-baseline.json beside the settings' file, else here",
+        "What stands in it ([`curate baseline`](#curate-baseline)) never counts.",
+        place="path",
+    ),
+    _switch(
+        "new_only",
+        "Gate",
+        "on",
+        "Count only findings that the baseline (or --since) lacks.",
+        "Those on rows that it knows are listed (`old row, new opinion`).",
+    ),
+    _switch(
+        "changed_rows",
+        "Gate",
+        "on",
+        "Count only findings on rows that it does not know.",
+        "It does not know a row if it lacks its content or label; noise rates are of these rows, too.",
+    ),
+    Option(
+        "since",
+        "Gate",
+        read_run,
+        "RUN|DB",
+        "Compare with this run, or a database's newest one.",
+        more="The newest of this database is the run before. Without it the baseline is compared with.",
+        place="run",
+    ),
+    _switch("exit_zero", "Gate", "on", "Exit with 0 instead of 1.", "No other status is touched."),
+    _switch(
+        "thumbnails",
+        "Output",
+        "off",
+        "No pictures in database and reports.",
+        "Those of earlier scans of the data set go too.",
+    ),
+    _switch(
+        "text",
+        "Output",
+        "off",
+        "No rows' texts in database and reports.",
+        "Those of earlier scans of the data set go too.",
+    ),
+    Option(
+        "media_root",
+        "Output",
+        read_list,
+        "FOLDER",
+        "Pictures in this folder may be shown and exported too.",
+        "those in the data's own folder",
+        "Repeat for more. Links are followed: one that leads out is scanned, and never shown without this.",
+        place="path",
+        several=True,
+    ),
+    Option(
+        "format",
+        "Output",
+        read_list,
+        "FORMAT[:FILE]",
+        "Output format; repeatable.",
+        "rich on a terminal, else text",
+        "See [formats](formats.md).",
+        place="format",
+        several=True,
+    ),
+    Option("db", "Output", read_text, "FILE", "The database.", ".curate/curate.db", place="path"),
+)
 
-
-def _run(value: Any) -> str:
-    """The number of a run, or a database."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else _text(value)
-    if text.isdecimal() and whole(text) is None:
-        raise WrongValue("the number of a run, or a database")
-    return text
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-        return value.lower() in _TRUE
-    raise WrongValue("true or false")
-
-
-LARGEST_SEED = 2**32 - 1
-"""numpy and scikit-learn take no larger one."""
-LARGEST = 2**63 - 1
-"""A database holds no larger whole number."""
-
-
-def _whole(least: int, *words: str, most: int = LARGEST) -> Callable[[Any], int | None]:
-    def read(value: Any) -> int | None:
-        if isinstance(value, str) and value in words:
-            return None
-        expected = f"a whole number, at least {least}" + "".join(f", or '{word}'" for word in words)
-        if most < LARGEST:
-            expected = f"a whole number, {least} to {most}"
-        if isinstance(value, bool | float):
-            raise WrongValue(expected)
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise WrongValue(expected) from None
-        if not least <= number <= most:
-            raise WrongValue(expected)
-        return number
-
-    return read
-
-
-def _eval_rows(value: Any) -> int | str:
-    """How many rows to solve for one by one, or which rows harm is measured on."""
-    expected = "a whole number, at least 1, or mistakes, all, keys with commas between, or a file of keys"
-    if isinstance(value, str) and value.strip() and not value.strip().lstrip("-+").isdigit():
-        return value.strip()
-    try:
-        number = _whole(1)(value)
-    except WrongValue:
-        raise WrongValue(expected) from None
-    assert number is not None
-    return number
-
-
-def _slice(value: Any) -> str:
-    column, sign, wanted = value.partition("=") if isinstance(value, str) else ("", "", "")
-    if not column.strip() or (sign and not wanted.strip()):
-        raise WrongValue("COLUMN=VALUE, like label=cat, or a COLUMN")
-    return f"{column.strip()}={wanted.strip()}" if sign else column.strip()
-
-
-def _positive(value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise WrongValue("a number above 0")
-    return number
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise WrongValue(f"one of {', '.join(words)}")
-        return str(value)
-
-    return read
-
-
-def _device(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        raise WrongValue("auto, cpu, cuda, cuda:N or mps")
-    return value
-
-
-def read_share(value: Any) -> float:
-    """A probability below one: 0.9, or 90%."""
-    number = value
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
-        raise WrongValue("a share between 0 and 1, like 0.9")
-    return float(number)
-
-
-def _noise_rate(value: Any) -> tuple[float, float]:
-    """A share of wrong labels, or a range of them: 20%, 0.2, 10-30%. As (low, high)."""
-    expected = "a share like 20%, or a range like 10-30%"
-    text = value.strip() if isinstance(value, str) else value
-    if not isinstance(text, str):
-        parts = list(text) if isinstance(text, list | tuple) else [text, text]
-    else:
-        low, dash, high = text.partition("-")
-        # One sign of percent stands for both ends.
-        parts = [low + "%" if high.endswith("%") and not low.endswith("%") else low, high] if dash else [low, low]
-    try:
-        found = [0.0 if _is_zero(part) else read_share(part) for part in parts]
-    except WrongValue:
-        raise WrongValue(expected) from None
-    if len(found) != 2 or found[0] > found[1] or found[1] == 0:
-        raise WrongValue(expected)
-    return found[0], found[1]
-
-
-def _is_zero(value: Any) -> bool:
-    return str(value).strip() in ("0", "0%", "0.0")
-
-
-def _percent(text: str) -> bool:
-    """Is this 0% to 100%?"""
-    number = text.removesuffix("%").strip()
-    shaped = re.fullmatch(r"\d{1,9}(\.\d{1,300})?", number, re.ASCII) is not None
-    return text.endswith("%") and shaped and float(number) <= 100
-
-
-def _count(value: Any) -> str:
-    """A number of findings, or a share of the rows: "20", "1.5%"."""
-    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if whole(text) is None and not _percent(text):
-        raise WrongValue("a whole number, or a share of the rows like 2%")
-    return text
-
-
-def _noise_rates(value: Any) -> tuple[str, ...]:
-    """``5%`` of all labels, ``class:5%`` of each class, ``class:NAME:5%`` of one; several of them as a list.
-
-    ``estimate:`` before any of them compares the bare estimate in place of what is known for sure.
-    """
-    found = _list(value)
-    for text in found:
-        plain = text.removeprefix("estimate:")
-        limit = plain.rpartition(":")[2]
-        if not _percent(limit) or (plain != limit and not plain.startswith("class:")):
-            raise WrongValue("a share like 5%, class:5% (each class) or class:NAME:5%, with estimate: before it or not")
-    return found
-
-
-def _params(value: Any) -> str:
-    try:
-        re.compile(_text(value))
-    except re.error as error:
-        raise WrongValue(f"auto, head, all or a regular expression ({error})") from None
-    return str(value)
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    """A list, or a text with commas."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise WrongValue("a list of texts")
-    found = tuple(part.strip() for part in parts if part.strip())
-    if not found:
-        raise WrongValue("a list of texts")
-    return found
-
-
-def _list(value: Any) -> tuple[str, ...]:
-    """A list, or one text as it is: a path may hold a comma."""
-    return _texts([value] if isinstance(value, str) else value)
-
-
-def _classes(value: Any) -> tuple[str, ...] | str:
-    """A list, names with commas between, or the name of a file: read where it is known what it is relative to."""
-    return value if isinstance(value, str) and value.strip() and "," not in value else _texts(value)
-
-
-def _model_args(value: Any) -> dict[str, Any]:
-    expected = "NAME=VALUE, or a table of names and values"
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        raise WrongValue(expected)
-    found: dict[str, Any] = {}
-    for part in value:
-        name, sign, text = part.partition("=") if isinstance(part, str) else ("", "", "")
-        if not sign or not name.strip().isidentifier():
-            raise WrongValue(expected)
-        found[name.strip()] = text.strip()  # the model loader reads literals
-    return found
-
-
-def _option(
-    flag: str, read: Callable[[Any], Any], place: str | None = None, *, key: str | None = None, typed: bool = False
-) -> Option:
-    return Option(key or flag.replace("-", "_"), flag, read, place, typed)
-
-
-OPTIONS: dict[str, Option] = {
-    option.key: option
-    for option in (
-        _option("train", _text, "data"),
-        _option("eval", _text, "data"),
-        _option("input", _column),
-        _option("label", _column),
-        _option("id", _column),
-        _option("split", _column),
-        _option("header", _flag, typed=True),
-        _option("limit", _whole(1), typed=True),
-        _option("strict", _flag, typed=True),
-        _option("classes", _classes, "classes"),
-        _option("name", _text),
-        _option("model", _text, "code"),
-        _option("model-arg", _model_args, key="model_args"),
-        _option("weights", _list, "path"),
-        _option("trust-checkpoint", _flag, typed=True),
-        _option("head", _text),
-        _option("output", _column),
-        _option("pred-probs", _text, "path"),
-        _option("votes", _list, "path"),
-        _option("params", _params),
-        _option("solver", _one_of(*SOLVER_NAMES)),
-        _option("curvature", _one_of(*CURVATURE_NAMES)),
-        _option("damping", _positive, typed=True),
-        _option("neighbours", _whole(1), typed=True),
-        _option("eval-rows", _eval_rows, "keys"),
-        _option("slice", _slice),
-        _option("expected-precision", read_share, typed=True),
-        _option("noise-rate", _noise_rate),
-        _option("seed", _whole(0, most=LARGEST_SEED), typed=True),
-        _option("device", _device),
-        _option("batch-size", _whole(1, "auto"), typed=True),
-        _option("db", _text, "path"),
-        _option("cache", _flag, typed=True),
-        _option("thumbnails", _flag, typed=True),
-        _option("text", _flag, typed=True),
-        _option("media-root", _list, "path"),
-        _option("fail-on", _texts),
-        _option("max-findings", _count),
-        _option("max-noise-rate", _noise_rates),
-        _option("baseline", _text, "path"),
-        _option("new-only", _flag, typed=True),
-        _option("changed-rows", _flag, typed=True),
-        _option("since", _run, "run"),
-        _option("exit-zero", _flag, typed=True),
-        _option("format", _list, "format"),
-    )
-}
+OPTIONS: dict[str, Option] = {option.key: option for option in _TABLE}
 
 
 def option_named(name: str) -> tuple[Option, bool] | None:
@@ -319,4 +400,4 @@ def option_named(name: str) -> tuple[Option, bool] | None:
     if flag in by_flag:
         return by_flag[flag], False
     turned = by_flag.get(flag.removeprefix("no-"))
-    return (turned, True) if turned is not None and turned.read is _flag else None
+    return (turned, True) if turned is not None and turned.switch is not None else None

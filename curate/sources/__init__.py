@@ -55,14 +55,27 @@ _OPENERS: dict[str, Opener] = {
 def open_sets(settings: ScanSettings) -> tuple[Source, Source | None]:
     """Training and evaluation set as the settings name them, all rows of both; raises as ``open_source`` does."""
     train, evaluation = open_source(
-        settings.train, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-        header=settings.header, classes=settings.classes, name=settings.name,
-    )  # fmt: skip
+        settings.train,
+        input=settings.input,
+        label=settings.label,
+        id=settings.id,
+        split=settings.split,
+        header=settings.header,
+        classes=settings.classes,
+        name=settings.name,
+    )
     if settings.eval is not None:
         evaluation, _ = open_source(
-            settings.eval, input=settings.input, label=settings.label, id=settings.id, split=settings.split,
-            header=settings.header, classes=train.classes, like=train, evaluation=True,
-        )  # fmt: skip
+            settings.eval,
+            input=settings.input,
+            label=settings.label,
+            id=settings.id,
+            split=settings.split,
+            header=settings.header,
+            classes=train.classes,
+            like=train,
+            evaluation=True,
+        )
     return train, evaluation
 
 

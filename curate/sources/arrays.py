@@ -71,6 +71,8 @@ class ArraySource(Source):
 
 
 class SklearnSource(ArraySource):
+    """One of scikit-learn's small data sets."""
+
     kind: ClassVar[str] = "sklearn"
 
 
@@ -107,9 +109,15 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
         return ArraySource(
             rows if chosen is None else rows[chosen],
             texts if chosen is None else [texts[row] for row in chosen],
-            location=location, name=name, where=location, options=asked, classes=classes, positions=chosen, notes=said,
+            location=location,
+            name=name,
+            where=location,
+            options=asked,
+            classes=classes,
+            positions=chosen,
+            notes=said,
             ids=ids if ids is None or chosen is None else [ids[row] for row in chosen],
-        )  # fmt: skip
+        )
 
     if words is None:
         return source(None, options, options.classes, []), None
@@ -180,9 +188,14 @@ def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | 
     # scikit-learn's own order (malignant before benign), not the alphabet's
     classes = options.classes if options.classes is not None else tuple(names)
     source = SklearnSource(
-        bunch.data, texts, location=f"sklearn:{name}", name=options.name or name, where=f"sklearn:{name}",
-        options=options, classes=classes,
-    )  # fmt: skip
+        bunch.data,
+        texts,
+        location=f"sklearn:{name}",
+        name=options.name or name,
+        where=f"sklearn:{name}",
+        options=options,
+        classes=classes,
+    )
     return source, None
 
 
@@ -303,6 +316,7 @@ class Archive:
         return self._arrays.names
 
     def take(self, name: str) -> "Array":
+        """The array of this name. Raises ``DataError`` if it cannot be read."""
         try:
             return self._arrays.take(name)
         except ValueError as error:

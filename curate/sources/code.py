@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import curate
 from curate.errors import CurateError, LoadError, UsageError
+from curate.process.frames import first_line, user_frame
 from curate.settings.specs import did_you_mean, near_path
-
-_OWN_FOLDER = Path(curate.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -35,34 +32,6 @@ class Role:
     """What stands before the code in the person's spec."""
     forms: str
     """The specs that would do."""
-
-
-def user_frame(error: BaseException, where: str = "") -> str:
-    """``file.py:12``: the last line of the person's own code that an error passed through, else the last line."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    library = [str(_OWN_FOLDER), "<frozen", str(Path(traceback.__file__).parent)]
-    library += [
-        str(Path(module.__file__).parent) for module in [sys.modules.get("torch")] if module and module.__file__
-    ]
-    own = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith(tuple(library))
-        and not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)
-    ]
-    if where.endswith(".py"):
-        own = [frame for frame in frames if Path(frame.filename).name == Path(where).name] or own
-    if not frames:
-        return "an unknown line"
-    last = (own or frames)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says; messages have no room for more."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 @contextmanager

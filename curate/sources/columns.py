@@ -123,6 +123,7 @@ def has_decimal_commas(columns: Iterable["pyarrow.ChunkedArray"]) -> bool:
 
 
 def is_missing(text: str | None) -> bool:
+    """Does the text stand for no value?"""
     return text is None or text.strip().lower() in MISSING
 
 

@@ -18,6 +18,8 @@ from curate.sources.tables import TableSource, table_sources
 
 
 class HfSource(TableSource):
+    """A data set of the library datasets, saved on disk."""
+
     kind: ClassVar[str] = "hf"
 
 

@@ -52,6 +52,7 @@ class Value:
 
 
 def is_tensor(thing: object) -> bool:
+    """Is this a tensor of torch? Torch is not imported for the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(thing, torch.Tensor)
 

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow
+from curate.process.frames import first_line, user_frame
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.class_names import declared_labels, name_labels, own_classes
-from curate.sources.code import first_line, user_frame
 from curate.sources.items import (
     OddItem,
     Value,

@@ -37,6 +37,7 @@ class Arrays:
         self.names = list(self._members)
 
     def close(self) -> None:
+        """Close the file."""
         self._zip.close()
 
     def take(self, name: str) -> "Array":

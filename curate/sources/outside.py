@@ -96,10 +96,10 @@ def _probabilities(location: str, source: Source, notes: list[str]) -> "Array":
     if (wrong & said).any():
         row = int(np.flatnonzero(wrong & said)[0])
         raise UsageError(
-            f"--pred-probs {location}: row {row} sums to {total[row]:.4g}" + (", a number is negative"
-            if (found[row] < 0).any() else ""),
+            f"--pred-probs {location}: row {row} sums to {total[row]:.4g}"
+            + (", a number is negative" if (found[row] < 0).any() else ""),
             "Probabilities are needed, not logits: each row's sum to one.",
-        )  # fmt: skip
+        )
     result = np.zeros((len(source), len(source.classes)))
     held = said & (rows >= 0)
     result[rows[held]] = found[held] / total[held, None]

@@ -23,6 +23,8 @@ _FORMS = "It gives a map-style data set, a pair (train, eval), or a dict with tr
 
 
 class PythonSource(MappedSource):
+    """A map-style data set that a person's code makes."""
+
     kind: ClassVar[str] = "python"
 
 

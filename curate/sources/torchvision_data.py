@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from curate.errors import CurateError, DataError, UsageError
+from curate.process.frames import first_line
 from curate.settings.specs import did_you_mean
 from curate.sources.base import DataOptions, Source
-from curate.sources.code import first_line
 from curate.sources.labels import SCOPE
 from curate.sources.mapped import MappedSource
 from curate.sources.python_data import refuse_columns
@@ -64,6 +64,8 @@ PARTS: dict[str, tuple[Part, Part | None]] = {
 
 
 class TorchvisionSource(MappedSource):
+    """A data set of torchvision, as it lies on disk."""
+
     kind: ClassVar[str] = "torchvision"
 
 

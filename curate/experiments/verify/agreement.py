@@ -16,7 +16,7 @@ FEWEST = 5
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Bounded:
     """A statistic of the pairs and its 95 % bootstrap interval over them (percentiles)."""
 
     value: float
@@ -29,12 +29,12 @@ class Agreement:
     """Of ``pairs`` predicted and actual changes of one loss; predicted on the abscissa."""
 
     pairs: int
-    pearson: Estimate
-    spearman: Estimate
-    kendall: Estimate
-    signs: Estimate
+    pearson: Bounded
+    spearman: Bounded
+    kendall: Bounded
+    signs: Bounded
     """Share of the pairs with the same sign, 0 to 1."""
-    slope: Estimate
+    slope: Bounded
     """Of actual on predicted by least squares, with an intercept: 1 where sizes can be taken at their word."""
 
     @classmethod
@@ -44,14 +44,18 @@ class Agreement:
             return None
         draws = np.random.default_rng(seed).integers(0, len(predicted), (RESAMPLES, len(predicted)))
 
-        def estimate(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Estimate:
+        def estimate(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Bounded:
             low, high = np.nanpercentile(of(predicted[draws], actual[draws]), [2.5, 97.5])
-            return Estimate(float(of(predicted[None], actual[None])[0]), float(low), float(high))
+            return Bounded(float(of(predicted[None], actual[None])[0]), float(low), float(high))
 
         return cls(
-            len(predicted), estimate(_pearson), estimate(_spearman), estimate(_kendall), estimate(_signs),
+            len(predicted),
+            estimate(_pearson),
+            estimate(_spearman),
+            estimate(_kendall),
+            estimate(_signs),
             estimate(_slope),
-        )  # fmt: skip
+        )
 
 
 def rank_correlation(predicted: Float[np.ndarray, " m"], actual: Float[np.ndarray, " m"]) -> float | None:

@@ -5,7 +5,7 @@ Knows the thresholds; leaves the experiment to `protocol` and the statistics to 
 
 from dataclasses import dataclass
 
-from curate.experiments.verify.agreement import Agreement, Estimate
+from curate.experiments.verify.agreement import Agreement, Bounded
 
 TRUST, RANKING, DOUBT = "trust", "ranking only", "do not trust"
 CANNOT_TELL = "cannot tell"
@@ -97,5 +97,5 @@ def _not_the_size(found: Evidence, agreement: Agreement) -> str:
     return ""
 
 
-def _interval(found: Estimate) -> str:
+def _interval(found: Bounded) -> str:
     return f"{found.value:.2f} (95 %: {found.low:.2f} to {found.high:.2f})"

@@ -36,6 +36,7 @@ class Job:
 
     @classmethod
     def unchanged(cls, ordering: int = 0) -> "Job":
+        """The refit on all rows, as the others are compared with it."""
         return cls("", (), ordering)
 
     @property
@@ -60,6 +61,7 @@ class Jobs:
 
     @classmethod
     def of(cls, plan: Plan, predicted: Float[np.ndarray, "n k"], train: Forward, seed: int) -> "Jobs":
+        """The refits of a plan: rows chosen by what is predicted of them, and groups."""
         generator = torch.Generator().manual_seed(seed)
         chosen = choose_rows(torch.from_numpy(predicted[:, :3]), plan.rows, generator)
         keys = train.keys
@@ -87,6 +89,7 @@ class Refits:
         """Jobs that were fitted, and those that were there."""
 
     def losses(self, logits: Float[Tensor, "E C"]) -> Float[np.ndarray, " k"]:
+        """The mean loss of the target rows, and that of each row that stands alone."""
         losses = F.cross_entropy(logits[self._setting.targets.rows].double(), self._setting.labels, reduction="none")
         return torch.cat([losses.mean()[None], losses[self._setting.at_head.alone]]).numpy()
 

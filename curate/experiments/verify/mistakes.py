@@ -23,7 +23,7 @@ from curate.stages.prepare import Data, load, read
 
 
 @dataclass(frozen=True)
-class Step:
+class FinetuneStep:
     """After so many gradient steps; predictions of the whole evaluation set against those before."""
 
     steps: int
@@ -44,7 +44,7 @@ class Mended:
     keys: list[str]
     rate: float
     prediction: str
-    steps: list[Step]
+    steps: list[FinetuneStep]
     warnings: tuple[str, ...] = ()
     """What makes all of it doubtful."""
 
@@ -56,9 +56,14 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
     data = read(settings, load(settings, progress), progress)
     heads = fit_heads(data, settings.damping)
     setting = prepare(
-        settings, data, heads, at=at, recipe=recipe, retrain=None,
+        settings,
+        data,
+        heads,
+        at=at,
+        recipe=recipe,
+        retrain=None,
         progress=progress,
-    )  # fmt: skip
+    )
     helpful = setting.predictor.drop().argsort(descending=True, stable=True)[:rows]
     network = None if at == "probe" or data.network is None or not data.network.own_classes else data.network
     walk = (
@@ -73,11 +78,14 @@ def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: 
         for number, logits in zip(range(1, steps + 1), walk, strict=False):
             now = logits.argmax(1) == labels
             told.append(
-                Step(
-                    number, setting.loss(logits), float(F.cross_entropy(logits.double(), labels)),
-                    int((now & ~right).sum()), int((right & ~now).sum()),
+                FinetuneStep(
+                    number,
+                    setting.loss(logits),
+                    float(F.cross_entropy(logits.double(), labels)),
+                    int((now & ~right).sum()),
+                    int((right & ~now).sum()),
                 )
-            )  # fmt: skip
+            )
             advance(1)
     keys = [data.train.keys[row] for row in helpful.tolist()]
     return Mended(

@@ -38,6 +38,7 @@ class Plan:
 
     @property
     def refits(self) -> int:
+        """Refits in all."""
         return self.rows + self.groups + self.repeats
 
 

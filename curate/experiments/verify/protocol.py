@@ -113,9 +113,15 @@ def verify(
     loaded = load(settings, progress)
     data = read(settings, loaded, progress)
     setting = prepare(
-        settings, data, fit_heads(data, settings.damping), at=at, recipe=recipe, retrain=retrain, progress=progress,
+        settings,
+        data,
+        fit_heads(data, settings.damping),
+        at=at,
+        recipe=recipe,
+        retrain=retrain,
+        progress=progress,
         choose=lambda losses: _alone(losses, settings.seed),
-    )  # fmt: skip
+    )
     predicted = setting.predictor.drop_on_each().double().numpy()
     with Store.open(Path(settings.db), create=True) as store:
         refits = Refits(store, identity(data, setting, retrain, settings.seed), setting)

@@ -40,11 +40,13 @@ class TrainingSet:
         return cls(torch.ones(len(rows), dtype=torch.bool), rows.labels)
 
     def without(self, rows: Int[Tensor, " m"]) -> "TrainingSet":
+        """The same without these rows."""
         kept = self.kept.clone()
         kept[rows] = False
         return TrainingSet(kept, self.labels)
 
     def relabelled(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> "TrainingSet":
+        """The same with other labels on these rows."""
         changed = self.labels.clone()
         changed[rows] = labels
         return TrainingSet(self.kept, changed)

@@ -56,8 +56,10 @@ def select(database: Path, data: Data, asked: str, *, relabel: bool) -> Selectio
             hint = did_you_mean(key, places) or "Give rules, keys with commas between, or a file of keys."
             raise UsageError(f"--rows: no training row is called '{key}'.", hint)
     if not keys:
-        raise UsageError(f"--rows {asked}: run {run_id} of {name} has no such finding on training rows.",
-                         "Name rows with --rows KEY,...|FILE.")  # fmt: skip
+        raise UsageError(
+            f"--rows {asked}: run {run_id} of {name} has no such finding on training rows.",
+            "Name rows with --rows KEY,...|FILE.",
+        )
     labels = None
     if relabel:
         classes = data.train.source.classes

@@ -33,7 +33,7 @@ Choose = Callable[[Float[Tensor, " T"]], Int[Tensor, " k"]]
 
 
 @dataclass(frozen=True)
-class Change:
+class Effect:
     """What changes: the mean loss of the target rows (nats), and which of their predictions turn right or wrong."""
 
     loss: float
@@ -57,19 +57,23 @@ class Setting:
 
     @property
     def labels(self) -> Int[Tensor, " T"]:
+        """Labels of the rows that harm is measured on."""
         return self.data.evaluation.labels[self.targets.rows]
 
     def loss(self, logits: Float[Tensor, "E C"]) -> float:
+        """Their mean loss."""
         return float(F.cross_entropy(logits[self.targets.rows].double(), self.labels))
 
     def right(self, logits: Float[Tensor, "E C"]) -> Bool[Tensor, " T"]:
+        """Which of them the model gets right."""
         return logits[self.targets.rows].argmax(1) == self.labels
 
-    def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Change:
+    def change(self, before: Float[Tensor, "E C"], after: Float[Tensor, "E C"]) -> Effect:
+        """What became of loss and predictions."""
         was, now = self.right(before), self.right(after)
-        return Change(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
+        return Effect(self.loss(after) - self.loss(before), int((now & ~was).sum()), int((was & ~now).sum()))
 
-    def predicted(self, selection: Selection) -> Change:
+    def predicted(self, selection: Selection) -> Effect:
         """The sum over the rows; flips as the head answers them, for all rows together."""
         rows, labels = selection.rows, selection.labels
         moves = self.predictor.drop()[rows] if labels is None else self.predictor.relabel(rows, labels)
@@ -77,9 +81,10 @@ class Setting:
         logits = self.before[where].to(self.at_head.x)
         flips = head.flips(self.at_head.shift(rows, labels), self.at_head.x, logits, self.labels)
         right, wrong = flips[0].tolist()
-        return Change(float(moves.sum()), right, wrong)
+        return Effect(float(moves.sum()), right, wrong)
 
-    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Change:
+    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Effect:
+        """The change that a refit on the selection brings."""
         training = TrainingSet.of(self.data.train)
         if selection.labels is None:
             training = training.without(selection.rows)
@@ -155,8 +160,11 @@ def _at_own_head(
     penalty = torch.full((read.x.shape[1],), decay * (2 if network.one_output else 1), dtype=torch.float64)
     refit = HeadRefit(
         f"the model's head refitted to its optimum (L2 penalty {decay:.2g}{told}), the rest of it fixed",
-        SoftmaxHead(start, penalty), read.head.head.curvature.x, data.train.labels, read.x,
-    )  # fmt: skip
+        SoftmaxHead(start, penalty),
+        read.head.head.curvature.x,
+        data.train.labels,
+        read.x,
+    )
     return Setting(data, targets, read.logits, at_head, at_head, refit, "head")
 
 
@@ -183,9 +191,17 @@ def _at_network(
     if objective is not None:
         wanted = data.evaluation.taken(targets.rows.tolist())
         predictor = ThroughNetwork(
-            objective, data.train, wanted, solver_for(settings), settings.damping, settings.seed, progress,
-            settings.curvature, at_head.alone, decay,
-        )  # fmt: skip
+            objective,
+            data.train,
+            wanted,
+            solver_for(settings),
+            settings.damping,
+            settings.seed,
+            progress,
+            settings.curvature,
+            at_head.alone,
+            decay,
+        )
     refit: Refit = (
         FineTune(data, network, recipe, decay, settings.seed)
         if retrain is None

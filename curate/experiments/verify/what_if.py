@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curate.experiments.verify.refit import Recipe, TrainingSet
 from curate.experiments.verify.rows import select
-from curate.experiments.verify.setting import Change, prepare
+from curate.experiments.verify.setting import Effect, prepare
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.heads import fit_heads
@@ -30,10 +30,10 @@ class WhatIf:
     loss: float
     """Mean loss of the target rows before, nats."""
     accuracy: float
-    predicted: Change
-    actual: Change
+    predicted: Effect
+    actual: Effect
     """Refit with the change against refit without one."""
-    drift: Change
+    drift: Effect
     """Refit without the change against the model as it is."""
     prediction: str
     refit: str
@@ -63,8 +63,17 @@ def what_if(
         actual = setting.actual(selection, unchanged)
         advance(1)
     return WhatIf(
-        change, len(selection.rows), selection.words, setting.targets.name, len(setting.targets.rows),
-        setting.loss(setting.before), float(setting.right(setting.before).double().mean()), predicted, actual,
-        setting.change(setting.before, unchanged), setting.predictor.how, setting.refit.recipe,
+        change,
+        len(selection.rows),
+        selection.words,
+        setting.targets.name,
+        len(setting.targets.rows),
+        setting.loss(setting.before),
+        float(setting.right(setting.before).double().mean()),
+        predicted,
+        actual,
+        setting.change(setting.before, unchanged),
+        setting.predictor.how,
+        setting.refit.recipe,
         data.warnings,
-    )  # fmt: skip
+    )

@@ -6,14 +6,14 @@ where they lie on this machine: nothing is ever downloaded) and brings the prepr
 
 from collections.abc import Callable
 
-from curate.models.families.common import Asked, Built
+from curate.models.families.common import Built, ModelSpec
 from curate.models.families.hf import build_hf
 from curate.models.families.timm import build_timm
 from curate.models.families.torchvision import build_torchvision
 
-__all__ = ["FAMILIES", "Asked", "Built"]
+__all__ = ["FAMILIES", "Built", "ModelSpec"]
 
-FAMILIES: dict[str, Callable[[Asked], Built]] = {
+FAMILIES: dict[str, Callable[[ModelSpec], Built]] = {
     "torchvision": build_torchvision,
     "timm": build_timm,
     "hf": build_hf,

@@ -23,7 +23,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelSpec:
     """What a person said: ``name`` within the family, the model's arguments, and the data that it is for.
 
     ``classes`` are the data's, in the order of the outputs; ``ordered`` says that a person gave that order.
@@ -84,14 +84,15 @@ def building(spec: str) -> Iterator[None]:
         ) from error
 
 
-def only_pictures(asked: Asked) -> None:
+def only_pictures(asked: ModelSpec) -> None:
+    """Raise ``ModelError`` if the data holds no pictures."""
     if asked.media != "image":
         raise ModelError(
             f"{asked.spec} reads pictures; the data holds {holds(asked.media)}.", "Name a model for such data."
         )
 
 
-def image_size(asked: Asked, arguments: dict[str, object], *, kept: bool = False) -> int | None:
+def image_size(asked: ModelSpec, arguments: dict[str, object], *, kept: bool = False) -> int | None:
     """``--model-arg image_size=N``, taken out of the model's arguments unless it is one of them (``kept``)."""
     size = arguments.get("image_size") if kept else arguments.pop("image_size", None)
     if size is None:
@@ -110,7 +111,7 @@ def holds(media: str) -> str:
 
 
 def fill(
-    asked: Asked, build: Callable[[int | None], nn.Module], outputs: int, said: bool
+    asked: ModelSpec, build: Callable[[int | None], nn.Module], outputs: int, said: bool
 ) -> tuple[Any, str, list[str]]:
     """(the architecture with ``--weights`` in it, their sha256, notes). ``build(None)`` has ``outputs`` outputs.
 
@@ -168,7 +169,8 @@ def side(size: Sequence[int] | int) -> str:
     return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
 
 
-def no_download(asked: Asked, missing: str, where: str, fetch: str) -> ModelError:
+def no_download(asked: ModelSpec, missing: str, where: str, fetch: str) -> ModelError:
+    """The error for pretrained weights that are not on this machine."""
     return ModelError(
         f"{asked.spec}: its pretrained weights ({missing}) are not in {where}, and curate does not download.",
         f'Fetch them with `python -c "{fetch}"`, or pass --weights FILE.',

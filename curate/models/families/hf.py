@@ -16,8 +16,8 @@ from curate.errors import ModelError
 from curate.files import strict_json
 from curate.files.reading import read_text
 from curate.models.families.common import (
-    Asked,
     Built,
+    ModelSpec,
     building,
     fill,
     holds,
@@ -40,7 +40,8 @@ PREPARING = {
 """Files that say how texts or pictures are prepared: without one transformers makes something up."""
 
 
-def build_hf(asked: Asked) -> Built:
+def build_hf(asked: ModelSpec) -> Built:
+    """The model of a folder or of the cache of transformers."""
     if asked.media not in HEADS:
         hint = " Name the column of the text with --input." if asked.media == "record" else ""
         raise ModelError(f"{asked.spec} reads texts or pictures; the data holds {holds(asked.media)}.", hint.strip())
@@ -83,9 +84,11 @@ class Pooled(nn.Module):
 
     @property
     def config(self) -> Any:
+        """The inner model's configuration."""
         return self.inner.config
 
     def forward(self, *args: Tensor, **inputs: Tensor) -> Tensor:
+        """The mean of the last hidden state over what is no padding."""
         hidden: Tensor = self.inner(*args, **inputs).last_hidden_state
         if hidden.ndim == 4:  # [b d h w], a convolutional network
             return hidden.mean((2, 3))
@@ -159,7 +162,7 @@ def _silent(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _folder(asked: Asked) -> Path:
+def _folder(asked: ModelSpec) -> Path:
     """The folder with the model's files: the one named, or the local cache's of that id."""
     path = Path(asked.name)
     if not path.is_dir():
@@ -179,7 +182,7 @@ def _folder(asked: Asked) -> Path:
     return path
 
 
-def _refuse_trainers(path: Path, asked: Asked) -> None:
+def _refuse_trainers(path: Path, asked: ModelSpec) -> None:
     """Raises for the output of a training that holds checkpoints, and for an adapter without its base."""
     if (path / "adapter_config.json").is_file():
         base = _told(path / "adapter_config.json").get("base_model_name_or_path") or "another model"
@@ -212,7 +215,7 @@ def _told(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _preparing(folder: Path, asked: Asked) -> Path:
+def _preparing(folder: Path, asked: ModelSpec) -> Path:
     """The folder whose files say how rows are prepared: the model's, else the one above, as a Trainer leaves them."""
     for place in (folder, folder.parent):
         if any((place / name).is_file() for name in PREPARING[asked.media]):
@@ -224,7 +227,7 @@ def _preparing(folder: Path, asked: Asked) -> Path:
     )
 
 
-def _not_here(asked: Asked, what: str) -> ModelError:
+def _not_here(asked: ModelSpec, what: str) -> ModelError:
     hub = library("huggingface_hub", "hf")
     return ModelError(
         f"{asked.spec}: there is no such folder, {what} are not in {hub.constants.HF_HUB_CACHE}, "
@@ -233,7 +236,7 @@ def _not_here(asked: Asked, what: str) -> ModelError:
     )
 
 
-def _config(transformers: Any, folder: Path, asked: Asked, arguments: dict[str, object]) -> Any:
+def _config(transformers: Any, folder: Path, asked: ModelSpec, arguments: dict[str, object]) -> Any:
     try:
         config, unknown = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, return_unused_kwargs=True, **arguments
@@ -257,7 +260,7 @@ def _classifier(transformers: Any, media: str) -> Any:
     return getattr(transformers, f"AutoModel{HEADS[media]}")
 
 
-def _filled(transformers: Any, config: Any, asked: Asked, said: bool) -> tuple[Any, str, list[str]]:
+def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tuple[Any, str, list[str]]:
     def build(outputs: int | None) -> nn.Module:
         if outputs is not None:
             config.num_labels = outputs
@@ -267,7 +270,7 @@ def _filled(transformers: Any, config: Any, asked: Asked, said: bool) -> tuple[A
     return fill(asked, build, config.num_labels, said)
 
 
-def _pretrained(transformers: Any, folder: Path, config: Any, asked: Asked) -> tuple[Any, str, list[str]]:
+def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) -> tuple[Any, str, list[str]]:
     files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
     if not files:
         if not Path(asked.name).is_dir():
@@ -298,7 +301,7 @@ def _pretrained(transformers: Any, folder: Path, config: Any, asked: Asked) -> t
     return module, _sha(folder, _WEIGHTS), notes
 
 
-def _same_order(config: Any, asked: Asked) -> list[str]:
+def _same_order(config: Any, asked: ModelSpec) -> list[str]:
     """The configuration's names of the outputs against the data's classes. Raises where only their order differs."""
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     own = {name.casefold(): name for name in asked.classes}

@@ -8,8 +8,8 @@ from torch import nn
 
 from curate.errors import ModelError
 from curate.models.families.common import (
-    Asked,
     Built,
+    ModelSpec,
     building,
     fill,
     image_size,
@@ -27,7 +27,8 @@ from curate.settings.specs import did_you_mean
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def build_timm(asked: Asked) -> Built:
+def build_timm(asked: ModelSpec) -> Built:
+    """The model of this name in timm."""
     only_pictures(asked)
     timm = library("timm", "timm")
     if not timm.is_model(asked.name):
@@ -55,7 +56,7 @@ def build_timm(asked: Asked) -> Built:
     return Built(module, transform, sha, f"timm {timm.__version__} {said_of_it}", [said_of_it, *notes])
 
 
-def _pretrained(asked: Asked, module: nn.Module, outputs: object) -> Path:
+def _pretrained(asked: ModelSpec, module: nn.Module, outputs: object) -> Path:
     """The file of the pretrained weights, where this machine has it."""
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     hub_id, url, usual = config.get("hf_hub_id"), config.get("url"), config.get("num_classes")
@@ -90,7 +91,7 @@ class _Transform:
         return result
 
 
-def _transform(timm: Any, module: nn.Module, asked: Asked, size: int | None) -> tuple[_Transform, str]:
+def _transform(timm: Any, module: nn.Module, asked: ModelSpec, size: int | None) -> tuple[_Transform, str]:
     with building(asked.spec):
         config = timm.data.resolve_model_data_config(module)
         if size is not None:

@@ -14,8 +14,8 @@ from torch import nn
 
 from curate.errors import ModelError
 from curate.models.families.common import (
-    Asked,
     Built,
+    ModelSpec,
     building,
     fill,
     image_size,
@@ -29,7 +29,8 @@ from curate.models.weights import read_state_dict
 from curate.settings.specs import did_you_mean
 
 
-def build_torchvision(asked: Asked) -> Built:
+def build_torchvision(asked: ModelSpec) -> Built:
+    """The model of this name in torchvision."""
     only_pictures(asked)
     name = _known(asked.name)
     arguments = dict(asked.arguments)

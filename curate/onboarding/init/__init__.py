@@ -5,7 +5,7 @@ Knows the order: look, write, open what was written, switch off what does not wo
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from curate.onboarding.doctor import check_scan
 from curate.onboarding.init.checkpoints import choose_checkpoint, name_architecture
 from curate.onboarding.init.code import COUNTS, Maker, find_makers
 from curate.onboarding.init.data import find_data
-from curate.onboarding.init.found import Found, Setting, listed
-from curate.onboarding.init.text import Line, file_text
+from curate.onboarding.init.found import Discovery, FoundSetting, listed
+from curate.onboarding.init.text import file_text
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.specs import as_typed, near_path, split_code, split_kind, split_model
 
-__all__ = ["Line", "Outcome", "initialise"]
+__all__ = ["Initialised", "initialise"]
 
 FILE = "curate.toml"
 MODEL = ("model", "model_args", "weights")
@@ -29,23 +29,22 @@ _PATHS = (None, "images", "arrays", "table")
 
 
 @dataclass
-class Outcome:
+class Initialised:
     """What was written and what became of it. ``missing`` says what a person still has to name."""
 
     path: Path
-    found: Found
+    found: Discovery
     outside: bool
     checks: list[Check] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     @property
     def exit_status(self) -> int:
+        """The status of the first check that failed, else 0."""
         return next((check.exit_status for check in self.checks if check.status == "FAILED"), 0)
 
 
-def initialise(
-    folder: Path, given: Mapping[str, Any], lines: Sequence[Line], *, force: bool = False, debug: bool = False
-) -> Outcome:
+def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, debug: bool = False) -> Initialised:
     """Look, write ``folder``/curate.toml, check. ``given`` is what a person said: eval, label, model, weights.
 
     Code that lies in a folder outside of the current one is not run unless ``given`` names it. Raises ``UsageError``
@@ -62,45 +61,45 @@ def initialise(
         raise UsageError(f"{folder.as_posix()} is not there; init looks at a folder.", near_path(folder))
     if path.exists() and not force:
         raise UsageError(f"There is a {path.as_posix()} already.", "Give --force to write it anew.")
-    outcome = Outcome(path, find_data(folder), not folder.resolve().is_relative_to(Path.cwd().resolve()))
+    outcome = Initialised(path, find_data(folder), not folder.resolve().is_relative_to(Path.cwd().resolve()))
     found = outcome.found
     for key in ("eval", "label"):
         if given.get(key):
             value = _relative(given[key], folder) if key == "eval" else given[key]
-            found.settings[key] = Setting(value, f"as --{key} says")
-    _write(path, lines, found)
+            found.settings[key] = FoundSetting(value, f"as --{key} says")
+    _write(path, found)
     settings = _settings(outcome, folder)
     data = next(check_scan(settings, debug=debug))
     if data.status == "FAILED":
         outcome.checks = [data]
         _switch_off(found, _wrong_line(found, settings, debug), data)
-        _write(path, lines, found)
+        _write(path, found)
         return outcome
     media, classes = _opened(settings)
     makers = _find_model(folder, given, found, media, len(classes))
-    _write(path, lines, found)
-    _check(outcome, folder, lines, makers, given, media, len(classes), data, debug)
+    _write(path, found)
+    _check(outcome, folder, makers, given, media, len(classes), data, debug)
     return outcome
 
 
-def _find_model(folder: Path, given: Mapping[str, Any], found: Found, media: str, classes: int) -> list[Maker]:
+def _find_model(folder: Path, given: Mapping[str, Any], found: Discovery, media: str, classes: int) -> list[Maker]:
     """Model, its arguments and weights, as far as the folder holds them; the code that was found."""
     weights = Path(given["weights"]) if given.get("weights") else None
     if weights is not None:
-        found.settings["weights"] = Setting(_from(weights, folder), "as --weights says")
+        found.settings["weights"] = FoundSetting(_from(weights, folder), "as --weights says")
     else:
         weights = choose_checkpoint(folder, found)
     if given.get("model"):
-        found.settings["model"] = Setting(_relative_code(given["model"], folder), "as --model says")
+        found.settings["model"] = FoundSetting(_relative_code(given["model"], folder), "as --model says")
         return []
     makers = find_makers(folder)
     usable = [maker for maker in makers if maker.runs is None and not set(maker.needs) - COUNTS]
     if usable:
         first = usable[0]
-        found.settings["model"] = Setting(first.spec, f"line {first.line} of {first.file}", guess=len(usable) > 1)
+        found.settings["model"] = FoundSetting(first.spec, f"line {first.line} of {first.file}", guess=len(usable) > 1)
         if first.needs:
             why = f"{first.name} needs it; the data has {classes} classes"
-            found.settings["model_args"] = Setting(dict.fromkeys(first.needs, classes), why, guess=True)
+            found.settings["model_args"] = FoundSetting(dict.fromkeys(first.needs, classes), why, guess=True)
         if len(usable) > 1:
             found.remark("model", f"also there: {listed([maker.spec for maker in usable[1:]])}")
         return usable
@@ -117,9 +116,8 @@ def _find_model(folder: Path, given: Mapping[str, Any], found: Found, media: str
 
 
 def _check(
-    outcome: Outcome,
+    outcome: Initialised,
     folder: Path,
-    lines: Sequence[Line],
     makers: list[Maker],
     given: Mapping[str, Any],
     media: str,
@@ -137,7 +135,7 @@ def _check(
             failed = said.failed or "no model to put them into was found"
             found.settings["weights"] = replace(said, failed=failed)
             outcome.missing.append(f"a model for {said.value}: {said.failed or 'name the code that makes it'}")
-            _write(path, lines, found)
+            _write(path, found)
         elif needs_model:
             outcome.missing.append("a model: pictures say nothing without one")
         if needs_model:
@@ -149,8 +147,8 @@ def _check(
     count = makers[0].count if makers else None
     if _broken(checks) and count is not None and "model_args" not in found.settings:
         # A default that is not the data's: the commonest reason why weights do not fit.
-        found.settings["model_args"] = Setting({count: classes}, f"the data has {classes} classes", guess=True)
-        _write(path, lines, found)
+        found.settings["model_args"] = FoundSetting({count: classes}, f"the data has {classes} classes", guess=True)
+        _write(path, found)
         again = list(check_scan(_settings(outcome, folder), debug=debug))
         if _broken(again):
             del found.settings["model_args"]
@@ -161,14 +159,14 @@ def _check(
     if wrong is not None:
         for key in MODEL:
             _switch_off(found, key, wrong)
-        _write(path, lines, found)
+        _write(path, found)
 
 
 def _broken(checks: list[Check]) -> Check | None:
     return next((check for check in checks if check.status == "FAILED"), None)
 
 
-def _settings(outcome: Outcome, folder: Path) -> ScanSettings:
+def _settings(outcome: Initialised, folder: Path) -> ScanSettings:
     """As `curate scan FOLDER` has them. Outside of the current folder only a file that was named may name code."""
     return load_settings({"train": folder.as_posix()}, config=outcome.path if outcome.outside else None)
 
@@ -181,21 +179,21 @@ def _opened(settings: ScanSettings) -> tuple[str, list[str]]:
     return train.media, train.classes
 
 
-def _wrong_line(found: Found, settings: ScanSettings, debug: bool) -> str:
+def _wrong_line(found: Discovery, settings: ScanSettings, debug: bool) -> str:
     """Which of the data's settings is to blame."""
     if "eval" in found.settings and next(check_scan(replace(settings, eval=None), debug=debug)).status == "ok":
         return "eval"
     return next((key for key in ("label", "input") if key in found.settings), "train")
 
 
-def _switch_off(found: Found, key: str, check: Check) -> None:
+def _switch_off(found: Discovery, key: str, check: Check) -> None:
     if key in found.settings:
         told = " ".join(f"{check.error} {check.hint}".split())
         found.settings[key] = replace(found.settings[key], failed=told)
 
 
-def _write(path: Path, lines: Sequence[Line], found: Found) -> None:
-    text = file_text(lines, found)
+def _write(path: Path, found: Discovery) -> None:
+    text = file_text(found)
     try:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")

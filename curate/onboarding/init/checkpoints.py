@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from curate.errors import CurateError
-from curate.onboarding.init.found import Found, Setting, inside, listed, visible
+from curate.onboarding.init.found import Discovery, FoundSetting, inside, listed, visible
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _PLACE = re.compile(r"weight|checkpoint|ckpt|model|run|output|log|artifact|version|result", re.IGNORECASE)
@@ -27,14 +27,16 @@ def find_checkpoints(folder: Path) -> list[Path]:
 def _walk(folder: Path, depth: int) -> list[Path]:
     here = visible(folder)
     files = [
-        path for path in here
+        path
+        for path in here
         if path.suffix.lower() in SUFFIXES and path.is_file() and not _NO_WEIGHTS.search(path.stem)
-    ]  # fmt: skip
+    ]
     deeper = [path for path in here if depth and path.is_dir() and not path.is_symlink() and _PLACE.search(path.name)]
     return files + [file for child in deeper for file in _walk(child, depth - 1)]
 
 
-def choose_checkpoint(folder: Path, found: Found) -> Path | None:
+def choose_checkpoint(folder: Path, found: Discovery) -> Path | None:
+    """The best or newest checkpoint, noted as a setting; the others as a remark."""
     files = find_checkpoints(folder)
     if not files:
         return None
@@ -42,13 +44,13 @@ def choose_checkpoint(folder: Path, found: Found) -> Path | None:
     why = (
         "called best" if others and "best" in first.stem.lower() else "the newest" if others else "the only checkpoint"
     )
-    found.settings["weights"] = Setting(inside(first, folder), why, guess=bool(others))
+    found.settings["weights"] = FoundSetting(inside(first, folder), why, guess=bool(others))
     if others:
         found.remark("weights", f"also there: {listed(others)}")
     return first
 
 
-def name_architecture(path: Path, found: Found, trust: bool) -> None:
+def name_architecture(path: Path, found: Discovery, trust: bool) -> None:
     """``model`` from the checkpoint's tensors, where torchvision has such a network."""
     from curate.models.recognise import recognise
     from curate.models.weights import read_state_dict
@@ -72,8 +74,9 @@ def name_architecture(path: Path, found: Found, trust: bool) -> None:
             f"the names and shapes in {path.name}, {seen.outputs} outputs. Pictures are prepared as torchvision does "
             "for this network: if you trained otherwise, name your own code"
         )
-        found.settings["model"] = Setting(seen.spec, why, guess=True)
+        found.settings["model"] = FoundSetting(seen.spec, why, guess=True)
 
 
-def failed(setting: Setting, error: CurateError) -> Setting:
-    return Setting(setting.value, setting.why, setting.guess, " ".join(f"{error.message} {error.hint}".split()))
+def failed(setting: FoundSetting, error: CurateError) -> FoundSetting:
+    """The same setting, switched off by this error."""
+    return FoundSetting(setting.value, setting.why, setting.guess, " ".join(f"{error.message} {error.hint}".split()))

@@ -38,6 +38,7 @@ class Maker:
 
     @property
     def spec(self) -> str:
+        """As --model names it."""
         return f"{self.file}:{self.name}"
 
 
@@ -64,10 +65,7 @@ def _makers(path: Path, file: str) -> Iterator[Maker]:
     except (SyntaxError, ValueError, OSError, RecursionError):
         return
     classes = _module_classes(tree)
-    used = {
-        _last(call.func)
-        for owner in classes.values() for call in ast.walk(owner) if isinstance(call, ast.Call)
-    }  # fmt: skip
+    used = {_last(call.func) for owner in classes.values() for call in ast.walk(owner) if isinstance(call, ast.Call)}
     runs = next((node.lineno for node in tree.body if _works(node)), None)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name in classes and not node.name.startswith("_"):
@@ -99,9 +97,11 @@ def _returns_model(function: ast.FunctionDef, classes: set[str]) -> bool:
         return True
     held = {
         target.id
-        for node in ast.walk(function) if isinstance(node, ast.Assign) and _makes(node.value, classes)
-        for target in node.targets if isinstance(target, ast.Name)
-    }  # fmt: skip
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and _makes(node.value, classes)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
     return any((isinstance(x, ast.Name) and x.id in held) or (x is not None and _makes(x, classes)) for x in returned)
 
@@ -146,6 +146,4 @@ def _works(node: ast.stmt) -> bool:
     """Whether a statement of the file's top level does work: a loop, or a call for its effect."""
     if isinstance(node, ast.For | ast.While | ast.With):
         return True
-    return (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _last(node.value.func) not in HARMLESS
-    )  # fmt: skip
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _last(node.value.func) not in HARMLESS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import CurateError, DataError
-from curate.onboarding.init.found import Found, Setting, inside, listed, visible
+from curate.onboarding.init.found import Discovery, FoundSetting, inside, listed, visible
 from curate.sources.arrays import INPUT_NAMES
 from curate.sources.images import layout
 from curate.sources.labels import LABEL_NAMES
@@ -25,9 +25,9 @@ _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 _EVALUATION = {word: re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE) for word in EVALUATION}
 
 
-def find_data(folder: Path) -> Found:
+def find_data(folder: Path) -> Discovery:
     """Settings that name the data. Raises ``DataError`` where there is none."""
-    found = Found()
+    found = Discovery()
     files = _files(folder)
     if not _pictures(folder, found):
         if not files:
@@ -44,28 +44,28 @@ def find_data(folder: Path) -> Found:
     return found
 
 
-def _pictures(folder: Path, found: Found) -> bool:
+def _pictures(folder: Path, found: Discovery) -> bool:
     train, held_out, classes = layout(folder)
     below = [child for child in visible(folder) if child.is_dir() and layout(child)[2] >= 2]
     if train not in (None, folder):
         told = f", {held_out.name}/ the evaluation set" if held_out else ""
-        found.settings["train"] = Setting(".", f"train/ is the training set{told}")
+        found.settings["train"] = FoundSetting(".", f"train/ is the training set{told}")
         return True
     if (folder / "train").is_dir() and layout(folder / "train")[2] >= 2:
         held = next((path for word in EVALUATION if (path := folder / word).is_dir() and layout(path)[2]), None)
-        found.settings["train"] = Setting("train", "class folders to train on")
+        found.settings["train"] = FoundSetting("train", "class folders to train on")
         if held is not None:  # by names that a scan of the whole folder does not split by
-            found.settings["eval"] = Setting(held.name, "class folders to evaluate on")
+            found.settings["eval"] = FoundSetting(held.name, "class folders to evaluate on")
         return True
     # Pictures in docs/ beside the data set's folder make no second class.
     if len(below) == 1 and classes - 1 < 2:
         name = below[0].name
         inner, held_out, classes = layout(below[0])
         told = ", with a split" if inner != below[0] else ""
-        found.settings["train"] = Setting(name, f"{classes} class folders with pictures{told}", guess=True)
+        found.settings["train"] = FoundSetting(name, f"{classes} class folders with pictures{told}", guess=True)
         return True
     if classes >= 2:
-        found.settings["train"] = Setting(".", f"{classes} class folders with pictures")
+        found.settings["train"] = FoundSetting(".", f"{classes} class folders with pictures")
         return True
     return False
 
@@ -74,15 +74,13 @@ def _files(folder: Path) -> list[Path]:
     """Tables, then arrays, of the folder; else of the folders in it."""
     for place in ([folder], [child for child in visible(folder) if child.is_dir()]):
         files = [path for here in place for path in visible(here) if path.is_file()]
-        found = [
-            path for wanted in (SUFFIXES, (".npz",)) for path in files if path.suffix.lower() in wanted
-        ]  # fmt: skip
+        found = [path for wanted in (SUFFIXES, (".npz",)) for path in files if path.suffix.lower() in wanted]
         if found:
             return found
     return []
 
 
-def _pair(folder: Path, files: list[Path], found: Found) -> Path:
+def _pair(folder: Path, files: list[Path], found: Discovery) -> Path:
     """The file to train on, and its evaluation file as far as there is one."""
     training = [path for path in files if _TRAIN.search(path.stem)]
     held = {word: [path for path in files if sign.search(path.stem)] for word, sign in _EVALUATION.items()}
@@ -91,33 +89,33 @@ def _pair(folder: Path, files: list[Path], found: Found) -> Path:
     if not training and len(plain) > 1:
         kind = [path for path in plain if path.suffix == plain[0].suffix]
         train = max(kind, key=lambda path: path.stat().st_size)
-        found.settings["train"] = Setting(inside(train, folder), "the largest of several files", guess=True)
+        found.settings["train"] = FoundSetting(inside(train, folder), "the largest of several files", guess=True)
     else:
-        found.settings["train"] = Setting(inside(train, folder), "the training rows" if training else "the data")
+        found.settings["train"] = FoundSetting(inside(train, folder), "the training rows" if training else "the data")
     alike = [path for paths in held.values() for path in paths if path != train and path.suffix == train.suffix]
     if alike:
-        found.settings["eval"] = Setting(inside(alike[0], folder), "the evaluation rows, by the file's name")
+        found.settings["eval"] = FoundSetting(inside(alike[0], folder), "the evaluation rows, by the file's name")
     return train
 
 
-def _columns(path: Path, found: Found) -> None:
+def _columns(path: Path, found: Discovery) -> None:
     try:
         names = list(read_table(str(path), header=True).columns)
     except CurateError:
         with contextlib.suppress(CurateError):  # told by the check
             read_table(str(path), header=False)
-            found.settings["header"] = Setting(False, "the first line looks like a row", guess=True)
-            found.settings["label"] = Setting(-1, "the last column: none has a name", guess=True)
+            found.settings["header"] = FoundSetting(False, "the first line looks like a row", guess=True)
+            found.settings["label"] = FoundSetting(-1, "the last column: none has a name", guess=True)
         return
     usual = [name for name in names if name.lower() in COLUMN_NAMES]
     if len(usual) == 1:
-        found.settings["label"] = Setting(usual[0], "the column with a usual name")
+        found.settings["label"] = FoundSetting(usual[0], "the column with a usual name")
     elif names:
         why = f"{' and '.join(usual)} could each be it" if usual else "the last column, none has a usual name"
-        found.settings["label"] = Setting((usual or names)[-1], f"{why}; columns: {listed(names, 12)}", guess=True)
+        found.settings["label"] = FoundSetting((usual or names)[-1], f"{why}; columns: {listed(names, 12)}", guess=True)
 
 
-def _array_names(path: Path, found: Found) -> None:
+def _array_names(path: Path, found: Discovery) -> None:
     import numpy as np
 
     try:
@@ -136,15 +134,18 @@ def _array_names(path: Path, found: Found) -> None:
     if rows is None:
         return
     flat = [
-        name for name, array in arrays.items()
+        name
+        for name, array in arrays.items()
         if array.ndim == 1 and len(array) == len(arrays[rows]) and array.dtype.kind in "iubSU"
-    ]  # fmt: skip
+    ]
     label = _choose(flat, arrays, largest=False)
     said = f"arrays: {listed(list(arrays), 12)}"
     if INPUT_NAMES in missing:
-        found.settings["input"] = Setting(rows, f"the largest array; {said}", guess=True)
+        found.settings["input"] = FoundSetting(rows, f"the largest array; {said}", guess=True)
     if LABEL_NAMES in missing and label is not None:
-        found.settings["label"] = Setting(label, f"as many rows, and the fewest different values; {said}", guess=True)
+        found.settings["label"] = FoundSetting(
+            label, f"as many rows, and the fewest different values; {said}", guess=True
+        )
 
 
 def _choose(names: list[str], arrays: "dict[str, npt.NDArray[Any]]", *, largest: bool) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Setting:
+class FoundSetting:
     """A line of the file. ``failed`` is why it is written as a comment; ``guess`` that a person should look at it."""
 
     value: Any
@@ -19,13 +19,14 @@ class Setting:
 
 
 @dataclass
-class Found:
+class Discovery:
     """Settings by their key, and ``remarks`` by the key under which they are written: what else there is."""
 
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, FoundSetting] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def remark(self, key: str, text: str) -> None:
+        """Note what else there is for a setting."""
         self.remarks.setdefault(key, []).append(text)
 
 
@@ -43,4 +44,5 @@ def visible(folder: Path) -> list[Path]:
 
 
 def listed(names: list[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

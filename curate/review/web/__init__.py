@@ -14,9 +14,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def server(
-    path: Path, *, writing: bool = False, reviewer: str = "anonymous", dataset: str | None = None,
+    path: Path,
+    *,
+    writing: bool = False,
+    reviewer: str = "anonymous",
+    dataset: str | None = None,
     hosts: frozenset[str] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """A ``datasette.app.Datasette`` on the database; read-only unless ``writing``.
 
     ``hosts`` are the names it may be asked for under; None: any.

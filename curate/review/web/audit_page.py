@@ -21,6 +21,7 @@ SHOWN = 12
 
 
 async def audit_page(request: Request, datasette: Datasette) -> Response:
+    """The page of the row that the audit asks for next."""
     served = serving(datasette)
     if served is None:
         return Response.text("not found", status=404)
@@ -43,9 +44,13 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     shown = list(dict.fromkeys(example for _, example in left))[:SHOWN]
     found = [blinded(card) for card in cards(store, run_id, shown)]
     return {
-        "run": run, "writing": served.writing, "drawn": len(drawn), "answered": len(drawn) - len(left),
+        "run": run,
+        "writing": served.writing,
+        "drawn": len(drawn),
+        "answered": len(drawn) - len(left),
         "rows": list(zip(shown, found, records([card.text for card in found]), strict=True)),
-        "labels": classes(store, run_id), "said": said(store, parameters.get("said", "")),
+        "labels": classes(store, run_id),
+        "said": said(store, parameters.get("said", "")),
         "refused": parameters.get("refused"),
         "here": f"{AUDIT}?dataset={parameters['dataset']}" if parameters.get("dataset") else AUDIT,
-    }  # fmt: skip
+    }

@@ -28,6 +28,7 @@ class OneLine(logging.Formatter):
     """``curate: 404 /no/such/page``: foreign text made harmless, and of an exception its last line alone."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line that is safe to print."""
         told = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             told += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
@@ -38,11 +39,13 @@ class Dropping(QueueHandler):
     """Puts lines into the queue, or drops them where it is full."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record as plain text, so that it can wait in a queue."""
         record.msg, record.args = self.format(record), None
         record.exc_info = record.exc_text = record.stack_info = None
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        """Let the record wait; it is dropped if too many do."""
         with contextlib.suppress(queue.Full):
             self.queue.put_nowait(record)
 
@@ -51,6 +54,7 @@ class Logged(io.TextIOBase):
     """Stands for stderr: what a library prints there is logged, line by line."""
 
     def write(self, text: str) -> int:
+        """Log each line of a text."""
         for line in text.splitlines():
             if line.strip():
                 logger.warning("%s", line)
@@ -64,9 +68,11 @@ class Unlocked(logging.Handler):
     """
 
     def createLock(self) -> None:
+        """No lock: a thread that waits for one would stop the server."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the line to stderr."""
         with contextlib.suppress(OSError):
             os.write(STDERR, f"{record.getMessage()}\n".encode(errors="replace"))
 

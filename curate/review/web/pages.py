@@ -49,6 +49,7 @@ class Serving:
         self.boards: dict[int, Board] = {}
 
     def store(self, connection: Connection) -> Store:
+        """The database behind a connection of Datasette."""
         return Store(connection, self.path)
 
     def run(self, store: Store, dataset: str | None) -> int | None:
@@ -73,6 +74,7 @@ class Serving:
 
 
 def serving(server: Datasette) -> Serving | None:
+    """What this server serves; None if curate did not start it."""
     found: Serving | None = getattr(server, "curate", None)
     return found
 
@@ -86,6 +88,7 @@ async def read(server: Datasette, function: Callable[[Store], Result]) -> Result
 
 
 async def review_page(request: Request, datasette: Datasette) -> Response:
+    """The page of one row of the queue."""
     served = serving(datasette)
     if served is None:
         return Response.text("not found", status=404)
@@ -116,16 +119,27 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     run, _ = read_run(store, board.run_id)
     base = asked.parameters | ({"dataset": run.dataset} if len(datasets) > 1 else {})
     return {
-        "board": board, "run": run, "datasets": datasets, "writing": served.writing, "asked": asked, "titles": TITLES,
-        "orders": ORDERS, "facets": _facets(facets, asked, base), "found": len(places), "page": page,
-        "pages": pages, "report": {"eval_loss": run.counts.get("eval_loss")}, "labels": classes(store, board.run_id),
+        "board": board,
+        "run": run,
+        "datasets": datasets,
+        "writing": served.writing,
+        "asked": asked,
+        "titles": TITLES,
+        "orders": ORDERS,
+        "facets": _facets(facets, asked, base),
+        "found": len(places),
+        "page": page,
+        "pages": pages,
+        "report": {"eval_loss": run.counts.get("eval_loss")},
+        "labels": classes(store, board.run_id),
         "cards": list(zip(examples, shown, records([card.text for card in shown]), strict=True)),
         "before": _address(base, page=str(page - 1)) if page > 1 else None,
         "after": _address(base, page=str(page + 1)) if page < pages else None,
         "here": _address(base, page=str(page)) if page > 1 else _address(base),
         "whole": _address({name: value for name, value in base.items() if name == "dataset"}),
-        "said": said(store, parameters.get("said", "")), "refused": parameters.get("refused"),
-    }  # fmt: skip
+        "said": said(store, parameters.get("said", "")),
+        "refused": parameters.get("refused"),
+    }
 
 
 def classes(store: Store, run_id: int) -> list[str]:

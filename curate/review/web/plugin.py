@@ -35,6 +35,7 @@ def startup(datasette: Datasette) -> Any:
 
 @hookimpl
 def prepare_jinja2_environment(env: Any, datasette: Datasette) -> None:
+    """Add curate's filters and the template of a card."""
     if serving(datasette) is not None:
         env.filters.update(FILTERS)
         env.loader = ChoiceLoader([env.loader, FileSystemLoader(TEMPLATES)])  # for card.html
@@ -86,11 +87,13 @@ def handle_exception(datasette: Datasette, request: Request, exception: Exceptio
 
 @hookimpl
 def menu_links(datasette: Datasette) -> list[dict[str, str]]:
+    """The link to the review in Datasette's menu."""
     return [] if serving(datasette) is None else [{"href": datasette.urls.path(ADDRESS), "label": "Review"}]
 
 
 @hookimpl
 def extra_css_urls(datasette: Datasette) -> list[str]:
+    """The style of curate's pages."""
     return [] if serving(datasette) is None else [datasette.urls.path("/-/curate/datasette.css")]
 
 
@@ -111,6 +114,9 @@ def render_cell(value: Any, column: str, datasette: Datasette) -> Any:
 
 @hookimpl
 def register_routes() -> list[tuple[str, Any]]:
+    """The addresses of curate's pages."""
     return [
-        (rf"^{ADDRESS}$", review_page), (rf"^{ADDRESS}/verdict$", leave_verdict), (rf"^{AUDIT}$", audit_page),
-    ]  # fmt: skip
+        (rf"^{ADDRESS}$", review_page),
+        (rf"^{ADDRESS}/verdict$", leave_verdict),
+        (rf"^{AUDIT}$", audit_page),
+    ]

@@ -37,7 +37,8 @@ QUERIES: dict[str, tuple[str, str]] = {
         "SELECT key, verdict, given_label, now_key, now_label, reviewer, time FROM verdicts WHERE state = 'stale'",
     ),
     "relabelled": (
-        "Rows with a new label", "SELECT dataset, key, given_label, label FROM cleaned WHERE verdict = 'relabel'",
+        "Rows with a new label",
+        "SELECT dataset, key, given_label, label FROM cleaned WHERE verdict = 'relabel'",
     ),
     "most_harmful": (
         "Training rows without which the evaluation loss is predicted to fall most",
@@ -55,7 +56,7 @@ QUERIES: dict[str, tuple[str, str]] = {
         "count(*) FILTER (WHERE verdict = 'keep') AS refuted, max(time) AS last "
         "FROM standing_reviews GROUP BY reviewer",
     ),
-}  # fmt: skip
+}
 
 
 def metadata(database: str, writing: bool) -> dict[str, Any]:
