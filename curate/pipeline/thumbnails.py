@@ -1,6 +1,6 @@
 """Small pictures of flagged rows, for those who review them in the database.
 
-Knows size and format; leaves which rows are flagged to ``findings``.
+Knows size and format; leaves which rows are flagged to the finders.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from curate.settings.media import MediaRoots
 from curate.sources import Source
 
 if TYPE_CHECKING:  # both bring torch along
-    from curate.rules.finders.findings import Found
+    from curate.rules.finders.found import Found
     from curate.stages.forward import Forward
 
 SIDE = 96
