@@ -6,7 +6,7 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
 from curate.rules.finders import find_all
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Scan
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.stages.diagnostics import Diagnostics
@@ -166,11 +166,12 @@ class Run:
         broken = [record(index, "") for index, _ in rows.unreadable]
         return self.store.add_examples(self.dataset_id, [*read, *broken])
 
-    def _thumbnails(self, rows: Forward, ids: list[int], found: Sequence[Found]) -> None:
+    def _thumbnails(self, rows: Forward, ids: list[int], score: dict[int, float]) -> None:
+        """Of flagged rows, by place, with the highest score of their findings."""
         if self._settings.thumbnails:
             roots = MediaRoots.of(self._settings.as_json(), rows.source.location)
-            self.store.set_thumbnails(thumbnails(rows, ids, found, roots))
-            paths = [rows.source.media_path(rows.indices[row]) for row in {each.row for each in found}]
+            self.store.set_thumbnails(thumbnails(rows, ids, score, roots))
+            paths = [rows.source.media_path(rows.indices[row]) for row in score]
             outside = [path for path in paths if path is not None and not roots.holds(path)]
             if outside:
                 self._said.append(
@@ -191,11 +192,27 @@ class Run:
         found = find_all(scan)
         self.store.add_findings(
             self.id,
-            (FindingRecord(ids[f.split][f.row], f.rule, f.severity, f.score, f.evidence, f.why) for f in found),
+            (
+                FindingRecord(
+                    None if f.row is None else ids[f.split][f.row],
+                    f.rule,
+                    f.severity,
+                    f.score,
+                    f.evidence,
+                    f.why,
+                    f.subject,
+                    f.name,
+                    f.members,
+                )
+                for f in found
+            ),
         )
         for split, rows in scan.splits.items():
-            pictured = [each for each in found if each.split == split and each.row < len(rows)]
-            self._thumbnails(rows, ids[split], pictured)
+            score: dict[int, float] = {}
+            for each in found:
+                if each.split == split and each.row is not None and each.row < len(rows):
+                    score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
+            self._thumbnails(rows, ids[split], score)
 
 
 @contextmanager

@@ -182,11 +182,11 @@ def _findings(store: Store, run_id: int, examples: list[int]) -> dict[int, list[
 
 def _words(store: Store, fingerprints: list[str]) -> dict[str, Word]:
     rows = store.query(
-        "SELECT fingerprint, verdict, new_label, reviewer FROM standing_reviews "
-        "WHERE fingerprint IN (SELECT value FROM json_each(?)) ORDER BY time, id",
+        "SELECT fingerprint, verdict, new_label, reviewer FROM words_in_force "
+        "WHERE fingerprint IN (SELECT value FROM json_each(?)) ORDER BY of_row, time, id",
         [json.dumps(fingerprints)],
     )
-    return {row.pop("fingerprint"): Word(**row) for row in rows}  # the newest of a row stays
+    return {row.pop("fingerprint"): Word(**row) for row in rows}  # the one that counts for the row stays
 
 
 def _nearest(findings: Iterable[CardFinding]) -> tuple[Near, ...]:

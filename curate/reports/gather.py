@@ -13,6 +13,7 @@ from curate.errors import StoreError
 from curate.gate.judgement import Gate
 from curate.reports.judged import judge
 from curate.reports.report import (
+    OWN_SECTION,
     ClassRow,
     ConfusionRow,
     HarmfulGroup,
@@ -241,10 +242,10 @@ def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int)
 def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
     rows = store.query(
         "SELECT f.rule, f.severity, f.state, f.key, f.split, f.label, f.why, x.text FROM run_findings AS f "
-        "JOIN examples AS x ON x.id = f.example_id "
-        "WHERE f.run_id = ? AND f.rule IN ('conflict', 'leak', 'unreadable') "
+        "LEFT JOIN examples AS x ON x.id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule NOT IN (SELECT value FROM json_each(?)) "
         "ORDER BY instr('error warning note', f.severity), f.rule, f.key LIMIT ?",
-        [run_id, top],
+        [run_id, json.dumps(OWN_SECTION), top],
     )
     return tuple(OtherFinding(**row) for row in rows)
 
@@ -261,16 +262,9 @@ def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
 
 def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
     """The view ``rule_precision`` of one data set, from the words on: fifty runs of a million rows take a second."""
-    words = {row["fingerprint"]: row["verdict"] for row in store.query(_STANDING, [dataset])}
-    if not words:
+    said = {row["rule"]: row for row in store.query(_SAID, {"dataset": dataset})}
+    if not said:
         return ()
-    said = store.query(
-        # CROSS JOIN: from the words to their rows to these rows' findings, whatever the planner thinks of it
-        "SELECT DISTINCT f.rule, e.fingerprint FROM json_each(?) AS j CROSS JOIN examples AS e "
-        "ON e.fingerprint = j.value CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id "
-        "CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'",
-        [json.dumps(list(words))],
-    )
     flagged = store.query(
         "SELECT rule, count(DISTINCT fingerprint) AS n FROM findings WHERE run_id IN (SELECT r.id FROM runs AS r "
         "JOIN datasets AS d ON d.id = r.dataset_id WHERE d.name = ? AND r.status = 'finished') GROUP BY rule",
@@ -278,20 +272,30 @@ def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
     )
     found = []
     for row in sorted(flagged, key=lambda row: (-row["n"], row["rule"])):
-        verdicts = [words[word["fingerprint"]] for word in said if word["rule"] == row["rule"]]
-        confirmed = sum(verdict in ("relabel", "drop") for verdict in verdicts)
-        refuted = verdicts.count("keep")
-        if verdicts:
+        if row["rule"] in said:
+            _, confirmed, refuted, unsure = said[row["rule"]].values()
             precision = confirmed / (confirmed + refuted) if confirmed + refuted else None
-            found.append(Reviewed(row["rule"], row["n"], confirmed, refuted, verdicts.count("unsure"), precision))
+            found.append(Reviewed(row["rule"], row["n"], confirmed, refuted, unsure, precision))
     return tuple(found)
 
 
-_STANDING = """
-    SELECT v.fingerprint, v.verdict FROM standing_reviews AS v WHERE v.fingerprint IN (
-        SELECT e.fingerprint FROM examples AS e JOIN datasets AS d ON d.id = e.dataset_id
-        WHERE d.name = ? AND e.fingerprint = v.fingerprint
-    ) ORDER BY v.time, v.id
+# CROSS JOIN: from a word to its row to the row's findings, whatever the planner thinks of it
+_SAID = """
+    SELECT
+        w.rule, sum(EXISTS (SELECT 1 FROM json_each(u.confirmed_by) AS j WHERE j.value = w.verdict)) AS confirmed,
+        sum(w.verdict = 'keep') AS refuted, sum(w.verdict = 'unsure') AS unsure
+    FROM finding_words AS w JOIN rules AS u ON u.name = w.rule
+    WHERE EXISTS (
+        SELECT 1 FROM examples AS e CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id
+        CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
+        CROSS JOIN datasets AS d ON d.id = r.dataset_id
+        WHERE e.fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
+    ) OR EXISTS (
+        SELECT 1 FROM findings AS f JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
+        JOIN datasets AS d ON d.id = r.dataset_id
+        WHERE f.subject_fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
+    )
+    GROUP BY w.rule
 """
 
 

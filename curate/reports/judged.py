@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Reference, Tally
+from curate.gate.judgement import ACCEPTED, ClassNoise, Gate, Outcome, Reference, Tally
 from curate.gate.references import NoReference, reference_of
 from curate.reports.places import Place, places_of
 from curate.reports.report import Finding, RunFacts
@@ -56,20 +56,18 @@ def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] |
 _FINDINGS = """
     SELECT
         f.rule, f.severity, f.key, f.split, f.label AS given_label, s.suggested_label, s.suggested_probability,
-        ifnull(s.suspicion, f.score) AS suspicion, f.state, f.why, x.text, x.key AS plain_key, x.position, x.media_path,
-        x.content_sha256, f.fingerprint, f.row_fingerprint,
-        (
-            SELECT w.verdict FROM standing_reviews AS w WHERE w.fingerprint = f.row_fingerprint
-            ORDER BY w.time DESC, w.id DESC LIMIT 1
-        ) AS verdict,
+        ifnull(s.suspicion, f.score) AS suspicion, f.state, f.why, x.text, ifnull(x.key, f.key) AS plain_key,
+        x.position, x.media_path, ifnull(x.content_sha256, '') AS content_sha256, f.fingerprint, f.row_fingerprint,
+        f.verdict,
         EXISTS (
-            SELECT 1 FROM accepted AS a WHERE a.dataset_id = x.dataset_id AND a.fingerprint = f.fingerprint
+            SELECT 1 FROM accepted AS a
+            WHERE a.dataset_id = (SELECT dataset_id FROM runs WHERE id = f.run_id) AND a.fingerprint = f.fingerprint
         ) AS accepted,
         EXISTS (
             SELECT 1 FROM findings AS p JOIN runs AS q ON q.id = p.run_id
             WHERE p.fingerprint = f.fingerprint AND p.run_id < f.run_id AND q.status = 'finished'
         ) AS before
-    FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id
+    FROM run_findings AS f LEFT JOIN examples AS x ON x.id = f.example_id
     LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id
     WHERE f.run_id = ?
 """
@@ -106,7 +104,7 @@ def _tally(
     # left out, the number would be too small.
     words = {} if level.get("source") in ("audit", "noise rate") else store.words(dataset["id"])
     kept = {fingerprint for fingerprint, verdict in words.items() if verdict == "keep"}
-    kept |= {f.row_fingerprint for f in findings if f.spared == ACCEPTED or (f.spared == KEPT and words)}
+    kept |= {f.row_fingerprint for f in findings if f.spared == ACCEPTED}
     fresh, noise = sum(f.rule == "unreadable" and f.row not in (known or ()) for f in findings), defaultdict(list)
     rows = store.connection.execute(
         "SELECT e.content_sha256, e.label, e.key, e.fingerprint, e.split, s.suspicion FROM scores AS s "

@@ -144,9 +144,13 @@ class HarmfulGroup:
     members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
+OWN_SECTION = ("mislabeled", "harmful")
+"""Rules whose findings are told with numbers of their own; those of all others are ``OtherFinding``."""
+
+
 @dataclass(frozen=True, slots=True)
 class OtherFinding:
-    """A conflict, a leak, an unreadable row."""
+    """A finding of a rule that has no section of its own."""
 
     rule: str
     severity: str

@@ -20,7 +20,7 @@ from curate.settings.specs import near_path
 
 COLUMNS = (
     "key", "verdict", "new_label", "note", "reviewer", "time", "dataset", "split", "given_label", "content_sha256",
-    "fingerprint", "source", "state",
+    "fingerprint", "source", "state", "rule",
 )  # fmt: skip
 """In the order they are written. ``key`` and ``verdict`` are needed; ``state`` and ``source`` are not read."""
 SYNONYMS = {"label": "new_label"}
@@ -42,6 +42,7 @@ class Entry:
     given_label: str | None = None
     content_sha256: str | None = None
     fingerprint: str | None = None
+    rule: str | None = None
 
 
 def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], int]:

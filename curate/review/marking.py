@@ -48,7 +48,7 @@ def mark_entries(
                     added.append(
                         reviews.mark(
                             store, row, entry.verdict, entry.new_label, entry.note, reviewer=who, source="file",
-                            new_class=new_class, time=entry.time,
+                            new_class=new_class, time=entry.time, rule=entry.rule,
                         )
                     )  # fmt: skip
                 else:
@@ -81,8 +81,8 @@ def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: 
     if entry.verdict == "undo":
         return False
     label = entry.new_label or (row.suggested_label if row is not None and entry.verdict == "relabel" else None)
-    facts = [fingerprint, reviewer, entry.verdict, label if entry.verdict == "relabel" else None]
-    same = "fingerprint = ? AND reviewer = ? AND verdict = ? AND new_label IS ?"
+    facts = [fingerprint, reviewer, entry.verdict, label if entry.verdict == "relabel" else None, entry.rule]
+    same = "fingerprint = ? AND reviewer = ? AND verdict = ? AND new_label IS ? AND rule IS ?"
     if entry.time is not None:
         return bool(
             store.query(f"SELECT 1 FROM reviews WHERE {same} AND time = ? AND undoes IS NULL", [*facts, entry.time])
@@ -97,5 +97,5 @@ def _foreign(store: Store, entry: Entry, fingerprint: str, reviewer: str) -> Rev
         raise UsageError("relabel needs a new_label, and no other verdict takes one")
     return reviews.add(
         store, fingerprint, entry.key or fingerprint, entry.verdict, entry.new_label, entry.note, reviewer=reviewer,
-        source="file", time=entry.time,
+        source="file", time=entry.time, rule=entry.rule,
     )  # fmt: skip

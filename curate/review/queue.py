@@ -164,7 +164,7 @@ class Queue:
         return Progress(
             rows=len(self.places),
             done=sum(not self._waits(words.get(place.fingerprint, [])) for place in self.places),
-            confirmed=sum(word.verdict in ("relabel", "drop") for word in newest),
+            confirmed=sum(word.verdict in reviews.WRONG for word in newest),
             refuted=sum(word.verdict == "keep" for word in newest),
             shared=len(shared),
             agreed=sum(len({(word.verdict, word.new_label) for word in said}) == 1 for said in shared),
@@ -205,8 +205,9 @@ def _places(store: Store, run_id: int, filters: Filters) -> Iterator[Place]:
 def _words(store: Store, fingerprints: list[str]) -> dict[str, list[Said]]:
     """The last word of each reviewer by row, the newest last; rows without a word are left out."""
     rows = store.query(
-        "SELECT fingerprint, reviewer, verdict, new_label, note FROM standing_reviews "
-        "WHERE fingerprint IN (SELECT value FROM json_each(?)) ORDER BY time, id",
+        "SELECT fingerprint, reviewer, verdict, new_label, note FROM last_words "
+        "WHERE fingerprint IN (SELECT value FROM json_each(?)) "
+        "ORDER BY rule IS NULL OR verdict NOT IN ('keep', 'unsure'), time, id",
         [json.dumps(fingerprints)],
     )
     found: dict[str, dict[str, Said]] = defaultdict(dict)

@@ -23,7 +23,7 @@ def _name_nearest(scan: Scan, found: list[Found]) -> None:
     """Add the nearest training rows of other content to the evidence of findings that ask for them, all at once."""
     train = scan.data.train
     asked = [each for each in found if each.near and each.split == "train"]
-    rows = sorted({each.row for each in asked})
+    rows = sorted({each.row for each in asked if each.row is not None})
     if not rows:
         return
     near, similarity = scan.neighbours.nearest(train.features[rows], 4 * NEAREST)
@@ -37,4 +37,5 @@ def _name_nearest(scan: Scan, found: list[Found]) -> None:
         for row, others, alike in zip(rows, near.tolist(), similarity.tolist(), strict=True)
     }
     for each in asked:
-        each.evidence["nearest"] = named[each.row]
+        if each.row is not None:
+            each.evidence["nearest"] = named[each.row]

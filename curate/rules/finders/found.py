@@ -3,6 +3,7 @@
 A finder is a function from ``Scan`` to findings, named by its rule (``Rule.finder``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from curate.engine.neighbours import Neighbours
@@ -33,10 +34,13 @@ class Found:
     """A finding before it has an example id."""
 
     split: str  # train or eval
-    row: int  # counts the rows of its split that were read, and behind them those that could not be
+    row: int | None  # counts the rows of its split that were read, and behind them those that could not be
     rule: str
     severity: str
     score: float | None
     why: str  # one sentence
     evidence: dict[str, object] = field(default_factory=dict)
     near: bool = False  # the nearest training rows are evidence too
+    subject: str = "row"  # or cluster (a finding for each of its rows), class, column (both have no row)
+    name: str | None = None  # of the class or column; of a cluster, the key of the row that stands for it
+    members: Sequence[str] = ()  # content hashes of a cluster's rows
