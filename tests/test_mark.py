@@ -55,6 +55,13 @@ class TestKeys:
         assert result.stdout.startswith("cat/00.png: keep (conflict), by ada\n")
         states = query("SELECT rule, state FROM current_findings WHERE key = 'cat/00.png' ORDER BY rule")
         assert [row["state"] for row in states] == ["reviewed", "new"]
+        mark("cat/00.png", "-v", "relabel", "--rule", "mislabeled")
+        mark("cat/00.png", "--undo", "--rule", "conflict")
+        assert query("SELECT verdict, rule FROM verdicts") == [{"verdict": "relabel", "rule": "mislabeled"}]
+        assert (
+            "no verdict by ada on conflict to take back"
+            in mark("cat/00.png", "--undo", "--rule", "conflict", status=2).output
+        )
         assert "there is no rule dark" in mark("cat/00.png", "-v", "keep", "--rule", "dark", status=2).output
 
     def test_no_class_fits(self) -> None:
@@ -193,7 +200,10 @@ class TestFiles:
         mark(HOSTILE, "-v", "unsure", "--rule", "conflict")
         with Store.open(Path(".curate/curate.db")) as store:
             text = form(all_words(store, "pets"))  # type: ignore[operator]
-        facts = "SELECT fingerprint, key, verdict, new_label, reviewer, note, time, rule FROM reviews ORDER BY fingerprint, rule"
+        facts = (
+            "SELECT fingerprint, key, verdict, new_label, reviewer, note, time, rule FROM reviews "
+            "ORDER BY fingerprint, rule"
+        )
         before = query(facts)
         Path(".curate").rename("there")
         fill(tmp_path / ".curate" / "curate.db")

@@ -63,7 +63,8 @@ def mark(
             with store.transaction():
                 rows = [reviews.row_by_id(store, run, find(store, facts, key)) for key in keys]
                 if verdict is None:
-                    words = [reviews.undo(store, row, note, reviewer=reviewer, source="mark") for row in rows]
+                    undone = partial(reviews.undo, reviewer=reviewer, source="mark", rule=rule)
+                    words = [undone(store, row, note) for row in rows]
                 else:
                     said = partial(reviews.mark, reviewer=who, source="mark", new_class=new_class, rule=rule)
                     words = [said(store, row, verdict, label, note) for row in rows]

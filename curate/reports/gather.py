@@ -18,7 +18,6 @@ from curate.reports.report import (
     ConfusionRow,
     HarmfulGroup,
     HarmfulRow,
-    HitRow,
     MislabeledRow,
     OtherFinding,
     Receipt,
@@ -31,6 +30,7 @@ from curate.reports.report import (
 )
 from curate.reports.trusted import checked
 from curate.store import WARNING, Store
+from curate.store.rows import hits
 from curate.store.summaries import summary
 
 MOST_EQUAL = 1000  # rows of the same harm that are put in the order of their keys
@@ -224,19 +224,6 @@ def harmful_group(
         turn_wrong=group["flips"]["wrong"],
         members=tuple(row["key"] for row in members),
     )
-
-
-def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int) -> tuple[HitRow, ...]:
-    """The evaluation rows that a training row harms (or helps) most, among the pairs that were kept."""
-    sign, order = ("<", "ASC") if harmful else (">", "DESC")
-    rows = store.query(
-        "SELECT e.key, e.label, i.influence, e.text FROM influences AS i "
-        "JOIN named_examples AS e ON e.id = i.eval_example_id "
-        f"WHERE i.run_id = ? AND i.train_example_id = ? AND i.influence {sign} 0 "
-        f"ORDER BY i.influence {order} LIMIT ?",
-        [run_id, train_id, limit],
-    )
-    return tuple(HitRow(**row) for row in rows)
 
 
 def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.gate.judgement import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
+from curate.store.rows import HitRow
 
 if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
@@ -99,16 +100,6 @@ class SuspectRow:
     given_label: str | None
     suggested_label: str | None
     suspicion: float
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HitRow:
-    """An evaluation row and the influence (nats) of a training row on it."""
-
-    key: str
-    label: str | None
-    influence: float
     text: str | None = None
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.reports.gallery import Card
 from curate.review.queue import Filters, Place, Progress, Queue, Said
 from curate.store import Review, audits, reviews
+from curate.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class DrawnPlace(Place):
     number: int
 
 
-def blinded(card: Card) -> Card:
+def blinded(card: Row) -> Row:
     """The row and its given label alone."""
     return replace(
-        card, suggested_label=None, suggested_probability=None, suspicion=None, harm=None, loss=None, findings=(),
-        nearest=(), helps=(), harms=(), word=None, members=(),
+        card, suggested_label=None, suggested_probability=None, word=None, scores={}, findings=(), nearest=(),
+        helps=(), harms=(), helped_by=(), harmed_by=(), verdict=None, members=(),
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class AuditQueue(Queue):
         self.at = self._open(range(len(self.places)))
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> Row | None:
         card = super().card
         return None if card is None else blinded(card)
 

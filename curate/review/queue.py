@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.reports.gallery import Card, cards, flagged
+from curate.reports.gallery import flagged
 from curate.reports.gather import read_run
 from curate.settings.media import MediaRoots
 from curate.store import Review, Store, reviews
+from curate.store.rows import Row, rows_of
 
 SOURCE = "review"
 WHICH = ("open", "mine", "second")
@@ -98,8 +99,8 @@ class Queue:
         return None if self.at is None else self.places[self.at]
 
     @property
-    def card(self) -> Card | None:
-        return None if self.place is None else cards(self.store, self.run_id, [self.place.example_id])[0]
+    def card(self) -> Row | None:
+        return None if self.place is None else rows_of(self.store, self.run_id, [self.place.example_id])[0]
 
     @property
     def labels(self) -> list[str]:

@@ -123,18 +123,20 @@ def mark(
     )
 
 
-def undo(store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str) -> Review:
-    """Take back the newest word on the row, of the reviewer where one is named; the word before counts again."""
+def undo(
+    store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str, rule: str | None = None
+) -> Review:
+    """Take back the newest word on the row, by a reviewer or on a rule if one is named; the one before counts again."""
     standing = store.query(
-        "SELECT id, reviewer FROM standing_reviews WHERE fingerprint = ? AND reviewer = ifnull(?, reviewer) "
-        "ORDER BY time DESC, id DESC LIMIT 1",
-        [row.fingerprint, reviewer],
+        "SELECT id, reviewer FROM standing_reviews WHERE fingerprint = ?1 AND reviewer = ifnull(?2, reviewer) "
+        "AND (?3 IS NULL OR rule = ?3) ORDER BY time DESC, id DESC LIMIT 1",
+        [row.fingerprint, reviewer, rule],
     )
     if not standing:
         others = store.query(
             "SELECT DISTINCT reviewer FROM standing_reviews WHERE fingerprint = ? ORDER BY 1", [row.fingerprint]
         )
-        by = f" by {reviewer}" if reviewer else ""
+        by = (f" by {reviewer}" if reviewer else "") + (f" on {rule}" if rule else "")
         hint = f"there is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
         raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
     word = standing[0]

@@ -120,7 +120,7 @@ def _filters(gallery: Gallery) -> dict[str, Any]:
         "rule": {finding.rule for card in gallery.cards for finding in card.findings},
         "severity": {finding.severity for card in gallery.cards for finding in card.findings},
         "state": {finding.state for card in gallery.cards for finding in card.findings},
-        "given": {card.given_label for card in gallery.cards if card.given_label is not None},
+        "given": {card.label for card in gallery.cards if card.label is not None},
         "suggested": {card.suggested_label for card in gallery.cards if card.suggested_label is not None},
         "split": {card.split for card in gallery.cards},
     }
