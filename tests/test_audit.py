@@ -322,7 +322,7 @@ def test_a_database_without_an_audit_says_how_to_draw_one(path: Path, tmp_path: 
         ("('{key}', 'relabel', NULL)", "an audit suggests no label"),
         ("('{key}', 'relabel', 'fish')", "no class of the data set"),
         ("('{key}', 'relabel', '{given}')", "the label that the row has"),
-        ("('{key}', 'perhaps', NULL)", "CHECK constraint"),
+        ("('{key}', 'perhaps', NULL)", "no such verdict"),
     ],
 )
 def test_sql_refuses_what_is_no_verdict(path: Path, sql: str, words: str) -> None:

@@ -17,10 +17,11 @@ import curate
 from curate.cli import main
 from curate.errors import CurateError
 from curate.reports import HtmlReport, Report, TextReport
-from curate.reports.gallery import Confusion, Distribution, Gallery, Near
+from curate.reports.gallery import Confusion, Distribution, Gallery
 from curate.reports.html import charts, sentences
 from curate.reports.words import clean
 from curate.store import ExampleRecord, FindingRecord, Store
+from curate.store.rows import Near
 
 ATTACKS = (
     '<img src=x onerror="document.title=`owned`">',

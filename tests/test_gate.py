@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import UsageError
-from curate.gate.judgement import RULES, SEVERITIES, ClassNoise, Gate, Outcome, Reference, Tally
+from curate.gate.judgement import ClassNoise, Gate, Outcome, Reference, Tally
+from curate.rules.rule import RULES, SEVERITIES
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Fact:
 
 FACTS = st.builds(
     Fact,
-    rule=st.sampled_from(RULES),
+    rule=st.sampled_from(sorted(RULES)),
     severity=st.sampled_from(SEVERITIES),
     accepted=st.booleans(),
     verdict=st.sampled_from([None, "keep", "relabel", "drop", "unsure"]),

@@ -50,6 +50,24 @@ class TestKeys:
         states = query("SELECT rule, state FROM current_findings WHERE key = 'cat/00.png' ORDER BY rule")
         assert [row["state"] for row in states] == ["reviewed", "reviewed"]
 
+    def test_a_word_on_one_rule_closes_that_finding_alone(self) -> None:
+        result = mark("cat/00.png", "--verdict", "keep", "--rule", "conflict")
+        assert result.stdout.startswith("cat/00.png: keep (conflict), by ada\n")
+        states = query("SELECT rule, state FROM current_findings WHERE key = 'cat/00.png' ORDER BY rule")
+        assert [row["state"] for row in states] == ["reviewed", "new"]
+        mark("cat/00.png", "-v", "relabel", "--rule", "mislabeled")
+        mark("cat/00.png", "--undo", "--rule", "conflict")
+        assert query("SELECT verdict, rule FROM verdicts") == [{"verdict": "relabel", "rule": "mislabeled"}]
+        assert (
+            "no verdict by ada on conflict to take back"
+            in mark("cat/00.png", "--undo", "--rule", "conflict", status=2).output
+        )
+        assert "there is no rule dark" in mark("cat/00.png", "-v", "keep", "--rule", "dark", status=2).output
+
+    def test_no_class_fits(self) -> None:
+        mark("cat/00.png", "-v", "none")
+        assert query("SELECT * FROM cleaned WHERE key = 'cat/00.png'") == []
+
     def test_a_row_that_nobody_flagged_can_be_judged(self) -> None:
         mark("cat/02.png", "cat/04.png", "--verdict", "drop")
         kept = {row["key"] for row in query("SELECT key FROM cleaned")}
@@ -179,16 +197,20 @@ class TestFiles:
         mark("cat/00.png", "-v", "relabel", "-n", "=HYPERLINK()")
         mark("cat/02.png", "-v", "drop", "--reviewer", "bob")
         mark(HOSTILE, "-v", "keep")
+        mark(HOSTILE, "-v", "unsure", "--rule", "conflict")
         with Store.open(Path(".curate/curate.db")) as store:
             text = form(all_words(store, "pets"))  # type: ignore[operator]
-        facts = "SELECT fingerprint, key, verdict, new_label, reviewer, note, time FROM verdicts ORDER BY fingerprint"
+        facts = (
+            "SELECT fingerprint, key, verdict, new_label, reviewer, note, time, rule FROM reviews "
+            "ORDER BY fingerprint, rule"
+        )
         before = query(facts)
         Path(".curate").rename("there")
         fill(tmp_path / ".curate" / "curate.db")
         Path("words").write_text(text, newline="")
-        assert "3 verdicts stored" in mark("--from", "words").stdout
+        assert "4 verdicts stored" in mark("--from", "words").stdout
         assert query(facts) == before
-        assert "3 verdicts were there already" in mark("--from", "words").stdout
+        assert "4 verdicts were there already" in mark("--from", "words").stdout
 
 
 @given(st.text())

@@ -15,11 +15,12 @@ from rich.console import Console
 from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
-from curate.gate.judgement import RULES, SEVERITIES, Gate, Outcome, Tally
+from curate.gate.judgement import Gate, Outcome, Tally
 from curate.reports import REPORTS, Report, RichReport, sketch
 from curate.reports.halfblocks import half_blocks
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
+from curate.rules.rule import RULES, SEVERITIES
 from curate.store import FindingRecord, Store
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

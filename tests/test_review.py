@@ -282,7 +282,7 @@ def test_attacks_are_shown_as_text(tmp_path: Path, size: tuple[int, int]):
 def test_a_file_that_is_no_longer_what_was_scanned_is_not_shown(tmp_path: Path):
     import hashlib
 
-    from curate.reports.gallery import cards
+    from curate.store.rows import rows_of
 
     pytest.importorskip("textual_image", reason="needs textual-image (extra: review)")
     from curate.review.telling import picture_of
@@ -291,7 +291,7 @@ def test_a_file_that_is_no_longer_what_was_scanned_is_not_shown(tmp_path: Path):
     path, roots = tmp_path / "curate.db", MediaRoots([tmp_path])
     attacked(path)
     with Store.open(path) as store:
-        card = cards(store, 1, [2])[0]
+        card = rows_of(store, 1, [2])[0]
     content = thumbnail()
     file = tmp_path / "a.jpg"
     file.write_bytes(b"\x00" + content)

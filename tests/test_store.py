@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import HOSTILE, begin, eval_rows, fill, finish, train_rows
 
-from curate.errors import StoreError
+from curate.errors import StoreError, UsageError
+from curate.reports.report import Report
+from curate.rules.rule import RULES
 from curate.store import (
     ExampleRecord,
     FindingRecord,
     ReceiptRecord,
     Store,
     finding_fingerprint,
+    reviews,
     row_fingerprint,
 )
 from curate.store.schema import MIGRATIONS
@@ -28,10 +31,11 @@ TABLES = {
     "examples": "id dataset_id split key position content_sha256 label_id label media_path text thumbnail seen "
     "fingerprint",
     "scores": "run_id example_id suspicion rank loss margin self_influence harm neighbour_agreement given_probability "
-    "suggested_label suggested_probability detectors",
+    "suggested_label suggested_probability detectors word",
     "influences": "run_id eval_example_id train_example_id influence rank",
-    "findings": "run_id example_id rule severity score evidence why fingerprint",
-    "reviews": "id fingerprint key verdict new_label reviewer note time source undoes",
+    "findings": "run_id example_id rule severity score evidence why fingerprint subject subject_name "
+    "subject_fingerprint",
+    "reviews": "id fingerprint key verdict new_label reviewer note time source undoes rule",
     "accepted": "dataset_id fingerprint rule key time",
 }
 QUEUE = "key split rules given_label suggested_label suspicion harm why path text thumbnail verdict"
@@ -320,14 +324,115 @@ def test_cleaned_and_precision_follow_the_verdicts(store: Store):
     store.connection.execute(insert, ["cat/00.png", "relabel"])
     store.connection.execute(insert, [HOSTILE, "keep"])
     store.connection.execute(insert, ["cat/02.png", "drop"])
+    store.connection.execute(insert, ["cat/04.png", "none"])
     after = {row["key"]: row["label"] for row in store.query("SELECT key, label FROM cleaned")}
-    assert len(after) == 12
+    assert len(after) == 11
     assert after["cat/00.png"] == "dog"
     assert "cat/02.png" not in after
     found = {row["rule"]: row for row in store.query("SELECT * FROM rule_precision")}
     assert found["mislabeled"]["flagged"] == 3
+    # cat/00.png has a conflict too: a word on the row as a whole does not say which of the two it speaks of.
+    assert (found["mislabeled"]["confirmed"], found["mislabeled"]["refuted"]) == (0, 1)
+    assert found["conflict"]["precision"] is None
+    store.connection.execute(
+        "INSERT INTO review_queue (key, verdict, rule) VALUES ('cat/00.png', 'relabel', 'mislabeled')"
+    )
+    found = {row["rule"]: row for row in store.query("SELECT * FROM rule_precision")}
     assert found["mislabeled"]["precision"] == 0.5
-    assert found["conflict"]["precision"] == 1.0
+    assert found["conflict"]["precision"] is None
+
+
+def states(store: Store) -> dict[str, tuple[str, str | None]]:
+    rows = store.query("SELECT rule, state, verdict FROM current_findings WHERE key = 'cat/00.png'")
+    return {row["rule"]: (row["state"], row["verdict"]) for row in rows}
+
+
+def test_a_word_on_one_rule_says_nothing_of_another(store: Store):
+    store.mark("cat/00.png", "relabel", "dog", reviewer="ada", rule="mislabeled")
+    store.mark("cat/00.png", "keep", reviewer="ada", rule="conflict")
+    assert states(store) == {"mislabeled": ("reviewed", "relabel"), "conflict": ("reviewed", "keep")}
+    (word,) = store.query("SELECT verdict, rule, disagreement, reviewers, words FROM verdicts")
+    assert word == {
+        "verdict": "relabel",
+        "rule": "mislabeled",
+        "disagreement": 0,
+        "reviewers": 1,
+        "words": "ada: keep (conflict); ada: relabel to dog (mislabeled)",
+    }
+    assert store.query("SELECT label FROM cleaned WHERE key = 'cat/00.png'") == [{"label": "dog"}]
+    assert store.query("SELECT verdict, rule FROM review_queue WHERE key = 'cat/00.png'") == [
+        {"verdict": "relabel", "rule": "mislabeled"}
+    ]
+    found = {row["rule"]: row["precision"] for row in store.query("SELECT * FROM rule_precision")}
+    assert (found["mislabeled"], found["conflict"]) == (1.0, 0.0)
+    store.mark("cat/00.png", "keep", reviewer="ada")
+    assert store.query("SELECT label FROM cleaned WHERE key = 'cat/00.png'") == [{"label": "cat"}]
+    assert {verdict for _, verdict in states(store).values()} == {"keep"}
+    with pytest.raises(UsageError, match="no rule dark"):
+        store.mark("cat/00.png", "keep", reviewer="ada", rule="dark")
+    with pytest.raises(sqlite3.IntegrityError, match="no such verdict"):
+        store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'relable')")
+
+
+def test_a_word_speaks_of_what_was_known_when_it_was_given(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """A rule that finds something on the row later is neither confirmed by it, nor does it take the word away."""
+    store.mark(HOSTILE, "keep", reviewer="ada")
+    (old,) = store.query("SELECT run_id, example_id FROM current_findings WHERE key = ?", [HOSTILE])
+    run = begin(store, 1)
+    store.add_findings(
+        run, [FindingRecord(old["example_id"], rule, "error", None) for rule in ("conflict", "mislabeled")]
+    )
+    monkeypatch.setattr("curate.store.store._now", lambda: "2999-01-01T00:00:00Z")
+    store.finish_run(run, counts={})
+    found = {row["rule"]: row["refuted"] for row in store.query("SELECT * FROM rule_precision")}
+    assert found == {"mislabeled": 1, "conflict": 0}
+
+
+def test_a_finding_may_be_on_a_class_or_a_cluster(store: Store):
+    """With a fingerprint of its own; that of a cluster is its rows' contents, in any order."""
+    run = begin(store, 1)
+    rows = store.query("SELECT id, fingerprint FROM examples ORDER BY id LIMIT 2")
+    store.add_findings(
+        run,
+        [
+            FindingRecord(None, "conflict", "warning", None, {}, "cats are rare", "class", "cat"),
+            FindingRecord(rows[0]["id"], "leak", "error", None, {}, "copies", "cluster", "a", ("1", "2")),
+            FindingRecord(rows[1]["id"], "leak", "error", None, {}, "copies", "cluster", "a", ("2", "1")),
+        ],
+    )
+    store.finish_run(run, counts={})
+    found = store.query(
+        "SELECT rule, key, subject, subject_name, row_fingerprint FROM current_findings ORDER BY rule, key"
+    )
+    assert [(row["key"], row["subject"], row["subject_name"]) for row in found] == [
+        ("class:cat", "class", "cat"),
+        ("cat/00.png", "cluster", "a"),
+        ("dog/01.png", "cluster", "a"),
+    ]
+    assert found[1]["row_fingerprint"] == found[2]["row_fingerprint"] != rows[0]["fingerprint"]
+    reviews.add(store, found[1]["row_fingerprint"], "a", "keep", None, None, reviewer="ada", source="sql", rule="leak")
+    assert {row["verdict"] for row in store.query("SELECT verdict FROM current_findings WHERE rule = 'leak'")} == {
+        "keep"
+    }
+    report = Report.of_run(store, run)
+    assert {(f.rule, f.key, f.verdict) for f in report.findings} == {
+        ("conflict", "class:cat", None),
+        ("leak", "cat/00.png", "keep"),
+        ("leak", "dog/01.png", "keep"),
+    }
+    assert {row.rule: row.refuted for row in report.reviewed} == {"leak": 1}
+
+
+def test_rules_of_the_code_are_in_the_database_without_a_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "curate.db"
+    fill(path)
+    new = replace(RULES["leak"], name="odd", title="Odd", preview=True)
+    monkeypatch.setitem(RULES, "odd", new)
+    with Store.open(path) as store:
+        assert store.query("SELECT title, preview FROM rules WHERE name = 'odd'") == [{"title": "Odd", "preview": 1}]
+    monkeypatch.undo()
+    with Store.open(path) as store:  # an older version leaves it
+        assert store.query("SELECT count(*) AS n FROM rules") == [{"n": len(RULES) + 1}]
 
 
 def test_label_confusions_count_pairs(store: Store):
@@ -401,6 +506,7 @@ def test_newer_database_is_refused(path: Path, change: str):
 
 def test_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("curate.store.schema.MIGRATIONS", MIGRATIONS[:1])
+    monkeypatch.setattr("curate.store.opening.keep_rules", lambda connection: None)
     Store.open(tmp_path / "old.db", create=True).close()
     monkeypatch.undo()
     with Store.open(tmp_path / "old.db") as store:

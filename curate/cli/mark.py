@@ -5,6 +5,7 @@ Knows options and what is said afterwards; leaves the rules to ``curate.store`` 
 
 import getpass
 import sys
+from functools import partial
 
 import click
 
@@ -28,6 +29,7 @@ SHOWN = 10
 @click.option("--undo", is_flag=True, help="Take back the newest verdict on these rows; the one before counts again.")
 @click.option("--from", "file", metavar="FILE", help="Verdicts of a .csv or .jsonl file (- for stdin).")
 @click.option("--reviewer", metavar="NAME", envvar="CURATE_REVIEWER", help="Who says it.  [your login name]")
+@click.option("--rule", metavar="RULE", help="Your word is on this rule alone, not on the row.")
 @click.option("--new-class", is_flag=True, help="Allow a label that no row of the data set has.")
 @run_options
 @db_option
@@ -39,18 +41,20 @@ def mark(
     undo: bool,
     file: str | None,
     reviewer: str | None,
+    rule: str | None,
     new_class: bool,
     run_id: int | None,
     dataset: str | None,
     db: str | None,
 ) -> None:
-    """Leave a verdict on rows: relabel, keep, drop or unsure.
+    """Leave a verdict on rows: relabel, keep, drop, none (no class fits) or unsure.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
-    A file has the columns key and verdict, and may have new_label, note, reviewer, time, split and fingerprint; rows
-    without a verdict are skipped. Verdicts are never changed: a new one counts instead, and --undo brings back the old.
+    A file has the columns key and verdict, and may have new_label, note, reviewer, time, split, fingerprint and rule;
+    rows without a verdict are skipped. Verdicts are never changed: a new one counts instead, and --undo brings back the
+    old.
     """
-    _check(keys, verdict, label, note, undo, file)
+    _check(keys, verdict, label, note or rule, undo, file)
     who = reviewer or login()
     with Store.open(database(db)) as store:
         run = chosen_run(store, run_id, dataset)
@@ -75,12 +79,11 @@ def mark(
             with store.transaction():
                 rows = [reviews.row_by_id(store, run, find(store, facts, key)) for key in keys]
                 if verdict is None:
-                    words = [reviews.undo(store, row, note, reviewer=reviewer, source="mark") for row in rows]
+                    undone = partial(reviews.undo, reviewer=reviewer, source="mark", rule=rule)
+                    words = [undone(store, row, note) for row in rows]
                 else:
-                    words = [
-                        reviews.mark(store, row, verdict, label, note, reviewer=who, source="mark", new_class=new_class)
-                        for row in rows
-                    ]
+                    said = partial(reviews.mark, reviewer=who, source="mark", new_class=new_class, rule=rule)
+                    words = [said(store, row, verdict, label, note) for row in rows]
         for word in words[:SHOWN]:
             put(f"{_told(store, word)}\n")
         if len(words) > SHOWN or file is not None:
@@ -92,10 +95,10 @@ def mark(
 
 
 def _check(
-    keys: tuple[str, ...], verdict: str | None, label: str | None, note: str | None, undo: bool, file: str | None
+    keys: tuple[str, ...], verdict: str | None, label: str | None, more: str | None, undo: bool, file: str | None
 ) -> None:
     if file is not None:
-        if keys or verdict or label or note or undo:
+        if keys or verdict or label or more or undo:
             raise UsageError("--from FILE brings its own keys and verdicts", "leave out the key and the other options")
         return
     if not keys:
@@ -122,7 +125,8 @@ def _told(store: Store, word: Review) -> str:
         [word.fingerprint],
     )
     if word.undoes is None:
-        line = f"{word.key}: {_said(word.verdict, word.new_label)}, by {word.reviewer}"
+        of = f" ({word.rule})" if word.rule else ""
+        line = f"{word.key}: {_said(word.verdict, word.new_label)}{of}, by {word.reviewer}"
     else:
         line = f"{word.key}: taken back, by {word.reviewer}"
         if found:

@@ -75,8 +75,7 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
     asked = asked_formats(format, ROW_FORMATS)
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
-    told = {"schema_version": SCHEMA_VERSION, "run": row.run.id, "dataset": row.run.dataset}
-    told |= {name: getattr(row, name) for name in row.__dataclass_fields__ if name not in ("run", "thumbnail")}
+    told = {"schema_version": SCHEMA_VERSION, **row.facts()}
     write_plain(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
 
 

@@ -12,11 +12,11 @@ from curate.cli.chosen import chosen_run
 from curate.cli.mark import login
 from curate.cli.options import database, db_option, put, run_options
 from curate.errors import UsageError
-from curate.gate.judgement import RULES
 from curate.process.installing import needs
 from curate.reports.words import clean, plural
 from curate.review.audited import AuditQueue
 from curate.review.queue import WHICH, Filters, Queue
+from curate.rules.rule import RULES
 from curate.settings.specs import did_you_mean
 from curate.store import Store
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from curate.settings.merge import ScanSettings, stored_settings
 from curate.store import Store
+from curate.store.reviews import WRONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
         verdict, label = words.get(row["fingerprint"], (None, None))
         if verdict is None and apply_suggestions and row["flagged"] and row["suggested_label"] is not None:
             verdict, label = "relabel", row["suggested_label"]
-        if verdict in ("relabel", "drop"):
+        if verdict in WRONG:
             new = label if verdict == "relabel" else None
             found.append(Change(row["split"], row["key"], row["given"], row["content_sha256"], new))
     return stored_settings(json.loads(run["settings"])), run["kind"], found

@@ -142,8 +142,8 @@ def tell_database(store: Store, dataset: str, section: Section) -> None:
 
 def _standing(store: Store, run_id: int) -> Iterable[Accepted]:
     rows = store.query(
-        "SELECT e.key, f.rule, e.label, f.fingerprint FROM findings AS f JOIN examples AS e ON e.id = f.example_id "
-        "WHERE f.run_id = ?",
+        "SELECT ifnull(e.key, f.subject || ':' || f.subject_name) AS key, f.rule, e.label, f.fingerprint "
+        "FROM findings AS f LEFT JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ?",
         [run_id],
     )
     return (Accepted(row["key"], row["rule"], row["label"] or "", row["fingerprint"]) for row in rows)

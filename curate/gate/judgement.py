@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from curate.errors import UsageError
-
-RULES = ("mislabeled", "harmful", "conflict", "leak", "unreadable")
-SEVERITIES = ("error", "warning", "note")  # from grave to slight
-LEAST_ROWS = 5
-"""Under so many rows a class's suspicion is a rank and no probability (docs/explanation/limits.md)."""
+from curate.rules.rule import LEAST_ROWS, RULES, SEVERITIES, rule_of, rules_with
 
 # Why a finding does not count; "" where it does.
 COUNTED, ACCEPTED, KEPT, KNOWN, UNTOUCHED, NOT_ASKED = "", "accepted", "kept", "known", "untouched", "not asked for"
+PREVIEW = "preview"
+"""Of a rule that is new in this version: a severity does not ask for it, its name does."""
 OPINION = "old row, new opinion"
 """The finding is new and the row is not: another model, other rows beside it, or another version of curate."""
 ESTIMATE = "estimate:"
@@ -160,7 +158,7 @@ class Gate:
         if finding.accepted:
             return ACCEPTED
         if self.is_set and not self._asks_for(finding):
-            return NOT_ASKED
+            return PREVIEW if rule_of(finding.rule).preview else NOT_ASKED
         if reference is not None and self.new_only:
             if finding.fingerprint in reference.findings:
                 return KNOWN
@@ -171,8 +169,10 @@ class Gate:
         return COUNTED
 
     def _asks_for(self, finding: Finding) -> bool:
+        if finding.rule in self.fail_on or rule_of(finding.rule).preview:
+            return finding.rule in self.fail_on
         grave = [SEVERITIES.index(word) for word in self.fail_on if word in SEVERITIES]
-        return finding.rule in self.fail_on or any(SEVERITIES.index(finding.severity) <= level for level in grave)
+        return any(SEVERITIES.index(finding.severity) <= level for level in grave)
 
     def judge(self, findings: Sequence[Finding], tally: Tally, reference: Reference | None = None) -> Outcome:
         """The outcome, of findings whose ``spared`` is set. A reference that is needed must be there."""
@@ -325,7 +325,8 @@ def _found(counted: Iterable[Finding]) -> str:
     by_rule: dict[str, int] = {}
     for finding in counted:
         by_rule[finding.rule] = by_rule.get(finding.rule, 0) + 1
-    return ", ".join(f"{by_rule[rule]:,} {rule}" for rule in RULES if rule in by_rule) or "no finding"
+    names = [rule.name for rule in rules_with(by_rule) if rule.name in by_rule]
+    return ", ".join(f"{by_rule[name]:,} {name}" for name in names) or "no finding"
 
 
 def _spared(spared: Mapping[str, int]) -> str:
@@ -333,6 +334,7 @@ def _spared(spared: Mapping[str, int]) -> str:
     told = [f"{spared.get(ACCEPTED, 0):,} accepted", f"{spared.get(KEPT, 0):,} kept by a verdict"]
     told += [f"{spared[KNOWN]:,} known"] if spared.get(KNOWN) else []
     told += [f"{spared[UNTOUCHED]:,} on untouched rows"] if spared.get(UNTOUCHED) else []
+    told += [f"{spared[PREVIEW]:,} of rules in preview"] if spared.get(PREVIEW) else []
     opinions = spared.get(OPINION, 0)
     if opinions:
         told.append("1 new opinion of an old row" if opinions == 1 else f"{opinions:,} new opinions of old rows")

@@ -11,7 +11,7 @@ from curate.engine.solvers.approximate import REPLACING
 from curate.engine.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.engine.suspicion.level import Level
 from curate.engine.suspicion.panel import LEARNT, LOST
-from curate.gate.judgement import LEAST_ROWS
+from curate.rules.rule import LEAST_ROWS
 from curate.stages.influence import Influence
 from curate.stages.prepare import Data
 from curate.stages.suspicion import Judged

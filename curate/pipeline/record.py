@@ -6,7 +6,7 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,17 +15,18 @@ import torch
 from curate.audit.result import TrainRow, result_of
 from curate.engine.neighbours import Neighbours
 from curate.engine.suspicion.level import Level, of_rate
-from curate.errors import NumericalError, UnreadableRow, UsageError
+from curate.errors import NumericalError, UsageError
 from curate.gate.judgement import Gate
 from curate.pipeline.notes import notes_of
 from curate.pipeline.receipts import receipts_of
+from curate.pipeline.scores import scores_of
 from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
-from curate.rules.finders.findings import Found, evaluation_findings, scores_of, train_findings, with_nearest
+from curate.rules.finders import find_all
+from curate.rules.finders.found import Scan
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
-from curate.sources import Source
 from curate.stages.diagnostics import Diagnostics
 from curate.stages.forward import Forward
 from curate.stages.heads import Heads
@@ -101,20 +102,14 @@ class Run:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
-        train_ids = self._rows(train, "train", seen=True)
-        self._scores(train_ids, scores_of(train, judged.train, heads, judged, influence))
-        found = list(with_nearest(data, neighbours, train_findings(data, judged, influence)))
-        self._findings(train_ids, found)
-        self._thumbnails(train, train_ids, found)
-        if data.own_evaluation:
-            evaluation_ids = train_ids[: len(evaluation)]
-        else:
+        train_ids = evaluation_ids = self._rows(train, "train", seen=True)
+        self._scores(train_ids[: len(train)], scores_of(train, judged.train, heads, judged, influence))
+        if not data.own_evaluation:
             evaluation_ids = self._rows(evaluation, "eval", seen=False)
             assert judged.evaluation is not None
-            self._scores(evaluation_ids, scores_of(evaluation, judged.evaluation, heads, judged, None))
-            found = list(evaluation_findings(data, judged))
-            self._findings(evaluation_ids, found)
-            self._thumbnails(evaluation, evaluation_ids, found)
+            scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
+            self._scores(evaluation_ids[: len(evaluation)], scores)
+        self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
@@ -153,7 +148,7 @@ class Run:
         )
 
     def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
-        """Examples of the rows that were read, and with them the unreadable ones and their findings."""
+        """Ids of the rows that were read, and behind them of the unreadable ones."""
         source = rows.source
 
         def record(index: int, sha256: str) -> ExampleRecord:
@@ -171,28 +166,14 @@ class Run:
 
         read = [record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True)]
         broken = [record(index, "") for index, _ in rows.unreadable]
-        ids = self.store.add_examples(self.dataset_id, [*read, *broken])
-        self.store.add_findings(
-            self.id,
-            [
-                FindingRecord(
-                    example,
-                    "unreadable",
-                    "error",
-                    None,
-                    {"reason": reason, "content_sha256": _bytes_of(source, index)},
-                    f"it cannot be read: {reason}",
-                )
-                for example, (index, reason) in zip(ids[len(read) :], rows.unreadable, strict=True)
-            ],
-        )
-        return ids[: len(read)]
+        return self.store.add_examples(self.dataset_id, [*read, *broken])
 
-    def _thumbnails(self, rows: Forward, ids: list[int], found: list[Found]) -> None:
+    def _thumbnails(self, rows: Forward, ids: list[int], score: dict[int, float]) -> None:
+        """Of flagged rows, by place, with the highest score of their findings."""
         if self._settings.thumbnails:
             roots = MediaRoots.of(self._settings.as_json(), rows.source.location)
-            self.store.set_thumbnails(thumbnails(rows, ids, found, roots))
-            paths = [rows.source.media_path(rows.indices[row]) for row in {each.row for each in found}]
+            self.store.set_thumbnails(thumbnails(rows, ids, score, roots))
+            paths = [rows.source.media_path(rows.indices[row]) for row in score]
             outside = [path for path in paths if path is not None and not roots.holds(path)]
             if outside:
                 self._said.append(
@@ -208,19 +189,32 @@ class Run:
             (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
         )
 
-    def _findings(self, ids: list[int], found: Iterable[Found]) -> None:
+    def _findings(self, scan: Scan, ids: dict[str, list[int]]) -> None:
+        """Findings of all rules, and small pictures of the rows that they are on."""
+        found = find_all(scan)
         self.store.add_findings(
             self.id,
-            (FindingRecord(ids[f.row], f.rule, f.severity, f.score, f.evidence, f.why) for f in found),
+            (
+                FindingRecord(
+                    None if f.row is None else ids[f.split][f.row],
+                    f.rule,
+                    f.severity,
+                    f.score,
+                    f.evidence,
+                    f.why,
+                    f.subject,
+                    f.name,
+                    f.members,
+                )
+                for f in found
+            ),
         )
-
-
-def _bytes_of(source: Source, index: int) -> str:
-    """Content hash of a row that came no further: with it `curate check` sees whether the row was replaced."""
-    try:
-        return source.read(index).content_sha256
-    except UnreadableRow:
-        return ""
+        for split, rows in scan.splits.items():
+            score: dict[int, float] = {}
+            for each in found:
+                if each.split == split and each.row is not None and each.row < len(rows):
+                    score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
+            self._thumbnails(rows, ids[split], score)
 
 
 @contextmanager

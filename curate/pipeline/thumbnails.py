@@ -1,9 +1,9 @@
 """Small pictures of flagged rows, for those who review them in the database.
 
-Knows size and format; leaves which rows are flagged to ``findings``.
+Knows size and format; leaves which rows are flagged to the finders.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,7 @@ from curate.errors import UnreadableRow
 from curate.settings.media import MediaRoots
 from curate.sources import Source
 
-if TYPE_CHECKING:  # both bring torch along
-    from curate.rules.finders.findings import Found
+if TYPE_CHECKING:  # it brings torch along
     from curate.stages.forward import Forward
 
 SIDE = 96
@@ -25,17 +24,14 @@ MOST = 2000
 
 
 def thumbnails(
-    rows: "Forward", ids: Sequence[int], found: "Sequence[Found]", roots: MediaRoots | None = None
+    rows: "Forward", ids: Sequence[int], score: Mapping[int, float], roots: MediaRoots | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """(example id, JPEG) of the flagged rows of a data set of pictures; nothing of others.
+    """(example id, JPEG) of the flagged rows of a data set of pictures, by place and score; nothing of others.
 
     Files outside of ``roots`` get none: the database may be shown to people who may not see them.
     """
     if rows.source.media != "image" or rows.source.ready:
         return
-    score: dict[int, float] = {}
-    for each in found:
-        score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
     for row in sorted(score, key=lambda row: -score[row])[:MOST]:
         path = rows.source.media_path(rows.indices[row])
         if roots is not None and path is not None and not roots.holds(path):

@@ -10,7 +10,7 @@ from typing import Any
 from curate.errors import UsageError
 from curate.gate.judgement import OPINION
 from curate.reports.gather import read_run
-from curate.reports.judged import findings_of, words_of
+from curate.reports.judged import findings_of
 from curate.reports.report import Finding, RunFacts
 from curate.store import Store
 
@@ -89,8 +89,8 @@ def diff_runs(first: Store, a: int, second: Store, b: int) -> Diff:
     for run in (left, right):
         if run.status != "finished":
             raise UsageError(f"run {run.id} is {run.status}: what stands in it is not complete", "Name a finished run.")
-    before = {finding.fingerprint: finding for finding in findings_of(first, left, words_of(first))}
-    after = {finding.fingerprint: finding for finding in findings_of(second, right, words_of(second))}
+    before = {finding.fingerprint: finding for finding in findings_of(first, left)}
+    after = {finding.fingerprint: finding for finding in findings_of(second, right)}
     rows_a, rows_b = _rows(first, a), _rows(second, b)
     gone = [finding for fingerprint, finding in before.items() if fingerprint not in after]
     sampled = right.settings.get("limit") is not None

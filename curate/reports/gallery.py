@@ -1,74 +1,22 @@
 """The flagged rows of a run in full, and its distributions: what a page of pictures shows beyond a ``Report``.
 
-Knows the SQL; leaves how a card looks to ``curate.reports.html`` and what is on a terminal to ``gather.py``.
+Knows which rows are flagged, and the SQL of distributions; leaves the rows to ``curate.store.rows``, how a card looks
+to ``curate.reports.html`` and what is on a terminal to ``gather.py``.
 """
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.reports.report import HitRow
 from curate.store import Store
+from curate.store.rows import Row, rows_of
 
 CARDS = 1000
 """Flagged rows in a gallery, the gravest and most suspect first; ``--top`` raises it."""
 BINS = 20
 MATRIX = 12
 """Classes in the table of confused classes: those of the strongest pairs."""
-HITS = 5
 CUT = 0.5  # of runs that did not store theirs
-
-
-@dataclass(frozen=True, slots=True)
-class CardFinding:
-    rule: str
-    severity: str
-    state: str
-    why: str
-    evidence: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """A near row and its label; ``similarity`` is the cosine of the features, None where it was not stored."""
-
-    key: str
-    label: str | None
-    similarity: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """The verdict that counts on a row."""
-
-    verdict: str
-    new_label: str | None
-    reviewer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One flagged row. ``helps`` and ``harms`` are evaluation rows; for an evaluation row, training rows."""
-
-    key: str
-    split: str
-    given_label: str | None
-    suggested_label: str | None
-    suggested_probability: float | None
-    suspicion: float | None
-    harm: float | None  # nats
-    loss: float | None  # nats
-    text: str | None
-    media_path: str | None
-    thumbnail: bytes | None
-    findings: tuple[CardFinding, ...]
-    nearest: tuple[Near, ...]
-    helps: tuple[HitRow, ...]
-    harms: tuple[HitRow, ...]
-    word: Word | None
-    members: tuple[str, ...] = ()  # keys of other harmful rows of the same cause, for which this card stands as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +39,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    cards: tuple[Card, ...]
+    cards: tuple[Row, ...]
     shown: int  # rows that have a card, or are members of one
     flagged: int  # rows with a finding, also those without a card
     distribution: Distribution | None
@@ -100,7 +48,7 @@ class Gallery:
     @classmethod
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
         rows = flagged(store, run_id)
-        whole = cards(store, run_id, rows[:most])
+        whole = rows_of(store, run_id, rows[:most])
         return cls(
             cards=tuple(_folded(whole)),
             shown=len(whole),
@@ -110,20 +58,19 @@ class Gallery:
         )
 
 
-def _folded(whole: Sequence[Card]) -> list[Card]:
+def _folded(whole: Sequence[Row]) -> list[Row]:
     """Rows that are nothing but harmful, all of one cause, as one card."""
-    found: list[Card] = []
+    found: list[Row] = []
     first: dict[Any, int] = {}
-    for card in whole:
-        group = next((finding.evidence["group"] for finding in card.findings if finding.evidence.get("group")), None)
-        cause = group.get("of") if isinstance(group, dict) else None
-        if cause is None or {finding.rule for finding in card.findings} != {"harmful"}:
-            found.append(card)
+    for row in whole:
+        cause = row.group.get("of") if isinstance(row.group, dict) else None
+        if cause is None or set(row.rules) != {"harmful"}:
+            found.append(row)
         elif cause in first:
-            found[first[cause]] = replace(found[first[cause]], members=(*found[first[cause]].members, card.key))
+            found[first[cause]] = replace(found[first[cause]], members=(*found[first[cause]].members, row.key))
         else:
             first[cause] = len(found)
-            found.append(card)
+            found.append(row)
     return found
 
 
@@ -137,83 +84,6 @@ def flagged(store: Store, run_id: int) -> list[int]:
         {"run": run_id},
     )
     return [row["example_id"] for row in rows]
-
-
-def cards(store: Store, run_id: int, examples: Sequence[int]) -> tuple[Card, ...]:
-    """These flagged rows of the run in full, in this order."""
-    rows = store.query(
-        "SELECT e.id, e.key, e.split, e.label AS given_label, s.suggested_label, s.suggested_probability, s.suspicion, "
-        "s.harm, s.loss, e.text, e.media_path, e.thumbnail, e.fingerprint FROM json_each(:examples) AS j "
-        "JOIN named_examples AS e ON e.id = j.value LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
-        "ORDER BY j.key",
-        {"run": run_id, "examples": json.dumps(list(examples))},
-    )
-    findings = _findings(store, run_id, [row["id"] for row in rows])
-    words = _words(store, [row["fingerprint"] for row in rows])
-    found = []
-    for row in rows:
-        example, fingerprint = row.pop("id"), row.pop("fingerprint")
-        found.append(
-            Card(
-                **row,
-                findings=tuple(findings[example]),
-                nearest=_nearest(findings[example]),
-                helps=_hits(store, run_id, example, row["split"], harmful=False),
-                harms=_hits(store, run_id, example, row["split"], harmful=True),
-                word=words.get(fingerprint),
-            )
-        )
-    return tuple(found)
-
-
-def _findings(store: Store, run_id: int, examples: list[int]) -> dict[int, list[CardFinding]]:
-    found: dict[int, list[CardFinding]] = defaultdict(list)
-    rows = store.query(
-        "SELECT example_id, rule, severity, state, why, evidence FROM run_findings "
-        "WHERE run_id = ? AND example_id IN (SELECT value FROM json_each(?)) "
-        "ORDER BY instr('error warning note', severity), rule",
-        [run_id, json.dumps(examples)],
-    )
-    for row in rows:
-        example = row.pop("example_id")
-        found[example].append(CardFinding(**{**row, "evidence": json.loads(row["evidence"])}))
-    return found
-
-
-def _words(store: Store, fingerprints: list[str]) -> dict[str, Word]:
-    rows = store.query(
-        "SELECT fingerprint, verdict, new_label, reviewer FROM standing_reviews "
-        "WHERE fingerprint IN (SELECT value FROM json_each(?)) ORDER BY time, id",
-        [json.dumps(fingerprints)],
-    )
-    return {row.pop("fingerprint"): Word(**row) for row in rows}  # the newest of a row stays
-
-
-def _nearest(findings: Iterable[CardFinding]) -> tuple[Near, ...]:
-    """Where the scan stored a row's nearest rows, they are evidence of its finding."""
-    for finding in findings:
-        stored = finding.evidence.get("nearest")
-        if isinstance(stored, list):
-            return tuple(
-                Near(str(near["key"]), near.get("label"), near.get("similarity"))
-                for near in stored
-                if isinstance(near, dict) and "key" in near
-            )
-    return ()
-
-
-def _hits(store: Store, run_id: int, example: int, split: str, *, harmful: bool) -> tuple[HitRow, ...]:
-    """The strongest stored influences of the row, on the other side of the pair."""
-    mine, other = ("train", "eval") if split == "train" else ("eval", "train")
-    sign, order = ("<", "ASC") if harmful else (">", "DESC")
-    rows = store.query(
-        "SELECT e.key, e.label, i.influence, e.text FROM influences AS i "
-        f"JOIN named_examples AS e ON e.id = i.{other}_example_id "
-        f"WHERE i.run_id = ? AND i.{mine}_example_id = ? AND i.influence {sign} 0 "
-        f"ORDER BY i.influence {order} LIMIT ?",
-        [run_id, example, HITS],
-    )
-    return tuple(HitRow(**row) for row in rows)
 
 
 _OF_TRAIN = (

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import StoreError
-from curate.gate.judgement import SEVERITIES, Gate
+from curate.gate.judgement import Gate
 from curate.reports.judged import judge
 from curate.reports.report import (
+    OWN_SECTION,
     ClassRow,
     ConfusionRow,
     Finding,
     HarmfulGroup,
     HarmfulRow,
-    HitRow,
     MislabeledRow,
     OtherFinding,
     Receipt,
@@ -32,7 +32,9 @@ from curate.reports.report import (
     Total,
 )
 from curate.reports.trusted import checked
+from curate.rules.rule import SEVERITIES
 from curate.store import WARNING, Store
+from curate.store.rows import hits
 from curate.store.summaries import FIRST, HARMING, SUSPECTS, flagged, summary
 
 MEMBERS = 100  # keys told of a group of harmful rows
@@ -76,7 +78,7 @@ def gather(
         by_class=by_class,
         confusions=tuple(ConfusionRow(**row) for row in whole["confusions"]),
         totals=_totals(judged.findings),
-        reviewed=_reviewed(store, run.dataset, judged.words),
+        reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         findings=judged.findings,
         gate=gate or run.gate,
@@ -243,26 +245,13 @@ def harmful_group(
     )
 
 
-def hits(store: Store, run_id: int, train_id: int, *, harmful: bool, limit: int) -> tuple[HitRow, ...]:
-    """The evaluation rows that a training row harms (or helps) most, among the pairs that were kept."""
-    sign, order = ("<", "ASC") if harmful else (">", "DESC")
-    rows = store.query(
-        "SELECT e.key, e.label, i.influence, e.text FROM influences AS i "
-        "JOIN named_examples AS e ON e.id = i.eval_example_id "
-        f"WHERE i.run_id = ? AND i.train_example_id = ? AND i.influence {sign} 0 "
-        f"ORDER BY i.influence {order} LIMIT ?",
-        [run_id, train_id, limit],
-    )
-    return tuple(HitRow(**row) for row in rows)
-
-
 def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
     rows = store.query(
         "SELECT f.rule, f.severity, f.state, f.key, f.split, f.label, f.why, x.text FROM run_findings AS f "
-        "JOIN examples AS x ON x.id = f.example_id "
-        "WHERE f.run_id = ? AND f.rule IN ('conflict', 'leak', 'unreadable') "
+        "LEFT JOIN examples AS x ON x.id = f.example_id "
+        "WHERE f.run_id = ? AND f.rule NOT IN (SELECT value FROM json_each(?)) "
         "ORDER BY instr('error warning note', f.severity), f.rule, f.key LIMIT ?",
-        [run_id, top],
+        [run_id, json.dumps(OWN_SECTION), top],
     )
     return tuple(OtherFinding(**row) for row in rows)
 
@@ -277,28 +266,38 @@ def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
     )  # fmt: skip
 
 
-def _reviewed(store: Store, dataset: str, words: Mapping[str, str]) -> tuple[Reviewed, ...]:
+def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
     """The view ``rule_precision`` of one data set, from the words on: fifty runs of a million rows take a second."""
-    if not words:
+    said = {row["rule"]: row for row in store.query(_SAID, {"dataset": dataset})}
+    if not said:
         return ()
-    said = store.query(
-        # CROSS JOIN: from the words to their rows to these rows' findings, whatever the planner thinks of it
-        "SELECT DISTINCT f.rule, e.fingerprint FROM (SELECT DISTINCT fingerprint FROM reviews) AS w "
-        "CROSS JOIN examples AS e ON e.fingerprint = w.fingerprint "
-        "CROSS JOIN datasets AS d ON d.id = e.dataset_id AND d.name = ? "
-        "CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id "
-        "CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'",
-        [dataset],
-    )
-    verdicts = Counter((row["rule"], words[row["fingerprint"]]) for row in said if row["fingerprint"] in words)
     found = []
     for rule, count in sorted(flagged(store, dataset).items(), key=lambda item: (-item[1], item[0])):
-        confirmed = verdicts[rule, "relabel"] + verdicts[rule, "drop"]
-        refuted, unsure = verdicts[rule, "keep"], verdicts[rule, "unsure"]
-        if confirmed + refuted + unsure:
+        if rule in said:
+            _, confirmed, refuted, unsure = said[rule].values()
             precision = confirmed / (confirmed + refuted) if confirmed + refuted else None
             found.append(Reviewed(rule, count, confirmed, refuted, unsure, precision))
     return tuple(found)
+
+
+# CROSS JOIN: from a word to its row to the row's findings, whatever the planner thinks of it
+_SAID = """
+    SELECT
+        w.rule, sum(EXISTS (SELECT 1 FROM json_each(u.confirmed_by) AS j WHERE j.value = w.verdict)) AS confirmed,
+        sum(w.verdict = 'keep') AS refuted, sum(w.verdict = 'unsure') AS unsure
+    FROM finding_words AS w JOIN rules AS u ON u.name = w.rule
+    WHERE EXISTS (
+        SELECT 1 FROM examples AS e CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id
+        CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
+        CROSS JOIN datasets AS d ON d.id = r.dataset_id
+        WHERE e.fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
+    ) OR EXISTS (
+        SELECT 1 FROM findings AS f JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
+        JOIN datasets AS d ON d.id = r.dataset_id
+        WHERE f.subject_fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
+    )
+    GROUP BY w.rule
+"""
 
 
 def _totals(findings: Sequence[Finding]) -> tuple[Total, ...]:

@@ -28,30 +28,27 @@ class Judged:
     findings: tuple[Finding, ...]
     reference: Reference | None
     outcome: Outcome
-    words: Mapping[str, str]
-    """The verdict in force by the fingerprint of its row, whatever data set that is of."""
 
 
 def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> Judged:
     """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing."""
-    words = words_of(store)
     with _uncollected():
-        found = findings_of(store, run, words, positions)
+        found = findings_of(store, run, positions)
     if run.status != "finished":
         told = f"failed: run {run.id} is {run.status}: a run that did not finish never passes"
-        return Judged(tuple(found), None, Outcome(2, told), words)
+        return Judged(tuple(found), None, Outcome(2, told))
     try:
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
-        return Judged(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")), words)
+        return Judged(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
-        return Judged(tuple(found), None, Outcome(4, told), words)
+        return Judged(tuple(found), None, Outcome(4, told))
     for finding in found:  # nobody else has them yet: to copy 30,000 takes half a second
         object.__setattr__(finding, "spared", gate.spares(finding, reference))
     findings = tuple(found)
     tally = _tally(store, run, gate, reference, findings)
-    return Judged(findings, reference, gate.judge(findings, tally, reference), words)
+    return Judged(findings, reference, gate.judge(findings, tally, reference))
 
 
 @contextlib.contextmanager
@@ -66,44 +63,51 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def words_of(store: Store) -> dict[str, str]:
-    """The verdict in force by the fingerprint of its row, of all rows that somebody spoke on."""
-    rows = store.query("SELECT fingerprint, verdict FROM standing_reviews ORDER BY time, id")
-    return {row["fingerprint"]: row["verdict"] for row in rows}
-
-
-def findings_of(
-    store: Store, run: RunFacts, words: Mapping[str, str], positions: Mapping[Position, int] | None = None
-) -> list[Finding]:
-    """All findings of a run, the most urgent first, judged by no gate yet; ``words`` as ``Judged`` has them."""
+def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] | None = None) -> list[Finding]:
+    """All findings of a run, the most urgent first, judged by no gate yet."""
     rows = store.query(_FINDINGS, [run.id])
     # Sets of all that is accepted and known, instead of a look at each for each finding: 30,000 take half a second.
     accepted = {row["fingerprint"] for row in store.query(_ACCEPTED, [run.id])}
     known = {row["fingerprint"] for row in store.query(_KNOWN, [run.id])}
+    # The newest word on the row or subject as a whole, or on the rule: older ones are overwritten.
+    words: dict[tuple[str, str | None], tuple[int, str]] = {}
+    for turn, word in enumerate(store.query(_WORDS)):
+        words[word["fingerprint"], word["rule"]] = turn, word["verdict"]
     places = places_of(run, rows, positions)
     found = []
     for row, place in zip(rows, places, strict=True):
-        fingerprint, verdict = row["fingerprint"], words.get(row["row_fingerprint"])
+        fingerprint, subject = row["fingerprint"], row["row_fingerprint"]
+        spoken = [words[key] for key in ((subject, None), (subject, row["rule"])) if key in words]
+        verdict = max(spoken)[1] if spoken else None
         held, before = fingerprint in accepted, fingerprint in known
         state = "reviewed" if verdict is not None else "accepted" if held else "known" if before else "new"
         facts = {name: row[name] for name in _AS_STORED}
         digest = row_digest(row["content_sha256"], row["given_label"], row["plain_key"])
         found.append(
             Finding(
-                **facts, state=state, path=place.path, line=place.line, row=digest, verdict=verdict, accepted=held,
+                **facts,
+                state=state,
+                path=place.path,
+                line=place.line,
+                row=digest,
+                verdict=verdict,
+                accepted=held,
                 before=before,
             )
-        )  # fmt: skip
+        )
     return sorted(found, key=lambda f: (-f.rank, f.key, f.split, f.rule))
 
 
+_WORDS = "SELECT fingerprint, rule, verdict FROM standing_reviews ORDER BY time, id"
 # State, verdict, accepted and before are what the view run_findings says, of all findings at once.
 _FINDINGS = """
     SELECT
-        f.rule, f.severity, e.key, e.split, e.label AS given_label, s.suggested_label, s.suggested_probability,
-        ifnull(s.suspicion, f.score) AS suspicion, f.why, e.text, e.plain_key, e.position, e.media_path,
-        e.content_sha256, f.fingerprint, e.fingerprint AS row_fingerprint
-    FROM findings AS f JOIN named_examples AS e ON e.id = f.example_id
+        f.rule, f.severity, ifnull(e.key, f.subject || ':' || f.subject_name) AS key, ifnull(e.split, 'train') AS split,
+        e.label AS given_label, s.suggested_label, s.suggested_probability, ifnull(s.suspicion, f.score) AS suspicion,
+        f.why, e.text, ifnull(e.plain_key, f.subject || ':' || f.subject_name) AS plain_key, e.position, e.media_path,
+        ifnull(e.content_sha256, '') AS content_sha256, f.fingerprint,
+        ifnull(f.subject_fingerprint, e.fingerprint) AS row_fingerprint
+    FROM findings AS f LEFT JOIN named_examples AS e ON e.id = f.example_id
     LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id
     WHERE f.run_id = ?
 """

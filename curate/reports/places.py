@@ -43,7 +43,7 @@ def places_of(
     wanted: dict[str, set[int]] = defaultdict(set)
     for row, position in zip(rows, at, strict=True):
         file = files[row["split"]]
-        if file is not None and Path(file).suffix.lower() in TEXT_TABLES:
+        if file is not None and position is not None and Path(file).suffix.lower() in TEXT_TABLES:
             wanted[file].add(position)
     lines = {
         file: _lines(file, places, header)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.gate.judgement import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
+from curate.store.rows import HitRow
 
 if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
@@ -103,16 +104,6 @@ class SuspectRow:
 
 
 @dataclass(frozen=True, slots=True)
-class HitRow:
-    """An evaluation row and the influence (nats) of a training row on it."""
-
-    key: str
-    label: str | None
-    influence: float
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class HarmfulRow:
     """A training row whose leaving out is predicted to lower the mean evaluation loss by ``harm`` nats."""
 
@@ -144,9 +135,13 @@ class HarmfulGroup:
     members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
+OWN_SECTION = ("mislabeled", "harmful")
+"""Rules whose findings are told with numbers of their own; those of all others are ``OtherFinding``."""
+
+
 @dataclass(frozen=True, slots=True)
 class OtherFinding:
-    """A conflict, a leak, an unreadable row."""
+    """A finding of a rule that has no section of its own."""
 
     rule: str
     severity: str

@@ -7,26 +7,25 @@ Knows how a row is found by key, by `eval:KEY` or by a path as the shell complet
 import contextlib
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import UsageError
 from curate.files.reading import read_regular
-from curate.reports.gather import HITS, harmful_group, hits, read_run
-from curate.reports.report import HarmfulGroup, HitRow, RunFacts
+from curate.reports.gather import harmful_group, read_run
+from curate.reports.report import HarmfulGroup, RunFacts
 from curate.reports.words import clean
 from curate.settings.media import MediaRoots
 from curate.settings.specs import plain_text
 from curate.store import Store
+from curate.store.rows import Row, rows_of
 
-STRONGEST = 2 * HITS - 1
 CLOSE_MATCHES = 3
 LARGEST_PICTURE = 4_000_000  # bytes of a file that is shown; beyond, the thumbnail is
 MOST_KEYS = 200_000  # difflib over more keys takes longer than a person waits
 RANKED = ("suspicion", "loss", "self_influence", "harm")  # rank 1 is the highest
-SCORES = (*RANKED, "margin", "neighbour_agreement", "given_probability", "suggested_probability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,126 +39,48 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class RowFinding:
-    rule: str
-    severity: str
-    state: str
-    why: str
-    evidence: Mapping[str, Any]
-
-    @property
-    def shown(self) -> Mapping[str, Any]:
-        """The evidence without neighbours and group, which have places of their own."""
-        return {name: value for name, value in self.evidence.items() if name not in ("nearest", "group")}
-
-
-@dataclass(frozen=True, slots=True)
-class NearRow:
-    """A training row near to this one in feature space; ``similarity`` is the cosine."""
-
-    key: str
-    label: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The word that counts on the row; ``words`` are those of all reviewers."""
-
-    verdict: str
-    new_label: str | None
-    reviewer: str
-    note: str | None
-    time: str
-    words: str
-    disagreement: int
-
-
-@dataclass(frozen=True, slots=True)
 class RowReport:
-    """What is known of one row. For a training row ``helps`` and ``harms`` are evaluation rows, else the reverse."""
+    """A row and the run that it is of, as `curate show` tells it."""
 
     run: RunFacts
-    key: str
-    split: str
-    position: int
-    label: str | None
-    suggested_label: str | None
-    suggested_probability: float | None
-    word: str | None
-    seen: bool | None
-    media_path: str | None
-    text: str | None
-    content_sha256: str
-    fingerprint: str
+    row: Row
     scores: tuple[Score, ...]
-    findings: tuple[RowFinding, ...]
-    verdict: Verdict | None
-    helps: tuple[HitRow, ...]  # training row: evaluation rows it helps most
-    harms: tuple[HitRow, ...]
-    helped_by: tuple[HitRow, ...]  # evaluation row: training rows that help it most
-    harmed_by: tuple[HitRow, ...]
-    nearest: tuple[NearRow, ...]  # of flagged training rows only
     group: HarmfulGroup | None  # harmful rows of the same cause, this one among them
-    thumbnail: bytes | None  # JPEG, of flagged pictures
 
     def picture(self) -> bytes | None:
         """The picture's file as it lies in the data's folder, if it still does and is small; else the thumbnail."""
-        shown = self.run.settings.get("thumbnails") is not False
-        if shown and self.media_path and MediaRoots.of(self.run.settings, self.run.location).holds(self.media_path):
+        shown, path = self.run.settings.get("thumbnails") is not False, self.row.media_path
+        if shown and path and MediaRoots.of(self.run.settings, self.run.location).holds(path):
             with contextlib.suppress(OSError, ValueError):
-                return read_regular(self.media_path, LARGEST_PICTURE)
-        return self.thumbnail
+                return read_regular(path, LARGEST_PICTURE)
+        return self.row.thumbnail
 
     @classmethod
     def of_key(cls, store: Store, run_id: int, key: str) -> "RowReport":
-        """The row of this key; UsageError, with close matches, where the run has none or several."""
+        """The row of this key; UsageError, with close matches, if the run has none or several."""
         run, _ = read_run(store, run_id)
-        example_id = find(store, run, key)
-        (example,) = store.query("SELECT * FROM named_examples WHERE id = ?", [example_id])
-        found = store.query("SELECT * FROM scores WHERE run_id = ? AND example_id = ?", [run_id, example_id])
-        scored = found[0] if found else {}
-        verdicts = store.query(
-            "SELECT verdict, new_label, reviewer, note, time, words, disagreement FROM verdicts WHERE fingerprint = ?",
-            [example["fingerprint"]],
-        )
-        findings = tuple(_findings(store, run_id, example_id))
-        evidence = [finding.evidence for finding in findings]
-        near = next((found["nearest"] for found in evidence if found.get("nearest")), ())
-        group = next((found["group"] for found in evidence if found.get("group")), None)
-        eval_loss = run.counts.get("eval_loss") or None
-        return cls(
-            run=run,
-            key=example["key"],
-            split=example["split"],
-            position=example["position"],
-            label=example["label"],
-            suggested_label=scored.get("suggested_label"),
-            suggested_probability=scored.get("suggested_probability"),
-            word=scored.get("word"),
-            seen=None if example["seen"] is None else bool(example["seen"]),
-            media_path=example["media_path"],
-            text=example["text"],
-            content_sha256=example["content_sha256"],
-            fingerprint=example["fingerprint"],
-            scores=tuple(_scores(store, run_id, example["split"], scored)),
-            findings=findings,
-            verdict=Verdict(**verdicts[0]) if verdicts else None,
-            helps=hits(store, run_id, example_id, harmful=False, limit=STRONGEST),
-            harms=hits(store, run_id, example_id, harmful=True, limit=STRONGEST),
-            helped_by=_hit_by(store, run_id, example_id, harmful=False),
-            harmed_by=_hit_by(store, run_id, example_id, harmful=True),
-            nearest=tuple(NearRow(**row) for row in near),
-            group=harmful_group(store, run_id, group, eval_loss),
-            thumbnail=example["thumbnail"],
-        )
+        (row,) = rows_of(store, run_id, [find(store, run, key)])
+        group = harmful_group(store, run_id, row.group, run.counts.get("eval_loss") or None)
+        return cls(run, row, tuple(_ranked(store, run_id, row)), group)
+
+    def facts(self) -> dict[str, Any]:
+        """For programs: the row under the names that stay."""
+        told = {name: getattr(self.row, name) for name in _TOLD}
+        return {"run": self.run.id, "dataset": self.run.dataset, **told, "scores": self.scores, "group": self.group}
 
 
-def _scores(store: Store, run_id: int, split: str, scored: dict[str, Any]) -> list[Score]:
-    values = {name: scored[name] for name in SCORES if scored.get(name) is not None}
-    ranked = {name: value for name, value in values.items() if name in RANKED}
-    places = _places(store, run_id, split, ranked) if ranked else {}
-    return [Score(name, value, *places.get(name, (None, None))) for name, value in values.items()]
+_TOLD = (
+    *("key", "split", "position", "label", "suggested_label", "suggested_probability", "word", "seen", "media_path"),
+    *("text", "content_sha256", "fingerprint", "scores", "findings", "verdict", "helps", "harms", "helped_by"),
+    *("harmed_by", "nearest"),
+)
+
+
+def _ranked(store: Store, run_id: int, row: Row) -> Iterator[Score]:
+    ranked = {name: value for name, value in row.scores.items() if name in RANKED}
+    places = _places(store, run_id, row.split, ranked) if ranked else {}
+    for name, value in row.scores.items():
+        yield Score(name, value, *places.get(name, (None, None)))
 
 
 def _places(store: Store, run_id: int, split: str, values: Mapping[str, float]) -> dict[str, tuple[int, int]]:
@@ -182,27 +103,6 @@ def _places(store: Store, run_id: int, split: str, values: Mapping[str, float]) 
         (whole,) = store.query(f"SELECT {counts} FROM scores AS s WHERE s.run_id = :run", parameters)
         counted = {name: count - evaluation[name] for name, count in whole.items()}
     return {name: (counted[f"{name}_before"] + 1, counted[f"{name}_all"]) for name in values}
-
-
-def _findings(store: Store, run_id: int, example_id: int) -> list[RowFinding]:
-    rows = store.query(
-        "SELECT rule, severity, state, why, evidence FROM run_findings WHERE run_id = ? AND example_id = ? "
-        "ORDER BY instr('error warning note', severity), rule",
-        [run_id, example_id],
-    )
-    return [RowFinding(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
-
-
-def _hit_by(store: Store, run_id: int, eval_id: int, *, harmful: bool) -> tuple[HitRow, ...]:
-    sign, order = ("<", "ASC") if harmful else (">", "DESC")
-    rows = store.query(
-        "SELECT e.key, e.label, i.influence FROM influences AS i "
-        "JOIN named_examples AS e ON e.id = i.train_example_id "
-        f"WHERE i.run_id = ? AND i.eval_example_id = ? AND i.influence {sign} 0 "
-        f"ORDER BY i.influence {order} LIMIT ?",
-        [run_id, eval_id, STRONGEST],
-    )
-    return tuple(HitRow(**row) for row in rows)
 
 
 _OF_RUN = (

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from curate.reports.report import HitRow
 from curate.reports.row import RowReport
-from curate.reports.row_terminal import NAMES, WORDS, flat, parts_of, verdict_sentence
+from curate.reports.row_terminal import NAMES, WORDS, flat, parts_of, similar, verdict_sentence
 from curate.reports.words import brief, clean, percent, signed
+from curate.store.rows import HitRow, Row
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -39,9 +39,10 @@ class Heat:
         return [image, *(f"<p>{_text(line)}</p>" for line in self.lines)]
 
 
-def row_page(row: RowReport, heat: Heat | None = None) -> str:
+def row_page(told: RowReport, heat: Heat | None = None) -> str:
     """The whole page, with the heat map of its influence where there is one; all text of the user's is escaped."""
-    title = _text(f"{row.key}: {row.run.dataset}, run {row.run.id}")
+    row = told.row
+    title = _text(f"{row.key}: {told.run.dataset}, run {told.run.id}")
     facts = [("split", row.split), ("given label", "(none)" if row.label is None else row.label)]
     if row.suggested_label is not None:
         facts.append(("suggested", f"{row.suggested_label} ({percent(row.suggested_probability)})"))
@@ -51,7 +52,7 @@ def row_page(row: RowReport, heat: Heat | None = None) -> str:
     facts += [(name, value) for name, value in (("file", row.media_path), ("text", row.text)) if value]
     body = [
         f"<h1>{_text(row.key)}</h1>",
-        _picture(row),
+        _picture(told),
         _table([], [[_text(name), _text(value)] for name, value in facts]),
         "<h2>Scores</h2>",
         _table(
@@ -60,7 +61,7 @@ def row_page(row: RowReport, heat: Heat | None = None) -> str:
                 [_text(NAMES[score.name][0]), _number(brief(score.value)),
                  _number("" if score.rank is None else f"{score.rank:,} of {score.of:,}"),
                  f'<span class="dim">{_text(NAMES[score.name][1])}</span>']
-                for score in row.scores
+                for score in told.scores
             ],
         ),
         *_findings(row),
@@ -100,16 +101,16 @@ def _table(headings: list[str], rows: Iterable[list[str]]) -> str:
     return f"<table>{head}{''.join(lines)}</table>"
 
 
-def _picture(row: RowReport) -> str:
-    picture = row.picture()
+def _picture(told: RowReport) -> str:
+    picture = told.picture()
     if picture is None:
         return ""
     kind = "png" if picture.startswith(b"\x89PNG") else "gif" if picture.startswith(b"GIF8") else "jpeg"
     data = base64.b64encode(picture).decode()
-    return f'<img alt="{_text(row.key)}" src="data:image/{kind};base64,{data}">'
+    return f'<img alt="{_text(told.row.key)}" src="data:image/{kind};base64,{data}">'
 
 
-def _findings(row: RowReport) -> list[str]:
+def _findings(row: Row) -> list[str]:
     parts = ["<h2>Findings</h2>"]
     if not row.findings:
         return [*parts, "<p>none</p>"]
@@ -122,10 +123,10 @@ def _findings(row: RowReport) -> list[str]:
     return parts
 
 
-def _nearest(row: RowReport) -> list[str]:
+def _nearest(row: Row) -> list[str]:
     if not row.nearest:
         return []
-    rows = [[_number(f"{near.similarity:.3f}"), _text(near.key), _text(near.label)] for near in row.nearest]
+    rows = [[_number(similar(near)), _text(near.key), _text(near.label or "(none)")] for near in row.nearest]
     return ["<h2>Nearest training rows</h2>", _table(["similarity", "key", "label"], rows)]
 
 

@@ -9,9 +9,9 @@ from curate.reports.halfblocks import half_blocks, opened
 from curate.reports.harmful_terminal import group_sentence
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import HitRow
-from curate.reports.row import RowReport, Verdict
+from curate.reports.row import RowReport
 from curate.reports.words import brief, clean, percent, quoted, signed
+from curate.store.rows import HitRow, Near, Row, Word
 
 LONGEST_TEXT = 500
 PICTURE_CELLS = 40  # columns; half as many lines
@@ -34,20 +34,20 @@ WORDS = {
 """What a row's word says of its given label."""
 
 
-def verdict_sentence(word: Verdict) -> str:
+def verdict_sentence(word: Word) -> str:
     label = f" to {word.new_label}" if word.new_label else ""
     note = f": {word.note}" if word.note else ""
     others = f"; the reviewers disagree ({word.words})" if word.disagreement else ""
     return clean(f"{word.verdict}{label}, by {word.reviewer}{note}{others}")
 
 
-def write_row(page: Page, row: RowReport) -> None:
-    dot = page.signs.dot
-    title = Text.assemble((clean(row.key), "bold cyan"), f" {dot} {row.split} {dot} {clean(row.run.dataset)} {dot} ",
-                          f"run {row.run.id}")  # fmt: skip
+def write_row(page: Page, told: RowReport) -> None:
+    dot, row = page.signs.dot, told.row
+    title = Text.assemble((clean(row.key), "bold cyan"), f" {dot} {row.split} {dot} {clean(told.run.dataset)} {dot} ",
+                          f"run {told.run.id}")  # fmt: skip
     page.line(title)
     page.rule()
-    _picture(page, row)
+    _picture(page, told)
     facts = [("given label", "(none)" if row.label is None else clean(row.label))]
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
@@ -65,7 +65,7 @@ def write_row(page: Page, row: RowReport) -> None:
         facts.append(("in training", "yes" if row.seen else "no"))
     facts.append(("fingerprint", row.fingerprint))
     page.facts(facts)
-    _scores(page, row)
+    _scores(page, told)
     page.heading("Findings", "" if row.findings else "none")
     for finding in row.findings:
         style = SEVERITY_STYLES.get(finding.severity, "")
@@ -75,30 +75,30 @@ def write_row(page: Page, row: RowReport) -> None:
         page.paragraph(Text(clean(finding.why)), indent=2)
         for name, value in flat(finding.shown):
             page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
-    if row.group is not None:
-        share = "" if row.group.share is None else f", {percent(row.group.share, 2)} of the loss"
-        page.heading("Harmful together", f"left out at once: {brief(row.group.harm)} nats less by estimate{share}")
-        page.paragraph(group_sentence(row.group, shown=8), indent=2)
+    if told.group is not None:
+        share = "" if told.group.share is None else f", {percent(told.group.share, 2)} of the loss"
+        page.heading("Harmful together", f"left out at once: {brief(told.group.harm)} nats less by estimate{share}")
+        page.paragraph(group_sentence(told.group, shown=8), indent=2)
     if row.nearest:
         page.heading("Nearest training rows", "cosine in feature space; copies left out")
         columns = [Column("similarity", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
         page.table(
-            columns, [[Text(f"{near.similarity:.3f}"), cell(near.key), cell(near.label)] for near in row.nearest]
+            columns, [[Text(similar(near)), cell(near.key), cell(near.label or "(none)")] for near in row.nearest]
         )
     for heading, hits in parts_of(row):
         _hits(page, heading, hits)
 
 
-def _picture(page: Page, row: RowReport) -> None:
+def _picture(page: Page, told: RowReport) -> None:
     if page.console.color_system is None or page.console.no_color:  # half-blocks are made of colours
         return
-    content = row.picture()
+    content = told.picture()
     picture = opened(content, LARGEST_SIDE) if content else None
     for line in half_blocks(picture, min(page.width, PICTURE_CELLS), PICTURE_CELLS // 2) if picture else ():
         page.line(line)
 
 
-def parts_of(row: RowReport) -> list[tuple[str, tuple[HitRow, ...]]]:
+def parts_of(row: Row) -> list[tuple[str, tuple[HitRow, ...]]]:
     """Headings and pairs. A row of a set without an evaluation set of its own plays both parts."""
     if row.split == "eval":
         return [
@@ -114,13 +114,13 @@ def parts_of(row: RowReport) -> list[tuple[str, tuple[HitRow, ...]]]:
     return parts
 
 
-def _scores(page: Page, row: RowReport) -> None:
-    page.heading("Scores", "" if row.scores else "none")
-    if not row.scores:
+def _scores(page: Page, told: RowReport) -> None:
+    page.heading("Scores", "" if told.scores else "none")
+    if not told.scores:
         return
     columns = [Column("score"), Column("value", right=True), Column("rank", right=True), Column("", shrinks=True)]
     cells = []
-    for score in row.scores:
+    for score in told.scores:
         name, meaning = NAMES[score.name]
         rank = "" if score.rank is None else f"{score.rank:,} of {score.of:,}"
         cells.append([Text(name), Text(brief(score.value), "bold"), Text(rank), Text(meaning, "dim")])
@@ -137,6 +137,11 @@ def _hits(page: Page, title: str, hits: tuple[HitRow, ...]) -> None:
              for hit in hits],
             [[quoted(hit.text)] for hit in hits],
         )  # fmt: skip
+
+
+def similar(near: Near) -> str:
+    """Its cosine, or nothing if a run stored none."""
+    return "" if near.similarity is None else f"{near.similarity:.3f}"
 
 
 def flat(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,48 +10,19 @@ from typing import Any
 from urllib.parse import quote
 
 from curate import __version__
-from curate.gate.judgement import ACCEPTED, KEPT, RULES
+from curate.gate.judgement import ACCEPTED, KEPT
 from curate.reports.base import Renderer
 from curate.reports.json import dump
 from curate.reports.problems import sentence_of
 from curate.reports.report import Finding, Report
 from curate.reports.words import clean, shorten
+from curate.rules.rule import Rule, rules_with
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 MOST = 5_000
 """Results that GitHub keeps of one upload."""
 LONGEST = 1_000
 ROOT = "%SRCROOT%"
-
-ABOUT = {
-    "mislabeled": (
-        "The label is probably wrong",
-        "By the row's nearest neighbours and a classifier that did not see it, another label is more probable. "
-        "The rank is the estimated probability that the given label is wrong, in per cent.",
-        "Look at the row with `curate show KEY`. Mend the label, or say that it is right: `curate mark KEY -v keep`.",
-    ),
-    "harmful": (
-        "The row harms the results",
-        "Without it the mean evaluation loss is predicted to fall.",
-        "Look at the row with `curate show KEY`.",
-    ),
-    "conflict": (
-        "The same content has two labels",
-        "Another row with the same content stands under another label.",
-        "Keep the right one of the two.",
-    ),
-    "leak": (
-        "The same content is in the training and the evaluation set",
-        "Results on the evaluation set look better than they are.",
-        "Take it out of one of the two sets.",
-    ),
-    "unreadable": (
-        "The row cannot be read",
-        "Its file is broken, empty or missing, or its line has another number of cells.",
-        "Mend it or take it out.",
-    ),
-}
-"""What is wrong, what that means, what to do: for each rule."""
 
 
 class SarifReport(Renderer):
@@ -62,28 +33,28 @@ class SarifReport(Renderer):
 def _run(report: Report) -> dict[str, Any]:
     # What counts comes first, so that a cut never hides it behind what was accepted.
     findings = sorted(report.findings, key=lambda finding: (bool(finding.spared), -finding.rank))[:MOST]
+    rules = rules_with(finding.rule for finding in findings)
+    places = {rule.name: place for place, rule in enumerate(rules)}
     return {
-        "tool": {"driver": {"name": "curate", "version": __version__, "rules": [_rule(rule) for rule in RULES]}},
+        "tool": {"driver": {"name": "curate", "version": __version__, "rules": [_rule(rule) for rule in rules]}},
         "automationDetails": {"id": f"curate/{clean(report.run.dataset)}/"},
         "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repository."}}},
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(report, len(findings))],
-        "results": [_result(report, finding) for finding in findings],
+        "results": [_result(report, finding, places[finding.rule]) for finding in findings],
         "properties": {"dataset": clean(report.run.dataset), "rows": dict(report.rows), "run": report.run.id},
     }
 
 
-def _rule(rule: str) -> dict[str, Any]:
-    short, full, help_text = ABOUT[rule]
-    level = "warning" if rule in ("mislabeled", "harmful") else "error"
+def _rule(rule: Rule) -> dict[str, Any]:
     return {
-        "id": rule,
-        "name": rule.capitalize(),
-        "shortDescription": {"text": short},
-        "fullDescription": {"text": full},
-        "help": {"text": help_text, "markdown": help_text},
-        "defaultConfiguration": {"level": level},
-        "properties": {"tags": ["data-quality"]},
+        "id": rule.name,
+        "name": rule.name.capitalize(),
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": rule.means},
+        "help": {"text": rule.do, "markdown": rule.do},
+        "defaultConfiguration": {"level": rule.severity},
+        "properties": {"tags": ["data-quality", *(["preview"] if rule.preview else [])]},
     }
 
 
@@ -103,7 +74,8 @@ def _invocation(report: Report, shown: int) -> dict[str, Any]:
     }
 
 
-def _result(report: Report, finding: Finding) -> dict[str, Any]:
+def _result(report: Report, finding: Finding, place: int) -> dict[str, Any]:
+    """``place`` is that of its rule in the list of rules."""
     told = sentence_of(finding).removeprefix(f"{finding.rule}: ")
     why = f". Why: {finding.why}" if finding.rule == "mislabeled" and finding.why else ""
     facts = {
@@ -112,7 +84,7 @@ def _result(report: Report, finding: Finding) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "ruleId": finding.rule,
-        "ruleIndex": RULES.index(finding.rule),
+        "ruleIndex": place,
         "level": finding.severity,
         "message": {"text": shorten(clean(told + why), LONGEST)},
         "locations": [_location(report, finding)],

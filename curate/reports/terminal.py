@@ -13,9 +13,10 @@ from curate.reports.base import Renderer
 from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
 from curate.reports.problems import place_of, sentence_of
-from curate.reports.report import ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.report import OWN_SECTION, ClassRow, MislabeledRow, Receipt, Report
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, first_shown, memory, moment, percent, plural, quoted
+from curate.rules.rule import rules_with
 
 MOST_CLASSES = 30
 NARROW = 80  # below, bars and the suggested label's probability are left out
@@ -236,7 +237,8 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
 
 
 def _others(page: Page, report: Report) -> None:
-    counts = {rule: report.count(rule) for rule in ("conflict", "leak", "unreadable")}
+    rules = [rule for rule in rules_with(total.rule for total in report.totals) if rule.name not in OWN_SECTION]
+    counts = {f"{rule.name}{' (preview)' if rule.preview else ''}": report.count(rule.name) for rule in rules}
     if not any(counts.values()):
         return
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)

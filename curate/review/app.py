@@ -146,7 +146,7 @@ class ReviewApp(App[int]):
                     self._said(self.queue.say("relabel", chosen[0], self.note, new_class=chosen[1]))
 
         # Blind, the classes stand in their own order.
-        labels = [label for label in self.queue.labels if label not in (card.given_label, card.suggested_label)]
+        labels = [label for label in self.queue.labels if label not in (card.label, card.suggested_label)]
         first = [card.suggested_label] if card.suggested_label is not None else []
         self.push_screen(ChooseLabel([*first, *labels]), answer)
 

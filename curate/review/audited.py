@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.reports.gallery import Card
 from curate.review.queue import Filters, Place, Queue, QueueProgress, Said
 from curate.store import Review, audits, reviews
+from curate.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +21,21 @@ class DrawnPlace(Place):
     number: int
 
 
-def blinded(card: Card) -> Card:
+def blinded(card: Row) -> Row:
     """The row and its given label alone."""
     return replace(
         card,
         suggested_label=None,
         suggested_probability=None,
-        suspicion=None,
-        harm=None,
-        loss=None,
+        word=None,
+        scores={},
         findings=(),
         nearest=(),
         helps=(),
         harms=(),
-        word=None,
+        helped_by=(),
+        harmed_by=(),
+        verdict=None,
         members=(),
     )
 
@@ -54,7 +55,7 @@ class AuditQueue(Queue):
         self.at = self._open(range(len(self.places)))
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> Row | None:
         """The row that is shown, without any thought of curate on it."""
         card = super().card
         return None if card is None else blinded(card)

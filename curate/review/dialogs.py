@@ -14,9 +14,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, OptionList, Select
 from textual.widgets.option_list import Option
 
-from curate.gate.judgement import RULES
 from curate.reports.words import clean
 from curate.review.queue import WHICH, Filters
+from curate.rules.rule import RULES
 
 STYLE = """
 {name} {{ align: center middle; }}
@@ -101,7 +101,7 @@ class ChooseFilters(ModalScreen[Filters | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Label("Which rows? Tab goes on, Enter in the last line ends", markup=False)
-            yield _select("rule", "any rule", RULES, self.filters.rule)
+            yield _select("rule", "any rule", list(RULES), self.filters.rule)
             yield _select("label", "any given label", self.labels, self.filters.label)
             yield _select("split", "training and evaluation rows", ("train", "eval"), self.filters.split)
             yield _select("which", "", WHICH, self.filters.which)

@@ -32,6 +32,7 @@ COLUMNS = (
     "fingerprint",
     "source",
     "state",
+    "rule",
 )
 """In the order they are written. ``key`` and ``verdict`` are needed; ``state`` and ``source`` are not read."""
 SYNONYMS = {"label": "new_label"}
@@ -53,6 +54,7 @@ class Entry:
     given_label: str | None = None
     content_sha256: str | None = None
     fingerprint: str | None = None
+    rule: str | None = None
 
 
 def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], int]:

@@ -56,6 +56,7 @@ def mark_entries(
                             source="file",
                             new_class=new_class,
                             time=entry.time,
+                            rule=entry.rule,
                         )
                     )
                 else:
@@ -88,8 +89,8 @@ def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: 
     if entry.verdict == "undo":
         return False
     label = entry.new_label or (row.suggested_label if row is not None and entry.verdict == "relabel" else None)
-    facts = [fingerprint, reviewer, entry.verdict, label if entry.verdict == "relabel" else None]
-    same = "fingerprint = ? AND reviewer = ? AND verdict = ? AND new_label IS ?"
+    facts = [fingerprint, reviewer, entry.verdict, label if entry.verdict == "relabel" else None, entry.rule]
+    same = "fingerprint = ? AND reviewer = ? AND verdict = ? AND new_label IS ? AND rule IS ?"
     if entry.time is not None:
         return bool(
             store.query(f"SELECT 1 FROM reviews WHERE {same} AND time = ? AND undoes IS NULL", [*facts, entry.time])
@@ -112,4 +113,5 @@ def _foreign(store: Store, entry: Entry, fingerprint: str, reviewer: str) -> Rev
         reviewer=reviewer,
         source="file",
         time=entry.time,
+        rule=entry.rule,
     )

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.reports.gallery import Card, cards, flagged
+from curate.reports.gallery import flagged
 from curate.reports.gather import read_run
 from curate.settings.media import MediaRoots
 from curate.store import Review, Store, reviews
+from curate.store.rows import Row, rows_of
 
 SOURCE = "review"
 WHICH = ("open", "mine", "second")
@@ -98,9 +99,9 @@ class Queue:
         return None if self.at is None else self.places[self.at]
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> Row | None:
         """The row that is shown; None if there is none left."""
-        return None if self.place is None else cards(self.store, self.run_id, [self.place.example_id])[0]
+        return None if self.place is None else rows_of(self.store, self.run_id, [self.place.example_id])[0]
 
     @property
     def labels(self) -> list[str]:
@@ -172,7 +173,7 @@ class Queue:
         return QueueProgress(
             rows=len(self.places),
             done=sum(not self._waits(words.get(place.fingerprint, [])) for place in self.places),
-            confirmed=sum(word.verdict in ("relabel", "drop") for word in newest),
+            confirmed=sum(word.verdict in reviews.WRONG for word in newest),
             refuted=sum(word.verdict == "keep" for word in newest),
             shared=len(shared),
             agreed=sum(len({(word.verdict, word.new_label) for word in said}) == 1 for said in shared),
@@ -213,8 +214,9 @@ def _places(store: Store, run_id: int, filters: Filters) -> Iterator[Place]:
 def _words(store: Store, fingerprints: list[str]) -> dict[str, list[Said]]:
     """The last word of each reviewer by row, the newest last; rows without a word are left out."""
     rows = store.query(
-        "SELECT fingerprint, reviewer, verdict, new_label, note FROM standing_reviews "
-        "WHERE fingerprint IN (SELECT value FROM json_each(?)) ORDER BY time, id",
+        "SELECT fingerprint, reviewer, verdict, new_label, note FROM last_words "
+        "WHERE fingerprint IN (SELECT value FROM json_each(?)) "
+        "ORDER BY rule IS NULL OR verdict NOT IN ('keep', 'unsure'), time, id",
         [json.dumps(fingerprints)],
     )
     found: dict[str, dict[str, Said]] = defaultdict(dict)

@@ -11,19 +11,19 @@ from PIL.Image import Image
 from rich.text import Text
 
 from curate.files.reading import read_regular
-from curate.reports.gallery import Card
 from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
 from curate.reports.layout import SEVERITY_STYLES
 from curate.reports.words import brief, clean, percent, plural, signed
 from curate.review.queue import Queue, Said
 from curate.settings.media import MediaRoots
+from curate.store.rows import Row
 
 LARGEST = 1024
 BAR = 20
 
 
-def picture_of(card: Card, sha256: str, roots: MediaRoots) -> Image | None:
+def picture_of(card: Row, sha256: str, roots: MediaRoots) -> Image | None:
     """The file where it may be shown and still holds what was scanned, else the thumbnail; None for neither."""
     sources = []
     if card.media_path and roots.holds(card.media_path):
@@ -72,7 +72,7 @@ def state(queue: Queue) -> Text:
     return Text(clean("  ·  ".join(parts)))
 
 
-def row_text(card: Card) -> Text:
+def row_text(card: Row) -> Text:
     """The row itself: a text with its line breaks, a table's row with one line a cell."""
     if not card.text:
         return Text("no picture and no text is stored for this row", "dim")
@@ -85,12 +85,12 @@ def row_text(card: Card) -> Text:
     return Text("\n".join(clean(line) for line in card.text.splitlines()))
 
 
-def about(card: Card, words: list[Said], note: str | None, *, blind: bool = False) -> Text:
+def about(card: Row, words: list[Said], note: str | None, *, blind: bool = False) -> Text:
     """The row's labels, findings, words and evidence; ``blind``: what an audit asks, and the given label alone."""
     told = Text()
     told.append(clean(card.key), "bold cyan")
     told.append(f"  {'evaluation' if card.split == 'eval' else 'training'} row\n\n", "dim")
-    told.append("given      ", "dim").append(clean(card.given_label or "(none)"), "bold").append("\n")
+    told.append("given      ", "dim").append(clean(card.label or "(none)"), "bold").append("\n")
     if blind:
         told.append("\nWould you change this label?\n", "bold")
         told.append("k keeps it, r or l gives another, d drops the row (no label fits, or none that you know), ", "dim")
@@ -116,8 +116,8 @@ def about(card: Card, words: list[Said], note: str | None, *, blind: bool = Fals
     _listed(told, "nearest rows", [f"{near.label or '(none)'}  {near.key}" for near in card.nearest])
     trains = card.split == "train"
     for title, hits in (
-        ("harms most" if trains else "harmed most by", card.harms),
-        ("helps most" if trains else "helped most by", card.helps),
+        ("harms most" if trains else "harmed most by", card.bad),
+        ("helps most" if trains else "helped most by", card.good),
     ):
         _listed(told, title, [f"{signed(hit.influence)} nats  {hit.label or '(none)'}  {hit.key}" for hit in hits])
     evidence = [f"{name}: {more}" for finding in card.findings for name, more in spoke(finding)]

@@ -1,1 +1,1 @@
-"""What may be wrong with a row."""
+"""Issue types: what each is (``rule.py``, plain data) and which rows break it (``finders/``)."""

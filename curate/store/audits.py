@@ -116,7 +116,8 @@ def draw(store: Store, audit: Audit, drawn: Sequence[tuple[Member, int, bool]]) 
             if not again:
                 connection.execute(
                     "INSERT INTO audit_words (audit_id, place, review_id) SELECT ?, ?, id FROM standing_reviews "
-                    "WHERE fingerprint = ? ORDER BY time DESC, id DESC LIMIT 1",
+                    "WHERE fingerprint = ? AND ifnull(rule, 'mislabeled') = 'mislabeled' "
+                    "ORDER BY time DESC, id DESC LIMIT 1",
                     [audit.id, place, row.fingerprint],
                 )
 
@@ -143,7 +144,8 @@ def in_force(store: Store, audits: Iterable[Audit]) -> dict[str, tuple[int, str]
     """The newest standing word, its id and verdict, by the fingerprint of a drawn row."""
     rows = store.query(
         "SELECT w.fingerprint, w.id, w.verdict FROM standing_reviews AS w WHERE w.fingerprint IN (SELECT fingerprint "
-        "FROM audit_rows WHERE audit_id IN (SELECT value FROM json_each(?))) ORDER BY w.time, w.id",
+        "FROM audit_rows WHERE audit_id IN (SELECT value FROM json_each(?))) "
+        "AND ifnull(w.rule, 'mislabeled') = 'mislabeled' ORDER BY w.time, w.id",
         [json.dumps([audit.id for audit in audits])],
     )
     return {row["fingerprint"]: (row["id"], row["verdict"]) for row in rows}

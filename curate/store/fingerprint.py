@@ -5,6 +5,7 @@ It never holds a position, a path of this machine or a class index.
 """
 
 import hashlib
+from collections.abc import Iterable
 from json.encoder import encode_basestring_ascii
 
 LENGTH = 32  # hex digits: 128 bits, plenty for any data set and short enough to read
@@ -19,6 +20,17 @@ def row_fingerprint(dataset: str, key: str, content_sha256: str, label: str | No
 def finding_fingerprint(dataset: str, key: str, content_sha256: str, label: str | None, rule: str) -> str:
     """Fingerprint of a finding: the row's facts and the rule it broke."""
     return _digest([dataset, key, content_sha256, label, rule])
+
+
+def rule_fingerprint(subject: str, rule: str) -> str:
+    """Fingerprint of a finding that is on no row: its subject's, and the rule it broke."""
+    return _digest([subject, rule])
+
+
+def subject_fingerprint(dataset: str, subject: str, name: str | None, members: Iterable[str] = ()) -> str:
+    """Fingerprint of a class or column by its name, of a cluster by the contents of its rows."""
+    named: list[str | None] = [*sorted(members)] or [name]
+    return _digest([subject, dataset, *named])
 
 
 def row_digest(content_sha256: str, label: str | None, key: str) -> str:

@@ -4,6 +4,8 @@ Knows no SQL: the schema stands in ``schema.py``, and a test asks for a word on 
 is made from both (``docs/make_database_page.py``).
 """
 
+from curate.rules.rule import RULES
+
 TABLES: dict[str, str] = {
     "datasets": "What was scanned, by name.",
     "runs": "One scan. A finished one is never changed.",
@@ -12,7 +14,9 @@ TABLES: dict[str, str] = {
     "scores": "The numbers of one row in one run. NULL: not computed.",
     "influences": "The strongest pairs, at most ten on each side of an evaluation row. Pairs of equal content are left "
     "out. Where no evaluation set was given, the evaluation row is a training row.",
-    "findings": "A row, and a rule that it broke.",
+    "findings": "A row, or another subject, and a rule that it broke.",
+    "rules": "The issue types of the version that opened the database last: a finding names one.",
+    "verdict_words": "What can be said of a row.",
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
     "accepted": "Findings that a baseline accepts (`curate baseline`).",
@@ -113,13 +117,29 @@ COLUMNS: dict[str, dict[str, str]] = {
     "findings": {
         "run_id": "",
         "example_id": "",
-        "rule": "`mislabeled`, `harmful`, `conflict`, `leak`, `unreadable`",
+        "rule": ", ".join(f"`{name}`" for name in RULES),
         "severity": "`error`, `warning`, `note`",
         "score": "suspicion for `mislabeled`, harm (nats) for `harmful`, else NULL",
         "evidence": "JSON: what the detectors said",
         "why": "one sentence",
-        "fingerprint": "that of the row, and the rule: what baselines hang on",
+        "fingerprint": "that of the row (or of the subject, without a row), and the rule: what baselines hang on",
+        "subject": "what broke the rule: `row`, `cluster` (a finding on each of its rows), `class`, `column`",
+        "subject_name": "of the class or column; of a cluster, the key of the row that stands for it",
+        "subject_fingerprint": "of a cluster its rows' contents, of a class or column its name: what a verdict on it "
+        "hangs on; NULL: the row's own",
     },
+    "rules": {
+        "name": "",
+        "severity": "of most of its findings",
+        "subject": "`row`, `cluster`, `class`, `column`",
+        "title": "what is wrong",
+        "means": "what that means",
+        "do": "what to do",
+        "confirmed_by": "JSON list: the verdicts that say that a finding is right; `keep` says that it is wrong",
+        "since": "the version that had it first",
+        "preview": "1: shown, and counted by no gate unless `--fail-on` names it",
+    },
+    "verdict_words": {"word": "", "means": ""},
     "receipts": {
         "run_id": "",
         "quantity": "`suspicion`, `self-influence`, `self-influence through the network`, `evaluation influence`, "
@@ -148,13 +168,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "id": "",
         "fingerprint": "of the row",
         "key": "of the row, when it was said",
-        "verdict": "`relabel`, `keep`, `drop`, `unsure`",
+        "verdict": "`relabel`, `keep`, `drop`, `none`, `unsure`",
         "new_label": "exactly for `relabel`",
         "reviewer": "who says it",
         "note": "why",
         "time": "ISO 8601, UTC",
         "source": "`sql`, `mark`, `review`, `serve`, `file`, `python`",
         "undoes": "the word that this row takes back; its verdict is then `unsure` and counts for nothing",
+        "rule": "that the word is on; NULL: on the row as a whole",
     },
     "accepted": {
         "dataset_id": "",
@@ -224,7 +245,8 @@ VIEWS: dict[str, str] = {
     "current_findings": "The findings, with their state.",
     "latest_scores": "The scores, with key, label and fingerprint.",
     "label_confusions": "Rows flagged as mislabeled, by given and suggested label.",
-    "rule_precision": "How often verdicts confirm a rule, over all finished runs; each row is counted once a rule.",
+    "rule_precision": "How often verdicts confirm a rule, over all finished runs; each row is counted once a rule. A "
+    "verdict counts if it is on that rule, or on a row that had no other finding.",
     "cleaned": "The rows after verdicts: dropped ones gone, relabelled ones with their new label.",
 }
 
@@ -234,7 +256,11 @@ STEPS: dict[str, str] = {
     "named_examples": "examples, with `key` as people read it (`eval:KEY` where a training row has that key too)",
     "run_findings": "`current_findings` of every run",
     "standing_reviews": "words that were not taken back",
-    "last_words": "of these the last of each reviewer",
+    "last_words": "of these the last of each reviewer, on the row and on each rule",
+    "words_in_force": "of these the last on the row and on each rule; `of_row`: 0 if it says nothing of the row as a "
+    "whole",
+    "finding_words": "the word that speaks of each rule of a row: on that rule, or on a row that had no other finding "
+    "when it was given",
     "reviewed_rows": "the row that each word was given on, and what has become of it",
 }
 """Views that the others stand on."""
@@ -247,6 +273,7 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "path": "the picture's file",
         "verdict": "the word that counts; NULL: nobody has spoken",
         "disagreement": "1 where the last words of two reviewers differ",
+        "rule": "that the word is on; NULL: the row as a whole",
     },
     "audit_queue": {
         "given_label": "",
@@ -267,16 +294,18 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "disagreement": "1 where the last words of two reviewers differ",
         "words": "the last word of each reviewer",
         "review_id": "of the word that counts",
+        "rule": "that it is on; NULL: the row as a whole",
     },
     "current_findings": {
         "state": "`new`, `known` (in an earlier finished run too), `accepted`, `reviewed`",
         "row_fingerprint": "of the row: what verdicts hang on",
+        "verdict": "the newest word that is on the row as a whole, or on this rule",
     },
     "latest_scores": {},
     "label_confusions": {"given_label": "", "rows": "how many", "mean_suspicion": "0 to 1"},
     "rule_precision": {
         "flagged": "rows that the rule found",
-        "confirmed": "by `relabel` or `drop`",
+        "confirmed": "by a verdict that says so (`rules.confirmed_by`)",
         "refuted": "by `keep`",
         "unsure": "counts as neither",
         "precision": "confirmed / (confirmed + refuted)",

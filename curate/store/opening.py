@@ -11,6 +11,7 @@ from pathlib import Path
 
 from curate.errors import StoreError, UsageError
 from curate.settings.specs import MOST_WHOLE
+from curate.store.ruling import keep_rules
 from curate.store.schema import OLDEST_SQLITE, is_current, migrate
 
 WAIT_SECONDS = 30.0  # for another process that writes
@@ -47,6 +48,7 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
                     raise StoreError(f"{path} is empty", "make a run with `curate scan`, or " + _OTHER_FILE)
                 connection.execute("PRAGMA journal_mode = WAL")
                 migrate(connection)
+            keep_rules(connection)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA synchronous = NORMAL")  # safe with WAL: a crash may lose, never corrupt

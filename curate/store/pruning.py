@@ -77,7 +77,10 @@ def _referenced(store: "Store", keep: int, dataset: str | None) -> set[int]:
 def _forget_rows(store: "Store") -> int:
     """Versions of rows that no run, no verdict and no other table has a use for."""
     used = [
-        *(f'SELECT "{column}" FROM "{table}"' for table, column in _pointing(store, "examples")),
+        *(
+            f'SELECT "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL'
+            for table, column in _pointing(store, "examples")
+        ),
         "SELECT e.id FROM examples AS e JOIN reviews AS v ON v.fingerprint = e.fingerprint",
     ]
     unused = " AND ".join(f"id NOT IN ({query})" for query in used)

@@ -3,7 +3,7 @@
 Knows their fields and units; leaves SQL to ``store.py`` and fingerprints to ``fingerprint.py``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,14 +28,20 @@ class ExampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """A row and the rule it broke, with the evidence and one sentence for a person."""
+    """A row, or another subject, and the rule it broke, with the evidence and one sentence for a person.
 
-    example_id: int
-    rule: str  # mislabeled, harmful, conflict, leak, unreadable
+    A cluster is told by a finding on each of its rows; a class or a column has no row.
+    """
+
+    example_id: int | None
+    rule: str
     severity: str  # error, warning, note
     score: float | None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
+    subject: str = "row"  # row, cluster, class, column
+    name: str | None = None  # of the class or column; of a cluster, the key of the row that stands for it
+    members: Sequence[str] = ()  # content hashes of a cluster's rows: it is another one if they change
 
 
 @dataclass(frozen=True, slots=True)

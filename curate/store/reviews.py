@@ -11,13 +11,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
+from curate.rules.rule import RULES
 from curate.settings.specs import did_you_mean
 from curate.store.values import text
 
 if TYPE_CHECKING:
     from curate.store.store import Store
 
-VERDICTS = ("relabel", "keep", "drop", "unsure")
+VERDICTS = ("relabel", "keep", "drop", "none", "unsure")
+DROPPED = ("drop", "none")
+"""Verdicts that take a row out of the data set."""
+WRONG = ("relabel", *DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One word on a row; ``undoes`` is the id of the word that it takes back."""
+    """One word on a row, or on one rule of it; ``undoes`` is the id of the word that it takes back."""
 
     id: int
     fingerprint: str
@@ -46,6 +50,7 @@ class Review:
     time: str
     source: str
     undoes: int | None = None
+    rule: str | None = None
 
 
 def row_by_id(store: "Store", run_id: int, example_id: int) -> Row:
@@ -94,27 +99,44 @@ def mark(
     source: str,
     new_class: bool = False,
     time: str | None = None,
+    rule: str | None = None,
 ) -> Review:
     """A verdict on the row; `relabel` without a label takes the suggested one. Raises ``UsageError``.
 
-    ``new_class`` allows a label that no row of the data set has.
+    ``new_class`` allows a label that no row of the data set has. ``rule``: the word is on this rule alone, and says
+    nothing of what else was found on the row.
     """
+    if rule is not None and not store.query("SELECT 1 FROM rules WHERE name = ?", [rule]):
+        raise UsageError(f"there is no rule {rule}", f"rules: {', '.join(RULES)}")
     new_label = _new_label(store, row, verdict, label, new_class)
-    return add(store, row.fingerprint, row.key, verdict, new_label, note, reviewer=reviewer, source=source, time=time)
+    return add(
+        store,
+        row.fingerprint,
+        row.key,
+        verdict,
+        new_label,
+        note,
+        reviewer=reviewer,
+        source=source,
+        time=time,
+        rule=rule,
+    )
 
 
-def undo(store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str) -> Review:
-    """Take back the newest word on the row, of the reviewer where one is named; the word before counts again."""
+def undo(
+    store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str, rule: str | None = None
+) -> Review:
+    """Take back the newest word on the row, by a reviewer or on a rule if one is named; the one before counts again."""
     standing = store.query(
-        "SELECT id, reviewer FROM standing_reviews WHERE fingerprint = ? AND reviewer = ifnull(?, reviewer) "
-        "ORDER BY time DESC, id DESC LIMIT 1",
-        [row.fingerprint, reviewer],
+        "SELECT id, reviewer FROM standing_reviews WHERE fingerprint = ?1 AND reviewer = ifnull(?2, reviewer) "
+        "AND (?3 IS NULL OR rule = ?3) ORDER BY time DESC, id DESC LIMIT 1",
+        [row.fingerprint, reviewer, rule],
     )
     if not standing:
         others = store.query(
             "SELECT DISTINCT reviewer FROM standing_reviews WHERE fingerprint = ? ORDER BY 1", [row.fingerprint]
         )
-        by = f" by {reviewer}" if reviewer else ""
+        by = (f" by {reviewer}" if reviewer else "") + (f" on {rule}" if rule else "")
         hint = f"there is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
         raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
     word = standing[0]
@@ -136,6 +158,7 @@ def add(
     source: str,
     time: str | None = None,
     undoes: int | None = None,
+    rule: str | None = None,
 ) -> Review:
     """One row of ``reviews``, as it is; without a ``time``, now (and never before an earlier word on the row)."""
     with store.transaction() as connection:
@@ -144,23 +167,24 @@ def add(
                 "SELECT max(time) FROM reviews WHERE fingerprint = ?", [fingerprint]
             ).fetchone()
             time = max(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), newest or "")
-        values = (fingerprint, text(key), verdict, text(new_label), text(reviewer), text(note), time, source, undoes)
+        said = (verdict, text(new_label), text(reviewer), text(note), time, source, undoes, rule)
         try:
             (number,) = connection.execute(
-                "INSERT INTO reviews (fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                values,
+                "INSERT INTO reviews (fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes, "
+                "rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (fingerprint, text(key), *said),
             ).fetchone()
         except sqlite3.IntegrityError as error:
             raise UsageError(f"{key}: this verdict cannot be stored: {error}") from error
-    return Review(number, fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes)
+    return Review(number, fingerprint, key, verdict, new_label, reviewer, note, time, source, undoes, rule)
 
 
 def words(store: "Store", dataset_id: int) -> dict[str, str]:
-    """The verdict in force by fingerprint: the newest word that was not taken back."""
+    """What people say of the labels, by fingerprint: the newest word on the row, or on its label, not taken back."""
     rows = store.query(
         "SELECT v.fingerprint, v.verdict FROM standing_reviews AS v "
-        "WHERE v.fingerprint IN (SELECT fingerprint FROM examples WHERE dataset_id = ?) ORDER BY v.time, v.id",
+        "WHERE v.fingerprint IN (SELECT fingerprint FROM examples WHERE dataset_id = ?) "
+        "AND ifnull(v.rule, 'mislabeled') = 'mislabeled' ORDER BY v.time, v.id",
         [dataset_id],
     )
     return {row["fingerprint"]: row["verdict"] for row in rows}

@@ -14,6 +14,7 @@ from curate.store.auditing import AUDITING
 from curate.store.browsing import BROWSING
 from curate.store.keeping import KEEPING
 from curate.store.reviewing import REVIEWING
+from curate.store.ruling import apply as apply_ruling
 from curate.store.tables import GUARDS, SEARCH, TABLES
 from curate.store.verifying import VERIFYING
 from curate.store.views import LATEST_SCORES, VIEWS
@@ -73,9 +74,13 @@ def m009_words(db: "Database") -> None:
         db.execute(statement)
 
 
+def m010_rules(db: "Database") -> None:
+    apply_ruling(db)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
     m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m007_audits,
-    m008_keeping, m009_words,
+    m008_keeping, m009_words, m010_rules,
 ]  # fmt: skip
 
 

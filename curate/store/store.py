@@ -17,7 +17,7 @@ from typing import Any
 from curate.errors import CurateError, StoreError
 from curate.settings.specs import listed_names, plain_text
 from curate.store import reviews
-from curate.store.fingerprint import finding_fingerprint, row_fingerprint
+from curate.store.fingerprint import finding_fingerprint, row_fingerprint, rule_fingerprint, subject_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.summaries import keep as keep_summary
@@ -180,25 +180,42 @@ class Store:
             )
 
     def add_findings(self, run_id: int, findings: Iterable[FindingRecord]) -> None:
+        """Findings of a run; fingerprints are made here. ``ValueError`` if a row is not stored."""
         with self.transaction() as connection:
+            (dataset,) = connection.execute(
+                "SELECT d.name FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
+            ).fetchone()
             for finding in findings:
-                facts = connection.execute(
-                    "SELECT d.name, e.key, e.content_sha256, e.label FROM examples AS e "
-                    "JOIN datasets AS d ON d.id = e.dataset_id WHERE e.id = ?",
-                    [integer(finding.example_id, "example_id")],
-                ).fetchone()
-                if facts is None:
-                    raise ValueError(f"finding on an example that is not stored: {finding.example_id}")
-                dataset, key, content, label = facts
+                subject = None
+                if finding.subject != "row":
+                    subject = subject_fingerprint(dataset, finding.subject, finding.name, finding.members)
                 connection.execute(
-                    "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    _ADD_FINDING,
                     [
-                        run_id, integer(finding.example_id, "example_id"), finding.rule, finding.severity,
-                        number(finding.score, "score"), text(json_text(finding.evidence, "evidence")),
-                        text(finding.why), finding_fingerprint(dataset, key, content, label, finding.rule),
+                        run_id,
+                        integer(finding.example_id, "example_id"),
+                        finding.rule,
+                        finding.severity,
+                        number(finding.score, "score"),
+                        text(json_text(finding.evidence, "evidence")),
+                        text(finding.why),
+                        self._finding_fingerprint(dataset, finding, subject),
+                        finding.subject,
+                        text(finding.name),
+                        subject,
                     ],
-                )  # fmt: skip
+                )
+
+    def _finding_fingerprint(self, dataset: str, finding: FindingRecord, subject: str | None) -> str:
+        if finding.example_id is None:
+            return rule_fingerprint(str(subject), finding.rule)
+        facts = self.connection.execute(
+            "SELECT key, content_sha256, label FROM examples WHERE id = ?", [integer(finding.example_id, "example_id")]
+        ).fetchone()
+        if facts is None:
+            raise ValueError(f"finding on an example that is not stored: {finding.example_id}")
+        key, content, label = facts
+        return finding_fingerprint(dataset, key, content, label, finding.rule)
 
     def add_receipts(self, run_id: int, receipts: Iterable[ReceiptRecord]) -> None:
         with self.transaction() as connection:
@@ -300,12 +317,13 @@ class Store:
         dataset: str | None = None,
         split: str | None = None,
         new_class: bool = False,
+        rule: str | None = None,
     ) -> reviews.Review:
-        """A verdict on a row of the newest finished run: `relabel`, `keep`, `drop`, `unsure`. Raises ``UsageError``."""
+        """A verdict on a row of the newest finished run (``VERDICTS``), or on one rule of it. Raises ``UsageError``."""
         with self.transaction():
             row = reviews.row_by_key(self, self.latest_run(dataset), key, split)
             return reviews.mark(
-                self, row, verdict, label, note, reviewer=reviewer, source="python", new_class=new_class
+                self, row, verdict, label, note, reviewer=reviewer, source="python", new_class=new_class, rule=rule
             )
 
     def undo(
@@ -357,6 +375,11 @@ _ADD_EXAMPLE = """
         thumbnail = ifnull(excluded.thumbnail, thumbnail), seen = excluded.seen
     RETURNING id, text IS NULL
 """
+
+_ADD_FINDING = (
+    "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint, subject, "
+    "subject_name, subject_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 _ADD_SCORES = (
     f"INSERT INTO scores (run_id, example_id, {', '.join(SCORE_COLUMNS)}) VALUES (?, ?{', ?' * len(SCORE_COLUMNS)})"

@@ -41,7 +41,8 @@ QUERIES = {
         "SELECT e.split, e.key, s.* FROM scores AS s JOIN examples AS e ON e.id = s.example_id ORDER BY e.split, e.key"
     ),
     "findings": (
-        "SELECT e.split, e.key, f.* FROM findings AS f JOIN examples AS e ON e.id = f.example_id "
+        "SELECT e.split, e.key, f.rule, f.severity, f.score, f.evidence, f.why, f.fingerprint FROM findings AS f "
+        "JOIN examples AS e ON e.id = f.example_id "
         "ORDER BY e.split, e.key, f.rule"
     ),
     "influences": (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from curate.errors import UsageError
 from curate.files.reading import read_names
-from curate.gate.judgement import RULES
+from curate.rules.rule import RULES
 from curate.settings.specs import did_you_mean, is_file
 from curate.stages.prepare import Data
 from curate.store import Store

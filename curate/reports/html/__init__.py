@@ -18,6 +18,7 @@ from curate.reports.html import charts, sentences
 from curate.reports.report import Report
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
+from curate.rules.rule import rule_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,6 +101,7 @@ FILTERS = {
     "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
     "percent": percent, "plural": plural, "signed": signed, "picture": picture, "spoke": sentences.spoke,
     "facts": sentences.facts, "group": group_sentence, "turned": turned, "tally": sentences.tally,
+    "rule": rule_of,
 }  # fmt: skip
 """What the templates say numbers and foreign text with; also those of ``curate serve``."""
 
@@ -118,7 +120,7 @@ def _filters(gallery: Gallery) -> dict[str, Any]:
         "rule": {finding.rule for card in gallery.cards for finding in card.findings},
         "severity": {finding.severity for card in gallery.cards for finding in card.findings},
         "state": {finding.state for card in gallery.cards for finding in card.findings},
-        "given": {card.given_label for card in gallery.cards if card.given_label is not None},
+        "given": {card.label for card in gallery.cards if card.label is not None},
         "suggested": {card.suggested_label for card in gallery.cards if card.suggested_label is not None},
         "split": {card.split for card in gallery.cards},
     }

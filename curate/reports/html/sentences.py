@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curate.reports.gallery import CardFinding, Near
 from curate.reports.report import Receipt
 from curate.reports.row_terminal import flat
 from curate.reports.words import brief, clean, duration, percent, plural
+from curate.store.rows import Near, RowFinding
 
 SOLVERS = {
     "exact": "solved exactly: nothing in the solve is approximated",
@@ -83,7 +83,7 @@ def detector(name: str) -> str:
     return DETECTORS.get(name, name.replace("_", " "))
 
 
-def spoke(finding: CardFinding) -> list[tuple[str, str]]:
+def spoke(finding: RowFinding) -> list[tuple[str, str]]:
     """Detectors, and how many rows each finds less suspect, most first."""
     shares = finding.evidence.get("more_suspect_than")
     if not isinstance(shares, Mapping):
@@ -104,7 +104,7 @@ def tally(nearest: Sequence[Near]) -> list[tuple[str, int]]:
     return Counter(clean("(none)" if near.label is None else near.label) for near in nearest).most_common()
 
 
-def facts(finding: CardFinding) -> list[tuple[str, str]]:
+def facts(finding: RowFinding) -> list[tuple[str, str]]:
     """The other evidence, as names and values."""
     rest: dict[str, Any] = {name: value for name, value in finding.evidence.items() if name not in _APART}
     return flat(rest)

@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl, unquote
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from curate.reports.gallery import cards
 from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.review.audited import blinded
 from curate.review.web.pages import AUDIT, REVIEWER_COOKIE, Serving, classes, read, said, serving
 from curate.store import Store, audits
+from curate.store.rows import rows_of
 
 SHOWN = 12
 """Rows on a page: after each verdict the next one moves up."""
@@ -42,7 +42,7 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     left = [(place, example) for place, example in drawn if (place.audit_id, place.place) in waiting]
     # A row that waits for both of its showings stands on the page once: one form, one name.
     shown = list(dict.fromkeys(example for _, example in left))[:SHOWN]
-    found = [blinded(card) for card in cards(store, run_id, shown)]
+    found = [blinded(card) for card in rows_of(store, run_id, shown)]
     return {
         "run": run,
         "writing": served.writing,

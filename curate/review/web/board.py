@@ -97,8 +97,8 @@ class Board:
         touched = store.query("SELECT DISTINCT fingerprint FROM reviews WHERE id > ?", [self.newest])
         mine = [row["fingerprint"] for row in touched if row["fingerprint"] in self.at_fingerprint]
         rows = store.query(
-            "SELECT fingerprint, verdict FROM standing_reviews WHERE fingerprint IN (SELECT value FROM json_each(?)) "
-            "ORDER BY time, id",
+            "SELECT fingerprint, verdict FROM words_in_force WHERE fingerprint IN (SELECT value FROM json_each(?)) "
+            "ORDER BY of_row, time, id",
             [json.dumps(mine)],
         )
         said = dict.fromkeys(mine, OPEN) | {row["fingerprint"]: row["verdict"] for row in rows}

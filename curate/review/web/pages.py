@@ -16,13 +16,13 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from curate.errors import CurateError, UsageError
-from curate.reports.gallery import cards
 from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.reports.words import clean
 from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
 from curate.settings.specs import whole
 from curate.store import VERDICTS, Store, audits, reviews
+from curate.store.rows import rows_of
 
 ADDRESS = "/-/review"
 """Under Datasette's own prefix: a database may be called review."""
@@ -115,7 +115,7 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     page = min(max(1, whole(parameters.get("page", "")) or 1), pages)
     here = places[(page - 1) * PAGE : page * PAGE]
     examples = [board.examples[at] for at in here]
-    shown = cards(store, board.run_id, examples)
+    shown = rows_of(store, board.run_id, examples)
     run, _ = read_run(store, board.run_id)
     base = asked.parameters | ({"dataset": run.dataset} if len(datasets) > 1 else {})
     return {

@@ -52,7 +52,8 @@ QUERIES: dict[str, tuple[str, str]] = {
     ),
     "reviewers": (
         "How many words each person has left",
-        "SELECT reviewer, count(*) AS words, count(*) FILTER (WHERE verdict IN ('relabel', 'drop')) AS confirmed, "
+        "SELECT reviewer, count(*) AS words, "
+        "count(*) FILTER (WHERE verdict IN ('relabel', 'drop', 'none')) AS confirmed, "
         "count(*) FILTER (WHERE verdict = 'keep') AS refuted, max(time) AS last "
         "FROM standing_reviews GROUP BY reviewer",
     ),

@@ -1,1 +1,41 @@
-"""Which rows broke which rule."""
+"""Which rows break which rule: one file a rule, found by its entry in ``RULES``. Imported by the scan alone."""
+
+from importlib import import_module
+
+from curate.rules.finders.found import Found, Scan
+from curate.rules.rule import RULES
+
+NEAREST = 5
+"""Nearest rows that are named on a finding."""
+
+
+def find_all(scan: Scan) -> list[Found]:
+    """The findings of all rules."""
+    found: list[Found] = []
+    for rule in RULES.values():
+        module, _, function = rule.finder.partition(":")
+        found += getattr(import_module(module), function)(scan)
+    _name_nearest(scan, found)
+    return found
+
+
+def _name_nearest(scan: Scan, found: list[Found]) -> None:
+    """Add the nearest training rows of other content to the evidence of findings that ask for them, all at once."""
+    train = scan.data.train
+    asked = [each for each in found if each.near and each.split == "train"]
+    rows = sorted({each.row for each in asked if each.row is not None})
+    if not rows:
+        return
+    near, similarity = scan.neighbours.nearest(train.features[rows], 4 * NEAREST)
+    keys, labels, sha, classes = train.keys, train.labels.tolist(), train.sha256, train.source.classes
+    named = {
+        row: [
+            {"key": keys[other], "label": classes[labels[other]], "similarity": round(value, 4)}
+            for other, value in zip(others, alike, strict=True)
+            if sha[other] != sha[row]
+        ][:NEAREST]
+        for row, others, alike in zip(rows, near.tolist(), similarity.tolist(), strict=True)
+    }
+    for each in asked:
+        if each.row is not None:
+            each.evidence["nearest"] = named[each.row]

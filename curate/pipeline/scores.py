@@ -1,0 +1,44 @@
+"""The columns of the table `scores`, from what the stages found out."""
+
+import numpy as np
+
+from curate.engine.suspicion import Judgement
+from curate.engine.suspicion.detectors import agreement, loss, of_given, spoken
+from curate.stages.forward import Forward
+from curate.stages.heads import Heads
+from curate.stages.influence import Influence
+from curate.stages.suspicion import Judged
+
+
+def scores_of(
+    rows: Forward, judgement: Judgement, heads: Heads, judged: Judged, influence: Influence | None
+) -> dict[str, list[object]]:
+    """Columns of the table `scores`, one entry a row; ``influence`` for training rows only."""
+    given, classes = rows.labels.numpy(), rows.source.classes
+    order = np.lexsort((np.arange(len(given)), -judgement.suspicion))
+    rank = np.empty(len(given), dtype=int)
+    rank[order] = np.arange(1, len(given) + 1)
+    probabilities = heads.probabilities(rows)
+    if influence is not None:
+        votes = judged.signals.votes
+    else:
+        assert judged.evaluation_reading is not None
+        votes = judged.evaluation_reading.votes
+    others = probabilities.copy()
+    others[np.arange(len(given)), given] = -np.inf
+    columns: dict[str, list[object]] = {
+        "suspicion": judgement.suspicion.tolist(),
+        "rank": rank.tolist(),
+        "loss": loss(probabilities, given).tolist(),
+        "margin": (of_given(probabilities, given) - others.max(1)).tolist(),
+        "neighbour_agreement": agreement(votes, given).tolist(),
+        "given_probability": judgement.given_probability.tolist(),
+        "suggested_label": [classes[label] for label in judgement.suggested.tolist()],
+        "suggested_probability": judgement.suggested_probability.tolist(),
+    }
+    columns["word"] = list(judgement.words(judged.cut if influence is not None else judged.evaluation_cut))
+    if influence is not None:
+        columns["self_influence"] = heads.influence.scores.self_influence.tolist()
+        columns["harm"] = influence.harm.tolist()
+        columns["detectors"] = list(spoken(judged.signals, max(1, round(float(judgement.suspicion.sum())))))
+    return columns
