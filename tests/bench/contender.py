@@ -19,7 +19,7 @@ from curate.engine.solvers.lissa import LiSSA as _LiSSA
 
 class _Rows:
     def __init__(self, x):
-        self.x = x
+        self.x, self.device = x, x.device
 
     def __len__(self):
         return len(self.x)

@@ -37,7 +37,7 @@ class Rows:
     """Rows in memory."""
 
     def __init__(self, x: torch.Tensor) -> None:
-        self.x = x
+        self.x, self.device = x, x.device
 
     def __len__(self) -> int:
         return len(self.x)

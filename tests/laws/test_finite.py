@@ -8,13 +8,12 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows, TensorRows
 from torch import nn
 
 from curate.engine.curvature.choice import CURVATURES
@@ -26,7 +25,6 @@ from curate.engine.solvers import SOLVERS
 from curate.engine.solvers.lissa import LiSSA
 from curate.errors import NumericalError, UsageError
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 N, T, CLASSES = 40, 6, 3
 
@@ -47,12 +45,6 @@ def convolutional(width: int) -> nn.Module:
 
 
 NETWORKS = {"dense": dense, "normalised": normalised, "convolutional": convolutional}
-
-
-def pass_of(module: nn.Module, x: torch.Tensor, labels: torch.Tensor, name: str) -> Forward:
-    source = SimpleNamespace(labels=labels.tolist())
-    sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
 
 
 def numbers(result: DeepInfluence) -> list[float]:
@@ -102,8 +94,8 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
             list(module.children())[-1].weight[:, -1] = 0
     with torch.no_grad():
         labels = module(x).argmax(1) if memorised else torch.randint(CLASSES, (N + T,))
-    train = pass_of(module, x[:N], labels[:N], "t")
-    evaluation = pass_of(module, x[N:], labels[N:], "e")
+    train = LabelledRows.of(module, x[:N], labels[:N], "t")
+    evaluation = LabelledRows.of(module, x[N:], labels[N:], "e")
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = SOLVERS[solver](seed) if solver in SOLVERS else LiSSA(steps=40, batch=int(solver[6:]), seed=seed)
     candidates = torch.arange(N).repeat(T, 1).numpy()

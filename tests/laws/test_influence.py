@@ -1,13 +1,11 @@
 """Influence through the network and at large heads against exact twins, and whose gradients are taken."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows
 from torch import nn
 from torch.nn import functional as F
 
@@ -32,20 +30,13 @@ from curate.engine.solvers.base import Prepared, Solver
 from curate.engine.solvers.dual import Exact
 from curate.engine.solvers.lissa import ranking
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 N, T, K = 150, 12, 30
-
-
-def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) -> Forward:
-    """A forward pass over tensors in memory."""
-    source = SimpleNamespace(labels=labels.tolist())
-    sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+World = tuple[nn.Module, LabelledRows, LabelledRows]
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[nn.Module, Forward, Forward]:
+def world() -> World:
     digits = load_digits(n_class=4)
     x, y = torch.tensor(digits.data[: N + T] / 16).float(), torch.tensor(digits.target[: N + T])
     torch.manual_seed(0)
@@ -55,12 +46,10 @@ def world() -> tuple[nn.Module, Forward, Forward]:
         optimiser.zero_grad()
         F.cross_entropy(module(x[:N]), y[:N]).backward()
         optimiser.step()
-    return module, rows(x[:N], y[:N], module, "t"), rows(x[N:], y[N:], module, "e")
+    return module, LabelledRows.of(module, x[:N], y[:N], "t"), LabelledRows.of(module, x[N:], y[N:], "e")
 
 
-def test_only_the_candidates_gradients_are_taken(
-    world: tuple[nn.Module, Forward, Forward], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_candidates_gradients_are_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = torch.tensor([1, 4, 7])
@@ -97,7 +86,7 @@ def test_only_the_candidates_gradients_are_taken(
         assert train_row in candidates[chosen.tolist().index(evaluation_row)]
 
 
-def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_deep_influence_is_its_dense_twin(world: World) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     everyone, groups = np.tile(np.arange(N), (T, 1)), torch.arange(T) % 5
@@ -107,13 +96,13 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
     )  # fmt: skip
     assert train.logits is not None
     assert evaluation.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
-    theirs = objective.row_gradients(evaluation.inputs.x, residuals(evaluation.logits, evaluation.labels)).double()  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()
+    theirs = objective.row_gradients(evaluation.inputs.x, residuals(evaluation.logits, evaluation.labels)).double()
     probabilities = train.logits.softmax(1)
     factor = torch.cat(
         [
             objective.row_gradients(
-                train.inputs.x,  # type: ignore[attr-defined]
+                train.inputs.x,
                 probabilities.sqrt()[:, c : c + 1] * (F.one_hot(torch.tensor(c), 4) - probabilities),
             )
             for c in range(4)
@@ -135,7 +124,7 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
         torch.testing.assert_close(by_group.values[:, group].double(), theirs_then, rtol=1e-2, atol=1e-6)
 
 
-def test_ranks_kept_are_those_of_solved_scores(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_ranks_kept_are_those_of_solved_scores(world: World) -> None:
     """What a receipt of EK-FAC says of its ranking, against a solve of the curvature itself."""
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
@@ -148,14 +137,16 @@ def test_ranks_kept_are_those_of_solved_scores(world: tuple[nn.Module, Forward, 
     )
     assert exact.ranks_kept is None
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))
     theirs, solved = (gradients @ result.solution.rows[-4:].T for result in (approximate, exact))
     true = np.mean([spearmanr(theirs[:, row], solved[:, row])[0] for row in range(4)])
     assert approximate.ranks_kept == pytest.approx(true, abs=0.03)
     assert 0.2 < true < 0.99
 
 
-def test_candidates_are_those_that_hold_more_of_the_strongest_rows(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
+    world: World,
+) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = torch.arange(T)
@@ -344,7 +335,7 @@ def test_curvature_of_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_self_influence_through_the_network_is_its_dense_twin(
-    world: tuple[nn.Module, Forward, Forward], everything: bool, monkeypatch: pytest.MonkeyPatch
+    world: World, everything: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, train, _ = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
@@ -352,7 +343,7 @@ def test_self_influence_through_the_network_is_its_dense_twin(
         monkeypatch.setattr(Exact, "fits", staticmethod(lambda factor_rows, p: False))
     found = self_influence(objective, "all", train, 0.05, 0, Progress.silent())
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()
     curvature = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     dense = (curvature @ torch.eye(objective.p)).double() + 0.05 * torch.eye(objective.p, dtype=torch.float64)
     twin = (gradients * torch.linalg.solve(dense, gradients.T).T).sum(1) / len(train)
@@ -365,11 +356,11 @@ def test_self_influence_through_the_network_is_its_dense_twin(
 
 
 def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsewhere(
-    world: tuple[nn.Module, Forward, Forward],
+    world: World,
 ) -> None:
     module, train, _ = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))  # type: ignore[union-attr]
+    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     away = gradient_at(objective, train)
     assert away.known_penalty == 0
     found = default_damping(operator, away, seed=0)
@@ -379,10 +370,10 @@ def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsew
     assert default_damping(operator, away, seed=0, penalty=0.004) == 0.004  # known otherwise
 
     penalty = 0.02
-    head = fit_softmax(train.features.double(), train.labels, 4, torch.full((64,), penalty).double())
+    head = fit_softmax(train.inputs.x.double(), train.labels, 4, torch.full((64,), penalty).double())
     linear = nn.Linear(64, 4, bias=False)
     linear.weight.data.copy_(head.weights)
-    at = rows(train.features, train.labels, linear, "t")
+    at = LabelledRows.of(linear, train.inputs.x, train.labels, "t")
     objective = Objective(linear, choose_parameters(linear, "all"), lambda output: output)
-    operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))  # type: ignore[union-attr]
+    operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))
     assert default_damping(operator, gradient_at(objective, at), seed=0) == pytest.approx(penalty, rel=1e-3)

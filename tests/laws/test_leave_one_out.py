@@ -7,7 +7,6 @@ prediction is exact.
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import torch
 from refits import refitted
 from scipy.stats import linregress, pearsonr
 from sklearn.datasets import load_digits
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows, TensorRows
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,7 +25,6 @@ from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.probe import fit_softmax
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 CLASSES = 5
 
@@ -153,9 +151,7 @@ def test_self_influence_through_the_network_is_that_of_the_head(world: World) ->
     torch.manual_seed(0)
     module = nn.Linear(x.shape[1], CLASSES)
     logits = module(x).detach()
-    sha256 = [str(row) for row in range(len(x))]
-    source = SimpleNamespace(labels=labels.tolist())
-    train = Forward(source, list(range(len(x))), sha256, x, logits, None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+    train = LabelledRows(TensorRows(x), labels, logits)
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     found = self_influence(objective, "all", train, 0.03, 0, Progress.silent()).values
     ones = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()

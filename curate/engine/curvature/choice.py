@@ -10,7 +10,7 @@ from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.hessian import Hessian
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
-from curate.engine.curvature.over_rows import Inputs
+from curate.engine.rows import Inputs
 
 Rows = Float[Tensor, "n C"]
 

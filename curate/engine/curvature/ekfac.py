@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from curate.engine.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
 from curate.engine.curvature.gauss_newton import GaussNewton, half_curvature
 from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.over_rows import Inputs, OverRows
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import capture, owners_of
+from curate.engine.rows import Inputs
 
 KEPT_FLOATS = 2**27
 """Inputs and output gradients of layers that are kept from one pass for another: 512 MiB."""

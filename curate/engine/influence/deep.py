@@ -24,9 +24,9 @@ from curate.engine.influence.head import SameContent
 from curate.engine.influence.minimum import Gradient, gradient_at
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.stability import Stability, compare
+from curate.engine.rows import Rows
 from curate.engine.solvers.base import Solution, Solver, relative_size
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
@@ -77,8 +77,8 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
 
 def deep_influence(
     objective: Objective,
-    train: Forward,
-    evaluation: Forward,
+    train: Rows,
+    evaluation: Rows,
     chosen: Int[Tensor, " T"],
     candidates: Int[np.ndarray, "T K"],
     solver: Solver,
@@ -193,7 +193,7 @@ def _recalls(
 
 def _products(
     objective: Objective,
-    train: Forward,
+    train: Rows,
     rests: Tensor,
     rows: Int[Tensor, " b"],
     solved: Float[Tensor, "k p"],

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
+from curate.engine.rows import Rows
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 
 def residuals(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
@@ -18,7 +18,7 @@ def residuals(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[
 
 def right_hand_sides(
     objective: Objective,
-    evaluation: Forward,
+    evaluation: Rows,
     chosen: Tensor,
     device: torch.device,
     progress: Progress,
@@ -46,7 +46,7 @@ def right_hand_sides(
 
 
 def influence_along(
-    objective: Objective, train: Forward, rests: Tensor, directions: Float[Tensor, "k p"], progress: Progress
+    objective: Objective, train: Rows, rests: Tensor, directions: Float[Tensor, "k p"], progress: Progress
 ) -> Float[Tensor, "n k"]:
     """Influence of every training row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
     parts = []
@@ -59,7 +59,7 @@ def influence_along(
     return (products - products.mean(0)) / len(train)
 
 
-def mean_gradient(objective: Objective, train: Forward, rests: Tensor) -> Float[Tensor, " p"]:
+def mean_gradient(objective: Objective, train: Rows, rests: Tensor) -> Float[Tensor, " p"]:
     """ḡ of the training rows, by one backward pass over them."""
     total = torch.zeros(1, objective.p, device=rests.device)
     for part in torch.arange(len(train), device=rests.device).split(512):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.influence.gradients import mean_gradient, residuals
-from curate.stages.forward import Forward
+from curate.engine.rows import Rows
 
 SURE = 0.9
 """Cosine between the gradient and -θ from which the penalty is believed: a random direction has about 1/√p."""
@@ -44,7 +44,7 @@ class Gradient:
         return self.penalty if self.cosine >= SURE else 0.0
 
 
-def gradient_at(objective: Objective, train: Forward) -> Gradient:
+def gradient_at(objective: Objective, train: Rows) -> Gradient:
     """By one backward pass over the training rows."""
     assert train.logits is not None
     rests = residuals(train.logits, train.labels).to(train.inputs.device)

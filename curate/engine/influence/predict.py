@@ -19,10 +19,10 @@ from curate.engine.influence.damping import default_damping
 from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.minimum import gradient_at
+from curate.engine.rows import Rows
 from curate.engine.solvers.base import Solver
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 
 class Predictor(ABC):
@@ -84,8 +84,8 @@ class ThroughNetwork(Predictor):
     def __init__(
         self,
         objective: Objective,
-        train: Forward,
-        targets: Forward,
+        train: Rows,
+        targets: Rows,
         solver: Solver,
         damping: float | None,
         seed: int,

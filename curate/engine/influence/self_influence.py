@@ -19,9 +19,9 @@ from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.damping import tenth_of_mean
 from curate.engine.influence.gradients import residuals
+from curate.engine.rows import Rows
 from curate.engine.solvers.dual import MOST_FACTOR_FLOATS, Exact, WoodburyInverse
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 MOST_SAMPLED = 1024
 """Rows that C is estimated from where all of them would not fit."""
@@ -46,7 +46,7 @@ class SelfInfluence:
 def self_influence(
     objective: Objective,
     parameters: str,
-    train: Forward,
+    train: Rows,
     damping: float | None,
     seed: int,
     progress: Progress,

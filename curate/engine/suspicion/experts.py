@@ -18,10 +18,7 @@ from curate.engine.neighbours import Neighbours, neighbour_votes
 from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
 from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.engine.suspicion.fourier import fit_ridge
-from curate.errors import NumericalError
 from curate.process.progress import Progress
-from curate.stages.heads import content_groups
-from curate.stages.prepare import Data
 
 VOTERS = 20
 """Nearest rows that vote on a label."""
@@ -253,42 +250,7 @@ def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WID
     return Basis(mean, vectors.flip(1)[:, :width].float())
 
 
-def read_depth(
-    name: str,
-    data: Data,
-    features: Float[Tensor, "n e"] | None,
-    seed: int,
-    progress: Progress,
-    *,
-    fitted: bool = False,
-    neighbours: Neighbours | None = None,
-    width: int = EARLY_WIDTH,
-) -> Depth | None:
-    """The experts on ``features`` of the training rows; None if there are none, or if they tell no row from another.
-
-    Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
-    index of the features, used if the experts read them as they are; else one is made of what they read.
-    """
-    if features is None or float(features.std(0).max()) == 0:
-        return None
-    basis = find_basis(features, seed, width) if features.shape[1] > width else None
-    rows = features if basis is None else basis(features)
-    if not bool(torch.isfinite(rows).all()):
-        raise NumericalError(f"the {name} are not finite", "Are the inputs on the scale of training?")
-    sizes, group = content_groups(data.train)
-    near = neighbours if neighbours is not None and basis is None else Neighbours(rows, seed)
-    material = Material(
-        rows,
-        data.train.labels,
-        data.classes,
-        Copies(group, sizes),
-        near,
-        fitted,
-        seed,
-        progress,
-        name,
-        basis is not None,
-    )
-    asked = {key: expert for key, expert in EXPERTS.items() if expert.of_fitted or not fitted}
-    opinions = {key: expert.ask(material) for key, expert in asked.items()}
-    return Depth(material, basis, opinions)
+def ask_experts(material: Material) -> dict[str, Opinion]:
+    """What each expert says that can be asked about these features."""
+    asked = {name: expert for name, expert in EXPERTS.items() if expert.of_fitted or not material.fitted}
+    return {name: expert.ask(material) for name, expert in asked.items()}

@@ -46,6 +46,8 @@ class SmallCNN(nn.Module):
 class Rows:
     """Rows in memory, as curate's curvatures take them."""
 
+    device = torch.device("cpu")
+
     def __init__(self, x: Tensor) -> None:
         self.x = x
 
