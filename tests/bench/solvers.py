@@ -24,7 +24,7 @@ import torch
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.gradients import residuals
+from curate.engine.loss import SOFTMAX
 from curate.engine.solvers import SOLVERS
 from curate.engine.solvers.base import relative_size
 from curate.engine.solvers.dual import WoodburyInverse
@@ -56,8 +56,8 @@ class Problem:
         with torch.no_grad():
             logits = module(x)
             self.accuracy = float((logits.argmax(1) == y).float().mean())
-            self.rights = self.objective.row_gradients(tests, residuals(module(tests), labels))
-            self.gradients = self.objective.row_gradients(x, residuals(logits, y)).double()
+            self.rights = self.objective.row_gradients(tests, SOFTMAX.residuals(module(tests), labels))
+            self.gradients = self.objective.row_gradients(x, SOFTMAX.residuals(logits, y)).double()
         self.operator = GaussNewton(self.objective, Rows(x), logits.softmax(1))
         self.folder, self.name = folder, name
         file = folder / f"{name}-gram64.pt"

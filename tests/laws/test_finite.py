@@ -18,8 +18,9 @@ from torch import nn
 
 from curate.engine.curvature.choice import CURVATURES
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.deep import DeepInfluence, deep_influence
+from curate.engine.influence.deep import DeepInfluence, Question, deep_influence
 from curate.engine.influence.head import SameContent
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.solvers import SOLVERS
 from curate.engine.solvers.lissa import LiSSA
@@ -98,13 +99,11 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
     evaluation = LabelledRows.of(module, x[N:], labels[N:], "e")
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = SOLVERS[solver](seed) if solver in SOLVERS else LiSSA(steps=40, batch=int(solver[6:]), seed=seed)
-    candidates = torch.arange(N).repeat(T, 1).numpy()
+    candidates, same = torch.arange(N).repeat(T, 1).numpy(), SameContent(train.sha256, evaluation.sha256)
+    problem = Problem(objective, train, curvature)
+    question = Question(evaluation, torch.arange(T), candidates, same, groups=torch.arange(T) % 2, minimum=0.0)
     try:
-        result = deep_influence(
-            objective, train, evaluation, torch.arange(T), candidates, chosen, damping, seed,
-            SameContent(train.sha256, evaluation.sha256), Progress.silent(), groups=torch.arange(T) % 2, minimum=0.0,
-            curvature=curvature,
-        )  # fmt: skip
+        result = deep_influence(problem, question, chosen, damping, seed, Progress.silent())
     except NumericalError as error:
         hint = error.hint
     except UsageError as error:  # two options that do not go together
@@ -115,9 +114,7 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
         assert all(math.isfinite(value) for value in numbers(result))
     assert any(option in hint for option in ("--damping", "--params", "--curvature", "--solver"))
     with suppress(NumericalError):
-        own = self_influence(
-            objective, "all", train, damping, seed, Progress.silent(), curvature, ekfac=solver == "ekfac"
-        )
+        own = self_influence(problem, "all", damping, seed, Progress.silent(), ekfac=solver == "ekfac")
         assert bool((torch.isfinite(own.values) & (own.values >= 0)).all())
         assert all(math.isfinite(value) for value in asdict(own).values() if isinstance(value, float))
 

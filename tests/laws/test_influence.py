@@ -17,12 +17,12 @@ from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Operator
 from curate.engine.influence.damping import default_damping, tenth_of_mean
-from curate.engine.influence.deep import deep_influence, wilson_interval
-from curate.engine.influence.gradients import residuals
+from curate.engine.influence.deep import Question, deep_influence, wilson_interval
 from curate.engine.influence.head import HeadInfluence, SameContent
-from curate.engine.influence.minimum import gradient_at
 from curate.engine.influence.pairs import StrongestPairs
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
+from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours, neighbour_votes
 from curate.engine.probe import fit_probe, fit_softmax, probe_inputs
 from curate.engine.solvers.approximate import EKFACSolver
@@ -32,6 +32,7 @@ from curate.engine.solvers.lissa import ranking
 from curate.process.progress import Progress
 
 N, T, K = 150, 12, 30
+SILENT = Progress.silent()
 World = tuple[nn.Module, LabelledRows, LabelledRows]
 
 
@@ -74,10 +75,10 @@ def test_only_the_candidates_gradients_are_taken(world: World, monkeypatch: pyte
             return prepared
 
     monkeypatch.setattr(Objective, "row_gradients", counted)
+    same = SameContent(train.sha256, evaluation.sha256)
     result = deep_influence(
-        objective, train, evaluation, chosen, candidates, OnlyTheSolve(), 0.01, 0,
-        SameContent(train.sha256, evaluation.sha256), Progress.silent(),
-    )  # fmt: skip
+        Problem(objective, train), Question(evaluation, chosen, candidates, same), OnlyTheSolve(), 0.01, 0, SILENT
+    )
     union = np.unique(candidates)
     # The damping was given, so row gradients are those of the chosen evaluation rows and of the candidates: no more.
     assert sum(len(x) for x in taken) == len(chosen) + len(union)
@@ -90,14 +91,15 @@ def test_deep_influence_is_its_dense_twin(world: World) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     everyone, groups = np.tile(np.arange(N), (T, 1)), torch.arange(T) % 5
-    result = deep_influence(
-        objective, train, evaluation, torch.arange(T), everyone, Exact(), 0.05, 0,
-        SameContent(train.sha256, evaluation.sha256), Progress.silent(), groups=groups, minimum=0.0,
-    )  # fmt: skip
+    same = SameContent(train.sha256, evaluation.sha256)
+    question = Question(evaluation, torch.arange(T), everyone, same, groups=groups, minimum=0.0)
+    result = deep_influence(Problem(objective, train), question, Exact(), 0.05, 0, SILENT)
     assert train.logits is not None
     assert evaluation.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()
-    theirs = objective.row_gradients(evaluation.inputs.x, residuals(evaluation.logits, evaluation.labels)).double()
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels)).double()
+    theirs = objective.row_gradients(
+        evaluation.inputs.x, SOFTMAX.residuals(evaluation.logits, evaluation.labels)
+    ).double()
     probabilities = train.logits.softmax(1)
     factor = torch.cat(
         [
@@ -131,13 +133,13 @@ def test_ranks_kept_are_those_of_solved_scores(world: World) -> None:
     everyone, same = np.tile(np.arange(N), (T, 1)), SameContent(train.sha256, evaluation.sha256)
     approximate, exact = (
         deep_influence(
-            objective, train, evaluation, torch.arange(T), everyone, solver, 1e-3, 0, same, Progress.silent()
+            Problem(objective, train), Question(evaluation, torch.arange(T), everyone, same), solver, 1e-3, 0, SILENT
         )
         for solver in (EKFACSolver(), Exact())
     )
     assert exact.ranks_kept is None
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels))
     theirs, solved = (gradients @ result.solution.rows[-4:].T for result in (approximate, exact))
     true = np.mean([spearmanr(theirs[:, row], solved[:, row])[0] for row in range(4)])
     assert approximate.ranks_kept == pytest.approx(true, abs=0.03)
@@ -152,16 +154,14 @@ def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
     chosen = torch.arange(T)
     nothing = np.tile(np.arange(30), (T, 1))
     same = SameContent(train.sha256, evaluation.sha256)
-    everyone = deep_influence(
-        objective, train, evaluation, chosen, np.tile(np.arange(N), (T, 1)), Exact(), 0.05, 0, same, Progress.silent()
-    )
+    problem, all_rows = Problem(objective, train), np.tile(np.arange(N), (T, 1))
+    everyone = deep_influence(problem, Question(evaluation, chosen, all_rows, same), Exact(), 0.05, 0, SILENT)
     strongest = np.zeros((T, 20), dtype=int)
     for row in range(T):  # ten of each side hold most of the twenty strongest
         strongest[row] = everyone.pairs.train[everyone.pairs.evaluation == row].numpy()
     for offered, by_head in ((nothing[:, :20], strongest), (strongest, nothing[:, :20])):
-        result = deep_influence(
-            objective, train, evaluation, chosen, offered, Exact(), 0.05, 0, same, Progress.silent(), by_head=by_head
-        )
+        question = Question(evaluation, chosen, offered, same, by_head)
+        result = deep_influence(problem, question, Exact(), 0.05, 0, SILENT)
         assert result.recall == max(result.recalls.values())
         assert result.recall > min(result.recalls.values()) + 0.3
         assert set(result.pairs.train[result.pairs.evaluation == 5].tolist()) <= set(strongest[5].tolist())
@@ -180,7 +180,7 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     assert spearmanr(exact_scores.self_influence, block_scores.self_influence)[0] > 0.95
     # Evaluation influence is still solved, by CG with the blocks as preconditioner. (The solutions differ along the
     # biases' common direction, which no influence sees.)
-    rests = residuals(head.logits(x[:5]), labels[:5])
+    rests = SOFTMAX.residuals(head.logits(x[:5]), labels[:5])
     large, small = HeadInfluence(blocks, labels, exact_scores), HeadInfluence(exact, labels, exact_scores)
     by_cg, residual, steps = large.solve(large.gradients(x[:5], rests))
     assert steps > 1
@@ -201,7 +201,7 @@ def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, mon
     assert head.exact == bool(most_exact)
     influence = HeadInfluence(head, labels[:400], head.scores(logits, labels[:400]))
     asked = probe_inputs(features[400:].float()).to(x)
-    rests = residuals(probe.logits(asked), labels[400:])
+    rests = SOFTMAX.residuals(probe.logits(asked), labels[400:])
     found = influence.stability(asked, rests)
     harms = []
     for factor in (0.1, 1.0, 10.0):
@@ -253,7 +253,7 @@ def test_equal_content_is_left_out_together() -> None:
     labels[[0, 120, 121, 122]] = (labels[0] + 1) % 3
     head, x = fit_probe(features, labels, 3)
     logits = head.logits(x)
-    rests = residuals(logits, labels)
+    rests = SOFTMAX.residuals(logits, labels)
     sizes = torch.ones(len(labels), dtype=torch.long)
     sums = rests.clone()
     group = torch.tensor([0, 120, 121, 122])
@@ -341,9 +341,9 @@ def test_self_influence_through_the_network_is_its_dense_twin(
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     if not everything:  # C from random signs of every row: near the truth, and never below zero
         monkeypatch.setattr(Exact, "fits", staticmethod(lambda factor_rows, p: False))
-    found = self_influence(objective, "all", train, 0.05, 0, Progress.silent())
+    found = self_influence(Problem(objective, train), "all", 0.05, 0, SILENT)
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels)).double()
     curvature = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     dense = (curvature @ torch.eye(objective.p)).double() + 0.05 * torch.eye(objective.p, dtype=torch.float64)
     twin = (gradients * torch.linalg.solve(dense, gradients.T).T).sum(1) / len(train)
@@ -361,7 +361,7 @@ def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsew
     module, train, _ = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
-    away = gradient_at(objective, train)
+    away = Problem(objective, train).gradient
     assert away.known_penalty == 0
     found = default_damping(operator, away, seed=0)
     assert found == ranking().reach(operator) > 5 * tenth_of_mean(operator, 0)
@@ -376,4 +376,4 @@ def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsew
     at = LabelledRows.of(linear, train.inputs.x, train.labels, "t")
     objective = Objective(linear, choose_parameters(linear, "all"), lambda output: output)
     operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))
-    assert default_damping(operator, gradient_at(objective, at), seed=0) == pytest.approx(penalty, rel=1e-3)
+    assert default_damping(operator, Problem(objective, at).gradient, seed=0) == pytest.approx(penalty, rel=1e-3)

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.gradients import residuals
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
+from curate.engine.loss import SOFTMAX
 from curate.engine.probe import fit_softmax
 from curate.process.progress import Progress
 
@@ -68,7 +69,7 @@ def world(request: pytest.FixtureRequest) -> World:
     return World(
         influence,
         eval_x,
-        residuals(head.logits(eval_x), eval_y),
+        SOFTMAX.residuals(head.logits(eval_x), eval_y),
         np.stack(true),
         np.array(own),
         F.cross_entropy(logits, train_y, reduction="none").numpy(),
@@ -153,7 +154,7 @@ def test_self_influence_through_the_network_is_that_of_the_head(world: World) ->
     logits = module(x).detach()
     train = LabelledRows(TensorRows(x), labels, logits)
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    found = self_influence(objective, "all", train, 0.03, 0, Progress.silent()).values
+    found = self_influence(Problem(objective, train), "all", 0.03, 0, Progress.silent()).values
     ones = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
     penalty = torch.full((ones.shape[1],), 0.03, dtype=torch.float64)
     head = HeadCurvature(ones, logits.double().softmax(1), penalty).factorise()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.gradients import residuals
+from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
 from curate.engine.solvers import SOLVERS
 from curate.engine.solvers.base import Solver
@@ -53,7 +53,7 @@ class Scan:
         self.objective = objective
         assert self.train.logits is not None
         assert self.evaluation.logits is not None
-        self.rests = residuals(self.train.logits, self.train.labels)
+        self.rests = SOFTMAX.residuals(self.train.logits, self.train.labels)
         losses = torch.nn.functional.cross_entropy(self.evaluation.logits, self.evaluation.labels, reduction="none")
         self.rows = losses.argsort(descending=True)[:EVALUATION_ROWS]
         self.neighbours = Neighbours(self.train.features, seed)
@@ -61,7 +61,7 @@ class Scan:
         assert head is not None
         self.head = head
         operator = GaussNewton(objective, self.train.inputs, self.train.logits.softmax(1))
-        own = residuals(self.evaluation.logits, self.evaluation.labels)[self.rows]
+        own = SOFTMAX.residuals(self.evaluation.logits, self.evaluation.labels)[self.rows]
         started = time.process_time()
         rights = objective.row_gradients(self.evaluation.inputs.batch(self.rows), own)
         solution = solver.prepare(operator, tenth_of_mean(operator, seed)).solve(rights)
@@ -91,7 +91,7 @@ class Scan:
         assert self.data.network is not None
         assert self.evaluation.logits is not None
         x = with_ones(self.evaluation.features[rows], self.data.network.own_head).to(self.head.head.curvature.x)
-        rests = residuals(self.evaluation.logits[rows].to(x), self.evaluation.labels[rows])
+        rests = SOFTMAX.residuals(self.evaluation.logits[rows].to(x), self.evaluation.labels[rows])
         return self.head.most_influential(x, rests, k)
 
 
