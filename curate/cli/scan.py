@@ -12,6 +12,7 @@ import click
 from curate.cli.gating import accept_baseline, check_reference, end, gate_options, printed
 from curate.cli.options import db_option, format_option, looks, parse_formats, write_reports
 from curate.gate.judgement import Gate
+from curate.plugs import CURVATURES, SOLVERS
 from curate.settings.merge import load_settings
 
 Command = Callable[..., Any]
@@ -125,11 +126,10 @@ number_options = _options(
     ),
     click.option(
         "--solver",
-        metavar="NAME",
-        help="How the curvature is solved for: auto, exact, cg, lissa, lissa-tight, preconditioned-lissa, ekfac, "
-        "lanczos or nystrom.  [auto]",
+        metavar="NAME[:SETTING=VALUE,...]",
+        help=f"How the curvature is solved for: {', '.join(SOLVERS)}.  [auto]",
     ),
-    click.option("--curvature", metavar="ggn|hessian|fisher", help="The curvature of the network's loss.  [ggn]"),
+    click.option("--curvature", metavar="|".join(CURVATURES), help="The curvature of the network's loss.  [ggn]"),
     click.option("--damping", metavar="X", help="Added to the model's curvature, above 0.  [by the checkpoint]"),
     click.option(
         "--neighbours", metavar="K", help="Candidates of each evaluation row.  [5 % of the rows, at least 50]"

@@ -10,13 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from curate.plugs import CURVATURES, solver_asked
 from curate.settings.specs import whole
 
-SOLVER_NAMES = (
-    "auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom",
-)  # fmt: skip
-"""Checked against ``curate.engine.solvers.SOLVERS`` by a test: the names alone cost no import."""
-CURVATURE_NAMES = ("ggn", "hessian", "fisher")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -134,6 +130,18 @@ def _one_of(*words: str) -> Callable[[Any], str]:
         return str(value)
 
     return read
+
+
+def _solver(value: Any) -> str:
+    try:
+        solver_asked(str(value))
+    except ValueError as error:
+        raise WrongValue(str(error)) from error
+    return str(value)
+
+
+def _curvature(value: Any) -> str:
+    return _one_of(*CURVATURES)(value)
 
 
 def _device(value: Any) -> str:
@@ -282,8 +290,8 @@ OPTIONS: dict[str, Option] = {
         _option("pred-probs", _text, "path"),
         _option("votes", _list, "path"),
         _option("params", _params),
-        _option("solver", _one_of(*SOLVER_NAMES)),
-        _option("curvature", _one_of(*CURVATURE_NAMES)),
+        _option("solver", _solver),
+        _option("curvature", _curvature),
         _option("damping", _positive, typed=True),
         _option("neighbours", _whole(1), typed=True),
         _option("eval-rows", _eval_rows, "keys"),

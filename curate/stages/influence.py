@@ -27,7 +27,7 @@ from curate.engine.influence.pairs import Pairs
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import SelfInfluence, self_influence
 from curate.engine.neighbours import Neighbours
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.automatic import Automatic
 from curate.engine.solvers.base import Solver
 from curate.errors import NumericalError
@@ -244,4 +244,4 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
 def solver_for(settings: ScanSettings) -> Solver:
     if settings.solver == "auto":
         return Automatic(settings.seed, firm=settings.damping is not None)
-    return SOLVERS[settings.solver](settings.seed)
+    return make_solver(settings.solver, settings.seed)

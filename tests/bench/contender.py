@@ -12,7 +12,7 @@ from curate.engine.curvature.objective import Objective as _Objective
 from curate.engine.curvature.objective import choose_parameters as _choose_parameters
 from curate.engine.influence.damping import tenth_of_mean as _tenth_of_mean
 from curate.engine.loss import SOFTMAX as _SOFTMAX
-from curate.engine.solvers import SOLVERS as _SOLVERS
+from curate.engine.solvers import make_solver as _make_solver
 from curate.engine.solvers.cg import ConjugateGradients as _ConjugateGradients
 from curate.engine.solvers.lissa import LiSSA as _LiSSA
 
@@ -66,7 +66,7 @@ def curate_ekfac():
 def _solved_by(name):
     def go():
         objective, operator, weights, damping = _problem()
-        solver = _SOLVERS[name](0)
+        solver = _make_solver(name)
         if name == "cg":
             solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
         if name == "preconditioned-lissa":  # one round, for a ranking, with --opt tolerance=null

@@ -25,7 +25,7 @@ import torch
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.loss import SOFTMAX
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import relative_size
 from curate.engine.solvers.dual import WoodburyInverse
 
@@ -103,7 +103,7 @@ def measure(problem: Problem, solver: str, ratio: float, seeds: int, limit: floa
     for seed in range(seeds if solver in STOCHASTIC else 1):
         started = time.process_time()
         with at_most(limit):
-            solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
+            solution = make_solver(solver, seed).prepare(problem.operator, asked).solve(problem.rights)
         seconds = time.process_time() - started
         true = problem.exact(solution.damping)
         scores, found = true @ problem.gradients.T, solution.rows.double() @ problem.gradients.T

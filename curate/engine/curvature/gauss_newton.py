@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
+from curate.engine.rows import Inputs
 
 
 def half_curvature(probabilities: Float[Tensor, "b C"], signs: Float[Tensor, "b C"]) -> Float[Tensor, "b C"]:
@@ -28,6 +30,16 @@ class GaussNewton(OverRows, Explicit):
     """C over ``inputs``, given the network's probabilities on them as ``targets``."""
 
     name = "ggn"
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        inputs: Inputs,
+        means: Float[Tensor, "n C"],
+        residuals: Float[Tensor, "n C"],
+    ) -> "GaussNewton":
+        return cls(objective, inputs, means)
 
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
         units = torch.eye(targets.shape[1], device=targets.device, dtype=targets.dtype)

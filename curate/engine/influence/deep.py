@@ -22,6 +22,7 @@ from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.influence.stability import Stability, compare
 from curate.engine.rows import Rows
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solution, Solver, relative_size
 from curate.process.progress import Progress
 
@@ -92,7 +93,7 @@ class Question:
 
 
 def deep_influence(
-    problem: Problem, question: Question, solver: Solver, damping: float | None, seed: int, progress: Progress
+    problem: Problem, question: Question, solver: str | Solver, damping: float | None, seed: int, progress: Progress
 ) -> DeepInfluence:
     """Influence of the rows of ``problem`` on those of ``question``.
 
@@ -101,7 +102,7 @@ def deep_influence(
     chosen, same, operator = question.chosen, question.same, problem.operator
     asked = default_damping(operator, problem.gradient, seed) if damping is None else damping
     rights = right_hand_sides(problem.over(question.rows), chosen, progress, question.groups)
-    prepared = solver.prepare(operator, asked)
+    prepared = make_solver(solver, seed).prepare(operator, asked)
     with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
         solution = prepared.solve(rights.together(), advance)
     answers = rights.answered(solution.rows)

@@ -17,6 +17,7 @@ from curate.engine.influence.damping import default_damping
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.problem import PASS_ROWS, Problem, right_hand_sides
 from curate.engine.rows import Rows
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.process.progress import Progress
@@ -82,7 +83,7 @@ class ThroughNetwork(Predictor):
         self,
         problem: Problem,
         targets: Rows,
-        solver: Solver,
+        solver: str | Solver,
         damping: float | None,
         seed: int,
         progress: Progress,
@@ -97,7 +98,7 @@ class ThroughNetwork(Predictor):
         rights = right_hand_sides(problem.over(targets), nobody if alone is None else alone, progress)
         if damping is None:
             damping = default_damping(problem.operator, problem.gradient, seed, penalty)
-        prepared = solver.prepare(problem.operator, damping)
+        prepared = make_solver(solver, seed).prepare(problem.operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(rights.together(), advance)
         self._problem, self._progress, self._seed = problem, progress, seed
@@ -106,7 +107,7 @@ class ThroughNetwork(Predictor):
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
         self._drops = problem.influence_along(solution.rows, progress)
         self.how = (
-            f"{prepared.name} on {problem.curvature}, {problem.objective.p:,} parameters, "
+            f"{prepared.name} on {problem.operator.name}, {problem.objective.p:,} parameters, "
             f"damping {solution.damping:.2g}"
         )
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.choice import Curvature, curvature_named
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
@@ -22,11 +22,11 @@ PASS_ROWS = 512
 
 @dataclass(frozen=True)
 class Problem:
-    """The mean loss of ``rows`` as a function of the objective's parameters; ``curvature`` by the option's names."""
+    """The mean loss of ``rows`` as a function of the objective's parameters; ``curvature`` by name, or its maker."""
 
     objective: Objective
     rows: Rows
-    curvature: str = "ggn"
+    curvature: str | Curvature = "ggn"
     loss: Loss = SOFTMAX
 
     def over(self, rows: Rows) -> "Problem":
@@ -44,7 +44,7 @@ class Problem:
         """C."""
         assert self.rows.logits is not None
         means = self.loss.means(self.rows.logits).to(self.rows.inputs.device)
-        return CURVATURES[self.curvature](self.objective, self.rows.inputs, means, self.residuals)
+        return curvature_named(self.curvature)(self.objective, self.rows.inputs, means, self.residuals)
 
     @cached_property
     def gradient(self) -> Gradient:

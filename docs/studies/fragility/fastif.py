@@ -22,7 +22,7 @@ from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.influence.damping import tenth_of_mean
 from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
 from curate.engine.solvers.lissa import LiSSA
 from curate.process.progress import Progress
@@ -102,7 +102,7 @@ def timed(work: Callable[[], object]) -> tuple[object, float]:
 
 def one(study: common.Study, seed: int, ks: list[int]) -> dict[tuple[str, int], dict[str, float]]:
     """(order of candidates, k) -> shares and seconds."""
-    solver = LiSSA(steps=40, seed=seed) if study.quick else SOLVERS["lissa"](seed)
+    solver = LiSSA(steps=40, seed=seed) if study.quick else make_solver("lissa", seed)
     scan = Scan(600 if study.quick else 5000, 5 if study.quick else 10, seed, solver)
     n = len(scan.train)
     everyone, first = torch.arange(n), scan.solved[:1]

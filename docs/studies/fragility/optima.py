@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, jacfwd, vmap
 from torch.nn import functional as F
 
-from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Sampled
 from curate.engine.loss import SOFTMAX
@@ -123,7 +123,7 @@ class Problem:
         objective = Objective(self.module, self.names, lambda output: output)
         with torch.no_grad():
             logits = objective.forward(self.x)
-        return CURVATURES[name](objective, Rows(self.x), logits.softmax(1), SOFTMAX.residuals(logits, self.y))
+        return curvature_named(name)(objective, Rows(self.x), logits.softmax(1), SOFTMAX.residuals(logits, self.y))
 
     def row_gradients(self, x: Tensor, y: Tensor) -> Tensor:
         objective = Objective(self.module, self.names, lambda output: output)
