@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 import curate.engine.curvature.class_blocks
 import curate.engine.curvature.head
-from curate.engine.curvature.class_blocks import corrected
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
@@ -226,7 +225,7 @@ def test_leaving_out_by_class_is_the_dense_solve() -> None:
     m[0, 0], sizes[0] = 2.0, 1  # p m = 1: the diagonal is singular, the whole is not
     s = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     dense = torch.linalg.solve(torch.eye(7).double() - sizes[:, None, None] * s @ torch.diag_embed(m), r)
-    torch.testing.assert_close(corrected(p, m, r, sizes), dense, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SOFTMAX.corrected(p, m, r, sizes), dense, rtol=1e-4, atol=1e-4)
 
 
 def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The Hessian of the mean cross-entropy: Gauss-Newton plus the curvature of the network itself.
+"""The Hessian of the mean loss: Gauss-Newton plus the curvature of the network itself.
 
 Away from an optimum it has negative eigenvalues, and C + λ I may be no bowl: `solvers.spectrum` looks before a solver
 leaps. Products are derivatives of the gradient (Pearlmutter 1994).

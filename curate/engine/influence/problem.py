@@ -12,7 +12,6 @@ from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.minimum import Gradient
-from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.rows import Rows
 from curate.process.progress import Progress
 
@@ -27,7 +26,6 @@ class Problem:
     objective: Objective
     rows: Rows
     curvature: str | Curvature = "ggn"
-    loss: Loss = SOFTMAX
 
     def over(self, rows: Rows) -> "Problem":
         """The same of other rows."""
@@ -37,13 +35,13 @@ class Problem:
     def residuals(self) -> Float[Tensor, "n C"]:
         """rᵢ of each row, on the network's device."""
         assert self.rows.logits is not None
-        return self.loss.residuals(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
+        return self.objective.loss.residuals(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
 
     @cached_property
     def operator(self) -> Sampled:
         """C."""
         assert self.rows.logits is not None
-        means = self.loss.means(self.rows.logits).to(self.rows.inputs.device)
+        means = self.objective.loss.means(self.rows.logits).to(self.rows.inputs.device)
         return curvature_named(self.curvature)(self.objective, self.rows.inputs, means, self.residuals)
 
     @cached_property
