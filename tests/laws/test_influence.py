@@ -65,7 +65,7 @@ def test_only_the_candidates_gradients_are_taken(world: World, monkeypatch: pyte
     class OnlyTheSolve(Solver):
         """The exact solve, its own row gradients not counted."""
 
-        name = "exact"
+        name, bound = "exact", 1e-6
 
         def prepare(self, operator: Operator, damping: float) -> Prepared:
             monkeypatch.setattr(Objective, "row_gradients", plain)

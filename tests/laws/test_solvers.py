@@ -74,10 +74,10 @@ def test_a_solver_is_taken_by_name_with_settings_or_as_it_is() -> None:
 @pytest.mark.parametrize("name", list(SOLVERS))
 def test_every_solver_holds_its_bound_on_every_curvature(name: str, curvature: str) -> None:
     torch.manual_seed(0)
-    module, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double(), torch.randn(300, 6).double()
+    module, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double(), torch.randn(150, 6).double()
     problem = Problem(
         Objective(module, choose_parameters(module, "all"), lambda output: output),
-        LabelledRows.of(module, x, torch.randint(0, 3, (300,))),
+        LabelledRows.of(module, x, torch.randint(0, 3, (150,))),
         curvature,
     )
     matrix = problem.operator @ torch.eye(problem.objective.p).double()
