@@ -28,19 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A suite that a shell runs in the background ignores it, and so would every command that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-shapes.install(
-    [
-        "curate.engine",
-        "curate.stages.at_head",
-        "curate.stages.diagnostics",
-        "curate.stages.heads",
-        "curate.stages.influence",
-        "curate.stages.inputs",
-        "curate.stages.slices",
-        "curate.stages.suspicion",
-        "curate.stages.targets",
-    ]
-)
+shapes.install(["curate.engine", "curate.stages"])
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.engine.curvature.gauss_newton import softmax_curvature
 from curate.engine.curvature.head import HeadCurvature
+from curate.engine.loss import SOFTMAX
 from curate.errors import NumericalError
 
 LENGTH = 8.0
@@ -138,9 +138,7 @@ class _Problem:
             ) from error
 
         def product(direction: Tensor) -> Tensor:
-            moved = self._summed(
-                lambda rows, at: softmax_curvature(at, (rows @ direction.T)[None])[0].T @ rows, self.x, p
-            )
+            moved = self._summed(lambda rows, at: SOFTMAX.apply(at, (rows @ direction.T)[None])[0].T @ rows, self.x, p)
             return moved.to(direction) / len(self.x) + direction * self.penalty
 
         solved, left = torch.zeros_like(gradient), gradient

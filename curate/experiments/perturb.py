@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from curate.engine.curvature.objective import Objective
 from curate.engine.influence.perturbation import perturbation
 from curate.engine.influence.predict import AtHead, ThroughNetwork
+from curate.engine.influence.problem import Problem
 from curate.engine.probe import probe_inputs
 from curate.errors import ModelError, UsageError
 from curate.models.outputs import matrix
@@ -121,9 +122,8 @@ def _through_network(settings: ScanSettings, data: Data, progress: Progress) -> 
     assert objective is not None
     wanted = data.evaluation.taken(targets.rows.tolist())
     solver = solver_for(settings)
-    predictor = ThroughNetwork(
-        objective, data.train, wanted, solver, settings.damping, settings.seed, progress, settings.curvature
-    )
+    problem = Problem(objective, data.train, settings.curvature)
+    predictor = ThroughNetwork(problem, wanted, solver, settings.damping, settings.seed, progress)
     return _Solved(objective, predictor.direction, predictor.drop(), targets.name, predictor.how)
 
 

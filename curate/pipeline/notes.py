@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from curate.engine.influence.deep import DISTANCE, HEAD, DeepInfluence
 from curate.engine.influence.harmful import FEWEST_ROWS
-from curate.engine.solvers.approximate import REPLACING
 from curate.engine.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.engine.suspicion.level import Level
 from curate.engine.suspicion.panel import LEARNT, LOST
+from curate.plugs import solver_words
 from curate.rules.rule import LEAST_ROWS
 from curate.stages.influence import Influence
 from curate.stages.prepare import Data
@@ -149,8 +149,10 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
     residual = float(deep.solution.residual.mean())
     if residual <= RESIDUAL_BOUND:
         return
+    plug = solver_words(deep.solver)
+    replaces = plug is not None and plug.replaces
     better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
-    if deep.solver in REPLACING and deep.ranks_kept is not None:
+    if replaces and deep.ranks_kept is not None:
         weak = WARNING if deep.ranks_kept < RANKS_BOUND else ""
         measured = len(deep.solution.missing[0])
         yield (

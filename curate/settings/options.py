@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from curate.plugs import CURVATURES, SOLVERS
 from curate.settings.values import (
     LARGEST_SEED,
     at_least,
@@ -27,13 +28,11 @@ from curate.settings.values import (
     read_run,
     read_share,
     read_slice,
+    read_solver,
     read_text,
     read_texts,
 )
 
-SOLVER_NAMES = ("auto", "exact", "cg", "lissa", "lissa-tight", "preconditioned-lissa", "ekfac", "lanczos", "nystrom")
-"""Checked against ``curate.engine.solvers.SOLVERS`` by a test: the names alone cost no import."""
-CURVATURE_NAMES = ("ggn", "hessian", "fisher")
 SECTIONS = ("Data", "Model", "Numbers", "Gate", "Output")
 _FLAGS = {"model_args": "model-arg"}
 
@@ -204,17 +203,17 @@ _TABLE = (
     Option(
         "solver",
         "Numbers",
-        one_of(*SOLVER_NAMES),
-        "NAME",
-        f"How the curvature is solved for: {', '.join(SOLVER_NAMES[:-1])} or {SOLVER_NAMES[-1]}.",
+        read_solver,
+        "NAME[:SETTING=VALUE,...]",
+        f"How the curvature is solved for: {', '.join(SOLVERS)}.",
         "auto",
         "[Which one](#solvers).",
     ),
     Option(
         "curvature",
         "Numbers",
-        one_of(*CURVATURE_NAMES),
-        "|".join(CURVATURE_NAMES),
+        one_of(*CURVATURES),
+        "|".join(CURVATURES),
         "The curvature of the network's loss.",
         "ggn",
         "It is Gauss-Newton, the Hessian, or the empirical Fisher matrix.",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from curate.plugs import solver_asked
 from curate.settings.specs import whole
 
 
@@ -106,6 +107,15 @@ def read_positive(value: Any) -> float:
     if not (math.isfinite(number) and number > 0):
         raise WrongValue("a number above 0")
     return number
+
+
+def read_solver(value: Any) -> str:
+    """A solver's name, with its settings behind it."""
+    try:
+        solver_asked(str(value))
+    except ValueError as error:
+        raise WrongValue(str(error)) from error
+    return str(value)
 
 
 def one_of(*words: str) -> Callable[[Any], str]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from curate.engine.influence.gradients import residuals
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.loss import SOFTMAX
 from curate.engine.probe import probe_inputs
 from curate.stages.heads import Heads, with_ones
 from curate.stages.prepare import Data
@@ -27,11 +26,11 @@ class EvaluationAtHead:
 
     @property
     def residuals(self) -> Float[Tensor, "E C"]:
-        return residuals(self.logits, self.labels)
+        return SOFTMAX.residuals(self.logits, self.labels)
 
     @property
     def losses(self) -> Float[Tensor, " E"]:
-        return F.cross_entropy(self.logits, self.labels, reduction="none")
+        return SOFTMAX.losses(self.logits, self.labels)
 
     def of(self, rows: Int[Tensor, " T"]) -> "EvaluationAtHead":
         return EvaluationAtHead(self.head, self.x[rows], self.logits[rows], self.labels[rows])

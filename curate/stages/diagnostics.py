@@ -17,11 +17,11 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.engine.curvature.choice import CURVATURES
 from curate.engine.curvature.objective import Objective
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.gradients import residuals
 from curate.engine.influence.minimum import SURE, Gradient
+from curate.engine.influence.problem import Problem
+from curate.engine.loss import SOFTMAX
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
 from curate.process.progress import Progress
@@ -86,7 +86,9 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
     logits = heads.probe.logits(heads.probe_influence.head.curvature.x) if data.network is None else data.train.logits
     assert logits is not None
     own = logits.shape[1] == data.classes
-    memorised = float((residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
+    memorised = (
+        float((SOFTMAX.residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
+    )
     found = Diagnostics(memorised, _ranks(data, heads, influence), ())
     objective, _ = deep_objective(settings, data)
     if objective is not None:
@@ -124,17 +126,14 @@ def _through_network(
     found: Diagnostics, objective: Objective, gradient: Gradient, data: Data, seed: int
 ) -> Diagnostics:
     train = data.train
-    assert train.logits is not None
-    device = train.inputs.device
-    rests = residuals(train.logits, train.labels).to(device)
-    probabilities = train.logits.softmax(1).to(device)
-    operator = CURVATURES["ggn"](objective, train.inputs, probabilities, rests)
+    problem = Problem(objective, train)
+    operator = problem.operator
     penalty = gradient.known_penalty
     damping = max(penalty, tenth_of_mean(operator, seed))
     rest = (gradient.flat + penalty * objective.flat.to(gradient.flat))[None]
     step = sample_inverse(operator, damping, seed, GRADIENTS)(rest)[0]
-    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HESSIAN_ROWS].to(device)
-    hessian = CURVATURES["hessian"](objective, train.inputs, probabilities, rests).on(some)
+    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HESSIAN_ROWS].to(operator.device)
+    hessian = Problem(objective, train, "hessian").operator.on(some)
     values, rows, _ = lanczos(hessian, LANCZOS_STEPS, seed)
     # What the first vector has of each Ritz vector, squared, weighs its value in the spectrum (Golub & Welsch 1969).
     first = unit(torch.randn(objective.p, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))

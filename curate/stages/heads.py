@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
-from torch.nn import functional as F
 
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.loss import SOFTMAX
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
 from curate.stages.diagnosis import doubtful_inputs
 from curate.stages.forward import Forward
@@ -94,7 +94,7 @@ def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
 
 def _head_damping(x: torch.Tensor, probabilities: torch.Tensor) -> float:
     """A tenth of the mean eigenvalue of the head's curvature."""
-    trace = float(((probabilities * (1 - probabilities)).sum(1) * x.square().sum(1)).mean())
+    trace = float((SOFTMAX.trace(probabilities) * x.square().sum(1)).mean())
     return max(0.1 * trace / (x.shape[1] * probabilities.shape[1]), 1e-12)
 
 
@@ -108,7 +108,7 @@ def content_groups(train: Forward) -> tuple[torch.Tensor, torch.Tensor]:
 def _head_influence(
     head: FactorisedHead, logits: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor, group: torch.Tensor
 ) -> HeadInfluence:
-    rests = head.curvature.probabilities - F.one_hot(labels, logits.shape[1]).to(logits)
+    rests = head.curvature.residuals(labels)
     sums = torch.zeros(int(group.max()) + 1, logits.shape[1], dtype=logits.dtype).index_add_(0, group, rests)
     scores = head.scores(logits, labels, sizes, sums[group])
     return HeadInfluence(head, labels, scores)

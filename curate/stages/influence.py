@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.causes import Cause, find_causes
-from curate.engine.influence.deep import DeepInfluence, deep_influence
+from curate.engine.influence.deep import DeepInfluence, Question, deep_influence
 from curate.engine.influence.harmful import (
     FEW_GROUPS,
     FEWEST_ROWS,
@@ -24,9 +24,10 @@ from curate.engine.influence.harmful import (
 )
 from curate.engine.influence.head import SameContent
 from curate.engine.influence.pairs import Pairs
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import SelfInfluence, self_influence
 from curate.engine.neighbours import Neighbours
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.automatic import Automatic
 from curate.engine.solvers.base import Solver
 from curate.errors import NumericalError
@@ -183,10 +184,9 @@ def _through_network(
     by_head = None
     if asked.head.head.exact:
         by_head = asked.head.most_influential(chosen.x, chosen.residuals, candidates.shape[1])
-    return deep_influence(
-        objective, data.train, evaluation, targets.chosen, candidates, solver, settings.damping, settings.seed, same,
-        progress, by_head=by_head, groups=groups, minimum=least, curvature=settings.curvature,
-    )  # fmt: skip
+    problem = Problem(objective, data.train, settings.curvature)
+    question = Question(evaluation, targets.chosen, candidates, same, by_head, groups, least)
+    return deep_influence(problem, question, solver, settings.damping, settings.seed, progress)
 
 
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
@@ -236,13 +236,12 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
     objective, names = deep_objective(settings, data)
     if objective is None:
         return None
-    return self_influence(
-        objective, names, data.train, settings.damping, settings.seed, progress, settings.curvature,
-        ekfac=settings.solver == "ekfac",
-    )  # fmt: skip
+    problem = Problem(objective, data.train, settings.curvature)
+    by_layers = settings.solver == "ekfac"
+    return self_influence(problem, names, settings.damping, settings.seed, progress, by_layers)
 
 
 def solver_for(settings: ScanSettings) -> Solver:
     if settings.solver == "auto":
         return Automatic(settings.seed, firm=settings.damping is not None)
-    return SOLVERS[settings.solver](settings.seed)
+    return make_solver(settings.solver, settings.seed)

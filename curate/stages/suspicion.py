@@ -3,16 +3,20 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from curate.engine.influence.self_influence import SelfInfluence
 from curate.engine.neighbours import Neighbours
 from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, cut_of_count, least_of_copies
-from curate.engine.suspicion.experts import LAST_WIDTH, Depth, Reading, read_depth
+from curate.engine.suspicion.crossfit import Copies
+from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH, Depth, Material, Reading, ask_experts, find_basis
 from curate.engine.suspicion.level import Level, at_level, count_wrong
 from curate.engine.suspicion.outside import nothing, of_judge, spoken_for
 from curate.engine.suspicion.panel import EARLY, HEAD, INPUTS, LAST, OUTSIDE, Experts, Panel, panel_for, panel_on_unseen
+from curate.errors import NumericalError
 from curate.process.progress import Progress
 from curate.stages.forward import Forward
 from curate.stages.heads import Heads, content_groups
@@ -158,6 +162,44 @@ def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress)
         }
         depths |= {name: depth for name, depth in found.items() if depth is not None}
     return depths
+
+
+def read_depth(
+    name: str,
+    data: Data,
+    features: Float[Tensor, "n e"] | None,
+    seed: int,
+    progress: Progress,
+    *,
+    fitted: bool = False,
+    neighbours: Neighbours | None = None,
+    width: int = EARLY_WIDTH,
+) -> Depth | None:
+    """The experts on ``features`` of the training rows; None if there are none, or if they tell no row from another.
+
+    Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
+    index of the features, used if the experts read them as they are; else one is made of what they read.
+    """
+    if features is None or float(features.std(0).max()) == 0:
+        return None
+    basis = find_basis(features, seed, width) if features.shape[1] > width else None
+    rows = features if basis is None else basis(features)
+    if not bool(torch.isfinite(rows).all()):
+        raise NumericalError(f"the {name} are not finite", "Are the inputs on the scale of training?")
+    sizes, group = content_groups(data.train)
+    material = Material(
+        rows,
+        data.train.labels,
+        data.classes,
+        Copies(group, sizes),
+        neighbours if neighbours is not None and basis is None else Neighbours(rows, seed),
+        fitted,
+        seed,
+        progress,
+        name,
+        alike=basis is not None,
+    )
+    return Depth(material, basis, ask_experts(material))
 
 
 def readings_of(data: Data, depths: dict[str, Depth]) -> dict[str, Reading]:

@@ -11,15 +11,15 @@ from curate.engine.curvature.gauss_newton import GaussNewton as _GaussNewton
 from curate.engine.curvature.objective import Objective as _Objective
 from curate.engine.curvature.objective import choose_parameters as _choose_parameters
 from curate.engine.influence.damping import tenth_of_mean as _tenth_of_mean
-from curate.engine.influence.gradients import residuals as _residuals
-from curate.engine.solvers import SOLVERS as _SOLVERS
+from curate.engine.loss import SOFTMAX as _SOFTMAX
+from curate.engine.solvers import make_solver as _make_solver
 from curate.engine.solvers.cg import ConjugateGradients as _ConjugateGradients
 from curate.engine.solvers.lissa import LiSSA as _LiSSA
 
 
 class _Rows:
     def __init__(self, x):
-        self.x = x
+        self.x, self.device = x, x.device
 
     def __len__(self):
         return len(self.x)
@@ -40,12 +40,12 @@ def _problem():
     operator = _GaussNewton(objective, _Rows(xtr), logits.softmax(1))
     own = opt("own", False)
     damping = DAMP if own else opt("damping", None) or _tenth_of_mean(operator, 0)
-    return objective, operator, _residuals(logits, ytr), damping
+    return objective, operator, _SOFTMAX.residuals(logits, ytr), damping
 
 
 def _test_gradients(objective):
     with torch.no_grad():
-        return objective.row_gradients(xte, _residuals(model(xte), yte))
+        return objective.row_gradients(xte, _SOFTMAX.residuals(model(xte), yte))
 
 
 @peer
@@ -66,7 +66,7 @@ def curate_ekfac():
 def _solved_by(name):
     def go():
         objective, operator, weights, damping = _problem()
-        solver = _SOLVERS[name](0)
+        solver = _make_solver(name)
         if name == "cg":
             solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
         if name == "preconditioned-lissa":  # one round, for a ranking, with --opt tolerance=null

@@ -23,10 +23,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from curate.engine.curvature.choice import CURVATURES
 from curate.engine.influence.damping import default_damping, tenth_of_mean
-from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
-from curate.engine.influence.minimum import gradient_at
+from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
@@ -90,24 +88,24 @@ def tell(name: str, settings: ScanSettings, source: int, planted: np.ndarray) ->
     train, truth = data.train, planted[data.train.indices]
     objective, _ = deep_objective(settings, data)
     assert objective is not None
-    rests = residuals(train.logits, train.labels)
-    operator = CURVATURES["ggn"](objective, train.inputs, train.logits.softmax(1), rests)
+    problem = Problem(objective, train)
+    operator = problem.operator
     of_class = (data.evaluation.labels == source).nonzero()[:, 0]
     asked, judged = data.evaluation.taken(of_class[::2].tolist()), data.evaluation.features[of_class[1::2]]
     nobody = torch.empty(0, dtype=torch.long)
-    right = right_hand_sides(objective, asked, nobody, train.inputs.device, SILENT)
+    right = right_hand_sides(problem.over(asked), nobody, SILENT).mean
     whole = WoodburyInverse(operator.whole_factor(), tenth_of_mean(operator, 0))
     top = whole.largest_eigenvalue()
     loss = loss_without(data, np.empty(0, dtype=int), judged, source)
     fall = loss - loss_without(data, np.flatnonzero(truth), judged, source)
     print(f"{name}: loss of the other half {loss:.3f}; without the planted rows {fall:+.3f} less", flush=True)
-    default = default_damping(operator, gradient_at(objective, train), 0)
+    default = default_damping(operator, problem.gradient, 0)
     dampings = {"a tenth of the mean eigenvalue": whole.damping, "default": default}
     dampings |= {f"{share:g} of the largest": share * top for share in SHARES}
     found = {}
     for words, damping in dampings.items():
         direction = whole.damped(damping)(right.double()).to(right)
-        harms = -influence_along(objective, train, rests, direction, SILENT)[:, 0].numpy()
+        harms = -problem.influence_along(direction, SILENT)[:, 0].numpy()
         first = np.argsort(-harms, kind="stable")[:PLANTED]
         fall = loss - loss_without(data, first, judged, source)
         found[words] = (float(truth[first].sum()), float(harms[first].sum()), fall)

@@ -24,7 +24,8 @@ from scipy.stats import spearmanr
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.gradients import residuals, right_hand_sides
+from curate.engine.influence.problem import Problem, right_hand_sides
+from curate.engine.loss import SOFTMAX
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.lissa import LiSSA
@@ -112,9 +113,9 @@ def truth(folder: Path, tolerance: float, steps: int) -> None:
     plain_operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     print(f"largest eigenvalue of the curvature: {largest_eigenvalue(plain_operator):.2f}", flush=True)
     asked = tenth_of_mean(operator, settings.seed)
-    rights = right_hand_sides(objective, evaluation, chosen, torch.device("cpu"), quiet)
+    rights = right_hand_sides(Problem(objective, evaluation), chosen, quiet).together()
     lissa = LiSSA(seed=settings.seed).prepare(operator, asked).solve(rights)
-    rests = residuals(train.logits, train.labels)
+    rests = SOFTMAX.residuals(train.logits, train.labels)
 
     def scores(solved: torch.Tensor) -> torch.Tensor:
         parts = [

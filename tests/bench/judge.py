@@ -35,8 +35,9 @@ from sklearn.neighbors import NearestNeighbors
 from curate.engine.neighbours import Neighbours
 from curate.engine.probe import fit_softmax, penalties, probe_inputs
 from curate.engine.suspicion.crossfit import LADDER, Copies, likelihood
-from curate.engine.suspicion.experts import EXPERTS, LAST_WIDTH, Material, find_basis, scaling_of
+from curate.engine.suspicion.experts import LAST_WIDTH, Material, find_basis, scaling_of
 from curate.engine.suspicion.panel import LAST, panel_for
+from curate.plugs import EXPERTS
 from curate.process.progress import Progress
 from curate.stages.heads import content_groups
 from curate.stages.prepare import Data
@@ -79,7 +80,7 @@ def folded_pool(data: Data) -> np.ndarray:
             features[fit], labels[fit], data.classes, copies, near, False, 0, Progress.silent(), "", wide
         )
         for name, expert in EXPERTS.items():
-            said[name][held] = expert.ask(material).unseen(features[held])
+            said[name][held] = expert.load()(material).unseen(features[held])
     panel = panel_for({LAST: said}, labels.numpy(), agrees=None, seed=0)
     return panel.judgement({LAST: said}, labels.numpy()).suspicion
 

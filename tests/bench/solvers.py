@@ -24,8 +24,8 @@ import torch
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.gradients import residuals
-from curate.engine.solvers import SOLVERS
+from curate.engine.loss import SOFTMAX
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import relative_size
 from curate.engine.solvers.dual import WoodburyInverse
 
@@ -37,7 +37,7 @@ class Rows:
     """Rows in memory."""
 
     def __init__(self, x: torch.Tensor) -> None:
-        self.x = x
+        self.x, self.device = x, x.device
 
     def __len__(self) -> int:
         return len(self.x)
@@ -56,8 +56,8 @@ class Problem:
         with torch.no_grad():
             logits = module(x)
             self.accuracy = float((logits.argmax(1) == y).float().mean())
-            self.rights = self.objective.row_gradients(tests, residuals(module(tests), labels))
-            self.gradients = self.objective.row_gradients(x, residuals(logits, y)).double()
+            self.rights = self.objective.row_gradients(tests, SOFTMAX.residuals(module(tests), labels))
+            self.gradients = self.objective.row_gradients(x, SOFTMAX.residuals(logits, y)).double()
         self.operator = GaussNewton(self.objective, Rows(x), logits.softmax(1))
         self.folder, self.name = folder, name
         file = folder / f"{name}-gram64.pt"
@@ -103,7 +103,7 @@ def measure(problem: Problem, solver: str, ratio: float, seeds: int, limit: floa
     for seed in range(seeds if solver in STOCHASTIC else 1):
         started = time.process_time()
         with at_most(limit):
-            solution = SOLVERS[solver](seed).prepare(problem.operator, asked).solve(problem.rights)
+            solution = make_solver(solver, seed).prepare(problem.operator, asked).solve(problem.rights)
         seconds = time.process_time() - started
         true = problem.exact(solution.damping)
         scores, found = true @ problem.gradients.T, solution.rows.double() @ problem.gradients.T

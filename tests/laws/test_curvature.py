@@ -8,16 +8,16 @@ from torch.func import hessian, jacrev
 from torch.nn import functional as F
 
 from curate.engine.curvature import over_rows, row_gradients
-from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.spectrum import lanczos
 from curate.errors import NumericalError, UsageError
-from curate.settings.options import CURVATURE_NAMES
+from curate.plugs import CURVATURES
 
 N, C = 24, 3
 
@@ -187,13 +187,13 @@ def test_products_in_small_parts_are_the_same(name: str, monkeypatch: pytest.Mon
     torch.testing.assert_close(operator @ rows, whole)
 
 
-@pytest.mark.parametrize("name", CURVATURE_NAMES)
+@pytest.mark.parametrize("name", list(CURVATURES))
 def test_batches_too_large_to_be_written_down_are_the_same(
     problem: tuple[Objective, torch.Tensor], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective, x = problem
     p = objective.logits(objective._values, x).detach().softmax(1)
-    operator = CURVATURES[name](objective, TensorRows(x), p, p - F.one_hot(torch.arange(N) % C, C))
+    operator = curvature_named(name)(objective, TensorRows(x), p, p - F.one_hot(torch.arange(N) % C, C))
     part, rows = torch.tensor([3, 8, 11, 20, 5]), torch.randn(4, objective.p).double()
 
     def drawn() -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,13 +207,12 @@ def test_batches_too_large_to_be_written_down_are_the_same(
     torch.testing.assert_close(drawn(), written)
 
 
-@pytest.mark.parametrize("name", CURVATURE_NAMES)
+@pytest.mark.parametrize("name", list(CURVATURES))
 def test_every_curvature_is_its_dense_twin(problem: tuple[Objective, torch.Tensor], name: str) -> None:
     objective, x = problem
-    assert tuple(CURVATURES) == CURVATURE_NAMES
     y = torch.randint(0, C, (N,), generator=torch.Generator().manual_seed(4))
     logits = objective.logits(objective._values, x).detach()
-    operator = CURVATURES[name](objective, TensorRows(x), logits.softmax(1), logits.softmax(1) - F.one_hot(y, C))
+    operator = curvature_named(name)(objective, TensorRows(x), logits.softmax(1), logits.softmax(1) - F.one_hot(y, C))
     gradients = objective.row_gradients(x, logits.softmax(1) - F.one_hot(y, C))
     if name == "fisher":
         dense = gradients.T @ gradients / N
@@ -246,16 +245,16 @@ def test_a_hessian_with_negative_curvature_names_a_damping_that_works() -> None:
     x, y = torch.randn(N, 6).double(), torch.randint(0, C, (N,))
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     p = module(x).softmax(1).detach()
-    operator = CURVATURES["hessian"](objective, TensorRows(x), p, p - F.one_hot(y, C))
+    operator = curvature_named("hessian")(objective, TensorRows(x), p, p - F.one_hot(y, C))
     lowest = float(torch.linalg.eigvalsh(operator @ torch.eye(objective.p).double())[0])
     assert float(lanczos(operator, 30)[0][0]) == pytest.approx(lowest, rel=0.05)
     right = torch.randn(2, objective.p).double()
     for name in ("cg", "lissa", "lanczos"):
         with pytest.raises(NumericalError, match="negative curvature: the smallest eigenvalue") as caught:
-            SOLVERS[name](0).prepare(operator, -0.5 * lowest)
+            make_solver(name, 0).prepare(operator, -0.5 * lowest)
         assert caught.value.exit_status == 4
         damping = float(caught.value.hint.split("--damping ")[1].split(",")[0])
-        solution = SOLVERS[name](0).prepare(operator, damping).solve(right)
+        solution = make_solver(name, 0).prepare(operator, damping).solve(right)
         assert float(solution.residual.max()) < 0.2
 
 

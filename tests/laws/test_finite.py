@@ -8,25 +8,25 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows, TensorRows
 from torch import nn
 
-from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.deep import DeepInfluence, deep_influence
+from curate.engine.influence.deep import DeepInfluence, Question, deep_influence
 from curate.engine.influence.head import SameContent
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.lissa import LiSSA
 from curate.errors import NumericalError, UsageError
+from curate.plugs import CURVATURES, SOLVERS
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 N, T, CLASSES = 40, 6, 3
 
@@ -47,12 +47,6 @@ def convolutional(width: int) -> nn.Module:
 
 
 NETWORKS = {"dense": dense, "normalised": normalised, "convolutional": convolutional}
-
-
-def pass_of(module: nn.Module, x: torch.Tensor, labels: torch.Tensor, name: str) -> Forward:
-    source = SimpleNamespace(labels=labels.tolist())
-    sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
 
 
 def numbers(result: DeepInfluence) -> list[float]:
@@ -102,17 +96,15 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
             list(module.children())[-1].weight[:, -1] = 0
     with torch.no_grad():
         labels = module(x).argmax(1) if memorised else torch.randint(CLASSES, (N + T,))
-    train = pass_of(module, x[:N], labels[:N], "t")
-    evaluation = pass_of(module, x[N:], labels[N:], "e")
+    train = LabelledRows.of(module, x[:N], labels[:N], "t")
+    evaluation = LabelledRows.of(module, x[N:], labels[N:], "e")
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    chosen = SOLVERS[solver](seed) if solver in SOLVERS else LiSSA(steps=40, batch=int(solver[6:]), seed=seed)
-    candidates = torch.arange(N).repeat(T, 1).numpy()
+    chosen = make_solver(solver, seed) if solver in SOLVERS else LiSSA(steps=40, batch=int(solver[6:]), seed=seed)
+    candidates, same = torch.arange(N).repeat(T, 1).numpy(), SameContent(train.sha256, evaluation.sha256)
+    problem = Problem(objective, train, curvature)
+    question = Question(evaluation, torch.arange(T), candidates, same, groups=torch.arange(T) % 2, minimum=0.0)
     try:
-        result = deep_influence(
-            objective, train, evaluation, torch.arange(T), candidates, chosen, damping, seed,
-            SameContent(train.sha256, evaluation.sha256), Progress.silent(), groups=torch.arange(T) % 2, minimum=0.0,
-            curvature=curvature,
-        )  # fmt: skip
+        result = deep_influence(problem, question, chosen, damping, seed, Progress.silent())
     except NumericalError as error:
         hint = error.hint
     except UsageError as error:  # two options that do not go together
@@ -123,9 +115,7 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
         assert all(math.isfinite(value) for value in numbers(result))
     assert any(option in hint for option in ("--damping", "--params", "--curvature", "--solver"))
     with suppress(NumericalError):
-        own = self_influence(
-            objective, "all", train, damping, seed, Progress.silent(), curvature, ekfac=solver == "ekfac"
-        )
+        own = self_influence(problem, "all", damping, seed, Progress.silent(), ekfac=solver == "ekfac")
         assert bool((torch.isfinite(own.values) & (own.values >= 0)).all())
         assert all(math.isfinite(value) for value in asdict(own).values() if isinstance(value, float))
 
@@ -136,13 +126,13 @@ def test_the_property_can_fail() -> None:
     module = dense(4).eval()
     x = torch.randn(N, 12) * 1e3
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    operator = CURVATURES["ggn"](objective, TensorRows(x), module(x).detach().softmax(1), torch.zeros(N, CLASSES))
+    operator = curvature_named("ggn")(objective, TensorRows(x), module(x).detach().softmax(1), torch.zeros(N, CLASSES))
     right = torch.randn(1, objective.p)
     u = right
     for _ in range(200):
         u = right + (1 - 0.01) * u - (operator @ u) / 10
     assert not bool(torch.isfinite(u).all())
-    assert bool(torch.isfinite(SOLVERS["lissa"](0).prepare(operator, 1e-2).solve(right).rows).all())
+    assert bool(torch.isfinite(make_solver("lissa", 0).prepare(operator, 1e-2).solve(right).rows).all())
 
 
 @pytest.mark.parametrize("name", list(SOLVERS))
@@ -152,6 +142,6 @@ def test_inputs_that_are_no_numbers_end_with_status_4(name: str) -> None:
     x = torch.randn(N, 12)
     x[3] = math.inf
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    operator = CURVATURES["ggn"](objective, TensorRows(x), module(x).detach().softmax(1), torch.zeros(N, CLASSES))
+    operator = curvature_named("ggn")(objective, TensorRows(x), module(x).detach().softmax(1), torch.zeros(N, CLASSES))
     with pytest.raises(NumericalError):
-        SOLVERS[name](0).prepare(operator, 0.1).solve(torch.randn(2, objective.p))
+        make_solver(name, 0).prepare(operator, 0.1).solve(torch.randn(2, objective.p))

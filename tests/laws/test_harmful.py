@@ -13,7 +13,6 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from curate.engine.influence.causes import find_causes
-from curate.engine.influence.gradients import residuals
 from curate.engine.influence.harmful import (
     EVEN_SHARES,
     HarmByGroup,
@@ -24,6 +23,7 @@ from curate.engine.influence.harmful import (
     minimum_harm,
 )
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.loss import SOFTMAX
 from curate.engine.probe import fit_softmax
 
 CLASSES, N, POOL, LEFT_OUT = 5, 200, 600, 40
@@ -47,7 +47,7 @@ class World:
 
     @property
     def rests(self) -> torch.Tensor:
-        return residuals(self.logits, self.pool_y)
+        return SOFTMAX.residuals(self.logits, self.pool_y)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def world() -> World:
     head = fit_softmax(x[:N], y[:N], CLASSES, penalty, tolerance=1e-10)
     factorised = head.curvature(x[:N]).factorise()
     influence = HeadInfluence(factorised, y[:N], factorised.scores(head.logits(x[:N]), y[:N]))
-    harm, _ = influence.harm(x[N:], residuals(head.logits(x[N:]), y[N:]))
+    harm, _ = influence.harm(x[N:], SOFTMAX.residuals(head.logits(x[N:]), y[N:]))
     rows = harm.argsort(descending=True)[:: N // LEFT_OUT]  # from the most harmful to the most helpful
     before = F.cross_entropy(head.logits(x[N:]), y[N:], reduction="none")
     true = []

@@ -1,51 +1,42 @@
 """Influence through the network and at large heads against exact twins, and whose gradients are taken."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows
 from torch import nn
 from torch.nn import functional as F
 
 import curate.engine.curvature.class_blocks
 import curate.engine.curvature.head
-from curate.engine.curvature.class_blocks import corrected
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Operator
 from curate.engine.influence.damping import default_damping, tenth_of_mean
-from curate.engine.influence.deep import deep_influence, wilson_interval
-from curate.engine.influence.gradients import residuals
+from curate.engine.influence.deep import Question, deep_influence, wilson_interval
 from curate.engine.influence.head import HeadInfluence, SameContent
-from curate.engine.influence.minimum import gradient_at
 from curate.engine.influence.pairs import StrongestPairs
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
+from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours, neighbour_votes
 from curate.engine.probe import fit_probe, fit_softmax, probe_inputs
 from curate.engine.solvers.approximate import EKFACSolver
 from curate.engine.solvers.base import Prepared, Solver
 from curate.engine.solvers.dual import Exact
-from curate.engine.solvers.lissa import ranking
+from curate.engine.solvers.lissa import LiSSA
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 N, T, K = 150, 12, 30
-
-
-def rows(x: torch.Tensor, labels: torch.Tensor, module: nn.Module, name: str) -> Forward:
-    """A forward pass over tensors in memory."""
-    source = SimpleNamespace(labels=labels.tolist())
-    sha256 = [f"{name}{row}" for row in range(len(x))]
-    return Forward(source, list(range(len(x))), sha256, x, module(x).detach(), None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+SILENT = Progress.silent()
+World = tuple[nn.Module, LabelledRows, LabelledRows]
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[nn.Module, Forward, Forward]:
+def world() -> World:
     digits = load_digits(n_class=4)
     x, y = torch.tensor(digits.data[: N + T] / 16).float(), torch.tensor(digits.target[: N + T])
     torch.manual_seed(0)
@@ -55,12 +46,10 @@ def world() -> tuple[nn.Module, Forward, Forward]:
         optimiser.zero_grad()
         F.cross_entropy(module(x[:N]), y[:N]).backward()
         optimiser.step()
-    return module, rows(x[:N], y[:N], module, "t"), rows(x[N:], y[N:], module, "e")
+    return module, LabelledRows.of(module, x[:N], y[:N], "t"), LabelledRows.of(module, x[N:], y[N:], "e")
 
 
-def test_only_the_candidates_gradients_are_taken(
-    world: tuple[nn.Module, Forward, Forward], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_candidates_gradients_are_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = torch.tensor([1, 4, 7])
@@ -76,7 +65,7 @@ def test_only_the_candidates_gradients_are_taken(
     class OnlyTheSolve(Solver):
         """The exact solve, its own row gradients not counted."""
 
-        name = "exact"
+        name, bound = "exact", 1e-6
 
         def prepare(self, operator: Operator, damping: float) -> Prepared:
             monkeypatch.setattr(Objective, "row_gradients", plain)
@@ -85,10 +74,10 @@ def test_only_the_candidates_gradients_are_taken(
             return prepared
 
     monkeypatch.setattr(Objective, "row_gradients", counted)
+    same = SameContent(train.sha256, evaluation.sha256)
     result = deep_influence(
-        objective, train, evaluation, chosen, candidates, OnlyTheSolve(), 0.01, 0,
-        SameContent(train.sha256, evaluation.sha256), Progress.silent(),
-    )  # fmt: skip
+        Problem(objective, train), Question(evaluation, chosen, candidates, same), OnlyTheSolve(), 0.01, 0, SILENT
+    )
     union = np.unique(candidates)
     # The damping was given, so row gradients are those of the chosen evaluation rows and of the candidates: no more.
     assert sum(len(x) for x in taken) == len(chosen) + len(union)
@@ -97,23 +86,24 @@ def test_only_the_candidates_gradients_are_taken(
         assert train_row in candidates[chosen.tolist().index(evaluation_row)]
 
 
-def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_deep_influence_is_its_dense_twin(world: World) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     everyone, groups = np.tile(np.arange(N), (T, 1)), torch.arange(T) % 5
-    result = deep_influence(
-        objective, train, evaluation, torch.arange(T), everyone, Exact(), 0.05, 0,
-        SameContent(train.sha256, evaluation.sha256), Progress.silent(), groups=groups, minimum=0.0,
-    )  # fmt: skip
+    same = SameContent(train.sha256, evaluation.sha256)
+    question = Question(evaluation, torch.arange(T), everyone, same, groups=groups, minimum=0.0)
+    result = deep_influence(Problem(objective, train), question, Exact(), 0.05, 0, SILENT)
     assert train.logits is not None
     assert evaluation.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
-    theirs = objective.row_gradients(evaluation.inputs.x, residuals(evaluation.logits, evaluation.labels)).double()  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels)).double()
+    theirs = objective.row_gradients(
+        evaluation.inputs.x, SOFTMAX.residuals(evaluation.logits, evaluation.labels)
+    ).double()
     probabilities = train.logits.softmax(1)
     factor = torch.cat(
         [
             objective.row_gradients(
-                train.inputs.x,  # type: ignore[attr-defined]
+                train.inputs.x,
                 probabilities.sqrt()[:, c : c + 1] * (F.one_hot(torch.tensor(c), 4) - probabilities),
             )
             for c in range(4)
@@ -135,42 +125,42 @@ def test_deep_influence_is_its_dense_twin(world: tuple[nn.Module, Forward, Forwa
         torch.testing.assert_close(by_group.values[:, group].double(), theirs_then, rtol=1e-2, atol=1e-6)
 
 
-def test_ranks_kept_are_those_of_solved_scores(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_ranks_kept_are_those_of_solved_scores(world: World) -> None:
     """What a receipt of EK-FAC says of its ranking, against a solve of the curvature itself."""
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     everyone, same = np.tile(np.arange(N), (T, 1)), SameContent(train.sha256, evaluation.sha256)
     approximate, exact = (
         deep_influence(
-            objective, train, evaluation, torch.arange(T), everyone, solver, 1e-3, 0, same, Progress.silent()
+            Problem(objective, train), Question(evaluation, torch.arange(T), everyone, same), solver, 1e-3, 0, SILENT
         )
         for solver in (EKFACSolver(), Exact())
     )
     assert exact.ranks_kept is None
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels))  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels))
     theirs, solved = (gradients @ result.solution.rows[-4:].T for result in (approximate, exact))
     true = np.mean([spearmanr(theirs[:, row], solved[:, row])[0] for row in range(4)])
     assert approximate.ranks_kept == pytest.approx(true, abs=0.03)
     assert 0.2 < true < 0.99
 
 
-def test_candidates_are_those_that_hold_more_of_the_strongest_rows(world: tuple[nn.Module, Forward, Forward]) -> None:
+def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
+    world: World,
+) -> None:
     module, train, evaluation = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     chosen = torch.arange(T)
     nothing = np.tile(np.arange(30), (T, 1))
     same = SameContent(train.sha256, evaluation.sha256)
-    everyone = deep_influence(
-        objective, train, evaluation, chosen, np.tile(np.arange(N), (T, 1)), Exact(), 0.05, 0, same, Progress.silent()
-    )
+    problem, all_rows = Problem(objective, train), np.tile(np.arange(N), (T, 1))
+    everyone = deep_influence(problem, Question(evaluation, chosen, all_rows, same), Exact(), 0.05, 0, SILENT)
     strongest = np.zeros((T, 20), dtype=int)
     for row in range(T):  # ten of each side hold most of the twenty strongest
         strongest[row] = everyone.pairs.train[everyone.pairs.evaluation == row].numpy()
     for offered, by_head in ((nothing[:, :20], strongest), (strongest, nothing[:, :20])):
-        result = deep_influence(
-            objective, train, evaluation, chosen, offered, Exact(), 0.05, 0, same, Progress.silent(), by_head=by_head
-        )
+        question = Question(evaluation, chosen, offered, same, by_head)
+        result = deep_influence(problem, question, Exact(), 0.05, 0, SILENT)
         assert result.recall == max(result.recalls.values())
         assert result.recall > min(result.recalls.values()) + 0.3
         assert set(result.pairs.train[result.pairs.evaluation == 5].tolist()) <= set(strongest[5].tolist())
@@ -189,7 +179,7 @@ def test_a_head_too_large_to_factorise_keeps_the_ranks(monkeypatch: pytest.Monke
     assert spearmanr(exact_scores.self_influence, block_scores.self_influence)[0] > 0.95
     # Evaluation influence is still solved, by CG with the blocks as preconditioner. (The solutions differ along the
     # biases' common direction, which no influence sees.)
-    rests = residuals(head.logits(x[:5]), labels[:5])
+    rests = SOFTMAX.residuals(head.logits(x[:5]), labels[:5])
     large, small = HeadInfluence(blocks, labels, exact_scores), HeadInfluence(exact, labels, exact_scores)
     by_cg, residual, steps = large.solve(large.gradients(x[:5], rests))
     assert steps > 1
@@ -210,7 +200,7 @@ def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, mon
     assert head.exact == bool(most_exact)
     influence = HeadInfluence(head, labels[:400], head.scores(logits, labels[:400]))
     asked = probe_inputs(features[400:].float()).to(x)
-    rests = residuals(probe.logits(asked), labels[400:])
+    rests = SOFTMAX.residuals(probe.logits(asked), labels[400:])
     found = influence.stability(asked, rests)
     harms = []
     for factor in (0.1, 1.0, 10.0):
@@ -235,7 +225,7 @@ def test_leaving_out_by_class_is_the_dense_solve() -> None:
     m[0, 0], sizes[0] = 2.0, 1  # p m = 1: the diagonal is singular, the whole is not
     s = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     dense = torch.linalg.solve(torch.eye(7).double() - sizes[:, None, None] * s @ torch.diag_embed(m), r)
-    torch.testing.assert_close(corrected(p, m, r, sizes), dense, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SOFTMAX.corrected(p, m, r, sizes), dense, rtol=1e-4, atol=1e-4)
 
 
 def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +252,7 @@ def test_equal_content_is_left_out_together() -> None:
     labels[[0, 120, 121, 122]] = (labels[0] + 1) % 3
     head, x = fit_probe(features, labels, 3)
     logits = head.logits(x)
-    rests = residuals(logits, labels)
+    rests = SOFTMAX.residuals(logits, labels)
     sizes = torch.ones(len(labels), dtype=torch.long)
     sums = rests.clone()
     group = torch.tensor([0, 120, 121, 122])
@@ -344,15 +334,15 @@ def test_curvature_of_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_self_influence_through_the_network_is_its_dense_twin(
-    world: tuple[nn.Module, Forward, Forward], everything: bool, monkeypatch: pytest.MonkeyPatch
+    world: World, everything: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, train, _ = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     if not everything:  # C from random signs of every row: near the truth, and never below zero
         monkeypatch.setattr(Exact, "fits", staticmethod(lambda factor_rows, p: False))
-    found = self_influence(objective, "all", train, 0.05, 0, Progress.silent())
+    found = self_influence(Problem(objective, train), "all", 0.05, 0, SILENT)
     assert train.logits is not None
-    gradients = objective.row_gradients(train.inputs.x, residuals(train.logits, train.labels)).double()  # type: ignore[attr-defined]
+    gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels)).double()
     curvature = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     dense = (curvature @ torch.eye(objective.p)).double() + 0.05 * torch.eye(objective.p, dtype=torch.float64)
     twin = (gradients * torch.linalg.solve(dense, gradients.T).T).sum(1) / len(train)
@@ -365,24 +355,24 @@ def test_self_influence_through_the_network_is_its_dense_twin(
 
 
 def test_default_damping_is_the_penalty_at_a_minimum_and_what_lissa_solves_elsewhere(
-    world: tuple[nn.Module, Forward, Forward],
+    world: World,
 ) -> None:
     module, train, _ = world
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))  # type: ignore[union-attr]
-    away = gradient_at(objective, train)
+    operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
+    away = Problem(objective, train).gradient
     assert away.known_penalty == 0
     found = default_damping(operator, away, seed=0)
-    assert found == ranking().reach(operator) > 5 * tenth_of_mean(operator, 0)
-    assert ranking().prepare(operator, found).damping == found  # nothing is left to raise
-    assert ranking().prepare(operator, 0.9 * found).damping == found
+    assert found == LiSSA().reach(operator) > 5 * tenth_of_mean(operator, 0)
+    assert LiSSA().prepare(operator, found).damping == found  # nothing is left to raise
+    assert LiSSA().prepare(operator, 0.9 * found).damping == found
     assert default_damping(operator, away, seed=0, penalty=0.004) == 0.004  # known otherwise
 
     penalty = 0.02
-    head = fit_softmax(train.features.double(), train.labels, 4, torch.full((64,), penalty).double())
+    head = fit_softmax(train.inputs.x.double(), train.labels, 4, torch.full((64,), penalty).double())
     linear = nn.Linear(64, 4, bias=False)
     linear.weight.data.copy_(head.weights)
-    at = rows(train.features, train.labels, linear, "t")
+    at = LabelledRows.of(linear, train.inputs.x, train.labels, "t")
     objective = Objective(linear, choose_parameters(linear, "all"), lambda output: output)
-    operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))  # type: ignore[union-attr]
-    assert default_damping(operator, gradient_at(objective, at), seed=0) == pytest.approx(penalty, rel=1e-3)
+    operator = GaussNewton(objective, at.inputs, at.logits.softmax(1))
+    assert default_damping(operator, Problem(objective, at).gradient, seed=0) == pytest.approx(penalty, rel=1e-3)

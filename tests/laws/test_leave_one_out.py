@@ -7,7 +7,6 @@ prediction is exact.
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,18 +14,18 @@ import torch
 from refits import refitted
 from scipy.stats import linregress, pearsonr
 from sklearn.datasets import load_digits
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows, TensorRows
 from torch import nn
 from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.gradients import residuals
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
+from curate.engine.loss import SOFTMAX
 from curate.engine.probe import fit_softmax
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 CLASSES = 5
 
@@ -70,7 +69,7 @@ def world(request: pytest.FixtureRequest) -> World:
     return World(
         influence,
         eval_x,
-        residuals(head.logits(eval_x), eval_y),
+        SOFTMAX.residuals(head.logits(eval_x), eval_y),
         np.stack(true),
         np.array(own),
         F.cross_entropy(logits, train_y, reduction="none").numpy(),
@@ -153,11 +152,9 @@ def test_self_influence_through_the_network_is_that_of_the_head(world: World) ->
     torch.manual_seed(0)
     module = nn.Linear(x.shape[1], CLASSES)
     logits = module(x).detach()
-    sha256 = [str(row) for row in range(len(x))]
-    source = SimpleNamespace(labels=labels.tolist())
-    train = Forward(source, list(range(len(x))), sha256, x, logits, None, TensorRows(x), [], 0, 0)  # type: ignore[arg-type]
+    train = LabelledRows(TensorRows(x), labels, logits)
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    found = self_influence(objective, "all", train, 0.03, 0, Progress.silent()).values
+    found = self_influence(Problem(objective, train), "all", 0.03, 0, Progress.silent()).values
     ones = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
     penalty = torch.full((ones.shape[1],), 0.03, dtype=torch.float64)
     head = HeadCurvature(ones, logits.double().softmax(1), penalty).factorise()

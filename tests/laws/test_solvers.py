@@ -1,29 +1,31 @@
 """Solvers against the dense inverse, and against the mistakes that other tools have shipped."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tensor_rows import TensorRows
+from tensor_rows import LabelledRows, TensorRows
 from torch import nn
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Dense
-from curate.engine.solvers import SOLVERS
+from curate.engine.influence.problem import Problem
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.approximate import Lanczos, Nystrom
 from curate.engine.solvers.automatic import Automatic, choose
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.dual import Exact, WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
 from curate.engine.solvers.iterates import InParameters, InRows
-from curate.engine.solvers.lissa import LiSSA, flat_bias, preconditioned, ranking, tight
+from curate.engine.solvers.lissa import LiSSA, flat_bias
 from curate.engine.solvers.spectrum import lanczos, probe
 from curate.errors import CurateError, NumericalError, UsageError
-from curate.settings.options import SOLVER_NAMES
+from curate.plugs import CURVATURES, SOLVERS
 
 P = 60
 
@@ -54,10 +56,51 @@ def largest(operator: Dense) -> float:
     return float(torch.linalg.eigvalsh(operator @ torch.eye(P).double())[-1])
 
 
-def test_names_of_the_option_are_the_solvers() -> None:
-    assert tuple(SOLVERS) == SOLVER_NAMES
-    for name, make in SOLVERS.items():
-        assert make(0).name == name
+def test_a_solver_is_taken_by_name_with_settings_or_as_it_is() -> None:
+    for name, plug in SOLVERS.items():
+        assert make_solver(name).name == name
+        assert set(plug.settings) <= {one.name for one in fields(plug.load())}
+    tight = LiSSA(tolerance=5e-3, seed=3)
+    assert make_solver("lissa:tolerance=0.005", 3) == make_solver("lissa-tight", 3) == make_solver(tight) == tight
+    assert make_solver("lissa:tolerance=5e-3,preconditioned").name == "preconditioned-lissa"
+    assert make_solver("preconditioned-lissa:steps=90").name == "lissa:tolerance=0.005,steps=90,preconditioned"
+    assert make_solver("nystrom:rank=5") == Nystrom(rank=5)
+    for wrong in ("magic", "cg:rank=3", "exact:steps=3", "lissa:steps=0", "lissa:steps=1.5", "lissa:preconditioned=1"):
+        with pytest.raises(ValueError, match=r"one of|with|above 0"):
+            make_solver(wrong)
+
+
+@pytest.mark.parametrize("curvature", list(CURVATURES))
+@pytest.mark.parametrize("name", list(SOLVERS))
+def test_every_solver_holds_its_bound_on_every_curvature(name: str, curvature: str) -> None:
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double(), torch.randn(150, 6).double()
+    problem = Problem(
+        Objective(module, choose_parameters(module, "all"), lambda output: output),
+        LabelledRows.of(module, x, torch.randint(0, 3, (150,))),
+        curvature,
+    )
+    matrix = problem.operator @ torch.eye(problem.objective.p).double()
+    eigenvalues = torch.linalg.eigvalsh(matrix)
+    damping = max(0.05 * float(eigenvalues[-1]), -2 * float(eigenvalues[0]))
+    right = torch.randn(3, problem.objective.p, generator=torch.Generator().manual_seed(7)).double()
+    solver = make_solver(name)
+    try:
+        solution = solver.prepare(problem.operator, damping).solve(right)
+    except UsageError as error:  # no such thing, and it says what to take
+        refused = error
+    else:
+        refused = None
+    if refused is not None:
+        assert curvature == "hessian"
+        assert "use --" in refused.hint.lower()
+        return
+    true = torch.linalg.solve(matrix + solution.damping * torch.eye(len(matrix)).double(), right.T).T
+    error = float(((solution.rows - true).norm(dim=1) / true.norm(dim=1)).mean())
+    if solver.bound is None:
+        assert abs(solution.error() - error) <= 0.5 * error + 1e-6
+    else:
+        assert error < solver.bound
 
 
 @pytest.mark.parametrize("ratio", [1e-5, 1e-3, 1e-2, 1.0])
@@ -68,7 +111,7 @@ def test_exact_cg_and_preconditioned_lissa_from_tiny_to_large_damping(
     operator = curvature(n=1200, decay=2.0)
     damping = ratio * largest(operator)
     true = dense(operator, damping, rows)
-    for solver, error in ((Exact(), 1e-6), (ConjugateGradients(), 1e-4), (preconditioned(), 1e-2)):
+    for solver, error in ((Exact(), 1e-6), (ConjugateGradients(), 1e-4), (make_solver("preconditioned-lissa"), 1e-2)):
         solution = solver.prepare(Dense(operator._factor.to(kind)), damping).solve(rows.to(kind))
         assert solution.damping == damping
         assert relative(solution.rows.double(), true) < error
@@ -94,8 +137,8 @@ def test_cg_reports_that_it_did_not_converge(rows: torch.Tensor) -> None:
 def test_plain_lissa_tight_and_ranking(rows: torch.Tensor) -> None:
     operator = curvature(n=2000)
     damping = 0.02 * largest(operator)
-    for make, bar in ((tight, 0.01), (ranking, 0.1)):
-        found = [make(seed).prepare(operator, damping).solve(rows) for seed in range(3)]
+    for make, bar in (("lissa-tight", 0.01), ("lissa", 0.1)):
+        found = [make_solver(make, seed).prepare(operator, damping).solve(rows) for seed in range(3)]
         assert all(solution.damping == damping for solution in found)
         assert np.mean([relative(solution.rows, dense(operator, damping, rows)) for solution in found]) < bar
 
@@ -106,7 +149,7 @@ def test_a_sample_grows_until_steps_are_short_else_the_damping_is_raised(
     monkeypatch.setattr("curate.engine.solvers.preconditioner.SAMPLE_ROWS", 20)
     operator = curvature(n=1500, decay=2.0)
     asked = 1e-5 * largest(operator)
-    solution = preconditioned().prepare(operator, asked).solve(rows)
+    solution = make_solver("preconditioned-lissa").prepare(operator, asked).solve(rows)
     assert solution.damping == asked
     assert solution.detail["preconditioner"] != "Woodbury inverse of 20 gradients"
     assert relative(solution.rows, dense(operator, asked, rows)) < 0.01
@@ -165,14 +208,11 @@ def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:
     assert relative(solution.rows, dense(operator, asked, rows)) > 0.3
 
 
-@pytest.mark.parametrize("name", ["lissa", "lissa-tight", "preconditioned-lissa", "lanczos", "nystrom"])
+@pytest.mark.parametrize("name", ["lissa", "lissa-tight", "preconditioned-lissa", "lanczos:rank=12", "nystrom:rank=12"])
 @pytest.mark.parametrize("damping", [1e-3, 0.3])
-def test_the_error_a_solver_measures_is_its_error(
-    rows: torch.Tensor, name: str, damping: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("curate.engine.solvers.approximate.RANK", 12)
+def test_the_error_a_solver_measures_is_its_error(rows: torch.Tensor, name: str, damping: float) -> None:
     operator = curvature(n=2000, decay=3.0)
-    solution = SOLVERS[name](0).prepare(operator, damping).solve(rows)
+    solution = make_solver(name, 0).prepare(operator, damping).solve(rows)
     true = dense(operator, solution.damping, rows)
     error = float(((solution.rows - true).norm(dim=1) / true.norm(dim=1)).mean())
     assert 0.5 < solution.error() / error < 2
@@ -197,15 +237,14 @@ def test_a_gap_that_is_estimated_is_the_gap_that_is_computed(
     torch.testing.assert_close(residual_of(drawn, rows), residual_of(exact, rows), rtol=0.02, atol=0)
 
 
-def test_low_rank_never_cuts_off_what_it_does_not_know(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_rank_never_cuts_off_what_it_does_not_know(rows: torch.Tensor) -> None:
     """captum's and dattri's Arnoldi drop flat directions, where the answer is largest: here they get v / λ."""
-    monkeypatch.setattr("curate.engine.solvers.approximate.RANK", 5)
     operator = curvature(decay=3.0)
     values, vectors, residuals = lanczos(operator, P)
     torch.testing.assert_close(values[-1:], torch.linalg.eigvalsh(operator @ torch.eye(P).double())[-1:])
     assert float(residuals[-1]) < 1e-6
     flat = rows - (rows @ vectors[-20:].T) @ vectors[-20:]
-    for solver in (Lanczos(), Nystrom()):
+    for solver in (Lanczos(rank=5), Nystrom(rank=5)):
         solution = solver.prepare(operator, 1.0).solve(flat)
         assert relative(solution.rows, flat / 1.0) < 0.05
 
@@ -221,7 +260,7 @@ def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -
     solver, _ = choose(large, 1e-4 * top)
     assert solver.name == "preconditioned-lissa"
     assert isinstance(solver, LiSSA)
-    assert solver == preconditioned()
+    assert solver == make_solver("preconditioned-lissa")
     monkeypatch.setattr("curate.engine.solvers.automatic.FEW_ROWS", 12_000)
     solver, why = choose(large, 1e-4 * top)
     assert solver.name == "cg"
@@ -324,7 +363,9 @@ def test_no_solver_returns_a_number_that_is_not_finite(
     factor[rank:] = 0
     right = torch.randn(2, P, generator=torch.Generator().manual_seed(seed))
     right[1] = 0
-    solvers = [SOLVERS[name](seed) for name in ("exact", "cg", "preconditioned-lissa", "lanczos", "nystrom", "auto")]
+    solvers = [
+        make_solver(name, seed) for name in ("exact", "cg", "preconditioned-lissa", "lanczos", "nystrom", "auto")
+    ]
     for solver in (LiSSA(steps=40, batch=batch), LiSSA(steps=40, batch=batch, tolerance=0.1), *solvers):
         try:
             solution = solver.prepare(Dense(factor.float()), 10**damping).solve(right)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from curate.engine.curvature.operator import refuse_not_finite
 from curate.engine.curvature.row_gradients import patches
+from curate.engine.loss import Loss
 from curate.errors import NumericalError
 
 Pair = tuple[Tensor, Tensor]
@@ -88,8 +89,8 @@ class Kronecker(Block):
 
     approximation = "Kronecker factors"
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, weight: Place, bias: Place | None) -> None:
-        self.layer, self.bias = layer, bias is not None
+    def __init__(self, layer: nn.Linear | nn.Conv2d, weight: Place, bias: Place | None, loss: Loss) -> None:
+        self.layer, self.bias, self.loss = layer, bias is not None, loss
         self.places = [weight] if bias is None else [weight, bias]
         self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
         self.outputs = layer.weight.shape[0] // self.groups
@@ -117,7 +118,7 @@ class Kronecker(Block):
             self._with_one(self.inputs([(x[::every], g) for x, g in uses])) for uses in everything
         )
         if logits is not None and self._gives(everything[0], logits):
-            self._fit_known([uses[0][0] for uses in everything], logits.softmax(1))
+            self._fit_known([uses[0][0] for uses in everything], self.loss.means(logits))
             return
         self.of_outputs = _eigenvectors(self.outputs_of(uses) for uses in chunks)
         total, count = self.of_outputs.new_zeros(()), 0
@@ -140,13 +141,12 @@ class Kronecker(Block):
             outputs, logits[: len(outputs)], 1e-4, 1e-4
         )
 
-    def _fit_known(self, inputs: list[Tensor], p: Float[Tensor, "n C"]) -> None:
-        """With output curvature Sᵢ = diag(pᵢ) - pᵢ pᵢᵀ, without drawing."""
-        self.of_outputs = torch.linalg.eigh((torch.diag(p.mean(0)) - p.T @ p / len(p)).double())[1].to(p)[None]
-        q = self.of_outputs[0]
-        squares = (p @ q.square() - (p @ q).square()).clamp_min(0)
+    def _fit_known(self, inputs: list[Tensor], means: Float[Tensor, "n C"]) -> None:
+        """With the output curvature Sᵢ of the loss itself, without drawing."""
+        self.of_outputs = torch.linalg.eigh(self.loss.mean_matrix(means).double())[1].to(means)[None]
+        squares = self.loss.turned_diagonal(means, self.of_outputs[0])
         a = self._with_one(torch.cat(inputs)[:, None, None])[:, 0, 0] @ self.of_inputs[0]
-        self.eigenvalues = (squares.T @ a.square() / len(p))[None]
+        self.eigenvalues = (squares.T @ a.square() / len(means))[None]
 
     def _spread(self, uses: list[Pair]) -> bool:
         """Whether the layer has several positions in a row."""

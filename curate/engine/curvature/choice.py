@@ -5,18 +5,19 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.fisher import EmpiricalFisher
-from curate.engine.curvature.gauss_newton import GaussNewton
-from curate.engine.curvature.hessian import Hessian
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
-from curate.engine.curvature.over_rows import Inputs
+from curate.engine.rows import Inputs
+from curate.plugs import CURVATURES
 
-Rows = Float[Tensor, "n C"]
+OfRows = Float[Tensor, "n C"]
+Curvature = Callable[[Objective, Inputs, OfRows, OfRows], Sampled]
+"""What makes the operator from the rows' means (the probabilities) and residuals."""
 
-CURVATURES: dict[str, Callable[[Objective, Inputs, Rows, Rows], Sampled]] = {
-    "ggn": lambda objective, inputs, p, r: GaussNewton(objective, inputs, p),
-    "hessian": lambda objective, inputs, p, r: Hessian(GaussNewton(objective, inputs, p), r),
-    "fisher": lambda objective, inputs, p, r: EmpiricalFisher(objective, inputs, r),
-}
-"""Name -> what makes it from the rows' probabilities and residuals."""
+
+def curvature_named(curvature: str | Curvature) -> Curvature:
+    """By a name of `plugs.CURVATURES`; what makes one is what it is."""
+    if not isinstance(curvature, str):
+        return curvature
+    made: Curvature = CURVATURES[curvature].load().of
+    return made

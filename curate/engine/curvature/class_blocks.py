@@ -1,36 +1,38 @@
 """The head's curvature class by class, for heads too large to factorise whole: ranks, not exact answers.
 
-Of C classes a row moves few: its residual and its weight p (1 - p) are small in all others, where the row is taken at
-the class's mean. Rows of more than `CHANCES` times the chance probability 1/C are taken as they are; with 150 classes
-that is one pair of row and class in fifty. Knows matrices only, like `head`, whose `FactorisedHead` it serves.
+Of C classes a row moves few: its residual and its weight (for softmax p (1 - p)) are small in all others, where the row
+is taken at the class's mean. Rows of more than `CHANCES` times the chance probability 1/C are taken as they are; with
+150 classes that is one pair of row and class in fifty. Knows matrices only, like `head`, whose
+`FactorisedHead` it serves.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.loss import Loss
+
 CHANCES = 2.0
-NEAREST_TO_ZERO = 1e-6
 GRAM_ROWS = 2_048
 """Rows of one product: few enough for float32 to keep its digits, and for temporaries to be reused."""
 
 
 class ClassBlocks:
-    """H's diagonal blocks Σ w_ic xᵢ xᵢᵀ / n + Λ, w_ic = p_ic (1 - p_ic), inverted: ``inverses [C D D]``.
+    """H's diagonal blocks Σ w_ic xᵢ xᵢᵀ / n + Λ, w_ic being the diagonal of Sᵢ, inverted: ``inverses [C D D]``.
 
     Raises `torch.linalg.LinAlgError` where a block is singular.
     """
 
     def __init__(
-        self, x: Float[Tensor, "n D"], probabilities: Float[Tensor, "n C"], penalty: Float[Tensor, " D"]
+        self, x: Float[Tensor, "n D"], means: Float[Tensor, "n C"], penalty: Float[Tensor, " D"], loss: Loss
     ) -> None:
-        self.classes = probabilities.shape[1]
+        self.classes = means.shape[1]
         self.few = CHANCES / self.classes
         self._gram = gram(x, x.new_full((len(x),), 1 / len(x)))
         self.inverses = x.new_empty(self.classes, x.shape[1], x.shape[1])
         ridge = torch.diag(penalty.double())
         for c in range(self.classes):
-            weight = probabilities[:, c] * (1 - probabilities[:, c])
+            weight = loss.entry(means, c, c)
             much = weight > self.few
             rest = float(weight[~much].double().mean()) if not bool(much.all()) else 0.0
             block = rest * self._gram + gram(x[much], (weight[much] - rest) / len(x)) + ridge
@@ -49,22 +51,6 @@ class ClassBlocks:
             rows = (residuals[:, c].abs() > self.few).nonzero()[:, 0]
             m[rows, c] = ((x[rows] @ inverse) * x[rows]).sum(1) / len(x)
         return m
-
-
-def corrected(
-    p: Float[Tensor, "b C"], m: Float[Tensor, "b C"], rests: Float[Tensor, "b C"], sizes: Int[Tensor, " b"]
-) -> Float[Tensor, "b C"]:
-    """(I - k S M)⁻¹ r of each row where M is diagonal: a diagonal and a matrix of rank one (Sherman & Morrison 1950).
-
-    k are ``sizes``; all in float64.
-    """
-    k = sizes[:, None].to(p)
-    diagonal = 1 - k * p * m
-    small = diagonal.abs() < NEAREST_TO_ZERO  # p m = 1/k exactly: the two parts cancel, and a nudge is enough
-    diagonal = torch.where(small, torch.full_like(p, NEAREST_TO_ZERO), diagonal)
-    straight, along = rests / diagonal, p / diagonal
-    share = (p * m * straight).sum(1, keepdim=True) / (1 + (k * p * m * along).sum(1, keepdim=True))
-    return straight - k * along * share
 
 
 def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"]) -> Float[Tensor, "D D"]:

@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curate.engine.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
-from curate.engine.curvature.gauss_newton import GaussNewton, half_curvature
+from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.over_rows import Inputs, OverRows
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import capture, owners_of
+from curate.engine.loss import Loss
+from curate.engine.rows import Inputs
 
 KEPT_FLOATS = 2**27
 """Inputs and output gradients of layers that are kept from one pass for another: 512 MiB."""
@@ -71,7 +73,7 @@ class Layers:
                 by_layer.setdefault(held[0][0], {})[held[0][1]] = name
         known: set[str] = set()
         for layer, names in by_layer.items():
-            block = _known(layer, {own: places[name] for own, name in names.items()})
+            block = _known(layer, {own: places[name] for own, name in names.items()}, objective.loss)
             if block is not None:
                 self.blocks.append(block)
                 self._found.append(layer)
@@ -79,7 +81,7 @@ class Layers:
         self.unknown = [name for name in objective.names if name not in known]
         self.rest: Objective | None = None
         if self.unknown:
-            self.rest = Objective(objective.module, self.unknown, objective.logits_of, objective.dtype)
+            self.rest = Objective(objective.module, self.unknown, objective.logits_of, objective.dtype, objective.loss)
             self.blocks += [Whole([places[name]]) for name in self.unknown]
 
     def run(self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]]) -> Passed:
@@ -114,15 +116,15 @@ class Layers:
         return said
 
 
-def _known(layer: nn.Module, places: dict[str, Place]) -> Block | None:
+def _known(layer: nn.Module, places: dict[str, Place], loss: Loss) -> Block | None:
     """The block of a layer with these chosen parameters; None where no formula here is about them."""
     if set(places) <= {"weight", "bias"}:
         if type(layer) is nn.Linear and "weight" in places:
-            return Kronecker(layer, places["weight"], places.get("bias"))
+            return Kronecker(layer, places["weight"], places.get("bias"), loss)
         plain = type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.padding != "same"
         if plain and "weight" in places:
             assert isinstance(layer, nn.Conv2d)
-            return Kronecker(layer, places["weight"], places.get("bias"))
+            return Kronecker(layer, places["weight"], places.get("bias"), loss)
         if type(layer) is nn.Embedding and not layer.scale_grad_by_freq and layer.max_norm is None:
             return Embedding(layer, places["weight"])
         if isinstance(layer, NORMS):
@@ -154,19 +156,16 @@ class EKFAC:
         cls, objective: Objective, inputs: Inputs, labels: Float[Tensor, "n C"], seed: int = 0,
         advance: Callable[[int], None] = unwatched,
     ) -> "EKFAC":  # fmt: skip
-        """To the Gauss-Newton curvature on these rows, keeping what their own gradients pᵢ - ``labels`` need.
+        """To the Gauss-Newton curvature on these rows, keeping what their own gradients μᵢ - ``labels`` need.
 
         One forward and two backward passes then give the curvature and any number of scores.
         """
         generator = torch.Generator().manual_seed(seed)
 
         def weights(part: Tensor, logits: Tensor, drawn: bool) -> list[Tensor]:
-            p = logits.softmax(1)
-            own = p - labels[part].to(p)
-            if not drawn:
-                return [own]
-            signs = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
-            return [half_curvature(p, signs), own]
+            means = objective.loss.means(logits)
+            own = means - labels[part].to(means)
+            return [objective.loss.pull(means, generator), own] if drawn else [own]
 
         rows = torch.arange(len(labels), device=labels.device)
         found, passed = cls._fitted(objective, inputs, rows, weights, True, generator, advance)

@@ -8,14 +8,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
+from curate.engine.rows import Inputs
 
 
 class EmpiricalFisher(OverRows, Explicit):
     """C over ``inputs``, given the residuals pᵢ - yᵢ of the given labels as ``targets``."""
 
     name = "fisher"
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        inputs: Inputs,
+        means: Float[Tensor, "n C"],
+        residuals: Float[Tensor, "n C"],
+    ) -> "EmpiricalFisher":
+        return cls(objective, inputs, residuals)
 
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
         return targets[None]

@@ -1,8 +1,9 @@
 """The last linear layer in closed form: every leave-one-out question answered from one factorisation.
 
-With Xᵢ = I ⊗ [hᵢ; 1], residual rᵢ = pᵢ - yᵢ and Sᵢ = diag(pᵢ) - pᵢ pᵢᵀ the gradient of row i is gᵢ = Xᵢ rᵢ and the
-curvature H = (1/n) Σ Xᵢ Sᵢ Xᵢᵀ + Λ. Mᵢ = (1/n) Xᵢᵀ H⁻¹ Xᵢ (C x C) then gives self-influence rᵢᵀ Mᵢ rᵢ and the
-leave-one-out logits zᵢ + Mᵢ (I - Sᵢ Mᵢ)⁻¹ rᵢ (Newton's step on the other rows; exact for squared loss).
+With Xᵢ = I ⊗ [hᵢ; 1] and the loss's residual rᵢ and curvature Sᵢ (of softmax pᵢ - yᵢ and diag(pᵢ) - pᵢ pᵢᵀ) the
+gradient of row i is gᵢ = Xᵢ rᵢ and the curvature H = (1/n) Σ Xᵢ Sᵢ Xᵢᵀ + Λ. Mᵢ = (1/n) Xᵢᵀ H⁻¹ Xᵢ (C x C) then gives
+self-influence rᵢᵀ Mᵢ rᵢ and the leave-one-out logits zᵢ + Mᵢ (I - Sᵢ Mᵢ)⁻¹ rᵢ (Newton's step on the other rows; exact
+for squared loss).
 Knows matrices only: where features, weights and penalties come from is left to `probe` and `network`.
 """
 
@@ -11,12 +12,12 @@ from copy import copy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.class_blocks import ClassBlocks, corrected, gram
-from curate.engine.curvature.gauss_newton import softmax_curvature
+from curate.engine.curvature.class_blocks import ClassBlocks, gram
 from curate.engine.curvature.operator import Operator
+from curate.engine.loss import SOFTMAX, Loss
 from curate.errors import NumericalError
 
 MOST_EXACT = 8_000
@@ -40,17 +41,23 @@ class HeadScores:
 
 
 class HeadCurvature(Operator):
-    """H of a linear softmax head on features ``x [n D]`` (a column of ones included where it has a bias).
+    """H of a linear head on features ``x [n D]`` (a column of ones included where it has a bias).
 
-    ``penalty [D]`` is Λ's diagonal for each class: damping or a known L2 penalty, >= 0.
+    ``probabilities`` are the loss's means of its logits. ``penalty [D]`` is Λ's diagonal for each class: damping or a
+    known L2 penalty, >= 0.
     """
 
     name = "ggn"
 
     def __init__(
-        self, x: Float[Tensor, "n D"], probabilities: Float[Tensor, "n C"], penalty: Float[Tensor, " D"], seed: int = 0
+        self,
+        x: Float[Tensor, "n D"],
+        probabilities: Float[Tensor, "n C"],
+        penalty: Float[Tensor, " D"],
+        seed: int = 0,
+        loss: Loss = SOFTMAX,
     ) -> None:
-        self.x, self.probabilities, self.penalty = x, probabilities, penalty
+        self.x, self.probabilities, self.penalty, self.loss = x, probabilities, penalty, loss
         self.n, self.width = x.shape
         self.classes = probabilities.shape[1]
         self.p = self.classes * self.width
@@ -61,7 +68,11 @@ class HeadCurvature(Operator):
 
     def times_penalty(self, factor: float) -> "HeadCurvature":
         """The same with another penalty."""
-        return HeadCurvature(self.x, self.probabilities, self.penalty * factor)
+        return HeadCurvature(self.x, self.probabilities, self.penalty * factor, loss=self.loss)
+
+    def residuals(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
+        """rᵢ of the rows with these labels."""
+        return self.loss.residuals_of(self.probabilities, labels)
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H applied to rows, each a ``[C D]`` matrix laid flat; all rows of data, no factorisation."""
@@ -71,7 +82,7 @@ class HeadCurvature(Operator):
         for x, p in zip(self.x.split(size), self.probabilities.split(size), strict=True):
             x, p = x.to(self.dtype), p.to(self.dtype)
             moves = torch.einsum("bd,kcd->kbc", x, directions)
-            total += torch.einsum("kbc,bd->kcd", softmax_curvature(p, moves), x)
+            total += torch.einsum("kbc,bd->kcd", self.loss.apply(p, moves), x)
         return (total / self.n + directions * self.penalty.to(self.dtype)).flatten(1).to(rows)
 
     def precise(self) -> "HeadCurvature":
@@ -86,8 +97,7 @@ class HeadCurvature(Operator):
         blocks = x.new_zeros(self.classes, self.classes, self.width, self.width, dtype=torch.float64)
         for c in range(self.classes):
             for e in range(c, self.classes):
-                weight = p[:, c] * ((1.0 if c == e else 0.0) - p[:, e]) / len(x)
-                block = gram(x, weight)
+                block = gram(x, self.loss.entry(p, c, e) / len(x))
                 blocks[c, e], blocks[e, c] = block, block.T
         return blocks
 
@@ -97,14 +107,15 @@ class HeadCurvature(Operator):
             if not self.exact:
                 p = self.probabilities if self._sample is None else self.probabilities[self._sample]
                 x = self.x if self._sample is None else self.x[self._sample]
-                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty))
+                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty, self.loss))
             blocks = self._blocks()
             penalty = torch.diag(self.penalty.double())
             for c in range(self.classes):
                 blocks[c, c] += penalty
-            # All classes' biases moved together change no probability: any weight on that direction makes H regular.
-            unpenalised = (self.penalty == 0).double()
-            blocks += torch.diag(unpenalised)[None, None] / self.classes
+            if self.loss.shift_free:
+                # All classes' biases moved together change nothing: any weight on that direction makes H regular.
+                unpenalised = (self.penalty == 0).double()
+                blocks += torch.diag(unpenalised)[None, None] / self.classes
             whole = blocks.permute(0, 2, 1, 3).reshape(self.p, self.p)
             return FactorisedHead(self, torch.linalg.cholesky(whole), None)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
@@ -152,7 +163,7 @@ class FactorisedHead:
         out at once, else copies hide one another.
         """
         head = self.curvature
-        residuals = head.probabilities - torch.nn.functional.one_hot(labels, head.classes).to(head.x)
+        residuals = head.residuals(labels)
         sizes = torch.ones_like(labels) if group_size is None else group_size
         sums = residuals if group_residual is None else group_residual
         leave = self._whole() if self._blocks is None else self._by_class(torch.maximum(residuals.abs(), sums.abs()))
@@ -166,12 +177,12 @@ class FactorisedHead:
         return HeadScores(torch.cat(owns), torch.cat(left_out), torch.cat(rests), float(sum(traces)) / head.n)
 
     def _whole(self) -> "Leave":
-        leverage = self._leverage_maker()
+        leverage, loss = self._leverage_maker(), self.curvature.loss
         identity = torch.eye(self.curvature.classes, dtype=torch.float64, device=self.curvature.device)
 
         def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
             m = leverage(self.curvature.x[rows]).double()
-            sm = (torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) @ m
+            sm = loss.matrices(p) @ m
             own = torch.einsum("nc,nce,ne->n", r, m, r).clamp_min(0)
             grouped = torch.linalg.solve(identity - sizes[:, None, None] * sm, sums)
             trace = float(sm.diagonal(dim1=1, dim2=2).sum())
@@ -181,12 +192,13 @@ class FactorisedHead:
 
     def _by_class(self, moved: Float[Tensor, "n C"]) -> "Leave":
         assert self._blocks is not None
-        diagonals = self._blocks.leverage(self.curvature.x, moved)
+        diagonals, loss = self._blocks.leverage(self.curvature.x, moved), self.curvature.loss
 
         def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
             m = diagonals[rows].double()
-            own, trace = (r.square() * m).sum(1), float((p * (1 - p) * m).sum())
-            return own, corrected(p, m, r, torch.ones_like(sizes)), m * corrected(p, m, sums, sizes), trace
+            own, trace = (r.square() * m).sum(1), float((loss.diagonal(p) * m).sum())
+            alone = loss.corrected(p, m, r, torch.ones_like(sizes))
+            return own, alone, m * loss.corrected(p, m, sums, sizes), trace
 
         return leave
 

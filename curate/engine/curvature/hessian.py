@@ -1,4 +1,4 @@
-"""The Hessian of the mean cross-entropy: Gauss-Newton plus the curvature of the network itself.
+"""The Hessian of the mean loss: Gauss-Newton plus the curvature of the network itself.
 
 Away from an optimum it has negative eigenvalues, and C + λ I may be no bowl: `solvers.spectrum` looks before a solver
 leaps. Products are derivatives of the gradient (Pearlmutter 1994).
@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.curvature.gauss_newton import GaussNewton
+from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
 from curate.engine.curvature.over_rows import PRODUCT_ROWS, OverRows
+from curate.engine.rows import Inputs
 
 
 class Hessian(Sampled):
@@ -20,6 +23,16 @@ class Hessian(Sampled):
 
     name = "hessian"
     definite = False
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        inputs: Inputs,
+        means: Float[Tensor, "n C"],
+        residuals: Float[Tensor, "n C"],
+    ) -> "Hessian":
+        return cls(GaussNewton(objective, inputs, means), residuals)
 
     def __init__(self, gauss_newton: OverRows, residuals: Float[Tensor, "n C"]) -> None:
         self.gauss_newton, self.residuals = gauss_newton, residuals.to(gauss_newton.dtype)

@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.engine.curvature.row_gradients import LayerGradients, owners_of
+from curate.engine.loss import SOFTMAX, Loss
 from curate.errors import UsageError
 from curate.models.outputs import failed
 
@@ -64,7 +65,7 @@ def _computing_type(values: Iterable[Tensor]) -> torch.dtype:
 
 
 class Objective:
-    """A network's logits as a function of p chosen parameters, at the values the checkpoint has.
+    """A network's logits as a function of p chosen parameters, at the values the checkpoint has, and their ``loss``.
 
     ``logits_of(module output)`` turns what the network returns into ``[b C]`` logits.
     Derivatives come without a graph: parameters that were not chosen would else hold on to one (`torch.no_grad`
@@ -77,8 +78,9 @@ class Objective:
         names: list[str],
         logits_of: Callable[[object], Tensor],
         dtype: torch.dtype | None = None,
+        loss: Loss = SOFTMAX,
     ) -> None:
-        self.module, self.names, self.logits_of = module, names, logits_of
+        self.module, self.names, self.logits_of, self.loss = module, names, logits_of, loss
         values = {name: module.get_parameter(name).detach() for name in names}
         self.dtype = dtype or _computing_type(values.values())
         self._values = {name: value.to(self.dtype) for name, value in values.items()}
@@ -120,7 +122,7 @@ class Objective:
 
     def precise(self) -> "Objective":
         """The same function computed in float64; the user's module stays as it is."""
-        return Objective(self.module, self.names, self.logits_of, torch.float64)
+        return Objective(self.module, self.names, self.logits_of, torch.float64, self.loss)
 
     @cached_property
     def layers(self) -> LayerGradients | None:
@@ -209,11 +211,10 @@ class Objective:
     def moved_gradients(
         self, x: Tensor, labels: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
     ) -> Float[Tensor, "k p"]:
-        """∇²L u of each direction u, L being the rows' summed cross-entropy with ``labels`` (their shares)."""
+        """∇²L u of each direction u, L being the rows' summed loss with ``labels`` (shares of the classes)."""
 
         def loss(values: dict[str, Tensor]) -> Tensor:
-            logits = self.logits(values, x)
-            return (logits.logsumexp(1) - (labels * logits).sum(1)).sum()
+            return self.loss.total(self.logits(values, x), labels)
 
         # A Hessian is symmetric: its transposed product is the product, and one graph serves all directions.
         pull = vjp(grad(loss), self._values)[1]

@@ -5,7 +5,6 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 """
 
 from abc import abstractmethod
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,21 +13,12 @@ from torch import Tensor
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
+from curate.engine.rows import Inputs
 
 PRODUCT_ROWS = 512
 """Rows that one product of J takes at a time."""
 BATCH_FLOATS = 2**28
 """Size of a batch's gradients, 1 GiB, beyond which they are not written down all at once."""
-
-
-@runtime_checkable
-class Inputs(Protocol):
-    """The training rows as the network reads them."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """The inputs of these rows, stacked, on the network's device."""
 
 
 class OverRows(Sampled):

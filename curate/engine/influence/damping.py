@@ -10,7 +10,7 @@ import torch
 from curate.engine.curvature.operator import Sampled
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.minimum import Gradient
-from curate.engine.solvers.lissa import ranking
+from curate.engine.solvers.lissa import LiSSA
 
 NO_CURVATURE_DAMPING = 1e-12
 """Where the sampled rows have no curvature at all: dead units, probabilities that are rounded to 0 and 1."""
@@ -19,7 +19,7 @@ NO_CURVATURE_DAMPING = 1e-12
 def default_damping(operator: Sampled, gradient: Gradient, seed: int, penalty: float = 0.0) -> float:
     """λ for a curvature and the mean gradient there; ``penalty``: an L2 penalty that is known otherwise."""
     known = max(penalty, gradient.known_penalty)
-    return max(tenth_of_mean(operator, seed), known if known > 0 else ranking(seed).reach(operator))
+    return max(tenth_of_mean(operator, seed), known if known > 0 else LiSSA(seed=seed).reach(operator))
 
 
 def tenth_of_mean(operator: Sampled, seed: int) -> float:

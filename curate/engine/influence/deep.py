@@ -14,19 +14,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.choice import CURVATURES
-from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.damping import default_damping
-from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.head import SameContent
-from curate.engine.influence.minimum import Gradient, gradient_at
+from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.pairs import Pairs, StrongestPairs
+from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.influence.stability import Stability, compare
+from curate.engine.rows import Rows
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solution, Solver, relative_size
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
@@ -75,104 +73,123 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked of evaluation rows."""
+
+    rows: Rows
+    chosen: Int[Tensor, " T"]
+    """Those asked for one by one."""
+    candidates: Int[np.ndarray, "T K"]
+    """The K training rows nearest to each of them."""
+    same: SameContent
+    by_head: Int[np.ndarray, "T K"] | None = None
+    """As many of most influence at the head, taken instead if they hold more of the strongest rows, as measured on the
+    exact few."""
+    groups: Int[Tensor, " E"] | None = None
+    """The group of each evaluation row: harm is then also measured on each group."""
+    minimum: float = math.inf
+    """Harm of a training row, nats, from which it is measured on the groups."""
+
+
 def deep_influence(
-    objective: Objective,
-    train: Forward,
-    evaluation: Forward,
-    chosen: Int[Tensor, " T"],
-    candidates: Int[np.ndarray, "T K"],
-    solver: Solver,
-    damping: float | None,
-    seed: int,
-    same: SameContent,
-    progress: Progress,
-    by_head: Int[np.ndarray, "T K"] | None = None,
-    groups: Int[Tensor, " E"] | None = None,
-    minimum: float = math.inf,
-    curvature: str = "ggn",
+    problem: Problem, question: Question, solver: str | Solver, damping: float | None, seed: int, progress: Progress
 ) -> DeepInfluence:
-    """``chosen`` are rows of ``evaluation``; ``candidates`` their K nearest training rows.
+    """Influence of the rows of ``problem`` on those of ``question``.
 
-    ``by_head`` are as many of most influence at the head, taken instead where they hold more of the strongest rows, as
-    measured on the exact few. ``groups`` deals all rows of ``evaluation``: harm is then also measured on each group,
-    for training rows of at least ``minimum`` harm (nats).
+    A ``damping`` of None is the default one of a checkpoint like this; ``seed`` draws the exact few.
     """
-    assert train.logits is not None
-    assert evaluation.logits is not None
-    device = train.inputs.device
-    train_residuals = residuals(train.logits, train.labels).to(device)
-    probabilities = train.logits.softmax(1).to(device)
-    operator = CURVATURES[curvature](objective, train.inputs, probabilities, train_residuals)
-    gradient = gradient_at(objective, train)
-    asked = default_damping(operator, gradient, seed) if damping is None else damping
-    rights = right_hand_sides(objective, evaluation, chosen, device, progress, groups)
-    prepared = solver.prepare(operator, asked)
+    chosen, same, operator = question.chosen, question.same, problem.operator
+    asked = default_damping(operator, problem.gradient, seed) if damping is None else damping
+    rights = right_hand_sides(problem.over(question.rows), chosen, progress, question.groups)
+    prepared = make_solver(solver, seed).prepare(operator, asked)
     with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
-        solution = prepared.solve(rights, advance)
+        solution = prepared.solve(rights.together(), advance)
+    answers = rights.answered(solution.rows)
 
-    first = len(rights) - len(chosen)  # the mean and the groups stand before the chosen rows
-    own = solution.rows[first:]
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
-    stability = Stability.of(operator, solution.damping, rights[0], seed)
-    along = torch.cat([solution.rows[:1], own[exact], stability.directions])
-    influence = influence_along(objective, train, train_residuals, along, progress)
+    stability = Stability.of(operator, solution.damping, rights.mean[0], seed)
+    along = torch.cat([answers.mean, answers.chosen[exact], stability.directions])
+    influence = problem.influence_along(along, progress)
     influence, scores_by_damping = influence[:, : 1 + len(exact)], influence[:, 1 + len(exact) :]
-    offered = {DISTANCE: candidates} | ({} if by_head is None else {HEAD: by_head})
+    offered = {DISTANCE: question.candidates} | ({} if question.by_head is None else {HEAD: question.by_head})
     recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
     best = max(recalls, key=lambda name: recalls[name])
-    taken = offered[best]
+    scores = _scores(problem, offered[best], answers.chosen, solution, progress)
 
-    union, inverse = np.unique(taken, return_inverse=True)
-    inverse = inverse.reshape(taken.shape)
-    lacking = [part[-len(chosen) :] for part in solution.missing]  # of the last rows, all of them or a few
-    measured = len(lacking[0]) if lacking else 0
-    solved = torch.cat([own, *lacking])
-    # ḡ · s is the mean over all rows; beyond the mean and the exact few it comes from one gradient of the mean loss.
-    mean = gradient.flat.to(solved)
-    products = _products(objective, train, train_residuals, torch.from_numpy(union), solved, progress)
-    centred = (products - (solved @ mean).cpu()) / len(train)
-    scores = centred[:, : len(chosen)]
-    picked = torch.zeros(scores.shape, dtype=torch.bool)
-    picked[torch.from_numpy(inverse), torch.arange(len(chosen))[:, None]] = True
-    error = ranks = None
-    if measured:
-        gaps = centred[:, len(chosen) :].split(measured, dim=1)
-        seen = picked[:, -measured:]
-        error = relative_size(tuple((gap * seen).T for gap in gaps), (scores * picked).T)
-        ranks = _ranks_kept(scores[:, -measured:], torch.stack(gaps).mean(0), seen)
-
-    rows = torch.from_numpy(union)
     strongest = StrongestPairs(chosen)
-    strongest.add(same.hidden(torch.where(picked, scores, torch.nan), rows, chosen), rows)
+    strongest.add(same.hidden(torch.where(scores.picked, scores.values, torch.nan), scores.rows, chosen), scores.rows)
     harm = -influence[:, 0]
-    harmful = (harm >= minimum).nonzero()[:, 0]
-    on_groups = _products(objective, train, train_residuals, harmful, solution.rows[1:first], progress)
-    trials = len(exact) * min(TOP, len(train))
+    harmful = (harm >= question.minimum).nonzero()[:, 0]
+    on_groups = problem.influence_on(harmful, answers.groups, progress)
+    trials = len(exact) * min(TOP, len(harm))
     return DeepInfluence(
         pairs=strongest.pairs(),
         harm=harm,
         solution=solution,
-        score_error=error,
-        ranks_kept=ranks,
+        score_error=scores.error(),
+        ranks_kept=scores.ranks_kept(),
         recall=recalls[best],
         recall_interval=wilson_interval(round(recalls[best] * trials), trials),
-        candidates=taken.shape[1],
-        gradients_taken=len(union),
+        candidates=offered[best].shape[1],
+        gradients_taken=len(scores.rows),
         damping_asked=asked,
         solver=prepared.name,
         curvature=operator.name,
         stability=stability.summary(scores_by_damping),
-        by_group=HarmByGroup(harmful, ((solution.rows[1:first] @ mean).cpu() - on_groups) / len(train)),
-        gradient=gradient,
+        by_group=HarmByGroup(harmful, -on_groups),
+        gradient=problem.gradient,
         recalls=recalls,
     )
 
 
-def _ranks_kept(scores: Float[Tensor, "b j"], gaps: Float[Tensor, "b j"], seen: Bool[Tensor, "b j"]) -> float:
-    """Spearman's correlation of each evaluation row's scores with and without what they lack, the mean of them."""
-    whole = scores + gaps
-    pairs = ((scores[kept, row], whole[kept, row]) for row, kept in enumerate(seen.T))
-    return float(np.mean([compare(one, other)["spearman"] for one, other in pairs]))
+@dataclass(frozen=True)
+class Scores:
+    """Influence of the union of all candidates on each chosen evaluation row, and what its solve lacks of it."""
+
+    rows: Int[Tensor, " b"]
+    """The training rows."""
+    values: Float[Tensor, "b T"]
+    picked: Bool[Tensor, "b T"]
+    """Whether the row is a candidate of this evaluation row."""
+    gaps: tuple[Float[Tensor, "b j"], ...]
+    """What the solve still lacks of the last columns, as `Solution.missing` has it."""
+
+    def error(self) -> float | None:
+        """Estimated relative error; None if nothing is lacking."""
+        if not self.gaps:
+            return None
+        seen = self.picked[:, -self.gaps[0].shape[1] :]
+        return relative_size(tuple((gap * seen).T for gap in self.gaps), (self.values * self.picked).T)
+
+    def ranks_kept(self) -> float | None:
+        """Spearman's correlation of each column with what it is without its gap, the mean of them; None as above."""
+        if not self.gaps:
+            return None
+        last = slice(-self.gaps[0].shape[1], None)
+        few, seen = self.values[:, last], self.picked[:, last]
+        whole = few + torch.stack(self.gaps).mean(0)
+        pairs = ((few[kept, row], whole[kept, row]) for row, kept in enumerate(seen.T))
+        return float(np.mean([compare(one, other)["spearman"] for one, other in pairs]))
+
+
+def _scores(
+    problem: Problem,
+    taken: Int[np.ndarray, "T K"],
+    answers: Float[Tensor, "T p"],
+    solution: Solution,
+    progress: Progress,
+) -> Scores:
+    """Of the candidates ``taken`` of each chosen row; ``answers`` are the solutions for them, the last of all."""
+    union, inverse = np.unique(taken, return_inverse=True)
+    count = len(answers)
+    lacking = [part[-count:] for part in solution.missing]  # of the last rows, all of them or a few
+    rows = torch.from_numpy(union)
+    influence = problem.influence_on(rows, torch.cat([answers, *lacking]), progress)
+    picked = torch.zeros(len(union), count, dtype=torch.bool)
+    picked[torch.from_numpy(inverse.reshape(taken.shape)), torch.arange(count)[:, None]] = True
+    gaps = influence[:, count:].split(len(lacking[0]), dim=1) if lacking else ()
+    return Scores(rows, influence[:, :count], picked, tuple(gaps))
 
 
 def _recalls(
@@ -189,22 +206,3 @@ def _recalls(
         name: float(np.mean([np.isin(top[:, place], found[row]) for place, row in enumerate(exact.tolist())]))
         for name, found in offered.items()
     }
-
-
-def _products(
-    objective: Objective,
-    train: Forward,
-    rests: Tensor,
-    rows: Int[Tensor, " b"],
-    solved: Float[Tensor, "k p"],
-    progress: Progress,
-) -> Float[Tensor, "b k"]:
-    """gᵢ · s of some training rows, from their gradients."""
-    if not len(solved) or not len(rows):
-        return torch.zeros(len(rows), len(solved))
-    parts = []
-    with progress.stage("Candidates' gradients", len(rows)) as advance:
-        for part in rows.to(rests.device).split(max(1, CHUNK_FLOATS // objective.p)):
-            parts.append((objective.row_gradients(train.inputs.batch(part), rests[part]) @ solved.T).cpu())
-            advance(len(part))
-    return torch.cat(parts)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.engine.curvature.head import FactorisedHead, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
@@ -39,8 +38,7 @@ class HeadInfluence:
 
     @property
     def _plain(self) -> Float[Tensor, "n C"]:
-        curvature = self.head.curvature
-        return curvature.probabilities - F.one_hot(self.labels, curvature.classes).to(curvature.x)
+        return self.head.curvature.residuals(self.labels)
 
     def solve(self, gradients: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p"], float, int]:
         """H⁻¹ of each row, the largest residual measured and the steps: by the factor, or CG where it is by class."""
@@ -138,11 +136,12 @@ class HeadInfluence:
         labels: Int[Tensor, " T"],
     ) -> Int[Tensor, "m 2"]:
         """Evaluation predictions that turn right, and that turn wrong, where the weights move so."""
-        curvature, right = self.head.curvature, logits.argmax(1) == labels
+        curvature, loss = self.head.curvature, self.head.curvature.loss
+        right = loss.right(logits, labels)
         found = []
         for part in shifts.split(max(1, BLOCK_FLOATS // (len(x) * curvature.classes))):
             moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
-            after = (logits + moves).argmax(2) == labels
+            after = loss.right(logits + moves, labels)
             found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
         return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.long)
 

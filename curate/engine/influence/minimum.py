@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.objective import Objective
-from curate.engine.influence.gradients import mean_gradient, residuals
-from curate.stages.forward import Forward
-
 SURE = 0.9
 """Cosine between the gradient and -θ from which the penalty is believed: a random direction has about 1/√p."""
 
@@ -42,10 +38,3 @@ class Gradient:
     def known_penalty(self) -> float:
         """The penalty where it can be read off the gradient, else 0."""
         return self.penalty if self.cosine >= SURE else 0.0
-
-
-def gradient_at(objective: Objective, train: Forward) -> Gradient:
-    """By one backward pass over the training rows."""
-    assert train.logits is not None
-    rests = residuals(train.logits, train.labels).to(train.inputs.device)
-    return Gradient.of(mean_gradient(objective, train, rests), objective.flat)

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
-from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective
 
@@ -27,7 +26,7 @@ def perturbation(
 
     def along(row: Tensor) -> Tensor:
         def loss(values: dict[str, Tensor]) -> Tensor:
-            return F.cross_entropy(objective.logits(values, row[None]), target)
+            return objective.loss.losses(objective.logits(values, row[None]), target).sum()
 
         gradient = grad(loss)(parameters)
         return torch.stack([(gradient[name] * tangent[name]).sum() for name in gradient]).sum()

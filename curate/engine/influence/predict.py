@@ -13,16 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.engine.curvature.choice import CURVATURES
-from curate.engine.curvature.objective import Objective
 from curate.engine.influence.damping import default_damping
-from curate.engine.influence.gradients import influence_along, residuals, right_hand_sides
 from curate.engine.influence.head import HeadInfluence
-from curate.engine.influence.minimum import gradient_at
+from curate.engine.influence.problem import PASS_ROWS, Problem, right_hand_sides
+from curate.engine.rows import Rows
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 
 class Predictor(ABC):
@@ -83,55 +81,53 @@ class ThroughNetwork(Predictor):
 
     def __init__(
         self,
-        objective: Objective,
-        train: Forward,
-        targets: Forward,
-        solver: Solver,
+        problem: Problem,
+        targets: Rows,
+        solver: str | Solver,
         damping: float | None,
         seed: int,
         progress: Progress,
-        curvature: str = "ggn",
         alone: Int[Tensor, " k"] | None = None,
         penalty: float = 0.0,
     ) -> None:
-        """``alone``: target rows that are also asked for one by one; ``penalty``: a known L2 penalty."""
-        assert train.logits is not None
-        device = train.inputs.device
-        self._rests = residuals(train.logits, train.labels).to(device)
-        probabilities = train.logits.softmax(1).to(device)
-        operator = CURVATURES[curvature](objective, train.inputs, probabilities, self._rests)
+        """Of the rows of ``problem`` on ``targets``, of which those ``alone`` are also asked for one by one.
+
+        A ``damping`` of None is the default one, at least a known L2 ``penalty``; ``seed`` draws its estimates.
+        """
         nobody = torch.empty(0, dtype=torch.long)
-        right = right_hand_sides(objective, targets, nobody if alone is None else alone, device, progress)
+        rights = right_hand_sides(problem.over(targets), nobody if alone is None else alone, progress)
         if damping is None:
-            damping = default_damping(operator, gradient_at(objective, train), seed, penalty)
-        prepared = solver.prepare(operator, damping)
+            damping = default_damping(problem.operator, problem.gradient, seed, penalty)
+        prepared = make_solver(solver, seed).prepare(problem.operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
-            solution = prepared.solve(right, advance)
-        self._objective, self._operator, self._train, self._progress = objective, operator, train, progress
-        self._right, self._seed = right[:1], seed
+            solution = prepared.solve(rights.together(), advance)
+        self._problem, self._progress, self._seed = problem, progress, seed
+        self._right = rights.mean
         self.direction: Float[Tensor, " p"] = solution.rows[0]
         """(C + λI)⁻¹ times the mean gradient of the target rows."""
-        self._drops = self._along(solution.rows)
-        self.how = f"{prepared.name} on {curvature}, {objective.p:,} parameters, damping {solution.damping:.2g}"
+        self._drops = problem.influence_along(solution.rows, progress)
+        self.how = (
+            f"{prepared.name} on {problem.operator.name}, {problem.objective.p:,} parameters, "
+            f"damping {solution.damping:.2g}"
+        )
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
         return self._drops
 
     def drop_at(self, damping: float) -> Float[Tensor, " n"]:
         """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
-        inverse = sample_inverse(self._operator, damping, self._seed)
-        return self._along(inverse(self._right.double()).to(self._right))[:, 0]
-
-    def _along(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "n k"]:
-        return influence_along(self._objective, self._train, self._rests, directions, self._progress)
+        inverse = sample_inverse(self._problem.operator, damping, self._seed)
+        direction = inverse(self._right.double()).to(self._right)
+        return self._problem.influence_along(direction, self._progress)[:, 0]
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
-        moved = moved_labels(self._train.labels[rows], labels, self._rests.shape[1])
+        train, objective = self._problem.rows, self._problem.objective
+        moved = moved_labels(train.labels[rows], labels, self._problem.residuals.shape[1])
         parts = [
-            self._objective.tangents(self._train.inputs.batch(part), self.direction[None])[0].cpu()
-            for part in rows.split(512)
+            objective.tangents(train.inputs.batch(part), self.direction[None])[0].cpu()
+            for part in rows.split(PASS_ROWS)
         ]
-        return (torch.cat(parts) * moved).sum(1) / len(self._train)
+        return (torch.cat(parts) * moved).sum(1) / len(train)
 
 
 def moved_labels(old: Int[Tensor, " m"], new: Int[Tensor, " m"], classes: int) -> Float[Tensor, "m C"]:

@@ -5,23 +5,19 @@ rows. Knows nothing of suspicion, which takes it as one more detector: a weak on
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.choice import CURVATURES
 from curate.engine.curvature.ekfac import EKFAC
-from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
-from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.gradients import residuals
+from curate.engine.influence.problem import Problem
 from curate.engine.solvers.dual import MOST_FACTOR_FLOATS, Exact, WoodburyInverse
 from curate.process.progress import Progress
-from curate.stages.forward import Forward
 
 MOST_SAMPLED = 1024
 """Rows that C is estimated from where all of them would not fit."""
@@ -44,61 +40,48 @@ class SelfInfluence:
 
 
 def self_influence(
-    objective: Objective,
-    parameters: str,
-    train: Forward,
-    damping: float | None,
-    seed: int,
-    progress: Progress,
-    curvature: str = "ggn",
-    ekfac: bool = False,
+    problem: Problem, parameters: str, damping: float | None, seed: int, progress: Progress, ekfac: bool = False
 ) -> SelfInfluence:
-    """Of every training row; ``parameters`` is what a receipt calls them. No gradient is kept longer than its chunk.
+    """Of every row of ``problem``; ``parameters`` is what a receipt calls those of its objective.
 
-    A Hessian may be negative along a row's gradient: in its place stands its Gauss-Newton part.
+    No gradient is kept longer than its chunk. A ``damping`` of None is a tenth of the mean eigenvalue; ``seed`` draws
+    what is estimated; ``ekfac``: layer by layer, in a few passes whatever the network's size. A Hessian may be negative
+    along a row's gradient: in its place stands its Gauss-Newton part.
     """
-    assert train.logits is not None
     started = time.monotonic()
-    device = train.inputs.device
-    rests = residuals(train.logits, train.labels).to(device)
-    curvature = "ggn" if curvature == "hessian" else curvature
-    operator = CURVATURES[curvature](objective, train.inputs, train.logits.softmax(1).to(device), rests)
+    if problem.curvature == "hessian":
+        problem = replace(problem, curvature="ggn")
+    operator, n = problem.operator, len(problem.rows)
     assert isinstance(operator, OverRows)
+    sampled = layers = None
     if ekfac:
-        return _by_layers(operator, parameters, rests, damping, seed, progress, started)
-    damping = tenth_of_mean(operator, seed) if damping is None else damping
-    sampled = None
+        with progress.stage("EK-FAC", n) as advance:
+            by_layers = EKFAC.fit(operator, seed, advance)
+        damping = max(0.1 * by_layers.mean_eigenvalue(), 1e-12) if damping is None else damping
+        with progress.stage("Self-influence", n) as advance:
+            own = by_layers.own(operator.inputs, problem.residuals, advance)
+            values = by_layers.self_products(damping, own).cpu() / n
+        layers = by_layers.layers.approximations()
+    else:
+        damping = tenth_of_mean(operator, seed) if damping is None else damping
+        factor, sampled = _factor(operator, seed)
+        inverse = WoodburyInverse(factor, damping)
+        parts = []
+        with progress.stage("Self-influence", n) as advance:
+            for part in problem.gradient_parts(torch.arange(n)):
+                parts.append(inverse.quadratic(problem.row_gradients(part)).cpu())
+                advance(len(part))
+        values = torch.cat(parts) / n
+    seconds = time.monotonic() - started
+    return SelfInfluence(values, parameters, damping, sampled, seconds, operator.name, layers)
+
+
+def _factor(operator: OverRows, seed: int) -> tuple[Float[Tensor, "m p"], int | None]:
+    """The whole factor of C, or that of a random sample and how many rows it has."""
     assert isinstance(operator, Explicit)
     if Exact.fits(operator.factor_rows, operator.p):
-        factor = operator.whole_factor()
-    else:
-        sampled = max(1, min(MOST_SAMPLED, len(train), MOST_FACTOR_FLOATS // operator.p))
-        generator = torch.Generator().manual_seed(seed)
-        factor = operator.factor(torch.randperm(len(train), generator=generator)[:sampled].to(device), generator)
-    inverse = WoodburyInverse(factor, damping)
-    parts = []
-    with progress.stage("Self-influence", len(train)) as advance:
-        for part in torch.arange(len(train), device=device).split(max(1, CHUNK_FLOATS // objective.p)):
-            parts.append(inverse.quadratic(objective.row_gradients(train.inputs.batch(part), rests[part])).cpu())
-            advance(len(part))
-    values = torch.cat(parts) / len(train)
-    return SelfInfluence(values, parameters, damping, sampled, time.monotonic() - started, curvature)
-
-
-def _by_layers(
-    operator: OverRows,
-    parameters: str,
-    rests: Tensor,
-    damping: float | None,
-    seed: int,
-    progress: Progress,
-    started: float,
-) -> SelfInfluence:
-    """By EK-FAC, in a few passes whatever the network's size."""
-    with progress.stage("EK-FAC", operator.n) as advance:
-        ekfac = EKFAC.fit(operator, seed, advance)
-    damping = max(0.1 * ekfac.mean_eigenvalue(), 1e-12) if damping is None else damping
-    with progress.stage("Self-influence", operator.n) as advance:
-        values = ekfac.self_products(damping, ekfac.own(operator.inputs, rests, advance)).cpu() / operator.n
-    seconds, layers = time.monotonic() - started, ekfac.layers.approximations()
-    return SelfInfluence(values, parameters, damping, None, seconds, operator.name, layers)
+        return operator.whole_factor(), None
+    sampled = max(1, min(MOST_SAMPLED, operator.n, MOST_FACTOR_FLOATS // operator.p))
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(operator.n, generator=generator)[:sampled].to(operator.device)
+    return operator.factor(rows, generator), sampled

@@ -23,10 +23,6 @@ from curate.engine.solvers.preconditioner import Inverse
 from curate.engine.solvers.spectrum import lanczos, refuse_negative
 from curate.errors import NumericalError, UsageError
 
-REPLACING = ("ekfac", "lanczos", "nystrom")
-"""The names of these solvers."""
-RANK = 128
-"""Eigenpairs of a low-rank solver."""
 CHECKED = 4
 """Right-hand sides whose error is measured."""
 CHECK_STEPS = 100
@@ -34,6 +30,8 @@ CHECK_STEPS = 100
 
 class Approximate(Solver):
     """One approximate inverse, applied once."""
+
+    bound = None
 
     @abstractmethod
     def inverse(self, operator: Operator, damping: float) -> tuple[Inverse, dict[str, object]]:
@@ -73,7 +71,7 @@ class EKFACSolver(Approximate):
 
     seed: int = 0
 
-    name = "ekfac"
+    entry = "ekfac"
 
     def inverse(self, operator: Operator, damping: float) -> tuple[Inverse, dict[str, object]]:
         if not isinstance(operator, OverRows):
@@ -115,24 +113,26 @@ class LowRank(Approximate):
 
 @dataclass(frozen=True)
 class Lanczos(LowRank):
-    """`RANK` Lanczos steps: Arnoldi's method on a symmetric matrix (Schioppa et al. 2022 use it for influence)."""
+    """``rank`` Lanczos steps: Arnoldi's method on a symmetric matrix (Schioppa et al. 2022 use it for influence)."""
 
     seed: int = 0
+    rank: int = 128
 
-    name = "lanczos"
+    entry = "lanczos"
 
     def pairs(self, operator: Operator) -> tuple[Float[Tensor, "r p"], Float[Tensor, " r"]]:
-        values, vectors, _ = lanczos(written_down(operator.precise()), RANK, self.seed)
+        values, vectors, _ = lanczos(written_down(operator.precise()), self.rank, self.seed)
         return vectors, values
 
 
 @dataclass(frozen=True)
 class Nystrom(LowRank):
-    """Randomised Nystrom approximation from `RANK` products (Frangella, Tropp & Udell 2023, algorithm 2.1)."""
+    """Randomised Nystrom approximation from ``rank`` products (Frangella, Tropp & Udell 2023, algorithm 2.1)."""
 
     seed: int = 0
+    rank: int = 128
 
-    name = "nystrom"
+    entry = "nystrom"
 
     def pairs(self, operator: Operator) -> tuple[Float[Tensor, "r p"], Float[Tensor, " r"]]:
         if not operator.definite:
@@ -141,7 +141,7 @@ class Nystrom(LowRank):
                 "Use --solver lanczos.",
             )
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn(operator.p, min(RANK, operator.p), generator=generator, dtype=torch.float64)
+        drawn = torch.randn(operator.p, min(self.rank, operator.p), generator=generator, dtype=torch.float64)
         test = torch.linalg.qr(drawn.to(operator.device))[0]
         sketch = (written_down(operator.precise()) @ test.T).T
         refuse_not_finite(sketch)

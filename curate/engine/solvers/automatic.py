@@ -10,9 +10,11 @@ from curate.engine.curvature.operator import Explicit, Operator, Sampled
 from curate.engine.solvers.base import Prepared, Solution, Solver, unwatched
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.dual import Exact
-from curate.engine.solvers.lissa import LiSSA, preconditioned, ranking
+from curate.engine.solvers.lissa import LiSSA
 from curate.engine.solvers.preconditioner import FEWEST_ROWS, SAMPLE_FLOATS
 
+TIGHT = 5e-3
+"""Measured error that `auto` asks of preconditioned LiSSA."""
 FEW_ROWS = 8192
 """Rows up to which some fifty products with all of them are cheaper than the 450 batches of preconditioned LiSSA."""
 
@@ -28,7 +30,8 @@ class Automatic(Solver):
     seed: int = 0
     firm: bool = True
 
-    name = "auto"
+    entry = "auto"
+    bound = 0.1
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedAutomatic":
         solver, why = choose(operator, damping, self.seed, self.firm)
@@ -61,7 +64,7 @@ def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True)
         return ConjugateGradients(seed=seed), "the curvature cannot be sampled"
     if not operator.definite:
         return ConjugateGradients(seed=seed), "a Hessian may have negative eigenvalues, which it notices"
-    plain: LiSSA = ranking(seed)
+    plain = LiSSA(seed=seed)
     reach = plain.reach(operator)
     if damping >= reach:
         return plain, f"{plain.steps} plain steps solve a damping of {damping:.2g}"
@@ -74,4 +77,5 @@ def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True)
     if few:
         why = f"{operator.n:,} rows are few enough for products with all of them"
         return ConjugateGradients(seed=seed), f"{beyond}; {why}"
-    return preconditioned(seed), f"{beyond}; a sample of the rows preconditions it"
+    tight = LiSSA(tolerance=TIGHT, preconditioned=True, seed=seed)
+    return tight, f"{beyond}; a sample of the rows preconditions it"

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Operator
+from curate.plugs import SOLVERS, solver_spelled
 
 RESIDUAL_BOUND = 0.1
 """A measured residual beyond it becomes a warning in the report."""
@@ -73,9 +74,25 @@ class Prepared(ABC):
 
 
 class Solver(ABC):
-    """A way of solving; frozen settings, no state."""
+    """A way of solving: a frozen dataclass of settings, ``seed`` among them."""
 
-    name: str
+    entry: str
+    """Of the class in `plugs.SOLVERS`; those that are its presets have the class in common."""
+
+    @property
+    def name(self) -> str:
+        """As ``--solver`` takes it."""
+        changed = {key: getattr(self, key) for key in SOLVERS[self.entry].settings}
+        changed = {key: value for key, value in changed.items() if value != getattr(type(self), key)}
+        return solver_spelled(self.entry, changed)
+
+    @property
+    @abstractmethod
+    def bound(self) -> float | None:
+        """Largest |u - (C + λ I)⁻¹ v| / |u| that the laws allow it, at the λ it used.
+
+        None if it solves an easier curvature: its error is then the one that it measures.
+        """
 
     @abstractmethod
     def prepare(self, operator: Operator, damping: float) -> Prepared:

@@ -44,7 +44,11 @@ class ConjugateGradients(Solver):
     """An approximate (C + λ I)⁻¹ on rows, symmetric and positive definite; None: made from a sample of the rows."""
     seed: int = 0
 
-    name = "cg"
+    entry = "cg"
+
+    @property
+    def bound(self) -> float:
+        return self.tolerance
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedCG":
         refuse_negative(operator, damping)
@@ -71,7 +75,9 @@ class PreparedCG(Prepared):
     preconditioner: str
     precise: bool
 
-    name = "cg"
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         exact, inner = Damped(self.exact, self.damping), Damped(self.inner, self.damping)

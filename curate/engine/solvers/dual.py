@@ -98,9 +98,12 @@ class WoodburyInverse:
 
 @dataclass(frozen=True)
 class Exact(Solver):
-    """The dual solve; refuses a curvature whose factor would not fit."""
+    """The dual solve; refuses a curvature whose factor would not fit. Nothing is drawn: the seed says nothing."""
 
-    name = "exact"
+    seed: int = 0
+
+    entry = "exact"
+    bound = 1e-6
 
     @staticmethod
     def fits(factor_rows: int, p: int) -> bool:

@@ -67,11 +67,11 @@ class LiSSA(Solver):
     rounds: int = 12
     seed: int = 0
 
+    entry = "lissa"
+
     @property
-    def name(self) -> str:  # type: ignore[override]
-        if self.preconditioned:
-            return "preconditioned-lissa"
-        return "lissa" if self.tolerance is None else "lissa-tight"
+    def bound(self) -> float:
+        return 0.1 if self.tolerance is None else 2 * self.tolerance
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedLiSSA":
         if not isinstance(operator, Sampled):
@@ -271,18 +271,3 @@ class PreparedLiSSA(Prepared):
     def planned_steps(self) -> int:
         rounds = 1.0 if self.solver.tolerance is None else 2.0
         return round(self._depth(1.0) * rounds) + self._depth(MEASURED_SHARE)
-
-
-def ranking(seed: int = 0) -> LiSSA:
-    """One round: errors of some per cent, which hardly move a ranking."""
-    return LiSSA(seed=seed)
-
-
-def tight(seed: int = 0) -> LiSSA:
-    """Rounds until the measured error is half a per cent."""
-    return LiSSA(tolerance=5e-3, seed=seed)
-
-
-def preconditioned(seed: int = 0) -> LiSSA:
-    """The same at any damping."""
-    return LiSSA(tolerance=5e-3, preconditioned=True, seed=seed)

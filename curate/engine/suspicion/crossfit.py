@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.engine.probe import SoftmaxHead, fit_softmax, penalties
 
@@ -84,7 +83,7 @@ def _one_by_one(
 ) -> LeftOut:
     head = fit_softmax(x, labels, classes, penalties(penalty, x))
     curvature = head.curvature(x)
-    residuals = curvature.probabilities - F.one_hot(labels, classes).to(x)
+    residuals = curvature.residuals(labels)
     scores = curvature.factorise().scores(head.logits(x), labels, copies.sizes, copies.total(residuals))
     return LeftOut(scores.leave_one_out.softmax(1), head)
 

@@ -1,6 +1,6 @@
 """Experts: readers of features that give class probabilities which a row's own label did not touch.
 
-`EXPERTS` is the table of them: a new one is one entry, and has a say in suspicion. Each reads one depth of the network
+`plugs.EXPERTS` is their table: a new one is one entry, and has a say in suspicion. Each reads one depth of the network
 (its inputs, its early features, its last ones), for training rows left out and for rows that were never seen. Leaves
 their fusion to `fusion`.
 """
@@ -18,10 +18,8 @@ from curate.engine.neighbours import Neighbours, neighbour_votes
 from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
 from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.engine.suspicion.fourier import fit_ridge
-from curate.errors import NumericalError
+from curate.plugs import EXPERTS
 from curate.process.progress import Progress
-from curate.stages.heads import content_groups
-from curate.stages.prepare import Data
 
 VOTERS = 20
 """Nearest rows that vote on a label."""
@@ -80,16 +78,6 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Expert:
-    """An entry of `EXPERTS`."""
-
-    help: str
-    ask: Callable[[Material], Opinion]
-    of_fitted: bool = False
-    """It can be asked about features that a network may have fitted to these labels."""
-
-
-@dataclass(frozen=True)
 class Scaling:
     """All columns standardised once, and the table scaled so that the mean row has the probe's length."""
 
@@ -125,11 +113,11 @@ def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tu
     return Opinion(found.probabilities.double().numpy(), unseen), found.head
 
 
-def _probe(material: Material) -> Opinion:
+def probe(material: Material) -> Opinion:
     return probe_left_out(material, probe_inputs)[0]
 
 
-def _scaled_probe(material: Material) -> Opinion:
+def scaled_probe(material: Material) -> Opinion:
     scaling = scaling_of(material)
 
     def inputs(features: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
@@ -154,7 +142,7 @@ def _votes(
     return neighbour_votes(found, closeness, labels, excluded, groups, material.classes, voters)
 
 
-def _neighbours(material: Material) -> Opinion:
+def neighbours(material: Material) -> Opinion:
     return Opinion(material.smoothed(material.votes), lambda rows: material.smoothed(unseen_votes(material, rows)))
 
 
@@ -163,7 +151,7 @@ def unseen_votes(material: Material, rows: Float[Tensor, "m d"]) -> Probabilitie
     return _votes(material, material.neighbours, VOTERS, rows, material.features)
 
 
-def _euclidean_neighbours(material: Material) -> Opinion:
+def euclidean_neighbours(material: Material) -> Opinion:
     scaling = scaling_of(material)
     own = scaling(material.features)
     near = Neighbours(own, material.seed, metric="euclidean")
@@ -175,21 +163,12 @@ def _euclidean_neighbours(material: Material) -> Opinion:
     return Opinion(votes(None), votes)
 
 
-def _random_features(material: Material) -> Opinion:
+def random_features(material: Material) -> Opinion:
     scaling = scaling_of(material)
     ridge, held = fit_ridge(
         scaling(material.features), material.labels, material.classes, material.copies, material.seed
     )
     return Opinion(held.numpy(), lambda rows: ridge.probabilities(scaling(rows)).numpy())
-
-
-EXPERTS: dict[str, Expert] = {
-    "probe": Expert("softmax probe on rows of one length", _probe, of_fitted=True),
-    "scaled_probe": Expert("softmax probe on standardised columns", _scaled_probe),
-    "neighbours": Expert("votes of the 20 nearest rows by angle", _neighbours, of_fitted=True),
-    "euclidean_neighbours": Expert("votes of the 10 nearest rows by distance", _euclidean_neighbours),
-    "random_features": Expert("ridge regression on random Fourier features", _random_features),
-}
 
 
 @dataclass(frozen=True)
@@ -253,42 +232,7 @@ def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WID
     return Basis(mean, vectors.flip(1)[:, :width].float())
 
 
-def read_depth(
-    name: str,
-    data: Data,
-    features: Float[Tensor, "n e"] | None,
-    seed: int,
-    progress: Progress,
-    *,
-    fitted: bool = False,
-    neighbours: Neighbours | None = None,
-    width: int = EARLY_WIDTH,
-) -> Depth | None:
-    """The experts on ``features`` of the training rows; None if there are none, or if they tell no row from another.
-
-    Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
-    index of the features, used if the experts read them as they are; else one is made of what they read.
-    """
-    if features is None or float(features.std(0).max()) == 0:
-        return None
-    basis = find_basis(features, seed, width) if features.shape[1] > width else None
-    rows = features if basis is None else basis(features)
-    if not bool(torch.isfinite(rows).all()):
-        raise NumericalError(f"the {name} are not finite", "Are the inputs on the scale of training?")
-    sizes, group = content_groups(data.train)
-    near = neighbours if neighbours is not None and basis is None else Neighbours(rows, seed)
-    material = Material(
-        rows,
-        data.train.labels,
-        data.classes,
-        Copies(group, sizes),
-        near,
-        fitted,
-        seed,
-        progress,
-        name,
-        basis is not None,
-    )
-    asked = {key: expert for key, expert in EXPERTS.items() if expert.of_fitted or not fitted}
-    opinions = {key: expert.ask(material) for key, expert in asked.items()}
-    return Depth(material, basis, opinions)
+def ask_experts(material: Material) -> dict[str, Opinion]:
+    """What each expert says that can be asked about these features."""
+    asked = {name: expert for name, expert in EXPERTS.items() if expert.of_fitted or not material.fitted}
+    return {name: expert.load()(material) for name, expert in asked.items()}

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.minimum import Gradient, gradient_at
+from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
+from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
 from curate.errors import UsageError
 from curate.experiments.verify.convex import HeadRefit
@@ -182,7 +183,7 @@ def _at_network(
     decay = recipe.weight_decay
     if decay is None:
         everything = Objective(network.module, choose_parameters(network.module, "all"), network.logits_of)
-        decay = gradient_at(everything, data.train).known_penalty if retrain is None else 0.0
+        decay = Problem(everything, data.train).gradient.known_penalty if retrain is None else 0.0
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
     at_head = _predictor(read, targets, "the model's head in closed form", choose)
@@ -191,14 +192,12 @@ def _at_network(
     if objective is not None:
         wanted = data.evaluation.taken(targets.rows.tolist())
         predictor = ThroughNetwork(
-            objective,
-            data.train,
+            Problem(objective, data.train, settings.curvature),
             wanted,
             solver_for(settings),
             settings.damping,
             settings.seed,
             progress,
-            settings.curvature,
             at_head.alone,
             decay,
         )

@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curate.plugs import CURVATURES, solver_words
 from curate.reports.report import Receipt
 from curate.reports.row_terminal import flat
 from curate.reports.words import brief, clean, duration, percent, plural
 from curate.store.rows import Near, RowFinding
 
-SOLVERS = {
-    "exact": "solved exactly: nothing in the solve is approximated",
+NO_OPTION = {
     "class-block": "solved class by class, an approximation: trust the order of the rows more than the values",
-    "lissa": "solved step by step by LiSSA, which sees a batch of rows at a time",
-    "cg": "solved by conjugate gradients, until little was left over",
     "dual of a sample": "solved on a sample of the rows",
 }
-CURVATURES = {"ggn": "Gauss-Newton", "hessian": "Hessian", "fisher": "empirical Fisher"}
+"""How a number was solved for that no ``--solver`` names; the words of those stand in `plugs`."""
 DETECTORS = {
     "loss": "loss of the given label",
     "margin": "margin to the next best label",
@@ -42,8 +40,10 @@ _APART = ("detectors", "more_suspect_than", "nearest", "group")  # told in a for
 
 def receipt_sentences(receipt: Receipt) -> list[str]:
     """What was not measured is not mentioned."""
-    curvature = CURVATURES.get(receipt.curvature or "", receipt.curvature)
-    how = f"It was {SOLVERS.get(receipt.solver, f'solved by {receipt.solver}')}"
+    named, plug = CURVATURES.get(receipt.curvature or ""), solver_words(receipt.solver)
+    curvature = receipt.curvature if named is None else named.words
+    words = NO_OPTION.get(receipt.solver) if plug is None else plug.words
+    how = f"It was {words or f'solved by {receipt.solver}'}"
     how += f", with the {clean(curvature)} curvature" if curvature else ""
     told = [clean(how) + (f". Parameters: {clean(receipt.parameters)}." if receipt.parameters else ".")]
     if receipt.damping is not None:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.gradients import residuals
+from curate.engine.loss import SOFTMAX
 from curate.engine.solvers.cg import ConjugateGradients
 
 DECAY = 1e-3
@@ -154,7 +154,7 @@ def influences(trained: Trained, x: Tensor, y: Tensor, reached: float, seed: int
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     with torch.no_grad():
         logits = torch.cat([module(part) for part in trained.x.split(512)])
-        rights = objective.row_gradients(x, residuals(module(x), y))
+        rights = objective.row_gradients(x, SOFTMAX.residuals(module(x), y))
     operator = GaussNewton(objective, optima.Rows(trained.x), logits.softmax(1))
     ekfac = EKFAC.fit(operator, seed)
     solver = ConjugateGradients(tolerance=1e-2, preconditioner=lambda right: ekfac.solve(right, reached), seed=seed)
@@ -164,7 +164,7 @@ def influences(trained: Trained, x: Tensor, y: Tensor, reached: float, seed: int
         "EK-FAC, λ = 1 / reach": ekfac.solve(rights, reached),
         "CG, λ = 1 / reach": solver.prepare(operator, reached).solve(rights).rows,
     }
-    rests, directions = residuals(logits, trained.y), torch.cat(list(solved.values()))
+    rests, directions = SOFTMAX.residuals(logits, trained.y), torch.cat(list(solved.values()))
     parts = [
         torch.einsum("kbc,bc->kb", objective.tangents(part, directions), rest)
         for part, rest in zip(trained.x.split(512), rests.split(512), strict=True)

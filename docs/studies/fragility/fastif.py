@@ -20,9 +20,9 @@ from torch import Tensor
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.gradients import residuals
+from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
 from curate.engine.solvers.lissa import LiSSA
 from curate.process.progress import Progress
@@ -53,7 +53,7 @@ class Scan:
         self.objective = objective
         assert self.train.logits is not None
         assert self.evaluation.logits is not None
-        self.rests = residuals(self.train.logits, self.train.labels)
+        self.rests = SOFTMAX.residuals(self.train.logits, self.train.labels)
         losses = torch.nn.functional.cross_entropy(self.evaluation.logits, self.evaluation.labels, reduction="none")
         self.rows = losses.argsort(descending=True)[:EVALUATION_ROWS]
         self.neighbours = Neighbours(self.train.features, seed)
@@ -61,7 +61,7 @@ class Scan:
         assert head is not None
         self.head = head
         operator = GaussNewton(objective, self.train.inputs, self.train.logits.softmax(1))
-        own = residuals(self.evaluation.logits, self.evaluation.labels)[self.rows]
+        own = SOFTMAX.residuals(self.evaluation.logits, self.evaluation.labels)[self.rows]
         started = time.process_time()
         rights = objective.row_gradients(self.evaluation.inputs.batch(self.rows), own)
         solution = solver.prepare(operator, tenth_of_mean(operator, seed)).solve(rights)
@@ -91,7 +91,7 @@ class Scan:
         assert self.data.network is not None
         assert self.evaluation.logits is not None
         x = with_ones(self.evaluation.features[rows], self.data.network.own_head).to(self.head.head.curvature.x)
-        rests = residuals(self.evaluation.logits[rows].to(x), self.evaluation.labels[rows])
+        rests = SOFTMAX.residuals(self.evaluation.logits[rows].to(x), self.evaluation.labels[rows])
         return self.head.most_influential(x, rests, k)
 
 
@@ -102,7 +102,7 @@ def timed(work: Callable[[], object]) -> tuple[object, float]:
 
 def one(study: common.Study, seed: int, ks: list[int]) -> dict[tuple[str, int], dict[str, float]]:
     """(order of candidates, k) -> shares and seconds."""
-    solver = LiSSA(steps=40, seed=seed) if study.quick else SOLVERS["lissa"](seed)
+    solver = LiSSA(steps=40, seed=seed) if study.quick else make_solver("lissa", seed)
     scan = Scan(600 if study.quick else 5000, 5 if study.quick else 10, seed, solver)
     n = len(scan.train)
     everyone, first = torch.arange(n), scan.solved[:1]

@@ -29,7 +29,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.func import grad, jacfwd, vmap
 
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 
 DECAY = 0.001
 """Weight decay, and the damping where there is none."""
@@ -150,7 +150,7 @@ def estimates(
         matrix = dense["exact, Gauss-Newton"] + (reached + problem.decay) * identity
         solved[REACH] = torch.linalg.solve(matrix, rights.T).T
     solved["gradient product"] = rights
-    solved["lissa"] = SOLVERS["lissa"](seed).prepare(gauss_newton, damping).solve(rights).rows
+    solved["lissa"] = make_solver("lissa", seed).prepare(gauss_newton, damping).solve(rights).rows
     right, flat = rights[hardest : hardest + 1], problem.flat()
     of_one = jacfwd(grad(lambda theta, x, y: problem.losses(theta, x[None], y[None])[0]))
     of_rows = vmap(of_one, in_dims=(None, 0, 0), chunk_size=20)(flat, problem.x, problem.y)

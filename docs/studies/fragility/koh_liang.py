@@ -23,7 +23,7 @@ from curate.engine.curvature.head import HeadCurvature
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.neighbours import Neighbours
 from curate.engine.probe import fit_softmax
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.heads import fit_heads
@@ -73,7 +73,7 @@ def logistic(study: common.Study, seed: int) -> tuple[Tensor, Tensor, dict[str, 
     gradients = problem.row_gradients(x, y)
     damping: dict[str, float] = {}
     for name in ("lissa",) if study.quick else ("lissa", "preconditioned-lissa"):
-        solution = SOLVERS[name](seed).prepare(problem.curvature("ggn"), decay).solve(right)
+        solution = make_solver(name, seed).prepare(problem.curvature("ggn"), decay).solve(right)
         damping[name] = solution.damping / decay
         predicted[name] = problem.influence(solution.rows, gradients)[0]
     chosen = predicted["exact"].abs().argsort(descending=True)[: 50 if study.quick else 200]
@@ -101,7 +101,7 @@ def cnn(study: common.Study, seed: int) -> tuple[Tensor, Tensor, dict[str, commo
     right, gradients = problem.row_gradients(test, label), problem.row_gradients(x, y)
     predicted = {}
     for damping in (0.01, 0.1) if study.quick else (0.001, 0.01, 0.1):
-        solution = SOLVERS["cg"](seed).prepare(problem.curvature("ggn"), damping).solve(right)
+        solution = make_solver("cg", seed).prepare(problem.curvature("ggn"), damping).solve(right)
         predicted[f"λ = {damping:g}"] = problem.influence(solution.rows, gradients)[0]
     chosen = predicted["λ = 0.01"].abs().argsort(descending=True)[: 20 if study.quick else 100]
     actual, drift = optima.changes(problem, chosen, recipe.refit(), seed, test, label)

@@ -17,7 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from curate.engine.probe import fit_softmax
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 from curate.engine.solvers.lissa import flat_bias
 
 DEPTHS = (0.5, 1.0, 2.0, 3.2, 4.2, 6.7, 10.0)
@@ -145,7 +145,7 @@ def solver(study: common.Study, digits: list[Digits]) -> None:
             raised, told, true, scores = [], [], [], []
             for seed, problem in zip(study.seeds, digits, strict=True):
                 asked = problem.top * ratio
-                solution = SOLVERS[name](seed).prepare(problem.operator, asked).solve(problem.rights)
+                solution = make_solver(name, seed).prepare(problem.operator, asked).solve(problem.rights)
                 exact = problem.exact(solution.damping, problem.rights)
                 raised.append(solution.damping / asked)
                 told.append(solution.error())

@@ -15,7 +15,7 @@ import optima
 import torch
 from torch import Tensor
 
-from curate.engine.solvers import SOLVERS
+from curate.engine.solvers import make_solver
 
 QUANTILES = {"highest loss": 1.0, "99 %": 0.99, "90 %": 0.9, "median loss": 0.5}
 PUBLISHED = "0.92 to 0.38"
@@ -45,7 +45,7 @@ def one_network(study: common.Study, seed: int) -> list[dict[str, object]]:
     reached = 1 / recipe.refit().reach(n)
     predicted = {}
     for name, damping in (("λ = 0.01", 0.01), ("λ = 1 / reach", reached)):
-        solution = SOLVERS["cg"](seed).prepare(problem.curvature("ggn"), damping).solve(rights)
+        solution = make_solver("cg", seed).prepare(problem.curvature("ggn"), damping).solve(rights)
         predicted[name] = problem.influence(solution.rows, gradients)
     predicted["gradient product"] = problem.influence(rights, gradients)
     sets = []

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, jacfwd, vmap
 from torch.nn import functional as F
 
-from curate.engine.curvature.choice import CURVATURES
+from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Sampled
-from curate.engine.influence.gradients import residuals
+from curate.engine.loss import SOFTMAX
 
 CHUNK = 2**24
 """Floats of a block of models at once: 128 MiB in float64."""
@@ -45,6 +45,8 @@ class SmallCNN(nn.Module):
 
 class Rows:
     """Rows in memory, as curate's curvatures take them."""
+
+    device = torch.device("cpu")
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -121,14 +123,14 @@ class Problem:
         objective = Objective(self.module, self.names, lambda output: output)
         with torch.no_grad():
             logits = objective.forward(self.x)
-        return CURVATURES[name](objective, Rows(self.x), logits.softmax(1), residuals(logits, self.y))
+        return curvature_named(name)(objective, Rows(self.x), logits.softmax(1), SOFTMAX.residuals(logits, self.y))
 
     def row_gradients(self, x: Tensor, y: Tensor) -> Tensor:
         objective = Objective(self.module, self.names, lambda output: output)
         with torch.no_grad():
             return torch.cat(
                 [
-                    objective.row_gradients(part, residuals(objective.forward(part), labels))
+                    objective.row_gradients(part, SOFTMAX.residuals(objective.forward(part), labels))
                     for part, labels in zip(x.split(512), y.split(512), strict=True)
                 ]
             )

@@ -1,0 +1,132 @@
+"""A training loss at a checkpoint: its rows, their gradients and products of them, and the curvature to solve with."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from curate.engine.curvature.choice import Curvature, curvature_named
+from curate.engine.curvature.objective import Objective
+from curate.engine.curvature.operator import Sampled
+from curate.engine.curvature.row_gradients import CHUNK_FLOATS
+from curate.engine.influence.minimum import Gradient
+from curate.engine.rows import Rows
+from curate.process.progress import Progress
+
+PASS_ROWS = 512
+"""Rows that go through the network at a time."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The mean loss of ``rows`` as a function of the objective's parameters; ``curvature`` by name, or its maker."""
+
+    objective: Objective
+    rows: Rows
+    curvature: str | Curvature = "ggn"
+
+    def over(self, rows: Rows) -> "Problem":
+        """The same of other rows."""
+        return replace(self, rows=rows)
+
+    @cached_property
+    def residuals(self) -> Float[Tensor, "n C"]:
+        """rᵢ of each row, on the network's device."""
+        assert self.rows.logits is not None
+        return self.objective.loss.residuals(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
+
+    @cached_property
+    def operator(self) -> Sampled:
+        """C."""
+        assert self.rows.logits is not None
+        means = self.objective.loss.means(self.rows.logits).to(self.rows.inputs.device)
+        return curvature_named(self.curvature)(self.objective, self.rows.inputs, means, self.residuals)
+
+    @cached_property
+    def gradient(self) -> Gradient:
+        """ḡ, by one backward pass over the rows."""
+        total = torch.zeros(1, self.objective.p, device=self.residuals.device)
+        for part in torch.arange(len(self.rows), device=self.residuals.device).split(PASS_ROWS):
+            total += self.objective.cotangents(self.rows.inputs.batch(part), self.residuals[part][None])
+        return Gradient.of(total[0] / len(self.rows), self.objective.flat)
+
+    def row_gradients(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b p"]:
+        """gᵢ of these rows."""
+        return self.objective.row_gradients(self.rows.inputs.batch(rows), self.residuals[rows])
+
+    def gradient_parts(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, " _"], ...]:
+        """These rows, as many at a time as their gradients may fill memory; on the network's device."""
+        size = max(1, CHUNK_FLOATS // self.objective.p)
+        parts: tuple[Tensor, ...] = rows.to(self.residuals.device).split(size)
+        return parts
+
+    def influence_along(self, directions: Float[Tensor, "k p"], progress: Progress) -> Float[Tensor, "n k"]:
+        """Influence of every row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
+        parts = []
+        with progress.stage("Influence of every row", len(self.rows)) as advance:
+            for part in torch.arange(len(self.rows), device=self.residuals.device).split(PASS_ROWS):
+                moves = self.objective.tangents(self.rows.inputs.batch(part), directions)
+                parts.append(torch.einsum("kbc,bc->bk", moves, self.residuals[part]).cpu())
+                advance(len(part))
+        products = torch.cat(parts)
+        return (products - products.mean(0)) / len(self.rows)
+
+    def influence_on(
+        self, rows: Int[Tensor, " b"], solved: Float[Tensor, "k p"], progress: Progress
+    ) -> Float[Tensor, "b k"]:
+        """The same of these rows only, by a gradient for each."""
+        if not len(solved) or not len(rows):
+            return torch.zeros(len(rows), len(solved))
+        parts = []
+        with progress.stage("Candidates' gradients", len(rows)) as advance:
+            for part in self.gradient_parts(rows):
+                parts.append((self.row_gradients(part) @ solved.T).cpu())
+                advance(len(part))
+        # ḡ · s is the mean over all rows, which comes from one gradient of the mean loss.
+        return (torch.cat(parts) - (solved @ self.gradient.flat.to(solved)).cpu()) / len(self.rows)
+
+
+@dataclass(frozen=True)
+class RightHandSides:
+    """Gradients of evaluation rows, or what was solved for each of them."""
+
+    mean: Float[Tensor, "1 p"]
+    """Of all rows' mean loss."""
+    groups: Float[Tensor, "g p"]
+    """Of each group's mean loss."""
+    chosen: Float[Tensor, "c p"]
+    """Of single rows."""
+
+    def together(self) -> Float[Tensor, "k p"]:
+        """One block for a solver; the chosen rows are the last, as `Solution.missing` takes them."""
+        return torch.cat([self.mean, self.groups, self.chosen])
+
+    def answered(self, solved: Float[Tensor, "k p"]) -> "RightHandSides":
+        """What ``solved`` holds for each part of `together`."""
+        return RightHandSides(*solved.split([1, len(self.groups), len(self.chosen)]))
+
+
+def right_hand_sides(
+    evaluation: Problem,
+    chosen: Int[Tensor, " c"],
+    progress: Progress,
+    groups: Int[Tensor, " E"] | None = None,
+) -> RightHandSides:
+    """Of the rows of ``evaluation``; ``groups`` deals them, ``chosen`` are those asked for one by one."""
+    objective, rows, residuals = evaluation.objective, evaluation.rows, evaluation.residuals
+    numbers = torch.zeros(len(rows), dtype=torch.long) if groups is None else groups
+    counts = torch.bincount(numbers)
+    sums = torch.zeros(len(counts), objective.p, device=residuals.device)
+    with progress.stage("Evaluation gradients", len(rows)) as advance:
+        for group in range(len(counts)):
+            for part in (numbers == group).nonzero()[:, 0].to(residuals.device).split(PASS_ROWS):
+                sums[group] += objective.cotangents(rows.inputs.batch(part), residuals[part][None])[0]
+                advance(len(part))
+    own = [evaluation.row_gradients(part) for part in evaluation.gradient_parts(chosen) if len(part)]
+    return RightHandSides(
+        sums.sum(0, keepdim=True) / len(rows),
+        sums[:0] if groups is None else sums / counts[:, None].to(sums),
+        torch.cat(own) if own else sums[:0],
+    )
