@@ -137,10 +137,14 @@ class Gate:
     def settings(self) -> dict[str, Any]:
         """What ``of_settings`` takes back."""
         return {
-            "fail_on": list(self.fail_on), "max_findings": self.max_findings,
-            "max_noise_rate": list(self.max_noise_rate), "new_only": self.new_only, "changed_rows": self.changed_rows,
-            "since": self.since, "baseline": self.baseline,
-        }  # fmt: skip
+            "fail_on": list(self.fail_on),
+            "max_findings": self.max_findings,
+            "max_noise_rate": list(self.max_noise_rate),
+            "new_only": self.new_only,
+            "changed_rows": self.changed_rows,
+            "since": self.since,
+            "baseline": self.baseline,
+        }
 
     @property
     def is_set(self) -> bool:

@@ -142,8 +142,9 @@ def _gives(fitting: Calls, output: Tensor) -> bool:
 
 def _has_gradient(module: nn.Module, x: Tensor, pick: Callable[[object], object]) -> bool:
     """Whether what the network returns can be differentiated in its parameters, frozen ones too; none have none."""
-    parameters = {name: value.detach().requires_grad_() for name, value in module.named_parameters()
-                  if value.is_floating_point()}  # fmt: skip
+    parameters = {
+        name: value.detach().requires_grad_() for name, value in module.named_parameters() if value.is_floating_point()
+    }
     with torch.enable_grad():
         found = pick(functional_call(module, parameters, (x,)))
     tensors = [part for part in parts_of(found).values() if isinstance(part, Tensor)]

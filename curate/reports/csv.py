@@ -11,9 +11,23 @@ from curate.reports.report import Finding, Report
 from curate.reports.words import clean
 
 COLUMNS = (
-    "path", "line", "key", "split", "rule", "severity", "given_label", "suggested_label", "suspicion", "state",
-    "verdict", "counted", "spared", "why", "text", "fingerprint",
-)  # fmt: skip
+    "path",
+    "line",
+    "key",
+    "split",
+    "rule",
+    "severity",
+    "given_label",
+    "suggested_label",
+    "suspicion",
+    "state",
+    "verdict",
+    "counted",
+    "spared",
+    "why",
+    "text",
+    "fingerprint",
+)
 
 
 class CsvReport(Renderer):

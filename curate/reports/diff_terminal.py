@@ -29,10 +29,18 @@ def write_diff(page: Page, diff: Diff, top: int) -> None:
     if diff.verdicts:
         page.heading("Verdicts", plural(len(diff.verdicts), "row"))
         columns = [Column("key", shrinks=True), Column("label", shrinks=True), Column("before"), Column("after")]
-        page.table(columns, [
-            [cell(change.key), cell(change.label or "(none)"), cell(change.before or "-"), cell(change.after or "-")]
-            for change in diff.verdicts[:top]
-        ])  # fmt: skip
+        page.table(
+            columns,
+            [
+                [
+                    cell(change.key),
+                    cell(change.label or "(none)"),
+                    cell(change.before or "-"),
+                    cell(change.after or "-"),
+                ]
+                for change in diff.verdicts[:top]
+            ],
+        )
     page.line()
     opinions = [sum(part.opinion for part in found) for found in (diff.new, diff.fixed)]
     told = [f" ({count:,} by a new opinion of an old row)" if count else "" for count in opinions]

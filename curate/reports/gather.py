@@ -105,8 +105,22 @@ def read_run(store: Store, run_id: int) -> tuple[RunFacts, dict[str, Any]]:
             "`curate runs` shows which runs are whole; a scan makes a new one",
         )
     gate = Gate.of_settings(json.loads(row["gate"])) if row["gate"] else Gate()
-    plain = ("id", "status", "started", "finished", "seconds", "peak_memory", "dataset", "location", "kind", "model",
-             "weights_sha256", "device", "seed", "git_commit")  # fmt: skip
+    plain = (
+        "id",
+        "status",
+        "started",
+        "finished",
+        "seconds",
+        "peak_memory",
+        "dataset",
+        "location",
+        "kind",
+        "model",
+        "weights_sha256",
+        "device",
+        "seed",
+        "git_commit",
+    )
     facts = RunFacts(
         **{name: row[name] for name in plain},
         settings=json.loads(row["settings"]),
@@ -259,11 +273,15 @@ def _others(store: Store, run_id: int, top: int) -> tuple[OtherFinding, ...]:
 def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
     return tuple(
         ClassRow(
-            row["label"], row["n"], row["mislabeled"], row["mislabeled"] / row["n"], row["suggested"],
+            row["label"],
+            row["n"],
+            row["mislabeled"],
+            row["mislabeled"] / row["n"],
+            row["suggested"],
             row["expected"],
         )
         for row in counts
-    )  # fmt: skip
+    )
 
 
 def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
@@ -323,15 +341,19 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     # A key that cannot be typed (control characters) must not be offered for pasting either.
     typable = [key for key in keys if key.isprintable()]
     steps = [
-        Step(f"curate show{' --' if key.startswith('-') else ''} {shlex.quote(key)}{chosen}", "one row: scores, "
-             "evidence, the rows that help and harm it")
+        Step(
+            f"curate show{' --' if key.startswith('-') else ''} {shlex.quote(key)}{chosen}",
+            "one row: scores, evidence, the rows that help and harm it",
+        )
         for key in typable[:1]
-    ]  # fmt: skip
+    ]
     steps += [
-        Step(f"curate mark{' --' if key.startswith('-') else ''} {shlex.quote(key)} --verdict keep{chosen}",
-             "your word on it: relabel, keep, drop or unsure")
+        Step(
+            f"curate mark{' --' if key.startswith('-') else ''} {shlex.quote(key)} --verdict keep{chosen}",
+            "your word on it: relabel, keep, drop or unsure",
+        )
         for key in typable[:1]
-    ]  # fmt: skip
+    ]
     return (
         *steps,
         Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),

@@ -33,15 +33,25 @@ def write_harmful(page: Page, report: Report) -> None:
         )
     elif judged:
         page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
-    columns = [Column("", right=True), Column(""), Column("of the loss", right=True), Column("harm, nats", right=True),
-               Column("key", shrinks=True), Column("label", shrinks=True)]  # fmt: skip
+    columns = [
+        Column("", right=True),
+        Column(""),
+        Column("of the loss", right=True),
+        Column("harm, nats", right=True),
+        Column("key", shrinks=True),
+        Column("label", shrinks=True),
+    ]
     cells = [
-        [Text(str(number), "dim"), Text(_FLAG if row.flagged else "", "yellow"),
-         Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
-         Text(brief(row.group.harm if row.group else row.harm)), cell(row.key),
-         cell("(none)" if row.label is None else row.label)]
+        [
+            Text(str(number), "dim"),
+            Text(_FLAG if row.flagged else "", "yellow"),
+            Text(_share(row.group.share if row.group else row.share), "yellow" if row.flagged else ""),
+            Text(brief(row.group.harm if row.group else row.harm)),
+            cell(row.key),
+            cell("(none)" if row.label is None else row.label),
+        ]
         for number, row in enumerate(report.harmful, 1)
-    ]  # fmt: skip
+    ]
     page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
     _slices(page, report)
 
@@ -53,17 +63,28 @@ def _slices(page: Page, report: Report) -> None:
         return
     column = clean(str(report.run.settings.get("slice")))
     page.heading(f"By {column}", f"the {len(found)} values of most evaluation rows, highest loss first; by the head")
-    columns = [Column(column, shrinks=True), Column("rows", right=True), Column("loss", right=True),
-               Column("accuracy", right=True), Column("of its loss", right=True),
-               Column("the row that harms it most", shrinks=True)]  # fmt: skip
+    columns = [
+        Column(column, shrinks=True),
+        Column("rows", right=True),
+        Column("loss", right=True),
+        Column("accuracy", right=True),
+        Column("of its loss", right=True),
+        Column("the row that harms it most", shrinks=True),
+    ]
     cells = []
     for one in found:
         most = one["harmful"][0] if one["harmful"] else None
         share = _share(most["harm"] / one["loss"]) if most and one["loss"] else "-"
         cells.append(
-            [cell(str(one["value"])), Text(f"{one['rows']:,}"), Text(brief(one["loss"])),
-             Text(percent(one["accuracy"])), Text(share), cell(most["key"] if most else "-")]
-        )  # fmt: skip
+            [
+                cell(str(one["value"])),
+                Text(f"{one['rows']:,}"),
+                Text(brief(one["loss"])),
+                Text(percent(one["accuracy"])),
+                Text(share),
+                cell(most["key"] if most else "-"),
+            ]
+        )
     page.table(columns, cells)
 
 

@@ -112,9 +112,19 @@ _FINDINGS = """
     WHERE f.run_id = ?
 """
 _AS_STORED = (
-    "rule", "severity", "key", "split", "given_label", "suggested_label", "suggested_probability", "suspicion", "why",
-    "text", "fingerprint", "row_fingerprint",
-)  # fmt: skip
+    "rule",
+    "severity",
+    "key",
+    "split",
+    "given_label",
+    "suggested_label",
+    "suggested_probability",
+    "suspicion",
+    "why",
+    "text",
+    "fingerprint",
+    "row_fingerprint",
+)
 _ACCEPTED = "SELECT fingerprint FROM accepted WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?)"
 _KNOWN = """
     SELECT f.fingerprint FROM findings AS f WHERE f.run_id = ?1 AND EXISTS (

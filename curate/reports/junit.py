@@ -20,14 +20,22 @@ class JunitReport(Renderer):
         gate_fails = outcome.status == 1
         failures = len(report.findings) - skipped + gate_fails
         counts = {
-            "tests": str(len(report.findings) + 1), "failures": str(failures), "skipped": str(skipped),
+            "tests": str(len(report.findings) + 1),
+            "failures": str(failures),
+            "skipped": str(skipped),
             "errors": str(int(outcome.status > 1)),
-        }  # fmt: skip
+        }
         suites = ElementTree.Element("testsuites", {"name": "curate", **counts})
-        suite = ElementTree.SubElement(suites, "testsuite", {
-            "name": clean(report.run.dataset), **counts, "time": f"{report.run.seconds or 0:.3f}",
-            "timestamp": report.run.started.removesuffix("Z"),
-        })  # fmt: skip
+        suite = ElementTree.SubElement(
+            suites,
+            "testsuite",
+            {
+                "name": clean(report.run.dataset),
+                **counts,
+                "time": f"{report.run.seconds or 0:.3f}",
+                "timestamp": report.run.started.removesuffix("Z"),
+            },
+        )
         gate = ElementTree.SubElement(suite, "testcase", {"classname": "curate", "name": "gate", "time": "0"})
         if not outcome.passed:
             _told(gate, "failure" if gate_fails else "error", "gate", outcome.sentence)

@@ -59,8 +59,12 @@ def _classes(report: Report) -> list[str]:
     if not rows:
         return []
     rows = sorted(rows, key=lambda row: (-(row.expected or 0.0), row.label))[:MOST]
-    lines = ["<details><summary>Estimated label noise by class</summary>", "",
-             "| label | rows | flagged | wrong by estimate | share |", "|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines = [
+        "<details><summary>Estimated label noise by class</summary>",
+        "",
+        "| label | rows | flagged | wrong by estimate | share |",
+        "|---|---:|---:|---:|---:|",
+    ]
     lines += [
         f"| {_code(row.label)} | {row.rows:,} | {row.mislabeled:,} | {brief(row.expected)} | "
         f"{percent((row.expected or 0.0) / row.rows)} |"

@@ -58,16 +58,19 @@ def row_page(told: RowReport, heat: Heat | None = None) -> str:
         _table(
             ["score", "value", "rank", ""],
             [
-                [_text(NAMES[score.name][0]), _number(brief(score.value)),
-                 _number("" if score.rank is None else f"{score.rank:,} of {score.of:,}"),
-                 f'<span class="dim">{_text(NAMES[score.name][1])}</span>']
+                [
+                    _text(NAMES[score.name][0]),
+                    _number(brief(score.value)),
+                    _number("" if score.rank is None else f"{score.rank:,} of {score.of:,}"),
+                    f'<span class="dim">{_text(NAMES[score.name][1])}</span>',
+                ]
                 for score in told.scores
             ],
         ),
         *_findings(row),
         *(["<h2>Which part of it</h2>", *heat.parts()] if heat else []),
         *_nearest(row),
-    ]  # fmt: skip
+    ]
     for heading, hits in parts_of(row):
         body += [f"<h2>{_text(heading)}</h2>", _hits(hits)]
     return _page(title, body)

@@ -43,8 +43,11 @@ def verdict_sentence(word: Word) -> str:
 
 def write_row(page: Page, told: RowReport) -> None:
     dot, row = page.signs.dot, told.row
-    title = Text.assemble((clean(row.key), "bold cyan"), f" {dot} {row.split} {dot} {clean(told.run.dataset)} {dot} ",
-                          f"run {told.run.id}")  # fmt: skip
+    title = Text.assemble(
+        (clean(row.key), "bold cyan"),
+        f" {dot} {row.split} {dot} {clean(told.run.dataset)} {dot} ",
+        f"run {told.run.id}",
+    )
     page.line(title)
     page.rule()
     _picture(page, told)
@@ -133,10 +136,12 @@ def _hits(page: Page, title: str, hits: tuple[HitRow, ...]) -> None:
         columns = [Column("influence", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
         page.table(
             columns,
-            [[Text(signed(hit.influence)), cell(hit.key), cell("(none)" if hit.label is None else hit.label)]
-             for hit in hits],
+            [
+                [Text(signed(hit.influence)), cell(hit.key), cell("(none)" if hit.label is None else hit.label)]
+                for hit in hits
+            ],
             [[quoted(hit.text)] for hit in hits],
-        )  # fmt: skip
+        )
 
 
 def similar(near: Near) -> str:

@@ -44,13 +44,27 @@ def write_runs(page: Page, lines: list[RunLine]) -> None:
     if not lines:
         page.line("no runs yet: make one with `curate scan`")
         return
-    columns = [Column("run", right=True), Column("data set", shrinks=True), Column("status"), Column("started"),
-               Column("rows", right=True), Column("findings", right=True), Column("took", right=True),
-               Column("model", shrinks=True)]  # fmt: skip
+    columns = [
+        Column("run", right=True),
+        Column("data set", shrinks=True),
+        Column("status"),
+        Column("started"),
+        Column("rows", right=True),
+        Column("findings", right=True),
+        Column("took", right=True),
+        Column("model", shrinks=True),
+    ]
     cells = [
-        [Text(str(line.id), "bold"), cell(line.dataset), Text(line.status, STATUS_STYLES.get(line.status, "")),
-         Text(moment(line.started)), Text(f"{line.rows:,}"), Text(f"{line.findings:,}"),
-         Text("-" if line.seconds is None else duration(line.seconds)), cell(line.model or "-")]
+        [
+            Text(str(line.id), "bold"),
+            cell(line.dataset),
+            Text(line.status, STATUS_STYLES.get(line.status, "")),
+            Text(moment(line.started)),
+            Text(f"{line.rows:,}"),
+            Text(f"{line.findings:,}"),
+            Text("-" if line.seconds is None else duration(line.seconds)),
+            cell(line.model or "-"),
+        ]
         for line in lines
-    ]  # fmt: skip
+    ]
     page.table(columns, cells)

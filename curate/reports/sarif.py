@@ -79,9 +79,13 @@ def _result(report: Report, finding: Finding, place: int) -> dict[str, Any]:
     told = sentence_of(finding).removeprefix(f"{finding.rule}: ")
     why = f". Why: {finding.why}" if finding.rule == "mislabeled" and finding.why else ""
     facts = {
-        "key": clean(finding.key), "split": finding.split, "given_label": finding.given_label,
-        "suggested_label": finding.suggested_label, "suspicion": finding.suspicion, "state": finding.state,
-    }  # fmt: skip
+        "key": clean(finding.key),
+        "split": finding.split,
+        "given_label": finding.given_label,
+        "suggested_label": finding.suggested_label,
+        "suspicion": finding.suspicion,
+        "state": finding.state,
+    }
     return {
         "ruleId": finding.rule,
         "ruleIndex": place,

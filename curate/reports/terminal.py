@@ -75,8 +75,15 @@ def write_report(page: Page, report: Report) -> None:
 
 def _scanned(page: Page, report: Report) -> None:
     run, dot = report.run, page.signs.dot
-    page.line(Text.assemble(("curate", "bold cyan"), f" {dot} ", (clean(run.dataset), "bold"), f" {dot} run {run.id}",
-                            (f" {dot} {moment(run.started)}", "dim")))  # fmt: skip
+    page.line(
+        Text.assemble(
+            ("curate", "bold cyan"),
+            f" {dot} ",
+            (clean(run.dataset), "bold"),
+            f" {dot} run {run.id}",
+            (f" {dot} {moment(run.started)}", "dim"),
+        )
+    )
     page.rule()
     rows = f"{plural(report.rows.get('train', 0), 'training row')} in {plural(report.classes, 'class', 'classes')}"
     if report.rows.get("eval"):
@@ -193,14 +200,23 @@ def _suspects(page: Page, report: Report) -> None:
         return
     told = f"; {report.ambiguous:,} are ambiguous: most experts favour another label" if report.ambiguous else ""
     page.heading("Next in line", f"the most suspect rows that are not flagged{told}")
-    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True), Column("given", shrinks=True),
-               Column(f"{page.signs.arrow} suggested", shrinks=True)]  # fmt: skip
+    columns = [
+        Column("", right=True),
+        Column("suspicion"),
+        Column("key", shrinks=True),
+        Column("given", shrinks=True),
+        Column(f"{page.signs.arrow} suggested", shrinks=True),
+    ]
     cells = [
-        [Text(str(row.rank), "dim"), Text(f"{row.suspicion:5.3f}"), cell(row.key),
-         cell("(none)" if row.given_label is None else row.given_label),
-         Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label or "-"))]
+        [
+            Text(str(row.rank), "dim"),
+            Text(f"{row.suspicion:5.3f}"),
+            cell(row.key),
+            cell("(none)" if row.given_label is None else row.given_label),
+            Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label or "-")),
+        ]
         for row in report.suspects
-    ]  # fmt: skip
+    ]
     page.table(columns, cells, [[quoted(row.text)] for row in report.suspects])
 
 
@@ -215,22 +231,30 @@ def _mislabeled_table(page: Page, rows: tuple[MislabeledRow, ...]) -> None:
         page.paragraph("none", indent=2, style="dim")
         return
     narrow = page.width < NARROW
-    columns = [Column("", right=True), Column("suspicion"), Column("key", shrinks=True), Column("given", shrinks=True),
-               Column(f"{page.signs.arrow} suggested", shrinks=True), Column("probability", right=True)]  # fmt: skip
+    columns = [
+        Column("", right=True),
+        Column("suspicion"),
+        Column("key", shrinks=True),
+        Column("given", shrinks=True),
+        Column(f"{page.signs.arrow} suggested", shrinks=True),
+        Column("probability", right=True),
+    ]
     cells = []
     for number, row in enumerate(rows, 1):
         style = SEVERITY_STYLES.get(row.severity, "")
         suspicion = "    -" if row.suspicion is None else f"{row.suspicion:5.3f}"
         suggested = "-" if row.suggested_label is None else row.suggested_label
         bar = Text() if narrow else Text(" ") + page.bar(row.suspicion, style)
-        cells.append([
-            Text(str(number), "dim"),
-            Text(suspicion, style) + bar,
-            cell(row.key),
-            cell("(none)" if row.given_label is None else row.given_label),
-            Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
-            Text("" if row.suggested_probability is None else percent(row.suggested_probability, 0)),
-        ])  # fmt: skip
+        cells.append(
+            [
+                Text(str(number), "dim"),
+                Text(suspicion, style) + bar,
+                cell(row.key),
+                cell("(none)" if row.given_label is None else row.given_label),
+                Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
+                Text("" if row.suggested_probability is None else percent(row.suggested_probability, 0)),
+            ]
+        )
     if narrow:
         columns, cells = columns[:-1], [row[:-1] for row in cells]
     page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
@@ -245,10 +269,14 @@ def _others(page: Page, report: Report) -> None:
     page.heading("Other findings", told + first_shown(report.others, sum(counts.values())))
     columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
     cells = [
-        [Text(row.severity, SEVERITY_STYLES.get(row.severity, "")), Text(row.rule), cell(row.key),
-         cell("" if row.label is None else row.label)]
+        [
+            Text(row.severity, SEVERITY_STYLES.get(row.severity, "")),
+            Text(row.rule),
+            cell(row.key),
+            cell("" if row.label is None else row.label),
+        ]
         for row in report.others
-    ]  # fmt: skip
+    ]
     page.table(columns, cells, [[quoted(row.text), row.why] for row in report.others])
 
 
@@ -265,15 +293,27 @@ def _by_class(page: Page, report: Report) -> None:
         shown = sorted(shown, key=lambda row: (-row.mislabeled, row.label))[:MOST_CLASSES]
     narrow = page.width < NARROW
     most = max(row.share for row in shown) or 1.0
-    columns = [Column("label", shrinks=True), Column("rows", right=True), Column("mislabeled", right=True),
-               Column("share", right=True), *([] if narrow else [Column("")]), Column("estimate", right=True),
-               Column("most often suggested", shrinks=True)]  # fmt: skip
+    columns = [
+        Column("label", shrinks=True),
+        Column("rows", right=True),
+        Column("mislabeled", right=True),
+        Column("share", right=True),
+        *([] if narrow else [Column("")]),
+        Column("estimate", right=True),
+        Column("most often suggested", shrinks=True),
+    ]
     cells = [
-        [cell(row.label), Text(f"{row.rows:,}"), Text(f"{row.mislabeled:,}"), Text(percent(row.share)),
-         *([] if narrow else [page.bar(row.share / most, "yellow")]),
-         Text("" if row.expected is None else percent(row.expected / row.rows)), cell(row.suggested_label or "")]
+        [
+            cell(row.label),
+            Text(f"{row.rows:,}"),
+            Text(f"{row.mislabeled:,}"),
+            Text(percent(row.share)),
+            *([] if narrow else [page.bar(row.share / most, "yellow")]),
+            Text("" if row.expected is None else percent(row.expected / row.rows)),
+            cell(row.suggested_label or ""),
+        ]
         for row in shown
-    ]  # fmt: skip
+    ]
     page.table(columns, cells)
     left = len(report.by_class) - len(shown)
     if left:
@@ -289,13 +329,21 @@ def _confusions(page: Page, report: Report) -> None:
 
         if can_draw(page) and matrix(page, report.sketch.confusion):
             return
-    columns = [Column("given", shrinks=True), Column(f"{page.signs.arrow} probably", shrinks=True),
-               Column("rows, about", right=True), Column("flagged", right=True)]  # fmt: skip
+    columns = [
+        Column("given", shrinks=True),
+        Column(f"{page.signs.arrow} probably", shrinks=True),
+        Column("rows, about", right=True),
+        Column("flagged", right=True),
+    ]
     cells = [
-        [cell(row.given_label), Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label)),
-         Text(f"{row.expected:,.0f}"), Text(f"{row.mislabeled:,}")]
+        [
+            cell(row.given_label),
+            Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label)),
+            Text(f"{row.expected:,.0f}"),
+            Text(f"{row.mislabeled:,}"),
+        ]
         for row in report.confusions
-    ]  # fmt: skip
+    ]
     page.table(columns, cells)
 
 
@@ -315,11 +363,17 @@ def _reviewed(page: Page, report: Report) -> None:
     if not report.reviewed:
         return
     page.heading("Reviewed", "what people said of flagged rows, over all runs of this data set")
-    columns = [Column("rule"), *(Column(name, right=True) for name in ("flagged", "confirmed", "refuted", "unsure")),
-               Column("precision", right=True)]  # fmt: skip
+    columns = [
+        Column("rule"),
+        *(Column(name, right=True) for name in ("flagged", "confirmed", "refuted", "unsure")),
+        Column("precision", right=True),
+    ]
     cells = [
-        [Text(row.rule), *(Text(f"{count:,}") for count in (row.flagged, row.confirmed, row.refuted, row.unsure)),
-         Text("-" if row.precision is None else percent(row.precision))]
+        [
+            Text(row.rule),
+            *(Text(f"{count:,}") for count in (row.flagged, row.confirmed, row.refuted, row.unsure)),
+            Text("-" if row.precision is None else percent(row.precision)),
+        ]
         for row in report.reviewed
-    ]  # fmt: skip
+    ]
     page.table(columns, cells)

@@ -135,8 +135,9 @@ def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     parts = {name.lower(): name for name in names}
 
     def named(usual: Sequence[str], word: str) -> str | None:
-        found = {parts[way] for one in usual for way in (f"{one}_{word}".lower(), f"{word}_{one}".lower())
-                 if way in parts}  # fmt: skip
+        found = {
+            parts[way] for one in usual for way in (f"{one}_{word}".lower(), f"{word}_{one}".lower()) if way in parts
+        }
         return found.pop() if len(found) == 1 else None
 
     def pair(words: Sequence[str]) -> tuple[str, str] | None:

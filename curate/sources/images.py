@@ -42,8 +42,9 @@ BESIDE = frozenset(
     }
 )
 """Endings of what may lie beside pictures, one for each of them too."""
-LITTER = frozenset({"@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found",
-                    "system volume information"})  # fmt: skip
+LITTER = frozenset(
+    {"@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+)
 """Folders that systems and network drives leave behind: no classes."""
 MOST_OTHERS = 0.05
 """Share of the files that are neither pictures nor lie beside them up to which they are only told."""
@@ -263,8 +264,10 @@ def _told_others(others: "Counter[tuple[str, str]]", pictures: int, location: st
     """A note on files that are no pictures. Raises ``DataError`` if they are so many that rows are missing."""
     if not others:
         return []
-    told = ", ".join(f"{count:,} {ending or 'without ending'} in {label}/" for (label, ending), count in
-                     sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:6])  # fmt: skip
+    told = ", ".join(
+        f"{count:,} {ending or 'without ending'} in {label}/"
+        for (label, ending), count in sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:6]
+    )
     strange = sum(count for (_, ending), count in others.items() if ending not in BESIDE)
     if strange > MOST_OTHERS * (strange + pictures):
         raise DataError(

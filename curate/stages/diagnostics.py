@@ -141,12 +141,17 @@ def _through_network(
     outputs = [_outputs(layer) for layer in objective.module.modules()]
     outputs = [count for count in outputs if count]
     return replace(
-        found, gradient=gradient.size, penalty=gradient.penalty, penalty_cosine=gradient.cosine,
+        found,
+        gradient=gradient.size,
+        penalty=gradient.penalty,
+        penalty_cosine=gradient.cosine,
         to_gain=_gained(objective, train, step.to(objective.dtype), penalty, seed),
         largest_eigenvalue=float(values[-1]),
-        smallest_eigenvalue=float(values[0]), negative_share=float(sizes[values.cpu() < 0].sum() / sizes.sum()),
-        depth=len(outputs), width=max(outputs[:-1], default=0),
-    )  # fmt: skip
+        smallest_eigenvalue=float(values[0]),
+        negative_share=float(sizes[values.cpu() < 0].sum() / sizes.sum()),
+        depth=len(outputs),
+        width=max(outputs[:-1], default=0),
+    )
 
 
 @torch.no_grad()

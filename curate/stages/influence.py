@@ -143,11 +143,26 @@ def evaluation_influence(
         causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
     answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
     return Influence(
-        replace(pairs, evaluation=targets.rows[pairs.evaluation]), harm, deep, solver, names, residual, stability,
-        len(rows), len(targets.rows) - answered, float(asked.losses.mean()), time.monotonic() - started, targets,
-        harmful, flips, together, causes, _cause_flips(everyone, causes),
-        _slices(settings, data, everyone), guesses,
-    )  # fmt: skip
+        replace(pairs, evaluation=targets.rows[pairs.evaluation]),
+        harm,
+        deep,
+        solver,
+        names,
+        residual,
+        stability,
+        len(rows),
+        len(targets.rows) - answered,
+        float(asked.losses.mean()),
+        time.monotonic() - started,
+        targets,
+        harmful,
+        flips,
+        together,
+        causes,
+        _cause_flips(everyone, causes),
+        _slices(settings, data, everyone),
+        guesses,
+    )
 
 
 def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> list[SliceHarm]:

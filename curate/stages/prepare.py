@@ -110,9 +110,14 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         for file in settings.weights[:-1]:  # read only after the last one's run: told before it
             weights_file(file)
         model = load_model(
-            settings.model, model_args=settings.model_args, weights=weights, trust_checkpoint=settings.trust_checkpoint,
-            media=train.media, classes=train.classes, ordered=settings.classes is not None,
-        )  # fmt: skip
+            settings.model,
+            model_args=settings.model_args,
+            weights=weights,
+            trust_checkpoint=settings.trust_checkpoint,
+            media=train.media,
+            classes=train.classes,
+            ordered=settings.classes is not None,
+        )
     else:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
@@ -189,11 +194,18 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         None
         if source is None
         else run_forward(
-            source, network, loaded.transform, device=loaded.device, batch_size=settings.batch_size or 128,
-            cache=cache, progress=progress, title=title, strict=settings.strict,
+            source,
+            network,
+            loaded.transform,
+            device=loaded.device,
+            batch_size=settings.batch_size or 128,
+            cache=cache,
+            progress=progress,
+            title=title,
+            strict=settings.strict,
         ).in_content_order()
         for title, source in sources.items()
-    )  # fmt: skip
+    )
     assert train is not None
     notes = [*loaded.notes, *(network.notes if network else ())]
     if cache is not None:

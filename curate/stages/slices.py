@@ -64,8 +64,12 @@ def harm_by_slice(
         most = most[harm[most, place] > 0]
         found.append(
             SliceHarm(
-                name, len(rows), float(losses[rows].mean()), float(right[rows].double().mean()), most.cpu(),
+                name,
+                len(rows),
+                float(losses[rows].mean()),
+                float(right[rows].double().mean()),
+                most.cpu(),
                 harm[most, place].cpu(),
             )
-        )  # fmt: skip
+        )
     return sorted(found, key=lambda one: (-one.loss, one.value))

@@ -78,10 +78,17 @@ def judge_rows(
     on_them = panel_on_unseen(unseen, theirs, seed) if len(theirs) >= FEW_EVALUATION_ROWS else panel
     evaluation, their_level = levelled(on_them.judgement(unseen, theirs), theirs, data.evaluation)
     return Judged(
-        signals, train, evaluation, readings[LAST], panel, on_them, cut,
-        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flagged), level=level,
+        signals,
+        train,
+        evaluation,
+        readings[LAST],
+        panel,
+        on_them,
+        cut,
+        evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flagged),
+        level=level,
         weights=_weights(panel, experts),
-    )  # fmt: skip
+    )
 
 
 def levelled(judgement: Judgement, given: Int[np.ndarray, " n"], rows: Forward) -> tuple[Judgement, Level]:

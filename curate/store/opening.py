@@ -22,8 +22,13 @@ _OTHER_FILE = "name another file with --db"
 _DAMAGED = ("malformed", "corrupt", "decode to UTF-8", "constructor failed", "logic error")
 # What it says of tables, views and columns that are not there: damage, or a slip in curate's own SQL.
 _MISSING = (
-    "no such table", "no such column", "no such module", "error in view", "error in trigger", "has no column named",
-)  # fmt: skip
+    "no such table",
+    "no such column",
+    "no such module",
+    "error in view",
+    "error in trigger",
+    "has no column named",
+)
 
 
 def connect(path: Path, create: bool) -> sqlite3.Connection:

@@ -141,9 +141,16 @@ def undo(
         raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
     word = standing[0]
     return add(
-        store, row.fingerprint, row.key, "unsure", None, note, reviewer=reviewer or word["reviewer"], source=source,
+        store,
+        row.fingerprint,
+        row.key,
+        "unsure",
+        None,
+        note,
+        reviewer=reviewer or word["reviewer"],
+        source=source,
         undoes=word["id"],
-    )  # fmt: skip
+    )
 
 
 def add(

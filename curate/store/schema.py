@@ -79,9 +79,17 @@ def m010_rules(db: "Database") -> None:
 
 
 MIGRATIONS: list[Callable[["Database"], None]] = [
-    m001_tables, m002_views, m003_detectors, m004_reviewing, m005_browsing, m006_verifying, m007_audits,
-    m008_keeping, m009_words, m010_rules,
-]  # fmt: skip
+    m001_tables,
+    m002_views,
+    m003_detectors,
+    m004_reviewing,
+    m005_browsing,
+    m006_verifying,
+    m007_audits,
+    m008_keeping,
+    m009_words,
+    m010_rules,
+]
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:

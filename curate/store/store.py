@@ -24,9 +24,15 @@ from curate.store.summaries import keep as keep_summary
 from curate.store.values import integer, json_text, number, text
 
 SCORE_NUMBERS = (
-    "suspicion", "loss", "margin", "self_influence", "harm", "neighbour_agreement", "given_probability",
+    "suspicion",
+    "loss",
+    "margin",
+    "self_influence",
+    "harm",
+    "neighbour_agreement",
+    "given_probability",
     "suggested_probability",
-)  # fmt: skip
+)
 SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label", "detectors", "word")
 RECEIPT_COLUMNS = tuple(field.name for field in fields(ReceiptRecord))
 RECEIPT_INTEGERS = ("steps",)
@@ -122,12 +128,20 @@ class Store:
                 row = connection.execute(
                     _ADD_EXAMPLE,
                     (
-                        dataset_id, example.split, key, integer(example.position, "position"), example.content_sha256,
-                        None if label is None else label_ids[label], label, text(example.media_path),
-                        text(example.text), example.thumbnail, None if example.seen is None else bool(example.seen),
+                        dataset_id,
+                        example.split,
+                        key,
+                        integer(example.position, "position"),
+                        example.content_sha256,
+                        None if label is None else label_ids[label],
+                        label,
+                        text(example.media_path),
+                        text(example.text),
+                        example.thumbnail,
+                        None if example.seen is None else bool(example.seen),
                         row_fingerprint(dataset, key, example.content_sha256, label),
                     ),
-                ).fetchone()  # fmt: skip
+                ).fetchone()
                 ids.append(row[0])
                 if example.text is not None and row[1]:  # a scan before this one left it out (--no-text)
                     connection.execute("UPDATE examples SET text = ? WHERE id = ?", [text(example.text), row[0]])
@@ -154,11 +168,18 @@ class Store:
                 "INSERT INTO runs (dataset_id, status, settings, seed, versions, model, weights_sha256, device, "
                 "git_commit, gate, started) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 [
-                    dataset_id, text(json_text(settings, "settings")), integer(seed, "seed"),
-                    json_text(versions, "versions"), text(model), weights_sha256, device, git_commit,
-                    None if gate is None else json_text(gate, "gate"), _now(),
+                    dataset_id,
+                    text(json_text(settings, "settings")),
+                    integer(seed, "seed"),
+                    json_text(versions, "versions"),
+                    text(model),
+                    weights_sha256,
+                    device,
+                    git_commit,
+                    None if gate is None else json_text(gate, "gate"),
+                    _now(),
                 ],
-            ).fetchone()  # fmt: skip
+            ).fetchone()
         return int(run_id)
 
     def add_scores(self, run_id: int, scores: Iterable[Mapping[str, Any]]) -> None:
@@ -240,11 +261,17 @@ class Store:
                 "UPDATE runs SET status = ?, counts = ?, accuracy_head = ?, accuracy_probe = ?, seconds = ?, "
                 "peak_memory = ?, notes = ?, finished = ? WHERE id = ?",
                 [
-                    status, json_text(counts, "counts"), number(accuracy_head, "accuracy_head"),
-                    number(accuracy_probe, "accuracy_probe"), number(seconds, "seconds"),
-                    integer(peak_memory, "peak_memory"), text(json_text(list(notes), "notes")), _now(), run_id,
+                    status,
+                    json_text(counts, "counts"),
+                    number(accuracy_head, "accuracy_head"),
+                    number(accuracy_probe, "accuracy_probe"),
+                    number(seconds, "seconds"),
+                    integer(peak_memory, "peak_memory"),
+                    text(json_text(list(notes), "notes")),
+                    _now(),
+                    run_id,
                 ],
-            )  # fmt: skip
+            )
 
     def mark_run(self, run_id: int, status: str) -> None:
         """Mark a run as `failed`, `interrupted` or `running` again; a finished one refuses."""

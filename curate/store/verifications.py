@@ -43,8 +43,16 @@ def add_verification(
     found: Mapping[str, Any],
 ) -> None:
     """``found`` is all that was measured, as plain values."""
-    values = [dataset_id, text(model), weights_sha256, json_text(settings, "settings"), trust, text(because),
-              json_text(found, "found"), datetime.now(UTC).isoformat(timespec="seconds")]  # fmt: skip
+    values = [
+        dataset_id,
+        text(model),
+        weights_sha256,
+        json_text(settings, "settings"),
+        trust,
+        text(because),
+        json_text(found, "found"),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    ]
     with store.transaction() as connection:
         connection.execute(
             "INSERT INTO verifications (dataset_id, model, weights_sha256, settings, trust, because, found, time) "

@@ -153,9 +153,13 @@ class EKFAC:
 
     @classmethod
     def fit_labels(
-        cls, objective: Objective, inputs: Inputs, labels: Float[Tensor, "n C"], seed: int = 0,
+        cls,
+        objective: Objective,
+        inputs: Inputs,
+        labels: Float[Tensor, "n C"],
+        seed: int = 0,
         advance: Callable[[int], None] = unwatched,
-    ) -> "EKFAC":  # fmt: skip
+    ) -> "EKFAC":
         """To the Gauss-Newton curvature on these rows, keeping what their own gradients μᵢ - ``labels`` need.
 
         One forward and two backward passes then give the curvature and any number of scores.
@@ -175,9 +179,15 @@ class EKFAC:
 
     @classmethod
     def _fitted(
-        cls, objective: Objective, inputs: Inputs, rows: Tensor, weights: Weights, known: bool,
-        generator: torch.Generator, advance: Callable[[int], None],
-    ) -> "tuple[EKFAC, list[Passed]]":  # fmt: skip
+        cls,
+        objective: Objective,
+        inputs: Inputs,
+        rows: Tensor,
+        weights: Weights,
+        known: bool,
+        generator: torch.Generator,
+        advance: Callable[[int], None],
+    ) -> "tuple[EKFAC, list[Passed]]":
         """The curvature, and the passes over all rows, or over the sample that fits in memory."""
         found = cls(Layers(objective))
 

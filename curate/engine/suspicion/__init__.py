@@ -14,9 +14,16 @@ from jaxtyping import Float, Int
 from curate.engine.suspicion.detectors import DETECTORS, Signals, of_given
 
 __all__ = [
-    "DETECTORS", "Judgement", "Signals", "at_least", "counted_cut", "cut_for", "cut_of_count", "judged",
+    "DETECTORS",
+    "Judgement",
+    "Signals",
+    "at_least",
+    "counted_cut",
+    "cut_for",
+    "cut_of_count",
+    "judged",
     "least_of_copies",
-]  # fmt: skip
+]
 
 HIGHEST_CUT, LOWEST_CUT = 0.5, 0.1
 """Likelier wrong than right: always a `mislabeled` finding. Nine times likelier right than wrong: never one."""

@@ -33,10 +33,17 @@ HEADS = {"text": "ForSequenceClassification", "image": "ForImageClassification"}
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 PREPARING = {
-    "text": ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
-             "sentencepiece.bpe.model"),
+    "text": (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "tokenizer.model",
+        "sentencepiece.bpe.model",
+    ),
     "image": ("preprocessor_config.json", "processor_config.json"),
-}  # fmt: skip
+}
 """Files that say how texts or pictures are prepared: without one transformers makes something up."""
 
 
@@ -191,8 +198,11 @@ def _refuse_trainers(path: Path, asked: ModelSpec) -> None:
             "Merge it first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(ADAPTER)"
             ".merge_and_unload().save_pretrained(FOLDER), and name that folder.",
         )
-    steps = [(int(child.name.partition("-")[2]), child) for child in path.glob("checkpoint-*")
-             if child.name.partition("-")[2].isdecimal() and (child / "config.json").is_file()]  # fmt: skip
+    steps = [
+        (int(child.name.partition("-")[2]), child)
+        for child in path.glob("checkpoint-*")
+        if child.name.partition("-")[2].isdecimal() and (child / "config.json").is_file()
+    ]
     if not steps:
         return
     newest = max(steps)[1]

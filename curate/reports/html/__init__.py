@@ -79,9 +79,12 @@ def environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     made.filters |= FILTERS
     return made
 
@@ -98,11 +101,23 @@ def picture(thumbnail: bytes) -> str:
 
 
 FILTERS = {
-    "brief": brief, "clean": clean, "lines": lines, "duration": duration, "memory": memory, "moment": moment,
-    "percent": percent, "plural": plural, "signed": signed, "picture": picture, "spoke": sentences.spoke,
-    "facts": sentences.facts, "group": group_sentence, "turned": turned, "tally": sentences.tally,
+    "brief": brief,
+    "clean": clean,
+    "lines": lines,
+    "duration": duration,
+    "memory": memory,
+    "moment": moment,
+    "percent": percent,
+    "plural": plural,
+    "signed": signed,
+    "picture": picture,
+    "spoke": sentences.spoke,
+    "facts": sentences.facts,
+    "group": group_sentence,
+    "turned": turned,
+    "tally": sentences.tally,
     "rule": rule_of,
-}  # fmt: skip
+}
 """What the templates say numbers and foreign text with; also those of ``curate serve``."""
 
 

@@ -62,10 +62,16 @@ def histogram(distribution: Distribution) -> Histogram:
         share = min(max((cut - low) * len(counts), 0.0), 1.0)
         bars.append(
             Bar(
-                x=round(LEFT + wide * low + 1, 1), y=round(top, 1), width=round(width, 1),
-                height=round(HEIGHT - BOTTOM - top, 1), low=low, high=high, count=count, under=round(share * width, 1),
+                x=round(LEFT + wide * low + 1, 1),
+                y=round(top, 1),
+                width=round(width, 1),
+                height=round(HEIGHT - BOTTOM - top, 1),
+                low=low,
+                high=high,
+                count=count,
+                under=round(share * width, 1),
             )
-        )  # fmt: skip
+        )
     return Histogram(
         bars=tuple(bars),
         across=tuple(Tick(round(LEFT + wide * share, 1), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1)),
