@@ -17,7 +17,7 @@ from curate.cli import main
 from curate.errors import DataError, UsageError
 from curate.files.lines import after_comments, lines_of
 from curate.sources import Source, open_source
-from curate.sources.columns import Column, classify, dates, numbers
+from curate.sources.columns import InputColumn, classify, dates, numbers
 
 
 def rows(count: int, start: int = 0) -> list[dict[str, object]]:
@@ -264,7 +264,7 @@ class TestCells:
     def test_a_cell_with_a_limit_or_a_unit_is_its_number(self, odd: str, value: float) -> None:
         cells = self.column(*(str(number) for number in range(20)), odd)
         column, notes = classify("dose", cells, comma=False)
-        assert column == Column("dose", "number")
+        assert column == InputColumn("dose", "number")
         assert notes == [f"dose: 1 cells hold more than a number ('{odd}' is read as {value:g})"]
         assert numbers(cells)[-1] == value
 

@@ -15,7 +15,7 @@ from curate.audit import estimate
 from curate.audit.design import Strata, strata_of
 from curate.audit.estimate import Cells, Estimate
 from curate.store import Store, audits
-from curate.store.audits import Audit, Member, Place
+from curate.store.audits import Audit, AuditPlace, Member
 
 WRONG = frozenset({"relabel", "drop", "none"})
 RIGHT = "keep"
@@ -190,12 +190,12 @@ def kind_of(verdict: str) -> str:
     return "wrong" if verdict in WRONG else "right" if verdict == RIGHT else "unsure"
 
 
-def _said(places: Iterable[Place], in_force: Mapping[str, tuple[int, str]]) -> tuple[dict[str, str], int, int]:
+def _said(places: Iterable[AuditPlace], in_force: Mapping[str, tuple[int, str]]) -> tuple[dict[str, str], int, int]:
     """wrong, right or unsure by row; rows answered twice; those among them whose two answers differ.
 
     A row with two different answers counts as unsure, unless a later word has settled it.
     """
-    answers: dict[str, list[Place]] = {}
+    answers: dict[str, list[AuditPlace]] = {}
     for place in places:
         if place.verdict is not None:
             answers.setdefault(place.fingerprint, []).append(place)

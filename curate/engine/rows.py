@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @runtime_checkable
-class Inputs(Protocol):
+class RowInputs(Protocol):
     """What the network is given of n rows."""
 
     @property
@@ -28,7 +28,7 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     @property
-    def inputs(self) -> Inputs: ...
+    def inputs(self) -> RowInputs: ...
 
     @property
     def labels(self) -> Int[Tensor, " n"]:

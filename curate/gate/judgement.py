@@ -23,7 +23,7 @@ ESTIMATE = "estimate:"
 SURE = 0.95
 
 
-class Finding(Protocol):
+class Judgeable(Protocol):
     """What the gate reads of a finding; ``reports.Finding`` has it."""
 
     @property
@@ -155,7 +155,7 @@ class Gate:
         """A reference is needed."""
         return self.new_only or self.changed_rows
 
-    def spares(self, finding: Finding, reference: Reference | None) -> str:
+    def spares(self, finding: Judgeable, reference: Reference | None) -> str:
         """Why a finding does not count, or "" where it does."""
         if finding.verdict == "keep":
             return KEPT
@@ -172,13 +172,13 @@ class Gate:
             return UNTOUCHED
         return COUNTED
 
-    def _asks_for(self, finding: Finding) -> bool:
+    def _asks_for(self, finding: Judgeable) -> bool:
         if finding.rule in self.fail_on or rule_of(finding.rule).preview:
             return finding.rule in self.fail_on
         grave = [SEVERITIES.index(word) for word in self.fail_on if word in SEVERITIES]
         return any(SEVERITIES.index(finding.severity) <= level for level in grave)
 
-    def judge(self, findings: Sequence[Finding], tally: Tally, reference: Reference | None = None) -> Outcome:
+    def judge(self, findings: Sequence[Judgeable], tally: Tally, reference: Reference | None = None) -> Outcome:
         """The outcome, of findings whose ``spared`` is set. A reference that is needed must be there."""
         spared: dict[str, int] = {}
         for finding in findings:
@@ -325,7 +325,7 @@ def _told(row: ClassNoise) -> str:
     return f"{100 * share_of(row):.2f} % of {row.rows:,} labels"
 
 
-def _found(counted: Iterable[Finding]) -> str:
+def _found(counted: Iterable[Judgeable]) -> str:
     by_rule: dict[str, int] = {}
     for finding in counted:
         by_rule[finding.rule] = by_rule.get(finding.rule, 0) + 1

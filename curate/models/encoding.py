@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.errors import DataError, UnreadableRow
 from curate.sources.base import Item, Source
-from curate.sources.columns import Column, numbers, texts_of
+from curate.sources.columns import InputColumn, numbers, texts_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -72,7 +72,7 @@ class Encoder:
     """Fitted on the training set; ``rows(source)`` encodes any source with the same columns, ``[n d]`` float32."""
 
     def __init__(self, train: Source, seed: int) -> None:
-        self.columns = train.inputs or (Column("text", "text"),)
+        self.columns = train.inputs or (InputColumn("text", "text"),)
         by_kind = {kind: [c for c in self.columns if c.kind == kind] for kind in ("number", "category", "text")}
         self._numbers, self._categories, self._texts = by_kind.values()
         self._fitted = {kind: self._fit(kind, train, seed) for kind, columns in by_kind.items() if columns}

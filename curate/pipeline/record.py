@@ -37,7 +37,7 @@ from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_finge
 from curate.store.opening import mark_interrupted
 
 
-class Run:
+class OpenRun:
     """A run that has begun."""
 
     def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
@@ -218,7 +218,7 @@ class Run:
 
 
 @contextmanager
-def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
+def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
     """A run in the database, marked failed or interrupted where the block does not get to its end."""
     source, model, gate = loaded.train, loaded.model, Gate.of_settings(settings.as_json())
     with Store.open(Path(settings.db), create=True) as store:
@@ -236,7 +236,7 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[Run]:
         )
         try:
             with last_will(lambda: mark_interrupted(Path(settings.db), run_id)):
-                yield Run(store, dataset_id, run_id, settings)
+                yield OpenRun(store, dataset_id, run_id, settings)
         except UsageError:  # a slip leaves no run behind
             store.forget_run(run_id)
             raise

@@ -28,7 +28,12 @@ def write_diff(page: Page, diff: Diff, top: int) -> None:
         _findings(page, f"{title}: {OPINION}", [part for part in found if part.opinion], top)
     if diff.verdicts:
         page.heading("Verdicts", plural(len(diff.verdicts), "row"))
-        columns = [Column("key", shrinks=True), Column("label", shrinks=True), Column("before"), Column("after")]
+        columns = [
+            Column("key", shrinks=True),
+            Column("label", shrinks=True),
+            Column("before"),
+            Column("after"),
+        ]
         page.table(
             columns,
             [
@@ -54,8 +59,17 @@ def _findings(page: Page, title: str, found: Sequence[NewFinding | FixedFinding]
     if not found:
         return
     page.heading(title, plural(len(found), "finding") + (f"; the first {top}" if len(found) > top else ""))
-    columns = [Column("severity"), Column("rule"), Column("row", shrinks=True), Column("label", shrinks=True)]
-    columns += [Column(f"{page.signs.arrow} suggested", shrinks=True), Column("suspicion"), Column("", shrinks=True)]
+    columns = [
+        Column("severity"),
+        Column("rule"),
+        Column("row", shrinks=True),
+        Column("label", shrinks=True),
+    ]
+    columns += [
+        Column(f"{page.signs.arrow} suggested", shrinks=True),
+        Column("suspicion"),
+        Column("", shrinks=True),
+    ]
     page.table(columns, [_cells(page, part) for part in found[:top]])
 
 

@@ -22,7 +22,7 @@ Position = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedRun:
     """Findings with ``spared`` set, what they were compared with, and what the gate says."""
 
     findings: tuple[Finding, ...]
@@ -30,25 +30,25 @@ class Judged:
     outcome: Outcome
 
 
-def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> Judged:
+def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> JudgedRun:
     """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing."""
     with _uncollected():
         found = findings_of(store, run, positions)
     if run.status != "finished":
         told = f"failed: run {run.id} is {run.status}: a run that did not finish never passes"
-        return Judged(tuple(found), None, Outcome(2, told))
+        return JudgedRun(tuple(found), None, Outcome(2, told))
     try:
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
-        return Judged(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
+        return JudgedRun(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
-        return Judged(tuple(found), None, Outcome(4, told))
+        return JudgedRun(tuple(found), None, Outcome(4, told))
     for finding in found:  # nobody else has them yet: to copy 30,000 takes half a second
         object.__setattr__(finding, "spared", gate.spares(finding, reference))
     findings = tuple(found)
     tally = _tally(store, run, gate, reference, findings)
-    return Judged(findings, reference, gate.judge(findings, tally, reference))
+    return JudgedRun(findings, reference, gate.judge(findings, tally, reference))
 
 
 @contextlib.contextmanager

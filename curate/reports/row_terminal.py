@@ -84,7 +84,11 @@ def write_row(page: Page, told: RowReport) -> None:
         page.paragraph(group_sentence(told.group, shown=8), indent=2)
     if row.nearest:
         page.heading("Nearest training rows", "cosine in feature space; copies left out")
-        columns = [Column("similarity", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
+        columns = [
+            Column("similarity", right=True),
+            Column("key", shrinks=True),
+            Column("label", shrinks=True),
+        ]
         page.table(
             columns, [[Text(similar(near)), cell(near.key), cell(near.label or "(none)")] for near in row.nearest]
         )
@@ -121,7 +125,12 @@ def _scores(page: Page, told: RowReport) -> None:
     page.heading("Scores", "" if told.scores else "none")
     if not told.scores:
         return
-    columns = [Column("score"), Column("value", right=True), Column("rank", right=True), Column("", shrinks=True)]
+    columns = [
+        Column("score"),
+        Column("value", right=True),
+        Column("rank", right=True),
+        Column("", shrinks=True),
+    ]
     cells = []
     for score in told.scores:
         name, meaning = NAMES[score.name]
@@ -133,7 +142,11 @@ def _scores(page: Page, told: RowReport) -> None:
 def _hits(page: Page, title: str, hits: tuple[HitRow, ...]) -> None:
     page.heading(title, "influence, in nats" if hits else "no such pair was kept in this run")
     if hits:
-        columns = [Column("influence", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
+        columns = [
+            Column("influence", right=True),
+            Column("key", shrinks=True),
+            Column("label", shrinks=True),
+        ]
         page.table(
             columns,
             [

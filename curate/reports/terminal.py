@@ -267,7 +267,12 @@ def _others(page: Page, report: Report) -> None:
         return
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
     page.heading("Other findings", told + first_shown(report.others, sum(counts.values())))
-    columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
+    columns = [
+        Column("severity"),
+        Column("rule"),
+        Column("key", shrinks=True),
+        Column("label", shrinks=True),
+    ]
     cells = [
         [
             Text(row.severity, SEVERITY_STYLES.get(row.severity, "")),

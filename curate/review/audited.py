@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from curate.errors import UsageError
-from curate.review.queue import Filters, Place, Queue, QueueProgress, Said
+from curate.review.queue import Filters, Queue, QueuePlace, QueueProgress, Said
 from curate.store import Review, audits, reviews
 from curate.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnPlace(Place):
+class DrawnPlace(QueuePlace):
     """One showing of a drawn row."""
 
     audit_id: int
@@ -102,9 +102,9 @@ class AuditQueue(Queue):
         (run,) = self.store.query("SELECT dataset_id FROM runs WHERE id = ?", [self.run_id])
         return audits.open_places(self.store, audits.newest_series(self.store, run["dataset_id"]))
 
-    def _key(self, place: Place) -> tuple[int, int]:
+    def _key(self, place: QueuePlace) -> tuple[int, int]:
         assert isinstance(place, DrawnPlace)
         return place.audit_id, place.number
 
-    def _row(self, place: Place) -> reviews.Row:
+    def _row(self, place: QueuePlace) -> reviews.ReviewedRow:
         return replace(super()._row(place), suggested_label=None)

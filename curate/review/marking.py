@@ -66,7 +66,7 @@ def mark_entries(
     return Marked(added, repeated, unseen)
 
 
-def _row(store: Store, run_id: int, dataset: str, entry: Entry) -> reviews.Row | None:
+def _row(store: Store, run_id: int, dataset: str, entry: Entry) -> reviews.ReviewedRow | None:
     """The row that is meant; None where its fingerprint belongs to no row that was ever scanned here."""
     if entry.dataset is not None and entry.dataset != dataset:
         raise UsageError(f"the row is of {entry.dataset}, not of {dataset}", f"give --dataset {entry.dataset}")
@@ -84,7 +84,7 @@ def _row(store: Store, run_id: int, dataset: str, entry: Entry) -> reviews.Row |
     return reviews.row_by_id(store, run_id, found[0]["id"]) if found else None
 
 
-def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: reviews.Row | None) -> bool:
+def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: reviews.ReviewedRow | None) -> bool:
     """With a time: the same word. Without one: what the reviewer's last word says already."""
     if entry.verdict == "undo":
         return False

@@ -56,7 +56,7 @@ class QueueProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePlace:
     """One row of the queue."""
 
     example_id: int
@@ -83,7 +83,7 @@ class Queue:
     def choose(self, filters: Filters) -> None:
         """Other filters: the queue is made anew, and begins at its first row that waits for a word."""
         self.filters = filters
-        self.places: list[Place] = list(_places(self.store, self.run_id, filters))
+        self.places: list[QueuePlace] = list(_places(self.store, self.run_id, filters))
         if filters.which == "second":
             words = _words(self.store, [place.fingerprint for place in self.places])
             self.places = [
@@ -94,7 +94,7 @@ class Queue:
         self.at = self._open(range(len(self.places)))
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> QueuePlace | None:
         """The row that a person is at; None where none is left."""
         return None if self.at is None else self.places[self.at]
 
@@ -188,11 +188,11 @@ class Queue:
             return not said
         return all(word.reviewer != self.reviewer for word in said)
 
-    def _row(self, place: Place) -> reviews.Row:
+    def _row(self, place: QueuePlace) -> reviews.ReviewedRow:
         return reviews.row_by_id(self.store, self.run_id, place.example_id)
 
 
-def _places(store: Store, run_id: int, filters: Filters) -> Iterator[Place]:
+def _places(store: Store, run_id: int, filters: Filters) -> Iterator[QueuePlace]:
     rows = store.query(
         "SELECT e.id, e.fingerprint FROM examples AS e "
         "LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
@@ -208,7 +208,7 @@ def _places(store: Store, run_id: int, filters: Filters) -> Iterator[Place]:
         fingerprint = fingerprints.get(example)
         if fingerprint is not None and fingerprint not in taken:  # one word is for all rows of one fingerprint
             taken.add(fingerprint)
-            yield Place(example, fingerprint)
+            yield QueuePlace(example, fingerprint)
 
 
 def _words(store: Store, fingerprints: list[str]) -> dict[str, list[Said]]:

@@ -16,7 +16,7 @@ from curate.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow
 
-    from curate.sources.columns import Column
+    from curate.sources.columns import InputColumn
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Source(ABC):
     positions: list[int]
     malformed: Mapping[int, str] = MappingProxyType({})
     notes: Sequence[str] = ()
-    inputs: "tuple[Column, ...]" = ()
+    inputs: "tuple[InputColumn, ...]" = ()
     ready: bool = False
     feature_names: tuple[str, ...] = ()
 
@@ -76,7 +76,7 @@ class Source(ABC):
         """The row's own file, where the data set is a folder of files; its name need not be valid text."""
         return None
 
-    def cells(self, column: "Column") -> "pyarrow.ChunkedArray":
+    def cells(self, column: "InputColumn") -> "pyarrow.ChunkedArray":
         """A column of a source of records, as it stands in the file: its readable rows, which come first."""
         raise NotImplementedError
 

@@ -44,7 +44,7 @@ _LEADING_ZERO = re.compile(r"\s*0\d+\s*")
 
 
 @dataclass(frozen=True)
-class Column:
+class InputColumn:
     """A column that is part of the input. ``comma`` says that the file writes decimal commas."""
 
     name: str
@@ -52,7 +52,7 @@ class Column:
     comma: bool = False
 
 
-def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Column, list[str]]:
+def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[InputColumn, list[str]]:
     """What the column holds, and notes on what had to be decided."""
     import pyarrow
     from pyarrow import types
@@ -61,27 +61,27 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Col
     if types.is_dictionary(kind):
         return classify(name, cells.cast(kind.value_type), comma)
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or _is_time(kind):
-        return Column(name, "number"), []
+        return InputColumn(name, "number"), []
     if types.is_boolean(kind):
-        return Column(name, "category"), []
+        return InputColumn(name, "category"), []
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = kind.value_type
-        return Column(name, "vector" if types.is_integer(inner) or types.is_floating(inner) else "other"), []
+        return InputColumn(name, "vector" if types.is_integer(inner) or types.is_floating(inner) else "other"), []
     if types.is_struct(kind) and "bytes" in {part.name for part in kind}:
-        return Column(name, "image"), []
+        return InputColumn(name, "image"), []
     if types.is_binary(kind) or types.is_large_binary(kind):
-        return Column(name, "image"), []
+        return InputColumn(name, "image"), []
     if not (types.is_string(kind) or types.is_large_string(kind)) or isinstance(kind, pyarrow.BaseExtensionType):
-        return Column(name, "other"), []
+        return InputColumn(name, "other"), []
     given = [text for text in cells.slice(0, LOOKED_AT).to_pylist() if not is_missing(text)]
     if not given:  # look further: the first rows may be blank
         given = [text for text in cells.to_pylist() if not is_missing(text)][:LOOKED_AT]
     if not given:
-        return Column(name, "number"), []
+        return InputColumn(name, "number"), []
     if sum(PurePosixPath(text.strip()).suffix.lower() in SUFFIXES for text in given) >= 0.9 * len(given):
-        return Column(name, "image"), []
+        return InputColumn(name, "image"), []
     if any(_LEADING_ZERO.fullmatch(text) for text in given):
-        return Column(name, "category"), [f"{name}: numbers with leading zeros are names, as postal codes are"]
+        return InputColumn(name, "category"), [f"{name}: numbers with leading zeros are names, as postal codes are"]
     values = numbers(cells, comma, plain=True)
     odd = odd_cells(cells, values)
     marked = [text for text in odd if _MARKED.fullmatch(text.strip())]
@@ -92,13 +92,13 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Col
             notes.append(f"{name}: {len(marked):,} cells hold more than a number ('{marked[0]}' is read as {read:g})")
         if other := [text for text in odd if not _MARKED.fullmatch(text.strip())]:
             notes.append(f"{name}: {len(other):,} cells are no numbers and count as missing ('{other[0]}')")
-        return Column(name, "number", comma), notes
+        return InputColumn(name, "number", comma), notes
     if dates(cells) is not None:
-        return Column(name, "number"), []
+        return InputColumn(name, "number"), []
     words = sum(len(text.split()) for text in given) / len(given)
     different = len(set(given)) / len(given)
     is_text = words >= WORDS_OF_A_TEXT and different >= 0.5
-    return Column(name, "text" if is_text else "category"), []
+    return InputColumn(name, "text" if is_text else "category"), []
 
 
 def _is_time(kind: "pyarrow.DataType") -> bool:

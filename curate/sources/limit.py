@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from curate.errors import UnreadableRow
 from curate.sources.base import Item, Source
-from curate.sources.columns import Column
+from curate.sources.columns import InputColumn
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,7 +35,7 @@ class Sample(Source):
     def media_path(self, index: int) -> str | None:
         return self._source.media_path(self._rows[index])
 
-    def cells(self, column: Column) -> "pyarrow.ChunkedArray":
+    def cells(self, column: InputColumn) -> "pyarrow.ChunkedArray":
         return self._source.cells(column).take(self._rows)
 
     def values(self, column: str) -> list[str | None]:

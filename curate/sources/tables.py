@@ -19,7 +19,7 @@ from curate.files.reading import read_regular
 from curate.settings.specs import as_typed, did_you_mean, listed_names, whole
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
-from curate.sources.columns import Column, classify, has_decimal_commas, numbers, texts_of
+from curate.sources.columns import InputColumn, classify, has_decimal_commas, numbers, texts_of
 from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
@@ -55,7 +55,7 @@ class TableSource(Source):
         *,
         location: str,
         options: DataOptions,
-        inputs: tuple[Column, ...],
+        inputs: tuple[InputColumn, ...],
         label: str,
         classes: tuple[str, ...] | None,
         notes: Sequence[str] = (),
@@ -83,7 +83,7 @@ class TableSource(Source):
         self.malformed = {len(rows) + number: row.reason for number, row in enumerate(self._malformed)}
         self.notes = [*notes, *said]
 
-    def cells(self, column: Column) -> "pyarrow.ChunkedArray":
+    def cells(self, column: InputColumn) -> "pyarrow.ChunkedArray":
         """The column as it stands in the file, readable rows only. Raises ``DataError`` where there is none."""
         try:
             return self._table.columns[column.name].take(self._rows)
@@ -144,7 +144,7 @@ class TableSource(Source):
             ]
         return told
 
-    def _typed(self, column: Column) -> list[Any]:
+    def _typed(self, column: InputColumn) -> list[Any]:
         """Values of a record's column: a float, a text, or None."""
         cells = self._cells[column.name]
         if column.kind == "number":
@@ -327,7 +327,9 @@ def _listed(names: list[str]) -> str:
     return listed_names(names)
 
 
-def _inputs(table: RawTable, label: str, location: str, options: DataOptions) -> tuple[tuple[Column, ...], list[str]]:
+def _inputs(
+    table: RawTable, label: str, location: str, options: DataOptions
+) -> tuple[tuple[InputColumn, ...], list[str]]:
     """The columns that are the input: those asked for, else the one with pictures, else all that are left."""
     asked = None
     if options.input is not None:
@@ -340,7 +342,7 @@ def _inputs(table: RawTable, label: str, location: str, options: DataOptions) ->
         raise DataError(f"{location} has no column beside the label.", "Name the input with --input.")
     comma = table.decimal_comma and has_decimal_commas(table.columns[name] for name in names)
     notes = ["numbers are written with decimal commas"] if comma else []
-    found: list[Column] = []
+    found: list[InputColumn] = []
     for name in names:
         column, said = classify(name, table.columns[name], comma)
         found.append(column)
@@ -380,14 +382,14 @@ def _inputs(table: RawTable, label: str, location: str, options: DataOptions) ->
     return tuple(found), [f"input: {'; '.join(parts)}", *notes]
 
 
-def _ids_among(found: list[Column], table: RawTable, rows: int) -> list[str]:
+def _ids_among(found: list[InputColumn], table: RawTable, rows: int) -> list[str]:
     """No measurements: whole numbers that count up, single words that all differ, a name that says id over such."""
     if rows < 2:
         return []
     return [column.name for column in found if _is_id(column, table.columns[column.name], rows)]
 
 
-def _is_id(column: Column, cells: "pyarrow.ChunkedArray", rows: int) -> bool:
+def _is_id(column: InputColumn, cells: "pyarrow.ChunkedArray", rows: int) -> bool:
     import numpy as np
 
     if column.kind == "number" and rows >= FEW:

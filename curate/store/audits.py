@@ -30,7 +30,7 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AuditPlace:
     """One showing of a drawn row, with the word that was left there. ``again``: the row's second showing."""
 
     audit_id: int
@@ -122,7 +122,7 @@ def draw(store: Store, audit: Audit, drawn: Sequence[tuple[Member, int, bool]]) 
                 )
 
 
-def places(store: Store, audits: Iterable[Audit]) -> list[Place]:
+def places(store: Store, audits: Iterable[Audit]) -> list[AuditPlace]:
     """What was drawn for these audits, in the order shown."""
     rows = store.query(
         "SELECT p.audit_id, p.place, p.fingerprint, p.key, p.stratum, p.again, w.verdict, w.new_label, "
@@ -134,7 +134,7 @@ def places(store: Store, audits: Iterable[Audit]) -> list[Place]:
         [json.dumps([audit.id for audit in audits])],
     )
     return [
-        Place(**{**row, "again": bool(row["again"])}, blind=source in (None, SOURCE))
+        AuditPlace(**{**row, "again": bool(row["again"])}, blind=source in (None, SOURCE))
         for row in rows
         for source in [row.pop("source")]
     ]
@@ -151,7 +151,7 @@ def in_force(store: Store, audits: Iterable[Audit]) -> dict[str, tuple[int, str]
     return {row["fingerprint"]: (row["id"], row["verdict"]) for row in rows}
 
 
-def shown(store: Store, run_id: int) -> list[tuple[Place, int]]:
+def shown(store: Store, run_id: int) -> list[tuple[AuditPlace, int]]:
     """Places of the newest series whose rows the run holds, with the rows' examples, in the order shown."""
     (run,) = store.query("SELECT dataset_id FROM runs WHERE id = ?", [run_id])
     examples = {

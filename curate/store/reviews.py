@@ -25,7 +25,7 @@ WRONG = ("relabel", *DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReviewedRow:
     """A row of a run, as far as a verdict on it needs."""
 
     example_id: int
@@ -53,7 +53,7 @@ class Review:
     rule: str | None = None
 
 
-def row_by_id(store: "Store", run_id: int, example_id: int) -> Row:
+def row_by_id(store: "Store", run_id: int, example_id: int) -> ReviewedRow:
     """The row of this example; ``ValueError`` where it is not stored."""
     found = _rows(store, run_id, "e.id = ?", [example_id])
     if not found:
@@ -61,7 +61,7 @@ def row_by_id(store: "Store", run_id: int, example_id: int) -> Row:
     return found[0]
 
 
-def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) -> Row:
+def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) -> ReviewedRow:
     """The row of the run with this key, or with ``eval:KEY``. Raises ``UsageError``."""
     plain = key.removeprefix("eval:")
     where = (
@@ -78,19 +78,19 @@ def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) 
     return found[0]
 
 
-def _rows(store: "Store", run_id: int, where: str, parameters: list[Any]) -> list[Row]:
+def _rows(store: "Store", run_id: int, where: str, parameters: list[Any]) -> list[ReviewedRow]:
     found = store.query(
         "SELECT e.id AS example_id, e.dataset_id, e.key, e.label, s.suggested_label, e.fingerprint "
         "FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = ? AND s.example_id = e.id "
         f"WHERE e.dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) AND {where}",
         [run_id, run_id, *parameters],
     )
-    return [Row(**row) for row in found]
+    return [ReviewedRow(**row) for row in found]
 
 
 def mark(
     store: "Store",
-    row: Row,
+    row: ReviewedRow,
     verdict: str,
     label: str | None = None,
     note: str | None = None,
@@ -124,7 +124,13 @@ def mark(
 
 
 def undo(
-    store: "Store", row: Row, note: str | None = None, *, reviewer: str | None, source: str, rule: str | None = None
+    store: "Store",
+    row: ReviewedRow,
+    note: str | None = None,
+    *,
+    reviewer: str | None,
+    source: str,
+    rule: str | None = None,
 ) -> Review:
     """Take back the newest word on the row, by a reviewer or on a rule if one is named; the one before counts again."""
     standing = store.query(
@@ -208,7 +214,7 @@ def accept(store: "Store", dataset_id: int, findings: Iterable[tuple[str, str, s
     return len(rows)
 
 
-def _new_label(store: "Store", row: Row, verdict: str, label: str | None, new_class: bool) -> str | None:
+def _new_label(store: "Store", row: ReviewedRow, verdict: str, label: str | None, new_class: bool) -> str | None:
     if verdict not in VERDICTS:
         raise UsageError(f"'{verdict}' is no verdict", f"verdicts: {', '.join(VERDICTS)}")
     if verdict != "relabel":

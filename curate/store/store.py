@@ -8,7 +8,6 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,24 +19,9 @@ from curate.store import reviews
 from curate.store.fingerprint import finding_fingerprint, row_fingerprint, rule_fingerprint, subject_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
+from curate.store.statements import ADD_RECEIPT, ADD_SCORES, receipt_row, score_row
 from curate.store.summaries import keep as keep_summary
 from curate.store.values import integer, json_text, number, text
-
-SCORE_NUMBERS = (
-    "suspicion",
-    "loss",
-    "margin",
-    "self_influence",
-    "harm",
-    "neighbour_agreement",
-    "given_probability",
-    "suggested_probability",
-)
-SCORE_COLUMNS = (*SCORE_NUMBERS, "rank", "suggested_label", "detectors", "word")
-RECEIPT_COLUMNS = tuple(field.name for field in fields(ReceiptRecord))
-RECEIPT_INTEGERS = ("steps",)
-RECEIPT_TEXTS = ("quantity", "solver", "curvature", "parameters")
-RECEIPT_JSON = ("rank_stability", "detail")
 
 
 class Store:
@@ -185,7 +169,7 @@ class Store:
     def add_scores(self, run_id: int, scores: Iterable[Mapping[str, Any]]) -> None:
         """Scores of rows: ``example_id`` and any of the score columns; what is missing is stored as NULL."""
         with self.transaction() as connection:
-            connection.executemany(_ADD_SCORES, (_score_row(run_id, score) for score in scores))
+            connection.executemany(ADD_SCORES, (score_row(run_id, score) for score in scores))
 
     def add_influences(self, run_id: int, influences: Iterable[tuple[int, int, float, int]]) -> None:
         """Pairs (evaluation row, training row, influence in nats, rank): +1.. helpful, -1.. harmful."""
@@ -240,7 +224,7 @@ class Store:
 
     def add_receipts(self, run_id: int, receipts: Iterable[ReceiptRecord]) -> None:
         with self.transaction() as connection:
-            connection.executemany(_ADD_RECEIPT, (_receipt_row(run_id, receipt) for receipt in receipts))
+            connection.executemany(ADD_RECEIPT, (receipt_row(run_id, receipt) for receipt in receipts))
 
     def finish_run(
         self,
@@ -407,42 +391,6 @@ _ADD_FINDING = (
     "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint, subject, "
     "subject_name, subject_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-_ADD_SCORES = (
-    f"INSERT INTO scores (run_id, example_id, {', '.join(SCORE_COLUMNS)}) VALUES (?, ?{', ?' * len(SCORE_COLUMNS)})"
-)
-
-_ADD_RECEIPT = f"INSERT INTO receipts (run_id, {', '.join(RECEIPT_COLUMNS)}) VALUES (?{', ?' * len(RECEIPT_COLUMNS)})"
-
-
-def _score_row(run_id: int, score: Mapping[str, Any]) -> tuple[Any, ...]:
-    unknown = set(score) - {"example_id", *SCORE_COLUMNS}
-    if unknown:
-        raise ValueError(f"no such score column: {_list(sorted(unknown))}")
-    return (
-        run_id,
-        integer(score["example_id"], "example_id"),
-        *(number(score.get(column), column) for column in SCORE_NUMBERS),
-        integer(score.get("rank"), "rank"),
-        text(score.get("suggested_label")),
-        text(score.get("detectors")),
-        text(score.get("word")),
-    )
-
-
-def _receipt_row(run_id: int, receipt: ReceiptRecord) -> tuple[Any, ...]:
-    row: list[Any] = [run_id]
-    for column in RECEIPT_COLUMNS:
-        value = getattr(receipt, column)
-        if column in RECEIPT_TEXTS:
-            row.append(text(value))
-        elif column in RECEIPT_JSON:
-            row.append(None if value is None else text(json_text(value, column)))
-        elif column in RECEIPT_INTEGERS:
-            row.append(integer(value, column))
-        else:
-            row.append(number(value, column))
-    return tuple(row)
 
 
 def _list(names: Sequence[str]) -> str:

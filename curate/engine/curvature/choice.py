@@ -7,11 +7,11 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
-from curate.engine.rows import Inputs
+from curate.engine.rows import RowInputs
 from curate.plugs import CURVATURES
 
 OfRows = Float[Tensor, "n C"]
-Curvature = Callable[[Objective, Inputs, OfRows, OfRows], Sampled]
+Curvature = Callable[[Objective, RowInputs, OfRows, OfRows], Sampled]
 """What makes the operator from the rows' means (the probabilities) and residuals."""
 
 

@@ -20,7 +20,7 @@ from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import capture, owners_of
 from curate.engine.loss import Loss
-from curate.engine.rows import Inputs
+from curate.engine.rows import RowInputs
 
 KEPT_FLOATS = 2**27
 """Inputs and output gradients of layers that are kept from one pass for another: 512 MiB."""
@@ -155,7 +155,7 @@ class EKFAC:
     def fit_labels(
         cls,
         objective: Objective,
-        inputs: Inputs,
+        inputs: RowInputs,
         labels: Float[Tensor, "n C"],
         seed: int = 0,
         advance: Callable[[int], None] = unwatched,
@@ -181,7 +181,7 @@ class EKFAC:
     def _fitted(
         cls,
         objective: Objective,
-        inputs: Inputs,
+        inputs: RowInputs,
         rows: Tensor,
         weights: Weights,
         known: bool,
@@ -248,7 +248,9 @@ class EKFAC:
         pairs = [(block, block.take(directions)) for block in self.layers.blocks]
         return torch.cat([_sum(b.products(u, v) for (b, v), u in zip(pairs, uses, strict=True)) for uses in kept])
 
-    def own(self, inputs: Inputs, weights: Float[Tensor, "n C"], advance: Callable[[int], None] = unwatched) -> "Own":
+    def own(
+        self, inputs: RowInputs, weights: Float[Tensor, "n C"], advance: Callable[[int], None] = unwatched
+    ) -> "Own":
         """What the blocks need of every row's own gradient Jᵢᵀ wᵢ: kept from `fit_labels`, else from passes now."""
         if self._kept is not None:
             yield from self._kept

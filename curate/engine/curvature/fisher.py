@@ -11,7 +11,7 @@ from torch import Tensor
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
-from curate.engine.rows import Inputs
+from curate.engine.rows import RowInputs
 
 
 class EmpiricalFisher(OverRows, Explicit):
@@ -23,7 +23,7 @@ class EmpiricalFisher(OverRows, Explicit):
     def of(
         cls,
         objective: Objective,
-        inputs: Inputs,
+        inputs: RowInputs,
         means: Float[Tensor, "n C"],
         residuals: Float[Tensor, "n C"],
     ) -> "EmpiricalFisher":

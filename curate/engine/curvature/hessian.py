@@ -12,7 +12,7 @@ from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
 from curate.engine.curvature.over_rows import PRODUCT_ROWS, OverRows
-from curate.engine.rows import Inputs
+from curate.engine.rows import RowInputs
 
 
 class Hessian(Sampled):
@@ -28,7 +28,7 @@ class Hessian(Sampled):
     def of(
         cls,
         objective: Objective,
-        inputs: Inputs,
+        inputs: RowInputs,
         means: Float[Tensor, "n C"],
         residuals: Float[Tensor, "n C"],
     ) -> "Hessian":

@@ -13,7 +13,7 @@ from torch import Tensor
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
 from curate.engine.curvature.row_gradients import CHUNK_FLOATS
-from curate.engine.rows import Inputs
+from curate.engine.rows import RowInputs
 
 PRODUCT_ROWS = 512
 """Rows that one product of J takes at a time."""
@@ -24,7 +24,7 @@ BATCH_FLOATS = 2**28
 class OverRows(Sampled):
     """C over ``inputs``; ``targets [n C]`` is what the curvature needs to know of each row's outputs."""
 
-    def __init__(self, objective: Objective, inputs: Inputs, targets: Float[Tensor, "n C"]) -> None:
+    def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n C"]) -> None:
         self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
         self.p, self.n, self.device = objective.p, len(targets), targets.device
         self.dtype = objective.dtype

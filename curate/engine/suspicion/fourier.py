@@ -42,7 +42,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class FeatureSpectrum:
     """Second moments of mapped rows by eigenvectors ``[F F]``, and the targets' mean product with these ``[F C]``.
 
     In these coordinates every penalty is a division: one product of rows with the eigenvectors serves all.
@@ -78,7 +78,7 @@ class Spectrum:
 class Ridge:
     """The regression at one penalty; probabilities are the softmax of ``temperature`` times its outputs."""
 
-    spectrum: Spectrum
+    spectrum: FeatureSpectrum
     penalty: float
     temperature: float
 
@@ -117,7 +117,9 @@ def fit_ridge(
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 
-def _spectrum(features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Spectrum:
+def _spectrum(
+    features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
+) -> FeatureSpectrum:
     width = 2 * features.directions.shape[1] + 1
     second = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, classes, dtype=torch.float64)
@@ -126,7 +128,7 @@ def _spectrum(features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor
         second += mapped.T @ mapped
         moments += mapped.T @ F.one_hot(given, classes).double()
     values, vectors = torch.linalg.eigh(second / len(rows))
-    return Spectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
+    return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
 
 
 def _renumbered(copies: Copies, rows: Int[Tensor, " m"]) -> Copies:

@@ -140,7 +140,7 @@ def _reach(recipe: Recipe, steps: int) -> float:
     return total
 
 
-class Rows(Dataset[tuple[Tensor, int]]):
+class RowDataset(Dataset[tuple[Tensor, int]]):
     """(input as the network reads it, label) of the kept rows: what ``--retrain`` is given."""
 
     def __init__(self, rows: Forward, training: TrainingSet) -> None:
@@ -168,7 +168,10 @@ class Retrain(Refit):
         self.recipe = f"retrained by {spec}"
 
     def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
-        arguments: dict[str, object] = {"dataset": Rows(self._data.train, training), "seed": self._seed + ordering}
+        arguments: dict[str, object] = {
+            "dataset": RowDataset(self._data.train, training),
+            "seed": self._seed + ordering,
+        }
         with importable(self._where), torch.enable_grad():
             way = "It is called with dataset (pairs of input and label) and seed, and returns the trained model."
             module = call(self._function, arguments, self._spec, self._where, _ROLE, way)
