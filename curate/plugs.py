@@ -18,6 +18,7 @@ class Plug:
     help: str
 
     def load(self) -> Any:
+        """What ``where`` names; its module is imported now."""
         module, name = self.where.split(":")
         return getattr(import_module(module), name)
 

@@ -42,9 +42,11 @@ class SoftmaxHead:
     penalty: Float[Tensor, " D"]
 
     def logits(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
+        """x Wᵀ, in the precision of ``x``."""
         return x @ self.weights.to(x).T
 
     def curvature(self, x: Float[Tensor, "n D"]) -> HeadCurvature:
+        """That of the mean cross-entropy on ``x`` at these weights, with the head's own penalty."""
         return HeadCurvature(x, self.logits(x).softmax(1), self.penalty.to(x))
 
 

@@ -28,7 +28,9 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     @property
-    def inputs(self) -> RowInputs: ...
+    def inputs(self) -> RowInputs:
+        """The inputs of the n rows, in their order."""
+        ...
 
     @property
     def labels(self) -> Int[Tensor, " n"]:

@@ -42,6 +42,7 @@ class Section:
 
     @property
     def fingerprints(self) -> frozenset[str]:
+        """Those of the accepted findings."""
         return frozenset(found.fingerprint for found in self.findings)
 
 

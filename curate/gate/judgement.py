@@ -90,6 +90,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
+        """The exit status is 0."""
         return self.status == 0
 
 
@@ -148,6 +149,7 @@ class Gate:
 
     @property
     def is_set(self) -> bool:
+        """Something can fail it: a rule or severity of findings, or a noise rate."""
         return bool(self.fail_on or self.max_noise_rate)
 
     @property

@@ -7,10 +7,12 @@ from curate.reports.report import Report
 
 
 class Renderer(ABC):
-    """A format. ``render`` gives the whole text, its last line ended."""
+    """One report format."""
 
     gallery: ClassVar[bool] = False  # True: needs ``report.gallery``
     coloured: ClassVar[bool] = False  # True: may be written to a terminal with ``write(report, console)``
 
     @abstractmethod
-    def render(self, report: Report) -> str: ...
+    def render(self, report: Report) -> str:
+        """The whole text, its last line ended."""
+        ...

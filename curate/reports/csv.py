@@ -31,6 +31,8 @@ COLUMNS = (
 
 
 class CsvReport(Renderer):
+    """A heading line, then one line a finding; cells that a spreadsheet would run are quoted."""
+
     def render(self, report: Report) -> str:
         from curate.files.cells import quoted  # every command that reads imports this module
 

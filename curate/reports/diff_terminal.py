@@ -15,6 +15,7 @@ from curate.reports.words import clean, moment, plural
 
 
 def write_diff(page: Page, diff: Diff, top: int) -> None:
+    """New and fixed findings and changed verdicts, at most ``top`` of each kind, and a line that counts them all."""
     dot = page.signs.dot
     page.line(Text.assemble(("curate", "bold cyan"), f" {dot} ", (clean(diff.a.dataset), "bold")))
     page.rule()

@@ -39,6 +39,8 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
+    """The flagged rows of a run as cards, and the numbers of the plots beside them."""
+
     cards: tuple[Row, ...]
     shown: int  # rows that have a card, or are members of one
     flagged: int  # rows with a finding, also those without a card
@@ -47,6 +49,7 @@ class Gallery:
 
     @classmethod
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
+        """Cards for the ``most`` gravest rows; harmful rows of one cause share a card."""
         rows = flagged(store, run_id)
         whole = rows_of(store, run_id, rows[:most])
         return cls(

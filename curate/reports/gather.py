@@ -50,6 +50,7 @@ def gather(
     gate: Gate | None = None,
     positions: Mapping[tuple[str, str], int] | None = None,
 ) -> Report:
+    """The report of a stored run with up to ``top`` rows of a kind; judged by ``gate``, else by the run's own."""
     run, stored = read_run(store, run_id)
     judged = judge(store, run, gate or run.gate, positions)
     whole = summary(store, run_id)

@@ -14,6 +14,8 @@ MOST = 10
 
 
 class GithubReport(Renderer):
+    """Workflow commands: at most `MOST` of each severity, then the rest as a number and the gate's sentence."""
+
     def render(self, report: Report) -> str:
         lines, left = [], 0
         shown = dict.fromkeys(COMMANDS, 0)

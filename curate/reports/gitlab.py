@@ -17,6 +17,8 @@ SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
 
 
 class GitlabReport(Renderer):
+    """A JSON list of the findings that nobody has accepted or kept."""
+
     def render(self, report: Report) -> str:
         return dump([_entry(report, finding) for finding in report.findings if finding.spared not in (ACCEPTED, KEPT)])
 

@@ -13,6 +13,7 @@ _FLAG = "*"
 
 
 def write_harmful(page: Page, report: Report) -> None:
+    """The section on rows that raise the evaluation loss; nothing if there are none."""
     if not report.harmful:
         return
     flagged = report.count("harmful", "train")
@@ -114,6 +115,7 @@ def _beyond(row: HarmfulRow) -> list[str]:
 
 
 def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
+    """Size, given and suggested label and predicted flips of the group, and the keys of its first ``shown`` rows."""
     keys = ", ".join(clean(key) for key in group.members[:shown]) + (" ..." if group.size > shown else "")
     return (
         f"{group.size:,} rows close together, called {clean(group.given_label)} and taken for "

@@ -18,6 +18,8 @@ DRAWN = ("gallery", "sketch")  # for people to look at
 
 
 class JsonReport(Renderer):
+    """All that the report holds but what is drawn for people."""
+
     def render(self, report: Report) -> str:
         return dump(as_dict(report))
 

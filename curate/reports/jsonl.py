@@ -11,6 +11,8 @@ from curate.reports.report import Report
 
 
 class JsonLinesReport(Renderer):
+    """The schema's version, the data set and the run beside each finding's own fields."""
+
     def render(self, report: Report) -> str:
         head = {"schema_version": SCHEMA_VERSION, "dataset": report.run.dataset, "run": report.run.id}
         lines = ({**head, **plain(finding)} for finding in report.findings)

@@ -13,6 +13,8 @@ from curate.reports.words import clean
 
 
 class JunitReport(Renderer):
+    """One test suite: the gate, then a case for each finding."""
+
     def render(self, report: Report) -> str:
         outcome = report.outcome
         failing = outcome.status == 1

@@ -67,16 +67,19 @@ class Page:
         return file.getvalue()
 
     def line(self, text: Text | str = "") -> None:
+        """Print one line without its trailing spaces; it is neither cut nor wrapped here."""
         text = Text(text) if isinstance(text, str) else text
         text.rstrip()
         # Lines are set to fit; where one word is longer than the page, the terminal wraps it, which loses nothing.
         self.console.print(text, no_wrap=True, overflow="ignore", crop=False, highlight=False, soft_wrap=True)
 
     def heading(self, title: str, remark: str = "") -> None:
+        """Print an empty line and a bold title, with a dim remark after it."""
         self.line()
         self.paragraph(Text.assemble((title, "bold"), "  " if remark else "", (remark, "dim")), follow=2)
 
     def rule(self) -> None:
+        """Print a line of the rule's sign, across the page but at most 120 cells."""
         self.line(Text(self.signs.rule * min(self.width, 120), "dim"))
 
     def paragraph(self, text: Text | str, indent: int = 0, follow: int | None = None, style: str = "") -> None:

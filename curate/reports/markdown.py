@@ -18,6 +18,8 @@ _SIGNS = re.compile(r"[^A-Za-z0-9\s.,:;/()%'+=?!-]")
 
 
 class MarkdownReport(Renderer):
+    """The gate's sentence, tables of findings and classes, the warnings, and facts of the run."""
+
     def render(self, report: Report) -> str:
         outcome = report.outcome
         state = "no gate" if not report.gate.is_set and outcome.passed else "passed" if outcome.passed else "failed"

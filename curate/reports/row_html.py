@@ -34,6 +34,7 @@ class Heat:
     lines: tuple[str, ...]
 
     def parts(self) -> list[str]:
+        """HTML: the picture as a data address, then a paragraph for each line."""
         data = base64.b64encode(self.picture).decode()
         image = f'<img alt="heat map" class="wide" src="data:image/png;base64,{data}">'
         return [image, *(f"<p>{_text(line)}</p>" for line in self.lines)]

@@ -35,6 +35,7 @@ WORDS = {
 
 
 def verdict_sentence(word: Word) -> str:
+    """The verdict, its new label, reviewer and note, and whether other reviewers disagree; safe to print."""
     label = f" to {word.new_label}" if word.new_label else ""
     note = f": {word.note}" if word.note else ""
     others = f"; the reviewers disagree ({word.words})" if word.disagreement else ""
@@ -42,6 +43,7 @@ def verdict_sentence(word: Word) -> str:
 
 
 def write_row(page: Page, told: RowReport) -> None:
+    """The page of one row: its facts, scores and findings, and the rows near it or tied to it by influence."""
     dot, row = page.signs.dot, told.row
     title = Text.assemble(
         (clean(row.key), "bold cyan"),

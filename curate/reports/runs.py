@@ -16,6 +16,8 @@ STATUS_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "inter
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
+    """One run in the list; ``started`` is ISO 8601, UTC."""
+
     id: int
     dataset: str
     status: str
@@ -41,6 +43,7 @@ def run_lines(store: Store, dataset: str | None = None) -> list[RunLine]:
 
 
 def write_runs(page: Page, lines: list[RunLine]) -> None:
+    """The table, or a line on how to make a first run."""
     if not lines:
         page.line("no runs yet: make one with `curate scan`")
         return

@@ -26,6 +26,8 @@ ROOT = "%SRCROOT%"
 
 
 class SarifReport(Renderer):
+    """One SARIF log with one run."""
+
     def render(self, report: Report) -> str:
         return dump({"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(report)]})
 

@@ -23,6 +23,8 @@ NARROW = 80  # below, bars and the suggested label's probability are left out
 
 
 class TextReport(Renderer):
+    """The report without colours; its own signs are ASCII."""
+
     def render(self, report: Report) -> str:
         page = Page.plain()
         write_report(page, report)
@@ -30,6 +32,8 @@ class TextReport(Renderer):
 
 
 class RichReport(Renderer):
+    """The report as a terminal shows it."""
+
     coloured = True
 
     def render(self, report: Report) -> str:
@@ -39,10 +43,12 @@ class RichReport(Renderer):
         return page.written
 
     def write(self, report: Report, console: Console) -> None:
+        """Print it as the console allows: its width, colours and signs."""
         write_report(Page(console), report)
 
 
 def write_report(page: Page, report: Report) -> None:
+    """All sections in the terminal's order, ending with the gate's sentence."""
     _scanned(page, report)
     _solved(page, report)
     if report.notes:

@@ -48,6 +48,7 @@ def trust_facts(counts: Mapping[str, Any], found: tuple[Checked, ...]) -> Iterat
 
 
 def trust_advice(counts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the run's own signs advise; empty if it kept none."""
     signs = counts.get("diagnostics")
     return tuple(map(str, signs.get("advice", ()))) if isinstance(signs, Mapping) else ()
 

@@ -61,6 +61,7 @@ def quoted(text: str | None) -> str:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
+    """The count, commas at thousands, and its noun; ``many`` is the plural if an s does not make it."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
@@ -70,6 +71,7 @@ def first_shown(shown: Sized, total: int) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
+    """A share, 0 to 1, as "12.3 %"; "-" if it is not known."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
@@ -81,10 +83,12 @@ def brief(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
+    """Three significant digits with a sign; "-" if it is not known."""
     return "-" if value is None else f"{value:+.3g}"
 
 
 def duration(seconds: float) -> str:
+    """Seconds as "4.2 s", "3 min 5 s" or "2 h 10 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -95,6 +99,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(size: int) -> str:
+    """Bytes as whole MB, or GB from 10⁹ on."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 

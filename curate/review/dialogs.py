@@ -43,9 +43,11 @@ class ChooseLabel(ModalScreen[tuple[str, bool] | None]):
             yield OptionList(id="labels", markup=False)
 
     def on_mount(self) -> None:
+        """List all labels."""
         self._list("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        """List the labels that hold what is typed, and that itself as a new class if it is none of them."""
         self._list(event.value)
 
     def _list(self, typed: str) -> None:
@@ -62,10 +64,12 @@ class ChooseLabel(ModalScreen[tuple[str, bool] | None]):
         self.query_one(OptionList).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer with the first label of the list; with an empty list, wait."""
         if self.found:
             self.dismiss(self.found[0])
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Answer with the chosen label."""
         self.dismiss(self.found[event.option_index])
 
 
@@ -85,6 +89,7 @@ class Ask(ModalScreen[str | None]):
             yield Input(self.text)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer with the line."""
         self.dismiss(event.value)
 
 
@@ -109,6 +114,7 @@ class ChooseFilters(ModalScreen[Filters | None]):
             yield Input(least, id="least", placeholder="suspicion from, 0 to 1", type="number")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer with the filters; a suspicion that is no number is refused."""
         chosen = {
             name: None if (value := self.query_one(f"#{name}", Select).selection) is None else str(value)
             for name in ("rule", "label", "split", "which")

@@ -26,13 +26,16 @@ class EvaluationAtHead:
 
     @property
     def residuals(self) -> Float[Tensor, "E C"]:
+        """p - y of each row: softmax of its logits less its label, one-hot."""
         return SOFTMAX.residuals(self.logits, self.labels)
 
     @property
     def losses(self) -> Float[Tensor, " E"]:
+        """Cross-entropy of each row, nats."""
         return SOFTMAX.losses(self.logits, self.labels)
 
     def of(self, rows: Int[Tensor, " T"]) -> "EvaluationAtHead":
+        """Only these rows, by their place."""
         return EvaluationAtHead(self.head, self.x[rows], self.logits[rows], self.labels[rows])
 
 

@@ -53,6 +53,7 @@ class ForwardCache:
                 os.utime(shard)  # the age of a shard is the time since its last use
 
     def get(self, sha256: str) -> Depths | None:
+        """What is stored of the row with this content; None if nothing is."""
         if sha256 not in self._rows:
             return None
         shard, row = self._rows[sha256]

@@ -102,6 +102,7 @@ class Forward:
 
     @property
     def keys(self) -> list[str]:
+        """Each row's key, in the order of ``indices``."""
         return [self.source.keys[i] for i in self.indices]
 
     @property

@@ -88,6 +88,7 @@ def doubts(data: Data, heads: Heads) -> str | None:
 
 
 def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    """``[n d]`` beside a column of ones if the layer has a bias; in float64 up to 2²⁴ numbers."""
     features = features.double() if features.numel() <= 2**24 else features
     return features if layer.bias is None else torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 

@@ -257,6 +257,7 @@ def network_self_influence(settings: ScanSettings, data: Data, progress: Progres
 
 
 def solver_for(settings: ScanSettings) -> Solver:
+    """The solver that the settings name, with their seed; for `auto` one that keeps a damping that was asked for."""
     if settings.solver == "auto":
         return Automatic(settings.seed, firm=settings.damping is not None)
     return make_solver(settings.solver, settings.seed)

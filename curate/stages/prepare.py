@@ -66,10 +66,12 @@ class Loaded:
 
 
 def load(settings: ScanSettings, progress: Progress) -> Loaded:
+    """Open the data sets and the model."""
     return add_model(settings, open_data(settings, progress))
 
 
 def open_data(settings: ScanSettings, progress: Progress) -> Opened:
+    """The data sets, limited if asked, and what others say of the rows. Raises `UsageError` for a single class."""
     train, evaluation = open_sets(settings)
     outside = read_outside(train, settings.pred_probs, settings.votes)
     if len(train.classes) < 2:
@@ -96,6 +98,7 @@ def _refuse_classes(settings: ScanSettings, train: Source) -> None:
 
 
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
+    """The same with the model, or with encoded rows if none is named. Raises `UsageError` for options that need one."""
     train, evaluation, limits = opened.train, opened.evaluation, opened.notes
     if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
         option = "--weights" if settings.weights else f"--params {settings.params}"
@@ -167,6 +170,7 @@ class Data:
 
     @property
     def classes(self) -> int:
+        """How many classes the training set has."""
         return len(self.train.source.classes)
 
     def warned(self, warning: str | None) -> "Data":
@@ -175,6 +179,7 @@ class Data:
 
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
+    """Every row's features and outputs, from the cache if it has them; training rows stand in for missing evaluation ones."""
     network, cache, moving = None, None, None
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))

@@ -78,6 +78,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def unlink(path: Path) -> bool:
+    """Delete the file; False if the system refuses."""
     try:
         path.unlink()
     except OSError:

@@ -144,6 +144,7 @@ def explain(path: Path) -> Iterator[None]:
 
 
 def damaged(path: Path, reason: str) -> StoreError:
+    """The error to raise for a file that SQLite cannot read, with the ways out."""
     return StoreError(
         f"{path} cannot be read as a database: {reason}",
         f"it is damaged, or no database: restore a copy, save what is left by SQLite's .recover, or {_OTHER_FILE}",

@@ -22,6 +22,7 @@ def disagree(fingerprint: str) -> str:
 
 
 def of_run(example: str, run: str) -> str:
+    """1 if the run has scores or a finding of the example, else 0, in SQL."""
     return (
         f"(EXISTS (SELECT 1 FROM scores AS s WHERE s.run_id = {run} AND s.example_id = {example}) "
         f"OR EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = {run} AND f.example_id = {example}))"

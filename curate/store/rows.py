@@ -104,14 +104,17 @@ class Row:
 
     @property
     def suspicion(self) -> float | None:
+        """0 to 1; None if the run has none of it."""
         return self.scores.get("suspicion")
 
     @property
     def harm(self) -> float | None:
+        """Nats, above 0 if the evaluation loss is predicted to fall without the row; None if the run has none of it."""
         return self.scores.get("harm")
 
     @property
     def loss(self) -> float | None:
+        """Nats; None if the run has none of it."""
         return self.scores.get("loss")
 
     @property

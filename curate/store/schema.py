@@ -28,11 +28,13 @@ OLDEST_SQLITE = (3, 37)  # STRICT tables
 
 
 def m001_tables(db: "Database") -> None:
+    """Tables of data sets, runs, rows and reviews; text search; triggers that keep finished runs as they are."""
     for statement in (*TABLES, *SEARCH, *GUARDS):
         db.execute(statement)
 
 
 def m002_views(db: "Database") -> None:
+    """Views of the newest runs, their rows and findings, the review queue, confusions, precision, cleaned rows."""
     for statement in VIEWS:
         db.execute(statement)
 
@@ -45,36 +47,43 @@ def m003_detectors(db: "Database") -> None:
 
 
 def m004_reviewing(db: "Database") -> None:
+    """Verdicts that take others back, accepted findings, and views of the word in force on each row."""
     for statement in REVIEWING:
         db.execute(statement)
 
 
 def m005_browsing(db: "Database") -> None:
+    """A title for each example, and the review queue and verdicts as they are browsed."""
     for statement in BROWSING:
         db.execute(statement)
 
 
 def m006_verifying(db: "Database") -> None:
+    """Tables of verifications and of their refits."""
     for statement in VERIFYING:
         db.execute(statement)
 
 
 def m007_audits(db: "Database") -> None:
+    """Tables of audits, of the rows they drew and of the words on these, with a queue that takes verdicts."""
     for statement in AUDITING:
         db.execute(statement)
 
 
 def m008_keeping(db: "Database") -> None:
+    """Runs that can be pruned, summaries of runs, and backups of changed files."""
     for statement in KEEPING:
         db.execute(statement)
 
 
 def m009_words(db: "Database") -> None:
+    """A column of `scores` for the row's word: wrong, ambiguous or fine."""
     for statement in WORDING:
         db.execute(statement)
 
 
 def m010_rules(db: "Database") -> None:
+    """Tables of rules and verdict words; findings with a subject, verdicts on one rule."""
     apply_ruling(db)
 
 

@@ -37,6 +37,7 @@ class Store:
         return cls(connect(Path(path), create), Path(path))
 
     def close(self) -> None:
+        """End the connection; what was not committed is lost."""
         self.connection.close()
 
     def __enter__(self) -> "Store":
@@ -223,6 +224,7 @@ class Store:
         return finding_fingerprint(dataset, key, content, label, finding.rule)
 
     def add_receipts(self, run_id: int, receipts: Iterable[ReceiptRecord]) -> None:
+        """Keep how the quantities of a run were solved, in one transaction."""
         with self.transaction() as connection:
             connection.executemany(ADD_RECEIPT, (receipt_row(run_id, receipt) for receipt in receipts))
 

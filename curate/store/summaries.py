@@ -89,6 +89,7 @@ HARMING = f"SELECT e.id {_unflagged('harmful')} AND s.harm > 0 ORDER BY s.harm D
 
 
 def count(store: "Store", run_id: int) -> dict[str, Any]:
+    """Scored rows by split, training rows of harm above 0, classes with their findings, the strongest confusions."""
     rows = store.query(
         "SELECT e.split, count(*) AS n, count(*) FILTER (WHERE s.harm > 0 AND e.split = 'train') AS harmful "
         "FROM scores AS s JOIN examples AS e ON e.id = s.example_id "

@@ -22,6 +22,7 @@ def number(value: Any, column: str) -> float | None:
 
 
 def integer(value: Any, column: str) -> int | None:
+    """A plain int, also from NumPy's; None stays. Raises ``ValueError`` for what is no whole number."""
     if value is None:
         return None
     try:
@@ -38,6 +39,7 @@ def text(value: str | None) -> str | None:
 
 
 def json_text(value: Any, column: str) -> str:
+    """JSON for a column. Raises ``ValueError`` for NaN, infinities and what has no plain value."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError as error:

@@ -21,6 +21,7 @@ def refits(store: Store, identity: str) -> dict[tuple[str, int], tuple[Losses, f
 
 
 def add_refits(store: Store, identity: str, made: Mapping[tuple[str, int], tuple[Losses, float]]) -> None:
+    """Store losses and seconds by (rows left out, ordering); a refit made again replaces the older one."""
     rows = [
         (identity, text(left_out), ordering, json_text(losses, "losses"), number(seconds, "seconds"))
         for (left_out, ordering), (losses, seconds) in made.items()

@@ -76,6 +76,7 @@ class Block(ABC):
 
 
 def scaled(values: Tensor, eigenvalues: Tensor, power: int, damping: float) -> Tensor:
+    """``values`` times Λ + λ if ``power`` is 1, else over it; their last dimensions are those of the eigenvalues."""
     damped = eigenvalues + damping
     return values * damped if power == 1 else values / damped
 

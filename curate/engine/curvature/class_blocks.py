@@ -39,6 +39,7 @@ class ClassBlocks:
             self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block)).to(x)
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """H_c⁻¹ of each row's part for class c; a row is a ``[C D]`` matrix laid flat."""
         width = self.inverses.shape[1]
         directions = rows.to(self.inverses).view(len(rows), -1, width)
         return torch.einsum("kcd,cde->kce", directions, self.inverses).flatten(1).to(rows)

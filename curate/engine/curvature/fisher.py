@@ -27,6 +27,7 @@ class EmpiricalFisher(OverRows, Explicit):
         means: Float[Tensor, "n C"],
         residuals: Float[Tensor, "n C"],
     ) -> "EmpiricalFisher":
+        """Made of the residuals; the means are not used."""
         return cls(objective, inputs, residuals)
 
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:

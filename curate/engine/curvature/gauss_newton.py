@@ -27,6 +27,7 @@ class GaussNewton(OverRows, Explicit):
         means: Float[Tensor, "n C"],
         residuals: Float[Tensor, "n C"],
     ) -> "GaussNewton":
+        """Made of the means; the residuals are not used."""
         return cls(objective, inputs, means)
 
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:

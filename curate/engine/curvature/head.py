@@ -134,6 +134,7 @@ class FactorisedHead:
 
     @property
     def exact(self) -> bool:
+        """H is factorised whole; else class by class, which is good for ranks only."""
         return self.cholesky is not None
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:

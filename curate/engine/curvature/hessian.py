@@ -32,6 +32,7 @@ class Hessian(Sampled):
         means: Float[Tensor, "n C"],
         residuals: Float[Tensor, "n C"],
     ) -> "Hessian":
+        """The Gauss-Newton part is made of the means, the network's own part of the residuals."""
         return cls(GaussNewton(objective, inputs, means), residuals)
 
     def __init__(self, gauss_newton: OverRows, residuals: Float[Tensor, "n C"]) -> None:

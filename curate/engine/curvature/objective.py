@@ -145,6 +145,7 @@ class Objective:
         return {name: part.view_as(value) for (name, value), part in zip(self._values.items(), parts, strict=True)}
 
     def logits(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        """``[b C]`` with these parameters. Raises `ModelError` if a person's code fails; a RuntimeError stays one."""
         x = x.to(self.dtype) if x.is_floating_point() else x
         with _plain_attention():
             try:

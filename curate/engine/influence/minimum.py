@@ -28,6 +28,7 @@ class Gradient:
 
     @classmethod
     def of(cls, flat: Float[Tensor, " p"], parameters: Float[Tensor, " p"]) -> "Gradient":
+        """Measured, in float64, on the gradient ``flat`` and the parameters θ that it was taken at."""
         flat, parameters = flat.double(), parameters.to(flat).double()
         size, length = float(flat.norm()), float(parameters.norm())
         along = -float(flat @ parameters)

@@ -21,9 +21,11 @@ class Pairs:
 
     @staticmethod
     def concatenate(parts: list["Pairs"]) -> "Pairs":
+        """All pairs of the parts, one part after the other."""
         return Pairs(*(torch.cat(column) for column in zip(*(part.columns() for part in parts), strict=True)))
 
     def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Evaluation row, training row, influence and rank, ``[m]`` each."""
         return self.evaluation, self.train, self.influence, self.rank
 
 
@@ -67,6 +69,7 @@ class StrongestPairs:
         return values.gather(1, top), rows.gather(1, top)
 
     def pairs(self) -> Pairs:
+        """The helpful pairs, then the harmful ones: up to ``each_side`` of either for an evaluation row."""
         parts = []
         for sign, (best, rows) in self._best.items():
             kept = torch.isfinite(best)

@@ -30,6 +30,7 @@ class Stability:
 
     @classmethod
     def of(cls, operator: Sampled, damping: float, right: Float[Tensor, " p"], seed: int) -> "Stability":
+        """(C + λ I)⁻¹ ``right`` at each factor of the damping, C being that of a sample of the rows."""
         inverse = sample_inverse(operator, damping, seed, SAMPLE_ROWS)
         rows = [inverse.damped(factor * damping)(right[None].double()) for factor in FACTORS]
         return cls(torch.cat(rows).to(right), len(inverse.factor))

@@ -45,6 +45,8 @@ class Approximate(Solver):
 
 @dataclass(frozen=True)
 class PreparedApproximation(Prepared):
+    """The approximate inverse of one C + λ I; conjugate gradients measure how far off its answers are."""
+
     name: str
     operator: Operator
     damping: float

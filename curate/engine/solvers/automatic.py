@@ -40,11 +40,14 @@ class Automatic(Solver):
 
 @dataclass(frozen=True)
 class PreparedAutomatic(Prepared):
+    """The chosen solver, made ready; its solutions say ``why`` it was chosen."""
+
     chosen: Prepared
     why: str
 
     @property
     def name(self) -> str:  # type: ignore[override]
+        """The name of the chosen solver."""
         return self.chosen.name
 
     @property

@@ -65,6 +65,8 @@ class ConjugateGradients(Solver):
 
 @dataclass(frozen=True)
 class PreparedCG(Prepared):
+    """One C + λ I and the preconditioner that its steps are taken with."""
+
     solver: ConjugateGradients
     exact: Operator
     """In float64, for the gaps."""
@@ -77,6 +79,7 @@ class PreparedCG(Prepared):
 
     @property
     def name(self) -> str:  # type: ignore[override]
+        """That of the solver it was made by."""
         return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:

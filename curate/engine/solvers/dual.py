@@ -126,6 +126,8 @@ class Exact(Solver):
 
 @dataclass(frozen=True)
 class PreparedExact(Prepared):
+    """The Woodbury inverse of one C + λ I, from all of its factor's rows."""
+
     operator: Operator
     damping: float
     inverse: WoodburyInverse

@@ -27,6 +27,7 @@ class Epochs:
         self._left = torch.empty(0, dtype=torch.long)
 
     def next(self) -> Tensor:
+        """Numbers of the next ``batch`` rows, on the operator's device; a batch may run into the next epoch."""
         if len(self._left) < self.batch:
             self._left = torch.cat([self._left, torch.randperm(self.n, generator=self.generator)])
         head, self._left = self._left[: self.batch], self._left[self.batch :]
@@ -54,6 +55,8 @@ class Iterate(ABC):
 
 
 class InParameters(Iterate):
+    """u itself, ``[k p]``, for any operator; ``inverse`` is P⁻¹, None for P = I."""
+
     def __init__(
         self,
         operator: Sampled,
@@ -83,6 +86,8 @@ class InParameters(Iterate):
 
 
 class InRows(Iterate):
+    """α and w of u = α v + Fᵀ w, for a factor F that is written down, and P = I."""
+
     def __init__(self, operator: Dense, rows: Float[Tensor, "k p"], damping: float, eta: float) -> None:
         self.factor, self.gram = operator.whole_factor(), operator.gram.double()
         self.rows, self.damping, self.eta = rows.double(), damping, eta

@@ -161,6 +161,8 @@ def _whitened(
 
 @dataclass
 class PreparedLiSSA(Prepared):
+    """One C + λ I, λ raised if it must be, with the step that its batches allow."""
+
     solver: LiSSA
     operator: Sampled
     damping: float
@@ -179,6 +181,7 @@ class PreparedLiSSA(Prepared):
 
     @property
     def name(self) -> str:  # type: ignore[override]
+        """That of the solver it was made by."""
         return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:

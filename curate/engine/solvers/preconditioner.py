@@ -44,6 +44,7 @@ class LayerInverse:
         return self.ekfac.solve(rows, self.damping)
 
     def largest_eigenvalue(self) -> float:
+        """Of C, without λ."""
         return self.ekfac.largest_eigenvalue()
 
     def damped(self, damping: float) -> "LayerInverse":
@@ -87,6 +88,7 @@ def precondition(operator: Operator, damping: float, seed: int = 0) -> tuple[Pre
 
 
 def named(inverse: WoodburyInverse) -> str:
+    """What a receipt calls it."""
     return f"Woodbury inverse of {len(inverse.factor):,} gradients"
 
 

@@ -78,6 +78,7 @@ def lanczos(
 
 
 def unit(vector: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+    """The vector over its Euclidean length, which must not be 0."""
     found: Tensor = vector / vector.norm()
     return found
 

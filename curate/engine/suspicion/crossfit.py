@@ -37,6 +37,7 @@ class Copies:
 
     @property
     def summed(self) -> int:
+        """How many groups there are."""
         return int(self.group.max()) + 1
 
     def total(self, values: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:

@@ -114,10 +114,12 @@ def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tu
 
 
 def probe(material: Material) -> Opinion:
+    """A softmax probe on rows scaled to one length, as `probe_inputs` makes them."""
     return probe_left_out(material, probe_inputs)[0]
 
 
 def scaled_probe(material: Material) -> Opinion:
+    """A softmax probe on standardised columns; rows keep their own lengths."""
     scaling = scaling_of(material)
 
     def inputs(features: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
@@ -143,6 +145,7 @@ def _votes(
 
 
 def neighbours(material: Material) -> Opinion:
+    """The votes of the nearest training rows by angle, as probabilities."""
     return Opinion(material.smoothed(material.votes), lambda rows: material.smoothed(unseen_votes(material, rows)))
 
 
@@ -152,6 +155,7 @@ def unseen_votes(material: Material, rows: Float[Tensor, "m d"]) -> Probabilitie
 
 
 def euclidean_neighbours(material: Material) -> Opinion:
+    """The votes of the nearest training rows by Euclidean distance between standardised columns."""
     scaling = scaling_of(material)
     own = scaling(material.features)
     near = Neighbours(own, material.seed, metric="euclidean")
@@ -164,6 +168,7 @@ def euclidean_neighbours(material: Material) -> Opinion:
 
 
 def random_features(material: Material) -> Opinion:
+    """Ridge regression on random Fourier features of standardised columns."""
     scaling = scaling_of(material)
     ridge, held = fit_ridge(
         scaling(material.features), material.labels, material.classes, material.copies, material.seed

@@ -55,9 +55,11 @@ class FeatureSpectrum:
     n: int
 
     def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
+        """Mapped rows in the coordinates of the eigenvectors, float64."""
         return torch.cat([self.features(part) @ self.vectors for part in rows.split(CHUNK)])
 
     def damped(self, penalty: float) -> Float[Tensor, " F"]:
+        """The eigenvalues plus ``penalty`` times their mean."""
         return self.values + penalty * self.values.mean()
 
     def left_out(

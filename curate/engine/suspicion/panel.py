@@ -55,6 +55,7 @@ class Memory:
 
     @property
     def by_heart(self) -> bool:
+        """It repeats plainly wrong labels, or fits nearly all labels and loses much of that on rows it never saw."""
         plain = self.evidence >= PLAIN and self.repeated >= REPEATED
         return plain or (self.accuracy >= LEARNT and self.lost >= LOST)
 
@@ -68,6 +69,7 @@ class Judge:
     beside: "Judge | None" = None
 
     def read(self, experts: Experts) -> list[np.ndarray]:
+        """What the fusion weighs, ``[n C]`` each: the depths' experts; beside a judge, their mean pooled with its q."""
         return _read(experts, self.depths, self.beside)
 
     def q(self, experts: Experts) -> Float[np.ndarray, "n C"]:
@@ -75,6 +77,7 @@ class Judge:
         return self.fusion.pooled(self.read(experts))
 
     def posterior(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
+        """Probability of each true class of rows with these given labels."""
         return self.fusion.posterior(self.read(experts), given)
 
     def dissent(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -108,6 +111,7 @@ class Panel:
         return self.memory is not None and self.memory.by_heart
 
     def judgement(self, experts: Experts, given: Int[np.ndarray, " n"]) -> Judgement:
+        """The judges' posteriors and qs pooled by logarithmic means, their dissent by the plain one."""
         posteriors = [judge.posterior(experts, given) for judge in self.judges]
         qs = [judge.q(experts) for judge in self.judges]
         dissent = np.mean([judge.dissent(experts, given) for judge in self.judges], axis=0)

@@ -28,6 +28,8 @@ EMPTY = Gallery(cards=(), shown=0, flagged=0, distribution=None, confusion=None)
 
 
 class HtmlReport(Renderer):
+    """One page that holds its own pictures, style and script."""
+
     gallery = True
 
     def render(self, report: Report) -> str:

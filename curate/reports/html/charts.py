@@ -18,6 +18,8 @@ MOST_CLASSES = 100
 
 @dataclass(frozen=True, slots=True)
 class Bar:
+    """One bin of suspicion, ``low`` to ``high``, as a rectangle in units of the plot's ``WIDTH`` and ``HEIGHT``."""
+
     x: float
     y: float
     width: float
@@ -30,6 +32,8 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
+    """A mark on an axis: where it stands, in the plot's units, and its text."""
+
     at: float
     text: str
 
@@ -48,6 +52,7 @@ class Histogram:
 
 
 def histogram(distribution: Distribution) -> Histogram:
+    """Bars as high as log10(count + 1), a tick at each quarter of suspicion and at each power of ten."""
     counts, cut = distribution.counts, distribution.cut
     wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     most = max(1, math.ceil(math.log10(max(counts) + 1)))
@@ -91,6 +96,8 @@ def _thousands(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """A given and a suggested label, and the rows that are expected to be so confused."""
+
     given: str
     suggested: str
     expected: float
@@ -99,12 +106,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
+    """Confused classes: one row a given label; ``left_out`` counts the classes that did not fit."""
+
     labels: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     left_out: int
 
 
 def matrix(confusion: Confusion) -> Matrix:
+    """Every pair of the labels, with a level of 0 to `LEVELS` by its size beside the largest."""
     most = max((value for row in confusion.expected for value in row), default=0.0)
     rows = [
         tuple(
@@ -123,6 +133,8 @@ def _level(expected: float, most: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
+    """A class and its bar: ``width`` is its share of wrong labels in per cent of the largest share."""
+
     row: ClassRow
     share: float  # estimated share of wrong labels
     width: float  # of 100

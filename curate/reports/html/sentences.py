@@ -80,6 +80,7 @@ def _share(value: float) -> str:
 
 
 def detector(name: str) -> str:
+    """What people call it; a name without words of its own stands with spaces for underscores."""
     return DETECTORS.get(name, name.replace("_", " "))
 
 

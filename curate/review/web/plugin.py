@@ -43,6 +43,7 @@ def prepare_jinja2_environment(env: Any, datasette: Datasette) -> None:
 
 @hookimpl
 def asgi_wrapper(datasette: Datasette) -> Any:
+    """Put a guard (hosts, content policy) around a server that curate started; any other stays as it is."""
     content_policy = policy(Path(_datasette_templates()))
 
     def wrap(application: Application) -> Application:
