@@ -162,7 +162,7 @@ class _Problem:
 
 
 def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
-    """The probe and its inputs, in float64 where that is cheap."""
+    """The probe and its inputs, in float64 if that is cheap."""
     x = probe_inputs(features)
     if not bool(torch.isfinite(x).all()):
         raise NumericalError(

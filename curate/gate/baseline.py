@@ -35,7 +35,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What is accepted of one data set; ``rows`` are the digests of its rows then, None where they were left out."""
+    """What is accepted of one data set; ``rows`` are the digests of its rows then, None if they were left out."""
 
     findings: frozenset[Accepted] = frozenset()
     rows: frozenset[str] | None = None
@@ -56,7 +56,7 @@ class Baseline:
 
     @classmethod
     def read(cls, path: str | Path) -> "Baseline":
-        """The file, or an empty one where there is none. Raises ``UsageError`` for anything else than a baseline."""
+        """The file, or an empty one if there is none. Raises ``UsageError`` for anything else than a baseline."""
         path = Path(path)
         if not path.exists():
             return cls(path)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from curate.errors import UsageError
 from curate.rules.rule import LEAST_ROWS, RULES, SEVERITIES, rule_of, rules_with
 
-# Why a finding does not count; "" where it does.
+# Why a finding does not count; "" if it does.
 COUNTED, ACCEPTED, KEPT, KNOWN, UNTOUCHED, NOT_ASKED = "", "accepted", "kept", "known", "untouched", "not asked for"
 PREVIEW = "preview"
 """Of a rule that is new in this version: a severity does not ask for it, its name does."""
@@ -44,7 +44,7 @@ class Judgeable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What stood before: fingerprints of findings, and of rows (``store.row_digest``) where it knows them."""
+    """What stood before: fingerprints of findings, and of rows (``store.row_digest``) if it knows them."""
 
     name: str
     findings: frozenset[str]
@@ -67,7 +67,7 @@ class ClassNoise:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was scanned. ``fresh``: rows that the reference does not know; None where that is not asked."""
+    """What was scanned. ``fresh``: rows that the reference does not know; None if that is not asked."""
 
     rows: int
     fresh: int | None = None
@@ -158,7 +158,7 @@ class Gate:
         return self.new_only or self.changed_rows
 
     def spares(self, finding: Judgeable, reference: Reference | None) -> str:
-        """Why a finding does not count, or "" where it does."""
+        """Why a finding does not count, or "" if it does."""
         if finding.verdict == "keep":
             return KEPT
         if finding.accepted:

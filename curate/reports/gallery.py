@@ -96,7 +96,7 @@ _OF_TRAIN = (
 
 
 def distribution_of(store: Store, run_id: int) -> Distribution | None:
-    """None where no training row has a suspicion."""
+    """None if no training row has a suspicion."""
     rows = store.query(
         f"SELECT min(cast(s.suspicion * {BINS} AS INTEGER), {BINS - 1}) AS bin, count(*) AS n {_OF_TRAIN} GROUP BY bin",
         [run_id],
@@ -115,7 +115,7 @@ def distribution_of(store: Store, run_id: int) -> Distribution | None:
 
 
 def confusion_of(store: Store, run_id: int) -> Confusion | None:
-    """None where nothing is suggested."""
+    """None if nothing is suggested."""
     rows = store.query(
         f"SELECT e.label, s.suggested_label, sum(s.suggested_probability) AS expected {_OF_TRAIN}"
         "AND e.label IS NOT NULL AND s.suggested_label IS NOT NULL GROUP BY 1, 2",

@@ -91,7 +91,7 @@ def gather(
 
 
 def read_run(store: Store, run_id: int) -> tuple[RunFacts, dict[str, Any]]:
-    """The facts of a run and the row they come from; StoreError where there is none."""
+    """The facts of a run and the row they come from; StoreError if there is none."""
     found = store.query(
         "SELECT r.*, d.name AS dataset, d.location, d.kind FROM runs AS r "
         "JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?",
@@ -329,7 +329,7 @@ def _totals(findings: Sequence[Finding]) -> tuple[Total, ...]:
 
 
 def _is_current(store: Store, run: RunFacts) -> bool:
-    """True where a command that names no run finds this one."""
+    """True if a command that names no run finds this one."""
     try:
         return store.latest_run() == run.id
     except StoreError:

@@ -124,7 +124,7 @@ def group_sentence(group: HarmfulGroup, shown: int = 4) -> str:
 
 
 def turned(right: int | None, wrong: int | None) -> str:
-    """Predicted flips of evaluation predictions, where there are any."""
+    """Predicted flips of evaluation predictions, if there are any."""
     return f"; predictions that turn right {right or 0:,}, wrong {wrong or 0:,}" if right or wrong else ""
 
 

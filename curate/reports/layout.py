@@ -70,7 +70,7 @@ class Page:
         """Print one line without its trailing spaces; it is neither cut nor wrapped here."""
         text = Text(text) if isinstance(text, str) else text
         text.rstrip()
-        # Lines are set to fit; where one word is longer than the page, the terminal wraps it, which loses nothing.
+        # Lines are set to fit; if one word is longer than the page, the terminal wraps it, which loses nothing.
         self.console.print(text, no_wrap=True, overflow="ignore", crop=False, highlight=False, soft_wrap=True)
 
     def heading(self, title: str, remark: str = "") -> None:
@@ -108,7 +108,7 @@ class Page:
         details: Sequence[Sequence[str]] = (),
         indent: int = 0,
     ) -> None:
-        """One line a row, cells shortened to fit, and under it its details where there are some."""
+        """One line a row, cells shortened to fit, and under it its details if there are some."""
         natural = [
             max([len(column.heading), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
         ]

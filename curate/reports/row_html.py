@@ -41,7 +41,7 @@ class Heat:
 
 
 def row_page(told: RowReport, heat: Heat | None = None) -> str:
-    """The whole page, with the heat map of its influence where there is one; all text of the user's is escaped."""
+    """The whole page, with the heat map of its influence if there is one; all text of the user's is escaped."""
     row = told.row
     title = _text(f"{row.key}: {told.run.dataset}, run {told.run.id}")
     facts = [("split", row.split), ("given label", "(none)" if row.label is None else row.label)]

@@ -187,7 +187,7 @@ def _mislabeled(page: Page, report: Report) -> None:
 
 
 def _drawn(page: Page, report: Report) -> None:
-    """Pictures, where the terminal has colours for them; pillow is imported only then."""
+    """Pictures, if the terminal has colours for them; pillow is imported only then."""
     if report.sketch is None:
         return
     from curate.reports.sketch import can_draw, curve, strips

@@ -66,7 +66,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def first_shown(shown: Sized, total: int) -> str:
-    """What a heading adds where a list is cut."""
+    """What a heading adds if a list is cut."""
     return f"; the first {len(shown):,}" if 0 < len(shown) < total else ""
 
 

@@ -26,7 +26,7 @@ STYLE = """
 
 
 class ChooseLabel(ModalScreen[tuple[str, bool] | None]):
-    """(label, whether it is a new class); None where the question was left."""
+    """(label, whether it is a new class); None if the question was left."""
 
     CSS = STYLE.format(name="ChooseLabel")
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "leave"), ("down", "list", "list")]
@@ -74,7 +74,7 @@ class ChooseLabel(ModalScreen[tuple[str, bool] | None]):
 
 
 class Ask(ModalScreen[str | None]):
-    """One line of text; None where the question was left."""
+    """One line of text; None if the question was left."""
 
     CSS = STYLE.format(name="Ask")
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "leave")]
@@ -94,7 +94,7 @@ class Ask(ModalScreen[str | None]):
 
 
 class ChooseFilters(ModalScreen[Filters | None]):
-    """Other filters; None where the question was left."""
+    """Other filters; None if the question was left."""
 
     CSS = STYLE.format(name="ChooseFilters")
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "leave")]

@@ -40,7 +40,7 @@ class EvaluationAtHead:
 
 
 def evaluation_at_head(data: Data, heads: Heads, *, probe: bool = False) -> EvaluationAtHead:
-    """At the model's own head; at the probe where there is none, or ``probe`` asks for it."""
+    """At the model's own head; at the probe if there is none, or ``probe`` asks for it."""
     rows = data.evaluation
     if probe or heads.own_influence is None:
         head = heads.probe_influence

@@ -87,7 +87,7 @@ class ForwardCache:
 
 
 def _read(shard: Path) -> tuple[list[str], Depths]:
-    """Hashes and numbers of a shard. Raises ``ValueError`` where it is not whole, ``OSError`` where it may not be
+    """Hashes and numbers of a shard. Raises ``ValueError`` if it is not whole, ``OSError`` if it may not be
     read."""
     check_regular(shard, LARGEST_SHARD)
     with shard.open("rb") as file:

@@ -28,7 +28,7 @@ UNREADABLE_SHARE = 0.05
 
 
 class Inputs:
-    """The rows of a source as the network reads them, decoded once where they fit ``INPUT_BYTES``."""
+    """The rows of a source as the network reads them, decoded once if they fit ``INPUT_BYTES``."""
 
     def __init__(self, source: Source, transform: Transform, indices: list[int], device: torch.device) -> None:
         self._source, self._transform, self._indices, self.device = source, transform, indices, device
@@ -149,7 +149,7 @@ def run_forward(
     title: str,
     strict: bool = False,
 ) -> Forward:
-    """Raises `NothingScanned` where no row is left, `DataError` where too many cannot be read (`_refuse_broken`)."""
+    """Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`_refuse_broken`)."""
     wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
     # Decoded rows are remembered by their place among the rows that have a label; the unreadable leave gaps.
     inputs = Inputs(source, transform, wanted, device)

@@ -1,4 +1,4 @@
-"""The linear heads of a run: the probe, and the model's own head where its outputs are the classes."""
+"""The linear heads of a run: the probe, and the model's own head if its outputs are the classes."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from curate.stages.prepare import Data
 
 @dataclass(frozen=True)
 class Heads:
-    """The probe, and the model's own head where its outputs are the classes; each with its leave-one-out scores."""
+    """The probe, and the model's own head if its outputs are the classes; each with its leave-one-out scores."""
 
     probe: SoftmaxHead
     probe_influence: HeadInfluence
@@ -37,7 +37,7 @@ class Heads:
         return "probe" if self.own_influence is None else "head"
 
     def probabilities(self, rows: Forward) -> Float[np.ndarray, "n C"]:
-        """The model's own probabilities of any rows; the probe's where the model has none of these classes."""
+        """The model's own probabilities of any rows; the probe's if the model has none of these classes."""
         if self.own_influence is not None and rows.logits is not None:
             logits = rows.logits
         else:
@@ -46,7 +46,7 @@ class Heads:
         return result
 
     def accuracies(self, train: Forward) -> tuple[float | None, float]:
-        """Share of the given labels that the model's head (None where there is none) and the probe predict."""
+        """Share of the given labels that the model's head (None if there is none) and the probe predict."""
         right = self.probe.logits(self.probe_influence.head.curvature.x).argmax(1) == train.labels
         own = None
         if train.logits is not None and train.logits.shape[1] == len(train.source.classes):
@@ -81,7 +81,7 @@ def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxH
 
 
 def doubts(data: Data, heads: Heads) -> str | None:
-    """A warning where the model's head is far below the probe on its own features."""
+    """A warning if the model's head is far below the probe on its own features."""
     if data.network is None or heads.own_influence is None:
         return None
     return doubtful_inputs(data.network, data.train, heads.probe_influence.scores.leave_one_out)

@@ -228,7 +228,7 @@ def _cause_flips(everyone: EvaluationAtHead, causes: list[Cause]) -> Int[np.ndar
 
 
 def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
-    """The objective on the parameters asked for; None where influence is taken at the head in closed form."""
+    """The objective on the parameters asked for; None if influence is taken at the head in closed form."""
     network, asked = data.network, settings.params
     if network is None or not network.own_classes:
         return None, "probe"
@@ -245,7 +245,7 @@ def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None
 
 
 def network_self_influence(settings: ScanSettings, data: Data, progress: Progress) -> SelfInfluence | None:
-    """Self-influence through the parameters that --params names beyond the head; None where it names none."""
+    """Self-influence through the parameters that --params names beyond the head; None if it names none."""
     if settings.params in ("auto", "head"):
         return None
     objective, names = deep_objective(settings, data)

@@ -179,7 +179,7 @@ class Data:
 
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
-    """Every row's features and outputs, from the cache if it has them; training rows stand in for missing evaluation ones."""
+    """Every row's features and outputs, cached or made now; without evaluation rows, some training rows serve as such."""
     network, cache, moving = None, None, None
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))

@@ -30,7 +30,7 @@ class Swept:
     reasons: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """``3 shards (1.2 GiB) of the cache were removed: ...``; empty where nothing was."""
+        """``3 shards (1.2 GiB) of the cache were removed: ...``; empty if nothing was."""
         if not self.files:
             return ""
         shards = f"{self.files:,} shard{'' if self.files == 1 else 's'}"

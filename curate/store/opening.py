@@ -32,7 +32,7 @@ _MISSING = (
 
 
 def connect(path: Path, create: bool) -> sqlite3.Connection:
-    """A connection to a database of this version; StoreError where the file is missing, foreign or newer."""
+    """A connection to a database of this version; StoreError if the file is missing, foreign or newer."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise StoreError(f"this Python's SQLite is {sqlite3.sqlite_version}", f"curate needs SQLite {oldest} or newer")
@@ -75,7 +75,7 @@ def look(path: Path) -> tuple[int, bool]:
 
 
 def mark_interrupted(path: Path, run_id: int) -> None:
-    """Mark a run that its process cannot end by itself; where another one writes just now, it stays `running`."""
+    """Mark a run that its process cannot end by itself; if another one writes just now, it stays `running`."""
     with contextlib.closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as connection:
         connection.execute(
             "UPDATE runs SET status = 'interrupted', finished = strftime('%Y-%m-%dT%H:%M:%SZ', 'now') "
@@ -165,7 +165,7 @@ def _is_as_made(path: Path) -> bool:
 
 
 def is_whole(connection: sqlite3.Connection) -> bool:
-    """Whether SQLite finds nothing wrong with the file: asked where reading it went wrong in a way of its own."""
+    """Whether SQLite finds nothing wrong with the file: asked if reading it went wrong in a way of its own."""
     try:
         return [tuple(row) for row in connection.execute("PRAGMA quick_check(1)")] == [("ok",)]
     except (sqlite3.Error, UnicodeDecodeError):

@@ -14,7 +14,7 @@ def in_force(fingerprint: str) -> str:
 
 
 def disagree(fingerprint: str) -> str:
-    """1 where the last words of two reviewers differ, `unsure` being no word against another."""
+    """1 if the last words of two reviewers differ, `unsure` being no word against another."""
     return (
         f"(SELECT count(DISTINCT json_array(w.verdict, w.new_label)) > 1 FROM last_words AS w "
         f"WHERE w.fingerprint = {fingerprint} AND w.verdict <> 'unsure')"

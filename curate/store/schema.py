@@ -102,7 +102,7 @@ MIGRATIONS: list[Callable[["Database"], None]] = [
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:
-    """True where nothing is pending, False where migrations are; StoreError for a newer or a foreign database."""
+    """True if nothing is pending, False if migrations are; StoreError for a newer or a foreign database."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
     applied: set[str] = set()
     if "_sqlite_migrations" in tables:

@@ -265,7 +265,7 @@ class Store:
             connection.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", [status, _now(), run_id])
 
     def forget_run(self, run_id: int) -> None:
-        """Take away a run that wrote nothing, and its data set where nothing else is known of it."""
+        """Take away a run that wrote nothing, and its data set if nothing else is known of it."""
         with self.transaction() as connection:
             (dataset_id,) = connection.execute("SELECT dataset_id FROM runs WHERE id = ?", [run_id]).fetchone()
             connection.execute("DELETE FROM runs WHERE id = ? AND status = 'running'", [run_id])
@@ -279,7 +279,7 @@ class Store:
                 connection.execute("DELETE FROM datasets WHERE id = ?", [dataset_id])
 
     def shrink(self) -> None:
-        """Give what was deleted back to the file system, where nobody else writes and the disk has room."""
+        """Give what was deleted back to the file system, if nobody else writes and the disk has room."""
         with contextlib.suppress(sqlite3.OperationalError):
             self.connection.execute("VACUUM")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -287,7 +287,7 @@ class Store:
     # Finding a run again
 
     def latest_run(self, dataset: str | None = None) -> int:
-        """The newest finished run of the data set, which may stay unnamed where the database holds only one."""
+        """The newest finished run of the data set, which may stay unnamed if the database holds only one."""
         names = [row["name"] for row in self.query("SELECT name FROM datasets ORDER BY name")]
         scanned = [
             row["name"]

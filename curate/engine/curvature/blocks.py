@@ -43,7 +43,7 @@ class Block(ABC):
     def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
         """Basis and Λ from chunks of rows, each a list of uses, with gradients gᵢ whose mean gᵢ gᵢᵀ is C.
 
-        Of ``others`` only the inputs count. ``logits`` of all of them in this order, where they may be what the layer
+        Of ``others`` only the inputs count. ``logits`` of all of them in this order, if they may be what the layer
         gives: their Gauss-Newton curvature is then known, and need not be drawn.
         """
 
@@ -160,7 +160,7 @@ class Kronecker(Block):
         return g.square().transpose(1, 2) @ a.square()
 
     def _turned_pair(self, uses: list[Pair]) -> tuple[Float[Tensor, "G b i"], Float[Tensor, "G b o"]]:
-        """Inputs and output gradients in the basis, where there is one position."""
+        """Inputs and output gradients in the basis, if there is one position."""
         a, g = self._with_one(self.inputs(uses)), self.outputs_of(uses)
         return a[:, 0].transpose(0, 1) @ self.of_inputs, g[:, 0].transpose(0, 1) @ self.of_outputs
 

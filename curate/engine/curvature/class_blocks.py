@@ -20,7 +20,7 @@ GRAM_ROWS = 2_048
 class ClassBlocks:
     """H's diagonal blocks Σ w_ic xᵢ xᵢᵀ / n + Λ, w_ic being the diagonal of Sᵢ, inverted: ``inverses [C D D]``.
 
-    Raises `torch.linalg.LinAlgError` where a block is singular.
+    Raises `torch.linalg.LinAlgError` if a block is singular.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The empirical Fisher matrix (1/n) Σ gᵢ gᵢᵀ: the rows' own gradients, with the labels that they were given.
 
-Positive semi-definite, and the Gauss-Newton curvature only where the labels are draws from the network's own
+Positive semi-definite, and the Gauss-Newton curvature only if the labels are draws from the network's own
 probabilities: near the end of training its gradients vanish and wrong labels dominate it (Kunstner et al. 2019).
 """
 

@@ -41,7 +41,7 @@ class HeadScores:
 
 
 class HeadCurvature(Operator):
-    """H of a linear head on features ``x [n D]`` (a column of ones included where it has a bias).
+    """H of a linear head on features ``x [n D]`` (a column of ones included if it has a bias).
 
     ``probabilities`` are the loss's means of its logits. ``penalty [D]`` is Λ's diagonal for each class: damping or a
     known L2 penalty, >= 0.
@@ -102,7 +102,7 @@ class HeadCurvature(Operator):
         return blocks
 
     def factorise(self) -> "FactorisedHead":
-        """Cholesky of H, or of its class blocks where H is too large. Raises `NumericalError` where H is singular."""
+        """Cholesky of H, or of its class blocks if H is too large. Raises `NumericalError` if H is singular."""
         try:
             if not self.exact:
                 p = self.probabilities if self._sample is None else self.probabilities[self._sample]

@@ -31,7 +31,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTra
 def choose_parameters(module: nn.Module, which: str) -> list[str]:
     """Names of the parameters that ``which`` means: ``all`` that are trained, or those a regular expression finds.
 
-    Tied parameters count once, under their first name. Raises `UsageError` where nothing is chosen.
+    Tied parameters count once, under their first name. Raises `UsageError` if nothing is chosen.
     """
     names = [name for name, value in module.named_parameters() if value.is_floating_point()]
     trained = [name for name in names if module.get_parameter(name).requires_grad] or names
@@ -60,7 +60,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 def _computing_type(values: Iterable[Tensor]) -> torch.dtype:
-    """float32, or float64 where any parameter has it: half precision is for training, not for solving."""
+    """float32, or float64 if any parameter has it: half precision is for training, not for solving."""
     return torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
 
 
@@ -126,7 +126,7 @@ class Objective:
 
     @cached_property
     def layers(self) -> LayerGradients | None:
-        """The fast way to one gradient a row, where every chosen parameter sits in a layer it knows."""
+        """The fast way to one gradient a row, if every chosen parameter sits in a layer it knows."""
         return LayerGradients.of(self.module, self.names)
 
     def places(self) -> dict[str, tuple[int, int]]:
@@ -156,7 +156,7 @@ class Objective:
                 raise failed(error, x) from error
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits at the checkpoint, through the module itself where it has the type to compute in."""
+        """Logits at the checkpoint, through the module itself if it has the type to compute in."""
         if self._fixed or any(self.module.get_parameter(n).dtype != self.dtype for n in self.names):
             return self.logits(self._values, x)
         return self.logits_of(self.module(x.to(self.dtype) if x.is_floating_point() else x)).to(self.dtype)
@@ -171,7 +171,7 @@ class Objective:
             return self._for_each(lambda direction: self._tangent(x, direction), self._movable(directions), x)
 
     def _for_each(self, one: Callable[[Tensor], Tensor], directions: Tensor, x: Tensor) -> Tensor:
-        """``one`` of each direction, at once where a CPU gains by it: fully connected networks, five times."""
+        """``one`` of each direction, at once if a CPU gains by it: fully connected networks, five times."""
         # Over convolutions and sequences a vectorised map is slower than a loop (grouped convolutions, copies).
         if len(directions) > 1 and x.ndim == 2 and not self.by_direction:
             try:
@@ -232,7 +232,7 @@ class Objective:
         return next(self.several_row_gradients(x, weights[None]))
 
     def several_row_gradients(self, x: Tensor, weights: Float[Tensor, "m b C"]) -> Iterator[Float[Tensor, "b p"]]:
-        """`row_gradients` for each of the m weights, from one forward pass where the layers are known."""
+        """`row_gradients` for each of the m weights, from one forward pass if the layers are known."""
         with torch.no_grad():
             if self.layers is not None:
                 yield from self.layers(lambda: self.forward(x), weights.to(self.dtype))
@@ -243,9 +243,9 @@ class Objective:
     def product_of_columns(
         self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"], written: bool
     ) -> Float[Tensor, "k p"] | None:
-        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own formulas; None where they are not known.
+        """Jᵀ (Σ_c w_c w_cᵀ) J u by the layers' own formulas; None if they are not known.
 
-        Also where a layer has several positions in a row, unless its gradients may be ``written`` down.
+        Also if a layer has several positions in a row, unless its gradients may be ``written`` down.
         """
         if self.layers is None or not (written or self._factored):
             return None
@@ -255,7 +255,7 @@ class Objective:
         return found
 
     def gram(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b b"]:
-        """Inner products of the `row_gradients`, where the layers' formulas are known, without writing these down."""
+        """Inner products of the `row_gradients`, if the layers' formulas are known, without writing these down."""
         assert self.layers is not None
         with torch.no_grad():
             return self.layers.gram(lambda: self.forward(x), weights.to(self.dtype))

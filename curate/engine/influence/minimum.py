@@ -37,5 +37,5 @@ class Gradient:
 
     @property
     def known_penalty(self) -> float:
-        """The penalty where it can be read off the gradient, else 0."""
+        """The penalty if it can be read off the gradient, else 0."""
         return self.penalty if self.cosine >= SURE else 0.0

@@ -23,7 +23,7 @@ FEW_ROWS = 8192
 class Automatic(Solver):
     """Chooses when it sees the operator; the solution's ``detail`` says what was chosen, and ``why``.
 
-    ``firm``: a person asked for the damping, and it is kept where any solver reaches it. A default is not worth the
+    ``firm``: a person asked for the damping, and it is kept if any solver reaches it. A default is not worth the
     many times as long that a small one takes.
     """
 

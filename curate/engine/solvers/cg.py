@@ -125,7 +125,7 @@ def descend(
     """CG from 0 until the error of every row has fallen to about ``gain`` of the answer; the answer and the steps.
 
     Over a few steps the answer moves by nearly all of the error that it had (Strakoš & Tichý 2002), which is what is
-    looked at; a residual says little where the spectrum is wide. Rows that have got there take no further steps.
+    looked at; a residual says little if the spectrum is wide. Rows that have got there take no further steps.
     """
     types = operator.dtype if operator.dtype != torch.float64 else rows.dtype
     tiny = torch.finfo(torch.float64).tiny

@@ -27,7 +27,7 @@ class WoodburyInverse:
     """v ↦ (Fᵀ F / m + λ I)⁻¹ v for an explicit F ``[m p]``.
 
     Products with F are taken in the type of v, what lies between in float64: for an exact answer v is float64, for
-    a preconditioner float32 is enough. Raises `NumericalError` where λ is lost beside F Fᵀ / m in float64.
+    a preconditioner float32 is enough. Raises `NumericalError` if λ is lost beside F Fᵀ / m in float64.
     """
 
     def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:

@@ -1,6 +1,6 @@
 """The recursion u ← u - η P⁻¹ ((C_B + λ) u - v) of `lissa`, one step at a time, and the average of its late iterates.
 
-Two ways of holding u. *In parameters*, for any operator. *In rows*: where C = Fᵀ F / m is written down and P = I, every
+Two ways of holding u. *In parameters*, for any operator. *In rows*: if C = Fᵀ F / m is written down and P = I, every
 iterate from 0 is u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a
 product with m columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for
 which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions.

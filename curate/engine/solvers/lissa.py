@@ -4,8 +4,8 @@ Koh & Liang's ``damp`` and ``scale`` solve (C + damp·scale I), a product that n
 *Plain* (P = I): with f = η λ J steps the average of the last half leaves a share b(f) = (e^(-f/2) - e^(-f)) / (f/2) of
 the answer unsolved in the flattest directions, so the wanted bias sets f, and f, the step and the budget set the
 smallest λ that can be solved: a smaller one is raised to it, and the solution says so.
-*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 where it says enough; it grows until it does, and only
-where memory ends before is λ raised.
+*Preconditioned* by a sample of the rows, P⁻¹ (C + λ) is near 1 if it says enough; it grows until it does, and only
+if memory ends before is λ raised.
 
 Rounds: the gap that an answer leaves is measured on all rows, and the recursion solves for it again. Batch noise is as
 large as what is solved for, so it falls with every round, as by the control variates of SVRG (Johnson & Zhang 2013).
@@ -55,7 +55,7 @@ class LiSSA(Solver):
 
     ``f`` is the depth in units of 1/(η λ): 4.2 leaves 5 % in the flattest directions.
     ``steps`` is the budget of a round that decides how small a damping is solved: a hundredth of the largest
-    eigenvalue, also where that of batches is half as large again. ``batch`` 0 means chosen from the spectrum.
+    eigenvalue, also if that of batches is half as large again. ``batch`` 0 means chosen from the spectrum.
     ``tolerance``: rounds are added until the measured error is under it; None: one, for a ranking.
     """
 
@@ -85,7 +85,7 @@ class LiSSA(Solver):
         if self.preconditioned:
             inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
             used = inverse.damping
-            # A factor in float32 is another curvature where λ is this small: gaps are then of the one in float64.
+            # A factor in float32 is another curvature if λ is this small: gaps are then of the one in float64.
             tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
             exact = written_down(given.precise()) if tiny else operator
             if tiny and batch == operator.n:  # few steps, so that these can be in float64 too
@@ -185,7 +185,7 @@ class PreparedLiSSA(Prepared):
         return self.solver.name
 
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
-        """Raises `NumericalError` where the recursion diverges however short its steps are, or rounds end nowhere."""
+        """Raises `NumericalError` if the recursion diverges however short its steps are, or rounds end nowhere."""
         generator = torch.Generator().manual_seed(self.solver.seed + 1)
         solved, steps = self._converge(rows, 1.0, generator, advance)
         best, least = None, math.inf
@@ -242,7 +242,7 @@ class PreparedLiSSA(Prepared):
     def _run(
         self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
     ) -> Float[Tensor, "k p"] | None:
-        """One recursion from 0, the average of its last half; None where it diverges."""
+        """One recursion from 0, the average of its last half; None if it diverges."""
         eta, epochs = 1 / self.bound, Epochs(self.operator, self.batch, generator)
         iterate: Iterate
         if self.inverse is None and InRows.pays(self.operator, len(rows), depth, self.batch):

@@ -1,4 +1,4 @@
-"""Approximate inverses that shorten CG and LiSSA: from a sample of rows, or EK-FAC where that says more.
+"""Approximate inverses that shorten CG and LiSSA: from a sample of rows, or EK-FAC if that says more.
 
 A sample of m rows has the inverse (Fᵀ F / m + λ I)⁻¹ by Woodbury. It costs one pass over these rows and agrees with
 C wherever m rows say enough; where they do not, λ alone remains, and the iteration has to do the work. How many rows
@@ -56,7 +56,7 @@ Preconditioner = WoodburyInverse | LayerInverse
 
 
 def sample_inverse(operator: Sampled, damping: float, seed: int = 0, most: int = SAMPLE_ROWS) -> WoodburyInverse:
-    """From up to ``most`` rows, or from the whole factor where it has no more rows than that."""
+    """From up to ``most`` rows, or from the whole factor if it has no more rows than that."""
     most = max(1, min(most, SAMPLE_FLOATS // operator.p))
     if isinstance(operator, Explicit) and operator.factor_rows <= most:
         return WoodburyInverse(operator.whole_factor(), damping)
@@ -68,9 +68,9 @@ def sample_inverse(operator: Sampled, damping: float, seed: int = 0, most: int =
 
 
 def precondition(operator: Operator, damping: float, seed: int = 0) -> tuple[Preconditioner | None, str]:
-    """An approximate (C + λ I)⁻¹ and its name; None where the operator cannot be sampled.
+    """An approximate (C + λ I)⁻¹ and its name; None if the operator cannot be sampled.
 
-    A sample, or EK-FAC where a row's gradient is too long for one, or where a sample has fewer rows than its effective
+    A sample, or EK-FAC if a row's gradient is too long for one, or if a sample has fewer rows than its effective
     dimension asks for and EK-FAC leaves less of gradients that neither has seen.
     """
     if not isinstance(operator, Sampled):
@@ -93,7 +93,7 @@ def named(inverse: WoodburyInverse) -> str:
 
 
 def larger_sample(operator: Sampled, inverse: Preconditioner, seed: int = 0) -> WoodburyInverse | None:
-    """From twice the rows of a sample's ``inverse``; None where there are no more, or they would not fit."""
+    """From twice the rows of a sample's ``inverse``; None if there are no more, or they would not fit."""
     if not isinstance(inverse, WoodburyInverse):
         return None
     rows = len(inverse.factor)

@@ -37,7 +37,7 @@ def draw(n: int, batch: int, generator: torch.Generator) -> Tensor:
 def probe(operator: Sampled, batch: int, generator: torch.Generator, probes: int = PROBES) -> Spectrum:
     """From the Gram matrices of random batches: C_B's largest eigenvalue is above C's, the more so the smaller B.
 
-    Raises `NumericalError` where a gradient is not finite.
+    Raises `NumericalError` if a gradient is not finite.
     """
     tops, traces = [], []
     for _ in range(probes):
@@ -84,7 +84,7 @@ def unit(vector: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
 
 
 def refuse_negative(operator: Operator, damping: float) -> None:
-    """Raises `NumericalError` where a Hessian has an eigenvalue below -λ, with the damping to try."""
+    """Raises `NumericalError` if a Hessian has an eigenvalue below -λ, with the damping to try."""
     if operator.definite:
         return
     values, _, _ = lanczos(operator, LANCZOS_STEPS)

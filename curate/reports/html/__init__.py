@@ -97,7 +97,7 @@ def lines(text: str) -> str:
 
 
 def picture(thumbnail: bytes) -> str:
-    """A thumbnail as an address that holds it; "" where it is no picture that browsers know."""
+    """A thumbnail as an address that holds it; "" if it is no picture that browsers know."""
     kind = "jpeg" if thumbnail.startswith(b"\xff\xd8") else "png" if thumbnail.startswith(b"\x89PNG") else None
     return f"data:image/{kind};base64,{base64.b64encode(thumbnail).decode()}" if kind else ""
 

@@ -112,7 +112,7 @@ def facts(finding: RowFinding) -> list[tuple[str, str]]:
 
 
 def records(texts: Sequence[str | None]) -> list[list[tuple[str, str]]]:
-    """Rows of a table (``a=1, b=two``) as names and values; nothing where the texts do not share their columns."""
+    """Rows of a table (``a=1, b=two``) as names and values; nothing if the texts do not share their columns."""
     parts = [_NEXT_CELL.split(text) if text else [] for text in texts]
     cells = [[tuple(part.split("=", 1)) for part in row] for row in parts]
     names = {tuple(cell[0] for cell in row) for row in cells if row}
