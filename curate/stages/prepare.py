@@ -98,7 +98,7 @@ def _refuse_classes(settings: ScanSettings, train: Source) -> None:
 
 
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
-    """The same with the model, or with encoded rows if none is named. Raises `UsageError` for options that need one."""
+    """With the model, or texts and records encoded if none is named. Raises `UsageError` for options that need one."""
     train, evaluation, limits = opened.train, opened.evaluation, opened.notes
     if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
         option = "--weights" if settings.weights else f"--params {settings.params}"
@@ -179,7 +179,7 @@ class Data:
 
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
-    """Every row's features and outputs, cached or made now; without evaluation rows, some training rows serve as such."""
+    """Every row's features and outputs, cached or made now; some training rows serve as missing evaluation rows."""
     network, cache, moving = None, None, None
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
