@@ -18,6 +18,7 @@ from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
 from curate.reports import REPORTS, Report, RichReport, sketch
 from curate.reports.halfblocks import half_blocks
+from curate.reports.summary import summary_sentence
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
 from curate.rules.rule import RULES, SEVERITIES
@@ -156,9 +157,39 @@ def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
         "10 training rows in 3 classes and 3 evaluation rows", "model's head 90.0 %, probe 80.0 %", "model.py:net",
         "lissa on ggn", "damping 0.004 (asked 0.0001)", "residual 0.021", "score error 0.03",
         "recall of the prefilter 0.93 (95 %: 0.88 to 0.97)", "0.950 ##########", "-> dog", "its neighbours are dogs",
-        "2.00 %", "hits hardest: eval:cat/02.png (-0.4 nats)", "same pixels as dog/01.png",
+        "Harmful rows  0 of 10 training rows", "same pixels as dog/01.png",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(report: Report) -> None:
+    """A screen holds the head and the first findings; what is no finding is not listed."""
+    text = REPORTS["text"]().render(report)
+    lines = text.splitlines()
+    headings = ["Other findings", "Likely mislabeled", "Harmful rows", "Class by class", "How it was solved"]
+    at = [next(number for number, line in enumerate(lines) if line.startswith(name)) for name in headings]
+    at.append(lines.index("Next"))
+    assert at == sorted(at)
+    assert at[0] < 15
+    assert "hits hardest" not in text
+    before = " ".join(lines[: at[3]])
+    assert not [word for word in ("ggn", "damping", "residual", "eigenvalue", "prefilter") if word in before]
+    said = summary_sentence(report)
+    assert said.startswith("2 of 10 labels are flagged as wrong")
+    assert "1 content under several labels" in said
+    assert " ".join(lines[-4:]).count(said[:40]) == 1
+
+
+def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:
+    level = {"source": "labels", "expected": 3.0, "low": 2.0, "high": 6.0, "rows": 10}
+    counts = {**report.run.counts, "level": level, "harm": {"judged": False}}
+    said = summary_sentence(replace(report, run=replace(report.run, counts=counts)))
+    assert "flagged as wrong, 2 to 6 may be (not audited)" in said
+    assert said.endswith("too few evaluation rows to tell harm")
+    counts = {**counts, "level": {**level, "source": "audit"}, "harm": {"judged": True}}
+    said = summary_sentence(replace(report, run=replace(report.run, counts=counts)))
+    assert "(audited)" in said
+    assert said.endswith("nothing harmful")
 
 
 def test_last_line_is_the_gates_sentence(report: Report):

@@ -17,6 +17,10 @@ def write_harmful(page: Page, report: Report) -> None:
     if not report.harmful:
         return
     flagged = report.count("harmful", "train")
+    if not flagged:
+        _told_none(page, report)
+        _slices(page, report)
+        return
     judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
     of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
     counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
@@ -32,8 +36,6 @@ def write_harmful(page: Page, report: Report) -> None:
             f"{share}, predictions that turn right {facts['turn_right']:,}, wrong {facts['turn_wrong']:,}",
             indent=2,
         )
-    elif judged:
-        page.paragraph("none beyond what the choice of the evaluation rows explains", indent=2, style="dim")
     columns = [
         Column("", right=True),
         Column(""),
@@ -55,6 +57,19 @@ def write_harmful(page: Page, report: Report) -> None:
     ]
     page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
     _slices(page, report)
+
+
+def _told_none(page: Page, report: Report) -> None:
+    """One line: rows that are no findings are listed by `curate report -f html`, and ranked in the database."""
+    facts = report.run.counts.get("harm") or {}
+    rows = plural(report.rows.get("train", 0), "training row")
+    if facts.get("judged"):
+        told = f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
+    else:
+        told = f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"
+    if facts.get("judged") is None:
+        told = f"0 of {rows}"
+    page.heading("Harmful rows", told)
 
 
 def _slices(page: Page, report: Report) -> None:

@@ -14,6 +14,7 @@ from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
 from curate.reports.problems import place_of, sentence_of
 from curate.reports.report import OWN_SECTION, ClassRow, MislabeledRow, Receipt, Report
+from curate.reports.summary import summary_sentence
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, first_shown, memory, moment, percent, plural, quoted
 from curate.rules.rule import rules_with
@@ -48,22 +49,17 @@ class RichReport(Renderer):
 
 
 def write_report(page: Page, report: Report) -> None:
-    """All sections in the terminal's order, ending with the gate's sentence."""
+    """Findings first, the certain ones before the likely ones; then classes; then how the numbers came about."""
     _scanned(page, report)
-    _solved(page, report)
-    if report.notes:
-        page.heading("Notes")
-        broken = report.run.status != "finished"  # its first note says so
-        for number, note in enumerate(report.notes):
-            sign = ("! ", "yellow") if broken and number == 0 else ("- ", "dim")
-            page.paragraph(Text.assemble(sign, clean(note)), follow=2)
+    _others(page, report)
     _mislabeled(page, report)
     write_harmful(page, report)
-    _others(page, report)
+    _opinions(page, report)
     _by_class(page, report)
     _confusions(page, report)
     _reviewed(page, report)
-    _opinions(page, report)
+    _notes(page, report)
+    _solved(page, report)
     page.heading("Next")
     start = max((len(step.command) for step in report.next), default=0) + 2
     for step in report.next:
@@ -71,12 +67,22 @@ def write_report(page: Page, report: Report) -> None:
         gap = " " * (start - len(step.command))
         page.line(Text.assemble("  ", (clean(step.command), "cyan"), (gap + step.remark if together else "", "dim")))
     page.line()
+    page.paragraph(summary_sentence(report), style="bold")
     outcome = report.outcome
     style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"
     if page.console.is_terminal:
         page.paragraph(Text(clean(outcome.sentence), style))
     else:
         page.line(Text(clean(outcome.sentence), style))  # one line, however long: logs are searched for it
+
+
+def _notes(page: Page, report: Report) -> None:
+    notes = report.notes[report.run.status != "finished" :]  # the first says so, and stands at the top
+    if not notes:
+        return
+    page.heading("Notes")
+    for note in notes:
+        page.paragraph(Text.assemble(("- ", "dim"), clean(note)), follow=2)
 
 
 def _scanned(page: Page, report: Report) -> None:
@@ -113,6 +119,11 @@ def _scanned(page: Page, report: Report) -> None:
     facts += [("accuracy", f"{', '.join(accuracies)}, on the given labels")] if accuracies else []
     facts += [("loss", f"{brief(report.eval_loss)} nats, the mean of {target(report)}")] if report.eval_loss else []
     facts += [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
+    if report.run.status != "finished":
+        page.paragraph(
+            Text.assemble(("! ", "yellow"), f"This run is {report.run.status}: what stands here is not complete.")
+        )
+    page.paragraph(summary_sentence(report), style="bold")
     page.facts(facts)
     for warning in report.warnings:
         page.paragraph(Text.assemble(("! warning: ", "bold yellow"), clean(warning)), follow=2)

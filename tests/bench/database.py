@@ -23,7 +23,7 @@ QUERIES = (
     "SELECT * FROM rule_precision",
     "SELECT count(*) FROM cleaned",
 )
-WHY = "the probe without it gives c1 0.93 and c2 0.04; of the 20 nearest rows' votes 90% are for c1, 0% for c2"
+WHY = "90% of its 20 nearest rows are c1, 0% c2; without its own label, c1 is 93% likely, c2 4%"
 
 
 def fill(path: Path, rows: int) -> None:

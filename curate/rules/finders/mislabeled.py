@@ -34,9 +34,9 @@ def _of_training(data: Data, judged: Judged) -> Iterator[Found]:
             place = np.empty(len(values))
             place[np.argsort(values, kind="stable")] = np.arange(len(values)) / max(1, len(values) - 1)
             columns[name] = (values, place)
-    probe, votes, who = signals.left_out, signals.votes, "the probe without it"
+    probe, votes, who = signals.left_out, signals.votes, "without its own label"
     if judged.panel.by_heart and signals.early_left_out is not None and signals.early_votes is not None:
-        probe, votes, who = signals.early_left_out, signals.early_votes, "the probe on early features without it"
+        probe, votes, who = signals.early_left_out, signals.early_votes, "by what the network had not learnt by heart"
     for row in flagged.tolist():
         spoke = {name: round(float(place[row]), 4) for name, (_, place) in columns.items()}
         evidence: dict[str, object] = {
@@ -62,7 +62,7 @@ def _of_evaluation(data: Data, judged: Judged) -> Iterator[Found]:
             "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
             "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
         }
-        why = _sentence(classes, int(given[row]), judgement, row, probe, votes, "the probe")
+        why = _sentence(classes, int(given[row]), judgement, row, probe, votes, "by its features")
         severity = _severity(judgement, row, int(counts[given[row]]))
         yield Found("eval", row, "mislabeled", severity, float(judgement.suspicion[row]), why, evidence)
 
@@ -83,10 +83,10 @@ def _sentence(
 ) -> str:
     suggested = int(judgement.suggested[row])
     total = max(float(votes.sum()), 1e-12)
+    other, own = classes[suggested], classes[given]
     return (
-        f"{who} gives {classes[suggested]} {probe[suggested]:.2f} and {classes[given]} {probe[given]:.2f}; "
-        f"of the {VOTERS} nearest rows' votes {votes[suggested] / total:.0%} are for {classes[suggested]}, "
-        f"{votes[given] / total:.0%} for {classes[given]}"
+        f"{votes[suggested] / total:.0%} of its {VOTERS} nearest rows are {other}, {votes[given] / total:.0%} {own}; "
+        f"{who}, {other} is {probe[suggested]:.0%} likely, {own} {probe[given]:.0%}"
     )
 
 

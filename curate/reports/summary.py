@@ -1,0 +1,55 @@
+"""The findings of a run in one sentence: what a report begins with, and what a log ends with."""
+
+from collections.abc import Mapping
+
+from curate.reports.report import Report
+from curate.reports.words import percent, plural
+from curate.rules.rule import RULES
+
+SAID = {
+    "conflict": ("content under several labels", "contents under several labels"),
+    "leak": ("evaluation row that is a training row too", "evaluation rows that are training rows too"),
+    "unreadable": ("row that cannot be read", "rows that cannot be read"),
+}
+"""What a rule's findings are, of one and of several; other rules are told by their names."""
+FROM = {"audit": "audited", "noise rate": "as you said"}
+"""Who says how many labels are wrong; else nobody was asked."""
+
+
+def summary_sentence(report: Report) -> str:
+    """How many labels are flagged and how many may be wrong, then the other findings, then harm."""
+    rows = report.rows.get("train", 0)
+    flagged = report.count("mislabeled", "train")
+    verb = "is" if flagged == 1 else "are"
+    parts = [f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{_range(report)}"]
+    theirs = report.count("mislabeled", "eval")
+    if theirs:
+        parts.append(f"{theirs:,} in the evaluation set")
+    for rule in RULES:
+        count = report.count(rule)
+        if count and rule not in ("mislabeled", "harmful"):
+            one, many = SAID.get(rule, (rule, rule))
+            parts.append(f"{count:,} {one if count == 1 else many}")
+    parts.append(_harm(report))
+    return "; ".join(part for part in parts if part)
+
+
+def _range(report: Report) -> str:
+    level = report.run.counts.get("level")
+    if not isinstance(level, Mapping):
+        return ""
+    low, high, rows = float(level["low"]), float(level["high"]), report.rows.get("train", 0)
+    asked = FROM.get(str(level.get("source")), "not audited")
+    count = f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
+    share = f" ({percent(high / rows)})" if rows and round(low) == round(high) else ""
+    return f", {count} may be{share} ({asked})"
+
+
+def _harm(report: Report) -> str:
+    facts = report.run.counts.get("harm")
+    count = report.count("harmful", "train")
+    if count:
+        return plural(count, "harmful row")
+    if not isinstance(facts, Mapping):
+        return ""
+    return "nothing harmful" if facts.get("judged") else "too few evaluation rows to tell harm"
