@@ -46,6 +46,10 @@ class EncodedSource(Source):
         item = self._source.read(index)
         return Item(item.content_sha256, lambda: self._encoded[index])
 
+    @property
+    def columns(self) -> tuple[InputColumn, ...]:
+        return self._source.columns
+
     def media_path(self, index: int) -> str | None:
         return self._source.media_path(index)
 

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 
 from curate.reports.report import Report
-from curate.reports.words import percent, plural
+from curate.reports.words import plural
 from curate.rules.rule import RULES
 
 SAID = {
     "conflict": ("content under several labels", "contents under several labels"),
     "leak": ("evaluation row that is a training row too", "evaluation rows that are training rows too"),
     "unreadable": ("row that cannot be read", "rows that cannot be read"),
+    "leaking_column": ("column that gives the label away", "columns that give the label away"),
+    "label_variant": ("class in another spelling", "classes in another spelling"),
 }
 """What a rule's findings are, of one and of several; other rules are told by their names."""
 FROM = {"audit": "audited", "noise rate": "as you said"}
@@ -38,11 +40,10 @@ def _range(report: Report) -> str:
     level = report.run.counts.get("level")
     if not isinstance(level, Mapping):
         return ""
-    low, high, rows = float(level["low"]), float(level["high"]), report.rows.get("train", 0)
+    low, high = float(level["low"]), float(level["high"])
     asked = FROM.get(str(level.get("source")), "not audited")
     count = f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
-    share = f" ({percent(high / rows)})" if rows and round(low) == round(high) else ""
-    return f", {count} may be{share} ({asked})"
+    return f", {count} may be ({asked})"
 
 
 def _harm(report: Report) -> str:

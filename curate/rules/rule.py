@@ -91,6 +91,31 @@ RULES: dict[str, Rule] = {
             since="0.1.0",
             finder=f"{_FINDERS}.unreadable:find",
         ),
+        Rule(
+            name="leaking_column",
+            severity="warning",
+            subject="column",
+            title="A column gives the label away",
+            means="It alone tells the label of nearly every row: an outcome written down later, another's label, the "
+            "label in other words. Wrong labels that it repeats cannot stand out.",
+            do="Leave it out of the input: `--input` with the other columns.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.leaking_column:find",
+        ),
+        Rule(
+            name="label_variant",
+            severity="warning",
+            subject="class",
+            title="One class stands under two spellings",
+            means="The names of two classes differ in case, blanks, signs or a plural only.",
+            do="Give all their rows one label, if they are one class.",
+            confirmed_by=_MENDED,
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.label_variant:find",
+        ),
     )
 }
 

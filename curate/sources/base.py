@@ -64,6 +64,11 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def columns(self) -> "tuple[InputColumn, ...]":
+        """The columns of a table that the rows are made of, encoded or not."""
+        return self.inputs
+
     @abstractmethod
     def read(self, index: int) -> Item:
         """Row ``index`` (0-based, in this source's order); raises ``UnreadableRow``."""
