@@ -241,6 +241,14 @@ class TestPictures:
         with pytest.raises(DataError, match=r"3 of 43 files in the class folders are no pictures"):
             open_source(str(photos))
 
+    def test_a_folder_without_pictures_is_no_class_and_told(self, photos: Path) -> None:
+        (photos / "checkpoints").mkdir()
+        for number in range(9):
+            (photos / "checkpoints" / f"{number}.pt").write_text("")
+        source, _ = open_source(str(photos))
+        assert source.classes == ["a", "b"]
+        assert source.notes == ["files that are no pictures were left out: 9 .pt in checkpoints/"]
+
     def test_a_sidecar_for_each_picture_is_no_error(self, photos: Path) -> None:
         for picture in list(photos.rglob("*.png")):
             picture.with_suffix(".json").write_text("{}")

@@ -226,7 +226,7 @@ def test_the_page_says_the_answer_first_and_the_plan_before_the_work(world: Path
 
 def test_the_users_own_training_is_the_truth_where_it_is_given(world: Path) -> None:
     found = verify(
-        world, "network", "--retrain", f"{world / 'model.py'}:retrain", "--solver", "cg", "--minutes", 0.1,
+        world, "network", "--retrain", f"{world / 'model.py'}:retrain", "--solver", "cg", "--minutes", 0.5,
         "--params", "head",
     )  # fmt: skip
     assert found["refit"].startswith("retrained by")

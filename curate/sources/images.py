@@ -78,7 +78,9 @@ class ImageFolder(Source):
         )
         if not found:
             raise _nothing(folder)
-        self.notes = _told_others(others, len(found), location)
+        self.notes = _told_others(
+            others, {path.relative_to(folder).parts[0] for _, _, path in found}, len(found), location
+        )
         self.keys = [key for key, _, _ in found]
         self._paths = [path for _, _, path in found]
         texts = [label for _, label, _ in found]
@@ -260,15 +262,18 @@ def _images(folder: Path, others: "Counter[tuple[str, str]] | None" = None) -> I
                 others[_text(folder.name), _text(path.suffix.lower())] += 1
 
 
-def _told_others(others: "Counter[tuple[str, str]]", pictures: int, location: str) -> list[str]:
-    """A note on files that are no pictures. Raises ``DataError`` if they are so many that rows are missing."""
+def _told_others(others: "Counter[tuple[str, str]]", classes: set[str], pictures: int, location: str) -> list[str]:
+    """A note on files that are no pictures. Raises ``DataError`` if they are so many that rows are missing.
+
+    ``classes`` are the folders with pictures in them; one without any is no class, whatever it holds.
+    """
     if not others:
         return []
     told = ", ".join(
         f"{count:,} {ending or 'without ending'} in {label}/"
         for (label, ending), count in sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:6]
     )
-    strange = sum(count for (_, ending), count in others.items() if ending not in BESIDE)
+    strange = sum(count for (name, ending), count in others.items() if name in classes and ending not in BESIDE)
     if strange > MOST_OTHERS * (strange + pictures):
         raise DataError(
             f"{location}: {strange:,} of {strange + pictures:,} files in the class folders are no pictures by their "
