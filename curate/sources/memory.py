@@ -97,6 +97,8 @@ def open_memory(value: Any, location: str, options: DataOptions) -> tuple[Source
         return _table(value, location, options)
     if is_pair(value):
         return _arrays(value[0], value[1], location, options), None
+    if hasattr(value, "__array__"):
+        raise UsageError(f"{location} is an array without labels.", "Give the pair (x, y).")
     notes: list[str] = []
     train, held_out = parts_of(value, location, notes)
     if options.evaluation and held_out is not None:
