@@ -1,5 +1,6 @@
 """``curate.scan``: what is in memory gives the command line's numbers, and leaves the caller's things as they were."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from command import curate as command
 from pyarrow import parquet
+from sklearn.datasets import load_digits
 from torch import nn
 
 import curate
@@ -220,6 +222,19 @@ class TestWhatIsTheCallers:
         told = capfd.readouterr()
         assert (told.out, "curate: Reading training rows" in told.err) == ("", True)
 
+    def test_what_the_caller_has_set_of_torch_changes_nothing(self) -> None:
+        wanted = numbers(curate.scan((X, Y), model=NETWORK, params="all"))
+        with torch.no_grad():
+            assert numbers(curate.scan((X, Y), model=NETWORK, params="all")) == wanted
+        with torch.inference_mode():
+            assert numbers(curate.scan((X, Y), model=NETWORK, params="all")) == wanted
+        torch.set_default_device("meta")
+        try:
+            assert numbers(curate.scan((X, Y), model=NETWORK, params="all")) == wanted
+            assert torch.get_default_device().type == "meta"
+        finally:
+            torch.set_default_device(None)
+
     def test_a_transform_of_ones_own(self) -> None:
         double = curate.scan((X, Y), model=NETWORK, transform=lambda row: torch.from_numpy(2 * row))
         assert numbers(double) == numbers(curate.scan((X, Y), model=NETWORK, transform=lambda row: 2 * row))
@@ -347,6 +362,25 @@ def test_a_slip_has_an_exception_that_says_what_to_do(call: Any, error: type[Cur
     assert told in str(raised.value)
 
 
+def test_changed_labels_of_digits_are_found_and_every_row_is_scored() -> None:
+    digits, rng = load_digits(), np.random.default_rng(0)
+    y, changed = digits.target[:1400].copy(), rng.choice(1400, 60, replace=False)
+    y[changed] = (y[changed] + rng.integers(1, 10, 60)) % 10
+    x = (digits.data[:1400] / 16).astype(np.float32)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    steps = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.01)
+    for _ in range(150):
+        steps.zero_grad()
+        nn.functional.cross_entropy(net(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        steps.step()
+    run = curate.scan([(x[i], int(y[i]), f"digit {i}") for i in range(1400)], model=net)
+    flagged = {row["key"] for row in run.findings if row["rule"] == "mislabeled"}
+    assert len(flagged & {f"digit {i}" for i in changed}) >= 55
+    assert len(flagged) <= 80
+    assert [row["key"] for row in run.scores] == [f"digit {i}" for i in range(1400)]
+
+
 def test_the_names_are_told_and_cost_nothing() -> None:
     assert dir(curate) == ["CurateError", "Run", "__version__", "scan"]
     code = (
@@ -356,3 +390,15 @@ def test_the_names_are_told_and_cost_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     code = "import curate, curate.api.scanning; from curate import scan; assert callable(scan) and curate.scan is scan"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_the_page_shows_runs() -> None:
+    pytest.importorskip("pandas")
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "notebook.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "notebook.md", "exec"), names)
+    assert len(blocks) >= 4
+    assert len(names["frame"]) == len(names["y"])
+    assert Path("report.html").exists()

@@ -4,7 +4,8 @@ Knows what a caller may give and how it becomes settings; leaves the work to ``c
 signal handler, writes nothing to stdout, and raises the exceptions of ``curate.errors``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,22 @@ def _scan(given: dict[str, Any], transform: Callable[[Any], Any] | None, progres
     rows, module = GivenRows(**{name: held.get(name) for name in _ROWS}), held.get("model")
     settings = _settings(given, held)
     told = Progress() if progress else Progress.silent()
-    loaded = load(settings, told, rows, GivenModel(module, transform))
-    return Run(Path(settings.db), scan_loaded(settings, loaded, told))
+    with _own_torch():
+        loaded = load(settings, told, rows, GivenModel(module, transform))
+        return Run(Path(settings.db), scan_loaded(settings, loaded, told))
+
+
+@contextmanager
+def _own_torch() -> Iterator[None]:
+    """Torch as a process of its own finds it, whatever the caller has set: gradients on, tensors made on the CPU."""
+    import torch
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
 
 
 _ROWS = ("train", "evaluation", "features", "evaluation_features", "pred_probs")
