@@ -1,15 +1,22 @@
 """curate: find the training rows that are mislabeled or that harm, from one trained PyTorch checkpoint.
 
-This module knows the version, and the door for Python and notebooks (``curate.Run``), which is imported when it is
-asked for: ``import curate`` and ``curate --help`` cost nothing.
+    import curate
+    run = curate.scan(train, model=network)     # a data set and a torch module in memory, or paths
+    run.to_pandas("scores")                     # every row with its suspicion
+    curate.Run.open()                           # a stored run, again
+
+``help(curate.scan)`` tells what may be given. This module knows the version and the doors for Python, which are
+imported when they are asked for: ``import curate`` and ``curate --help`` cost nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curate.api.run import Run
+    from curate.api.scanning import scan
+    from curate.errors import CurateError
 
-__all__ = ["Run", "__version__"]
+__all__ = ["CurateError", "Run", "__version__", "scan"]
 __version__ = "0.1.0"
 
 
@@ -18,4 +25,16 @@ def __getattr__(name: str) -> Any:
         from curate.api.run import Run
 
         return Run
+    if name == "scan":
+        from curate.api.scanning import scan
+
+        return scan
+    if name == "CurateError":
+        from curate.errors import CurateError
+
+        return CurateError
     raise AttributeError(f"module 'curate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

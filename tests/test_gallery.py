@@ -356,7 +356,7 @@ def test_a_run_renders_as_the_gallery_in_a_notebook(browser, folder: Path):
 
 def test_a_run_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = curate.Run.open(folder / "pets.db")
-    assert repr(run) == "<run 1 of pets: 4 findings; .report, .findings>"
+    assert repr(run) == "<run 1 of pets: 4 findings; .scores, .findings, .pairs, .report>"
     assert [(row["key"], row["rule"]) for row in run.findings][:2] == [
         ("cat/00.png", "conflict"),
         ("cat/00.png", "mislabeled"),

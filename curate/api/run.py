@@ -1,29 +1,61 @@
-"""A stored run for those who work in Python: ``curate.Run.open()``, which a notebook shows as the gallery.
+"""A stored run for those who work in Python: ``curate.scan(...)`` gives one, ``curate.Run.open()`` finds one again.
 
-Knows where runs are found; leaves what a run says to ``curate.reports``. Never imports torch.
+Knows where runs are found and what is read of them as rows; leaves what a run says to ``curate.reports``. Never imports
+torch.
 """
 
+import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
+from curate.reports.gather import read_run
 from curate.reports.report import Report
+from curate.reports.row import RowReport, find
 from curate.reports.words import clean, plural
 from curate.settings.merge import setting
-from curate.store import Store
+from curate.settings.specs import did_you_mean
+from curate.store import Review, Store, reviews
+from curate.store.reviews import login
+from curate.store.statements import RECEIPT_JSON
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 CARDS = 200
 """Rows in a notebook's gallery: a notebook keeps what its cells show."""
+
+ROWS = {
+    "scores": "SELECT e.key, e.split, e.position, e.label AS given_label, s.suggested_label, s.suspicion, s.rank, "
+    "s.given_probability, s.suggested_probability, s.loss, s.margin, s.self_influence, s.harm, s.neighbour_agreement, "
+    "q.rules, e.media_path AS path, e.text FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
+    "LEFT JOIN (SELECT example_id, group_concat(rule, ', ') AS rules FROM (SELECT example_id, rule FROM findings "
+    "WHERE run_id = ?1 ORDER BY example_id, rule) GROUP BY example_id) AS q ON q.example_id = e.id "
+    "WHERE s.run_id = ?1 ORDER BY e.split = 'eval', e.position, e.key",
+    "findings": "SELECT f.key, f.split, f.rule, f.severity, f.state, f.label AS given_label, s.suggested_label, "
+    "s.suggested_probability, s.suspicion, s.loss, s.harm, f.why, x.media_path AS path, x.text "
+    "FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
+    "LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
+    "WHERE f.run_id = ? ORDER BY s.suspicion DESC, f.key, f.rule",
+    "pairs": "SELECT e.key AS eval_key, e.label AS eval_label, t.key AS train_key, t.label AS train_label, "
+    "i.influence, i.rank FROM influences AS i JOIN named_examples AS e ON e.id = i.eval_example_id "
+    "JOIN named_examples AS t ON t.id = i.train_example_id WHERE i.run_id = ? ORDER BY e.key, i.influence DESC",
+    "receipts": "SELECT * FROM receipts WHERE run_id = ? ORDER BY rowid",
+}
+"""What a run holds as rows, and how it is read."""
 
 
 class Run:
     """One stored run. Its last value in a notebook's cell is the gallery of its flagged rows.
 
     import curate
+    run = curate.scan("photos", model="net.py:make", weights="net.pt")
+    run.to_pandas("scores")                 # also findings, pairs, receipts
     curate.Run.open()                       # newest finished run of .curate/curate.db
-    run = curate.Run.open("other.db", dataset="photos")
-    pandas.DataFrame(run.findings)
+    curate.Run.open("other.db", dataset="photos").findings
     """
 
     def __init__(self, path: Path, run_id: int, cards: int = CARDS) -> None:
@@ -53,22 +85,100 @@ class Run:
             return Report.of_run(store, self.id)
 
     @property
+    def scores(self) -> list[dict[str, Any]]:
+        """Every row that was scored, one dict each, in the data set's order, training rows first.
+
+        ``rules`` are those of its findings, None if it has none.
+        """
+        return self._rows("scores")[1]
+
+    @property
     def findings(self) -> list[dict[str, Any]]:
         """Every finding of the run with the row's scores, one dict each, the most suspect first."""
+        return self._rows("findings")[1]
+
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Influence of training rows on evaluation rows in nats, the strongest of each; below 0 harms."""
+        return self._rows("pairs")[1]
+
+    @property
+    def receipts(self) -> list[dict[str, Any]]:
+        """How each number was solved: solver, damping, the measured residual, the error."""
+        rows = self._rows("receipts")[1]
+        return [{**row, **{name: json.loads(row[name] or "null") for name in RECEIPT_JSON}} for row in rows]
+
+    def to_pandas(self, name: str = "scores") -> "pandas.DataFrame":
+        """``scores``, ``findings``, ``pairs`` or ``receipts`` as a frame of pandas, which must be installed."""
+        names, rows = self._rows(name)
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError("pandas is not installed.", "pip install pandas, or to_arrow().") from error
+        return pandas.DataFrame(rows, columns=names)
+
+    def to_arrow(self, name: str = "scores") -> "pyarrow.Table":
+        """``scores``, ``findings``, ``pairs`` or ``receipts`` as a table of Arrow, which polars reads as well."""
+        import pyarrow
+
+        names, rows = self._rows(name)
+        return pyarrow.table({column: [row[column] for row in rows] for column in names})
+
+    def row(self, key: str) -> RowReport:
+        """One row as ``curate show`` tells it: scores and their ranks, findings, the rows that help and harm."""
         with Store.open(self.path) as store:
-            return store.query(
-                "SELECT f.key, f.split, f.rule, f.severity, f.state, f.label AS given_label, s.suggested_label, "
-                "s.suggested_probability, s.suspicion, s.loss, s.harm, f.why, x.media_path AS path, x.text "
-                "FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
-                "LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
-                "WHERE f.run_id = ? ORDER BY s.suspicion DESC, f.key, f.rule",
-                [self.id],
-            )
+            return RowReport.of_key(store, self.id, key)
+
+    def mark(
+        self,
+        keys: str | Iterable[str],
+        verdict: str,
+        label: str | None = None,
+        note: str | None = None,
+        rule: str | None = None,
+        *,
+        reviewer: str | None = None,
+    ) -> list[Review]:
+        """Leave a verdict on rows, all or none of them: relabel, keep, drop, none or unsure. As ``curate mark``.
+
+        ``label`` is the right one for relabel, else the suggested one; with a ``rule`` the word is on this rule alone.
+        """
+        who = reviewer or login()
+        with Store.open(self.path) as store, store.transaction():
+            facts, _ = read_run(store, self.id)
+            named = [keys] if isinstance(keys, str) else list(keys)
+            rows = [reviews.row_by_id(store, self.id, find(store, facts, key)) for key in named]
+            words = [
+                reviews.mark(store, row, verdict, label, note, reviewer=who, source="python", rule=rule) for row in rows
+            ]
+        self.__dict__.pop("report", None)  # it tells of verdicts
+        return words
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one page with the gallery of flagged rows, which opens anywhere."""
+        from curate.reports.html import page
+
+        with Store.open(self.path) as store:
+            text = page(Report.of_run(store, self.id, gallery=True))
+        file = Path(path)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def _rows(self, name: str) -> tuple[list[str], list[dict[str, Any]]]:
+        """Names of the columns, and the rows."""
+        if name not in ROWS:
+            hint = did_you_mean(name, ROWS) or f"There are {', '.join(ROWS)}."
+            raise UsageError(f"a run has no rows called '{name}'.", hint)
+        with Store.open(self.path) as store:
+            names = [column[0] for column in store.connection.execute(ROWS[name], [self.id]).description]
+            rows = store.query(ROWS[name], [self.id])
+        kept = [column for column in names if column != "run_id"]
+        return kept, [{column: row[column] for column in kept} for row in rows]
 
     def __repr__(self) -> str:
         report = self.report
         flagged = plural(sum(total.count for total in report.totals), "finding")
-        return f"<run {self.id} of {clean(report.run.dataset)}: {flagged}; .report, .findings>"
+        return f"<run {self.id} of {clean(report.run.dataset)}: {flagged}; .scores, .findings, .pairs, .report>"
 
     def _repr_html_(self) -> str:
         from dataclasses import replace

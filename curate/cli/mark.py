@@ -3,7 +3,6 @@
 Knows options and what is said afterwards; leaves the rules to ``curate.store`` and files to ``curate.review``.
 """
 
-import getpass
 import sys
 from functools import partial
 
@@ -17,6 +16,7 @@ from curate.reports.row import find
 from curate.reports.words import clean, plural
 from curate.review import mark_entries, read_entries
 from curate.store import VERDICTS, Review, Store, reviews
+from curate.store.reviews import login
 
 SHOWN = 10
 
@@ -109,14 +109,6 @@ def _check(
         )
     if label is not None and verdict != "relabel":
         raise UsageError("--label belongs to --verdict relabel", "leave it out, or say --verdict relabel")
-
-
-def login() -> str:
-    """The name under which a person speaks who gave none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        return "anonymous"
 
 
 def _told(store: Store, word: Review) -> str:

@@ -9,7 +9,6 @@ import sys
 import click
 
 from curate.cli.chosen import chosen_run
-from curate.cli.mark import login
 from curate.cli.options import database, db_option, put, run_options
 from curate.errors import UsageError
 from curate.process.installing import needs
@@ -19,6 +18,7 @@ from curate.review.queue import WHICH, Filters, Queue
 from curate.rules.rule import RULES
 from curate.settings.specs import did_you_mean
 from curate.store import Store
+from curate.store.reviews import login
 
 EXTRA = f"install it with {needs('review')}; without it there is `curate mark KEY --verdict keep`"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from curate.cli.mark import login
 from curate.cli.options import database, db_option, put
 from curate.errors import StoreError, UsageError
 from curate.process.installing import needs
 from curate.store import Store
+from curate.store.reviews import login
 
 EXTRA = f"install it with {needs('review')}; without it there is `curate report -f html:report.html`"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -35,6 +35,7 @@ class LoadedModel:
     ``transform`` turns one decoded row into a tensor, where the model's file or the model itself has one.
     ``source_sha256`` is over the spec, its arguments and the code in the file's folder, ``weights_sha256`` over the
     weights' file: together they say whether a stored result is of this model.
+    ``source_sha256`` is None if any of it was given in memory: nobody can say then what code it is.
     ``notes`` are sentences for the report: what was taken from where.
     """
 
@@ -42,8 +43,36 @@ class LoadedModel:
     transform: Callable[[Any], Any] | None
     spec: str
     weights_sha256: str | None
-    source_sha256: str
+    source_sha256: str | None
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """What a caller holds of the model in memory; None: the settings name it."""
+
+    module: nn.Module | None = None
+    transform: Callable[[Any], Any] | None = None
+
+    def load(self, spec: str, weights: str | None, trust: bool) -> LoadedModel:
+        """A copy of the module in memory: the caller's own is never touched. Its weights' hash is that of its state.
+
+        Raises ``ModelError`` if it cannot be copied or filled with the weights.
+        """
+        assert self.module is not None
+        try:
+            module = copy.deepcopy(self.module)
+        except Exception as error:  # a boundary: anything may hang on a module
+            raise ModelError(
+                f"{spec} cannot be copied: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+                "Give what makes it, model='file.py:factory', and weights='FILE'.",
+            ) from error
+        notes: list[str] = []
+        transform = self.transform or _transform(None, module, notes)
+        if weights is not None:
+            state, _, found = read_state_dict(weights, trust=trust)
+            notes += found + fit_state_dict(module, state, weights)
+        return _settled(LoadedModel(module, transform, spec, state_sha256(module), None, notes))
 
 
 def load_model(
@@ -124,7 +153,18 @@ def _build(factory: Any, arguments: dict[str, object], spec: str, where: str) ->
     return module
 
 
-def _transform(holder: ModuleType, module: nn.Module, notes: list[str]) -> Callable[[Any], Any] | None:
+def state_sha256(module: nn.Module) -> str:
+    """Of parameters and buffers: a factory may draw or load other ones each time."""
+    whole = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            given = value.detach().cpu()
+            given = given.float() if given.dtype == torch.bfloat16 else given  # numpy has no such numbers
+            whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + given.numpy().tobytes())
+    return whole.hexdigest()
+
+
+def _transform(holder: ModuleType | None, module: nn.Module, notes: list[str]) -> Callable[[Any], Any] | None:
     for owner, called in ((holder, "the model's file"), (module, "the model")):
         transform = getattr(owner, "transform", None)
         if transform is None or isinstance(transform, ModuleType):

@@ -13,7 +13,7 @@ from curate.stages.checkpoints import with_earlier
 from curate.stages.diagnostics import diagnose
 from curate.stages.heads import doubts, fit_heads
 from curate.stages.influence import evaluation_influence, network_self_influence
-from curate.stages.prepare import load, read
+from curate.stages.prepare import Loaded, load, read
 from curate.stages.suspicion import judge_rows, with_network, with_verdicts
 
 
@@ -25,7 +25,12 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
     """
     progress = progress or Progress()
     started = time.monotonic()
-    loaded = load(settings, progress)
+    return scan_loaded(settings, load(settings, progress), progress, started)
+
+
+def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, started: float | None = None) -> int:
+    """Scan what is opened already; ``started`` is when its opening began, by ``time.monotonic``. As ``scan`` else."""
+    started = time.monotonic() if started is None else started
     with begin_run(settings, loaded) as run:
         data = read(settings, loaded, progress)
         heads = fit_heads(data, settings.damping)

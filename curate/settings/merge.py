@@ -144,6 +144,12 @@ def load_settings(
     return find_settings(given, config=config, environ=environ, cwd=cwd).checked()
 
 
+def given_settings(given: Mapping[str, Any]) -> ScanSettings:
+    """Settings from ``given`` alone, for data that no file of settings was written for; only the database is found."""
+    line, _ = _asked(given, {}, Path.cwd())
+    return ScanSettings(**{"db": setting("db"), **line.values})
+
+
 def find_settings(
     given: Mapping[str, Any],
     *,

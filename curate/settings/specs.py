@@ -14,6 +14,9 @@ from pathlib import Path
 MODEL_FAMILIES = ("torchvision", "timm", "hf")
 """Libraries whose models are named ``family:NAME``; everything else before a colon is Python code."""
 
+MEMORY = "memory"
+"""The kind of what a caller gives in Python: ``memory:train`` is its name, by which it cannot be opened."""
+
 _PLAIN = re.compile(r"[\w%+,./:@-]+")
 # Two signs at least: `C:\data` is a drive, not a kind.
 _KIND = re.compile(r"^([A-Za-z][A-Za-z0-9_+.-]+):(.*)$", re.DOTALL)

@@ -7,16 +7,18 @@ left to ``curate.pipeline.story``.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from curate.errors import DataError, UsageError
 from curate.files.reading import ending
 from curate.settings.merge import ScanSettings
-from curate.settings.specs import did_you_mean, near_path, split_code, split_kind
+from curate.settings.specs import MEMORY, did_you_mean, near_path, split_code, split_kind
 from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.folders import open_folder, tables_in
 from curate.sources.hf import HfSource, open_hf
 from curate.sources.images import ImageFolder, is_lfs_pointer, layout, open_images
+from curate.sources.memory import GivenRows, open_memory, with_features
 from curate.sources.python_data import PythonSource, open_python
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 from curate.sources.tables import TableSource, open_table
@@ -52,10 +54,15 @@ _OPENERS: dict[str, Opener] = {
 }
 
 
-def open_sets(settings: ScanSettings) -> tuple[Source, Source | None]:
-    """Training and evaluation set as the settings name them, all rows of both; raises as ``open_source`` does."""
+def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[Source, Source | None]:
+    """Training and evaluation set as the settings name them, all rows of both; raises as ``open_source`` does.
+
+    ``given`` is what a caller holds of them in memory.
+    """
+    given = given or GivenRows()
     train, evaluation = open_source(
         settings.train,
+        value=given.train,
         input=settings.input,
         label=settings.label,
         id=settings.id,
@@ -67,6 +74,7 @@ def open_sets(settings: ScanSettings) -> tuple[Source, Source | None]:
     if settings.eval is not None:
         evaluation, _ = open_source(
             settings.eval,
+            value=given.evaluation,
             input=settings.input,
             label=settings.label,
             id=settings.id,
@@ -76,12 +84,19 @@ def open_sets(settings: ScanSettings) -> tuple[Source, Source | None]:
             like=train,
             evaluation=True,
         )
-    return train, evaluation
+    if given.features is None:
+        return train, evaluation
+    if (evaluation is None) != (given.evaluation_features is None):
+        there = "no evaluation set is given" if evaluation is None else "those of the evaluation set are missing"
+        raise UsageError(f"features: {there}.", "features=(train, evaluation) are those of both sets.")
+    held_out = evaluation and with_features(evaluation, given.evaluation_features, "features of the evaluation set")
+    return with_features(train, given.features, "features"), held_out
 
 
 def open_source(
     spec: str,
     *,
+    value: Any = None,
     input: str | None = None,
     label: str | None = None,
     id: str | None = None,
@@ -94,10 +109,11 @@ def open_source(
 ) -> tuple[Source, Source | None]:
     """Open ``[kind:]location``: (training set, evaluation set where the location holds one).
 
+    ``value`` is the data themselves, if a caller holds them in memory; ``spec`` is then their name in messages.
     ``classes`` names the classes in the order of the model's outputs; give ``train.classes`` (and
     ``evaluation=True``) to open an evaluation set of its own. Raises ``DataError``, ``NothingScanned``, ``UsageError``.
     """
-    kind, location = _kind(spec)
+    kind, location = (MEMORY, spec) if value is not None else _kind(spec)
     order = tuple(classes) if classes is not None else None
     if order is not None and len(set(order)) < len(order):
         twice = next(text for text in order if order.count(text) > 1)
@@ -113,7 +129,7 @@ def open_source(
         evaluation=evaluation,
         like=like,
     )
-    return _OPENERS[kind](location, options)
+    return _OPENERS[kind](location, options) if value is None else open_memory(value, spec, options)
 
 
 def _kind(spec: str) -> tuple[str, str]:
@@ -122,6 +138,11 @@ def _kind(spec: str) -> tuple[str, str]:
         raise UsageError("The data's location is empty.", "Give a folder of class folders, or an .npz file.")
     kind, location = split_kind(spec)
     path = Path(spec)
+    if kind == MEMORY:
+        raise DataError(
+            "These rows were given in Python and lie in no file, so they cannot be read again.",
+            "Save them to a file, and scan that.",
+        )
     if kind not in SOURCES and split_code(spec)[0].endswith(".py"):
         raise UsageError(f"'{spec}' is Python code.", f"Give python:{spec} if it makes the data set.")
     if kind is not None and kind in SOURCES:

@@ -54,8 +54,8 @@ class Outside:
         )
 
 
-def read_outside(source: Source, pred_probs: str | None, votes: Sequence[str]) -> Outside:
-    """What the files say of the rows of ``source``. Raises ``UsageError`` for what does not fit them."""
+def read_outside(source: Source, pred_probs: "str | Array | None", votes: Sequence[str]) -> Outside:
+    """What files, or an array of probabilities, say of the rows of ``source``; ``UsageError`` if they do not fit."""
     if pred_probs is None and not votes:
         return Outside()
     notes: list[str] = []
@@ -67,10 +67,11 @@ def read_outside(source: Source, pred_probs: str | None, votes: Sequence[str]) -
     return Outside(tuple(source.keys), probabilities, judges, tuple(notes))
 
 
-def _probabilities(location: str, source: Source, notes: list[str]) -> "Array":
+def _probabilities(given: "str | Array", source: Source, notes: list[str]) -> "Array":
     import numpy as np
 
-    if ending(location) in SUFFIXES:
+    location = given if isinstance(given, str) else "(an array)"
+    if isinstance(given, str) and ending(given) in SUFFIXES:
         table = _table(location, "--pred-probs")
         missing = [name for name in source.classes if name not in table.columns]
         if missing:
@@ -82,7 +83,7 @@ def _probabilities(location: str, source: Source, notes: list[str]) -> "Array":
         columns = [numbers(table.columns[name], table.decimal_comma) for name in source.classes]
         found, rows = np.stack(columns, axis=1), _rows_of(table, source, location, "--pred-probs", notes)
     else:
-        found = _array(location).astype(np.float64)
+        found = (_array(given) if isinstance(given, str) else given).astype(np.float64)
         if found.ndim != 2 or found.shape[1] != len(source.classes):
             raise UsageError(
                 f"--pred-probs {location}: an array of {' x '.join(map(str, found.shape)) or 'one number'}, where a "

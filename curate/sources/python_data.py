@@ -40,7 +40,7 @@ def open_python(location: str, options: DataOptions) -> tuple[Source, Source | N
         if not _gives_rows(thing) and callable(thing):
             way = "Give a function without arguments, which calls it with them."
             thing = call(thing, {}, spec, where, _ROLE, way)
-        train, held_out = _parts(thing, spec, notes)
+        train, held_out = parts_of(thing, spec, notes)
         if options.evaluation and held_out is not None:
             train, held_out = held_out, None
         path = where if where.endswith(".py") else getattr(holder, "__file__", None) or where
@@ -94,8 +94,8 @@ def _is_stream(thing: Any) -> bool:
     return hasattr(type(thing), "__iter__") and not hasattr(type(thing), "__getitem__")
 
 
-def _parts(thing: Any, spec: str, notes: list[str]) -> tuple[Any, Any]:
-    """(training set, evaluation set or None)."""
+def parts_of(thing: Any, spec: str, notes: list[str]) -> tuple[Any, Any]:
+    """Training set, and evaluation set or None, of what a person's code gives; ``spec`` names it in messages."""
     if isinstance(thing, list) and thing and all(_is_whole(part) for part in thing):
         thing = tuple(thing)  # torch's random_split gives a list
     if isinstance(thing, Mapping):

@@ -3,18 +3,16 @@
 Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
 """
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from curate.engine.curvature.objective import choose_parameters
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.keywords import called_as
-from curate.models.loading import LoadedModel, load_model
+from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha256
 from curate.models.network import Network, inspect_network
 from curate.models.steady import unsteady
 from curate.models.transforms import make_transform
@@ -25,6 +23,7 @@ from curate.settings.merge import ScanSettings
 from curate.settings.specs import did_you_mean
 from curate.sources import Source, open_sets
 from curate.sources.limit import limited
+from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
@@ -47,6 +46,8 @@ class Opened:
     notes: tuple[str, ...]
     outside: Outside
     """What others say of the training rows."""
+    given: GivenModel = field(default_factory=GivenModel)
+    """What a caller holds of the model."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,22 @@ class Loaded:
     """What the transform was made to do, where that depends on the whole data set: sizes of pictures, columns."""
 
 
-def load(settings: ScanSettings, progress: Progress) -> Loaded:
-    """Open the data sets and the model."""
-    return add_model(settings, open_data(settings, progress))
+def load(
+    settings: ScanSettings, progress: Progress, rows: GivenRows | None = None, model: GivenModel | None = None
+) -> Loaded:
+    """Open what the settings name; ``rows`` and ``model`` are what a caller holds in memory."""
+    opened = open_data(settings, progress, rows)
+    return add_model(settings, opened if model is None else replace(opened, given=model))
 
 
-def open_data(settings: ScanSettings, progress: Progress) -> Opened:
-    """The data sets, limited if asked, and what others say of the rows. Raises `UsageError` for a single class."""
-    train, evaluation = open_sets(settings)
-    outside = read_outside(train, settings.pred_probs, settings.votes)
+def open_data(settings: ScanSettings, progress: Progress, rows: GivenRows | None = None) -> Opened:
+    """The data sets that the settings name or that a caller holds, limited if asked, and what others say of the rows.
+
+    Raises `UsageError` for a single class.
+    """
+    train, evaluation = open_sets(settings, rows)
+    probabilities = None if rows is None or rows.pred_probs is None else as_array(rows.pred_probs, "pred_probs")
+    outside = read_outside(train, settings.pred_probs if probabilities is None else probabilities, settings.votes)
     if len(train.classes) < 2:
         raise UsageError(
             f"{settings.train} has one class only: {', '.join(train.classes)}", "curate compares classes: it needs two."
@@ -112,21 +120,37 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
         weights = settings.weights[-1] if settings.weights else None
         for file in settings.weights[:-1]:  # read only after the last one's run: told before it
             weights_file(file)
-        model = load_model(
-            settings.model,
-            model_args=settings.model_args,
-            weights=weights,
-            trust_checkpoint=settings.trust_checkpoint,
-            media=train.media,
-            classes=train.classes,
-            ordered=settings.classes is not None,
-        )
+        model = _model(settings, opened, weights)
+    elif opened.given.transform is not None:
+        raise UsageError("A transform needs a model.", "Give model=, or features= that the transform makes.")
     else:
         train, evaluation = encode_sources(train, evaluation, settings.seed)
     transform, notes = make_transform(model, train)
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     prepared = (*notes, *(column.name for column in train.inputs))
     return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
+
+
+def _model(settings: ScanSettings, opened: Opened, weights: str | None) -> LoadedModel:
+    """The model that the settings name, or a copy of the one that the caller holds, with these weights."""
+    assert settings.model is not None
+    if opened.given.module is not None:
+        if settings.model_args:
+            raise UsageError("Arguments of the model have no use: it is made already.", "Leave out model_args.")
+        return opened.given.load(settings.model, weights, settings.trust_checkpoint)
+    model = load_model(
+        settings.model,
+        model_args=settings.model_args,
+        weights=weights,
+        trust_checkpoint=settings.trust_checkpoint,
+        media=opened.train.media,
+        classes=opened.train.classes,
+        ordered=settings.classes is not None,
+    )
+    if opened.given.transform is None:
+        return model
+    notes = [note for note in model.notes if not note.startswith("transform taken from")]
+    return replace(model, transform=opened.given.transform, source_sha256=None, notes=notes)
 
 
 def _limited(source: Source, limit: int, which: str, progress: Progress, notes: list[str]) -> Source:
@@ -187,7 +211,8 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head, settings.output)
         _refuse_parameters(settings, network)
         moving = unsteady(network, sample)
-        if settings.cache and moving is None:  # numbers of one moment are not kept for the next
+        # Numbers of one moment are not kept for the next, nor those of code that nobody can tell from other code.
+        if settings.cache and moving is None and loaded.model.source_sha256 is not None:
             weights = loaded.model.weights_sha256 or state_sha256(module)
             model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
@@ -240,15 +265,6 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
         return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), outside, moving)
     count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
     return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), outside, moving)
-
-
-def state_sha256(module: nn.Module) -> str:
-    """Of parameters and buffers: a factory may draw or load other ones each time."""
-    whole = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + value.cpu().numpy().tobytes())
-    return whole.hexdigest()
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:

@@ -35,7 +35,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "id": "",
         "name": "unique; part of every fingerprint",
         "location": "where it was last read",
-        "kind": "`images`, `arrays`, `table`, `hf`, `sklearn`, `python`, `torchvision`",
+        "kind": "`images`, `arrays`, `table`, `hf`, `sklearn`, `python`, `torchvision`, `memory` (given in Python)",
     },
     "runs": {
         "id": "",

@@ -4,6 +4,7 @@ Knows the table ``reviews`` and the trigger's rules, in the words of a person; l
 ``curate.review`` and finding a row by a path to ``curate.reports.row``.
 """
 
+import getpass
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ class Review:
     source: str
     undoes: int | None = None
     rule: str | None = None
+
+
+def login() -> str:
+    """The name under which a person speaks who gave none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "anonymous"
 
 
 def row_by_id(store: "Store", run_id: int, example_id: int) -> ReviewedRow:

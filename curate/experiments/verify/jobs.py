@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from curate.experiments.verify.plan import Plan, choose_groups, choose_rows
 from curate.experiments.verify.refit import TrainingSet
 from curate.experiments.verify.setting import Setting
+from curate.models.loading import state_sha256
 from curate.stages.forward import Forward
-from curate.stages.prepare import Data, state_sha256
+from curate.stages.prepare import Data
 from curate.store import Store
 from curate.store.verifications import add_refits, refits
 
