@@ -178,6 +178,7 @@ def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(
     assert said.startswith("2 of 10 labels are flagged as wrong")
     assert "1 content under several labels" in said
     assert " ".join(lines[-4:]).count(said[:40]) == 1
+    assert f"<p>{said}.</p>" in REPORTS["html"]().render(report)
 
 
 def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:

@@ -16,6 +16,7 @@ from curate.reports.gallery import Gallery
 from curate.reports.harmful_terminal import group_sentence, turned
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
+from curate.reports.summary import summary_sentence
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
 from curate.rules.rule import rule_of
@@ -46,6 +47,7 @@ def page(report: Report) -> str:
         .render(
             report=report,
             run=report.run,
+            summary=summary_sentence(report),
             gallery=gallery,
             outcome=report.outcome,
             style=style,
