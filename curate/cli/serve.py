@@ -87,6 +87,8 @@ def serve(
     except SystemExit as end:  # uvicorn's own 3, which says "a bug" here
         if end.code:
             raise StoreError("the server could not start: see the line above", "mend that, and start it again") from end
+    finally:
+        listening.close()
 
 
 def _socket(host: str, port: int) -> socket.socket:
