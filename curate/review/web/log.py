@@ -84,6 +84,7 @@ def one_line_each() -> Iterator[None]:
     handler = Dropping(waiting)
     handler.setFormatter(OneLine())
     root = logging.getLogger()
+    handlers, level = root.handlers, root.level
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     QueueListener(waiting, Unlocked()).start()
@@ -92,6 +93,8 @@ def one_line_each() -> Iterator[None]:
         yield
     finally:
         sys.stderr = before  # an error that ends the command is told like any other
+        root.handlers = handlers
+        root.setLevel(level)
         for _ in range(20):  # after the lines that wait, unless nobody reads them
             if waiting.empty():
                 break
