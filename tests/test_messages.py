@@ -1,5 +1,6 @@
 """Messages of any error have a length that a log has room for, and say what to do; outputs leave no litter."""
 
+import contextlib
 import errno
 import os
 import re
@@ -148,6 +149,14 @@ def test_tables_that_are_gone_are_told(database: Path) -> None:
 def test_a_slip_in_our_own_sql_is_no_damage(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.cli.read.run_lines", lambda store, _: store.query("SELECT nothing FROM runs"))
     assert "this is a bug in curate" in refused("--db", str(database), "runs", status=3).stderr
+
+
+def test_a_table_that_a_damaged_file_lost_is_damage_whoever_asks(database: Path) -> None:
+    """`baseline` asks the connection itself; the rest of the file may be whole."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        db.execute("DROP TABLE scores")
+    told = refused("--db", str(database), "baseline", status=2).stderr
+    assert "cannot be read as a database: no such table" in told
 
 
 # What the machine refuses

@@ -52,6 +52,9 @@ class Store:
         self.close()
         if broken:
             raise damaged(self.path, f"{type(error).__name__}: {error}") from error
+        if isinstance(error, sqlite3.OperationalError):  # of a statement that asked the connection itself
+            with explain(self.path):
+                raise error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
