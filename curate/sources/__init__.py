@@ -156,7 +156,7 @@ def _kind(spec: str) -> tuple[str, str]:
         )
     if path.is_dir():
         # Pictures in class folders come first; a table may lie beside them.
-        return ("table" if layout(path)[2] < 2 and tables_in(path) else "images"), spec
+        return ("table" if tables_in(path) and layout(path)[2] < 2 else "images"), spec
     if path.suffix.lower() == ".npz":
         return "arrays", spec
     if ending(path) in TABLE_SUFFIXES:

@@ -29,7 +29,7 @@ def tables_in(root: Path) -> list[Path]:
         path
         for place in places
         for path in sorted(place.iterdir())
-        if path.is_file() and not path.name.startswith(".") and ending(path) in SUFFIXES
+        if ending(path) in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     # Beside other tables a .json tells about them.
     return [path for path in found if ending(path) != ".json"] or found
