@@ -183,7 +183,7 @@ def _fit_alike(logs: Logs, given: Int[np.ndarray, " n"], start: Point) -> tuple[
 
     at, rate = start
     edges = [EDGES["share"]] * len(logs) + [EDGES["temperature"], EDGES["rate"]]
-    place = _climbed(loss, np.append(at, logit(rate)), edges, MOST_STEPS)
+    place = _climbed(loss, np.append(at, logit(rate)), edges)
     at, rate = place[:-1], float(expit(place[-1]))
     return _account(at, logs, given, changes_alike(logs.shape[2], rate)), (at, rate)
 
@@ -211,11 +211,11 @@ def _fit_weights(logs: Logs, given: Int[np.ndarray, " n"], at: Float[np.ndarray,
         value, slope, _ = _marginal(at, logs, given, noise)
         return value / len(given), slope / len(given)
 
-    return _climbed(loss, at, [EDGES["share"]] * len(logs) + [EDGES["temperature"]], MOST_STEPS)
+    return _climbed(loss, at, [EDGES["share"]] * len(logs) + [EDGES["temperature"]])
 
 
-def _climbed(loss: Callable[[Any], tuple[float, Any]], start: Any, edges: list[tuple[float, float]], steps: int) -> Any:
-    options = {"maxiter": steps, "ftol": GAIN / 10, "gtol": 1e-6}
+def _climbed(loss: Callable[[Any], tuple[float, Any]], start: Any, edges: list[tuple[float, float]]) -> Any:
+    options = {"maxiter": MOST_STEPS, "ftol": GAIN / 10, "gtol": 1e-6}
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=edges, options=options).x
 
 
