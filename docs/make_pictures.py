@@ -21,6 +21,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 
 from curate import __version__
 from curate.reports import Report, RichReport
+from curate.reports.report import Looks
 from curate.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,7 @@ def scanned(database: str) -> Report:
         cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     with Store.open(database) as store:
-        return Report.of_run(store, store.latest_run(), top=TOP, sketch=True)
+        return Report.of_run(store, store.latest_run(), top=TOP, looks=Looks(sketch=True))
 
 
 def steady(report: Report, database: str) -> Report:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from curate.gate.judgement import Gate
 from curate.reports import report as reports
-from curate.reports.json import DRAWN, SCHEMA_VERSION
+from curate.reports.json import NOT_TOLD, SCHEMA_VERSION
 
 PLACE = Path(__file__).parent / "reference" / "report.schema.json"
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -49,7 +49,7 @@ def of_type(kind: object, found: dict[str, object]) -> dict[str, object]:
 def of_class(kind: type, found: dict[str, object]) -> dict[str, object]:
     told = dict(re.findall(r"^    (\w+): [^#\n]+#\s*(.+)$", inspect.getsource(kind), re.MULTILINE))
     hints = typing.get_type_hints(kind, {**vars(reports), **dict.fromkeys(("Gallery", "Sketch"), object)})
-    names = [field.name for field in dataclasses.fields(kind) if field.name not in (*LEFT_OUT, *DRAWN)]
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in (*LEFT_OUT, *NOT_TOLD)]
     properties = {name: of_type(hints[name], found) for name in names}
     for name, sentence in told.items():
         if name in properties:

@@ -81,6 +81,12 @@ def frame(x: np.ndarray = X, y: np.ndarray = Y) -> pyarrow.Table:
     return pyarrow.table({**columns, "grade": np.array(["a", "b", "c"])[y]})
 
 
+def beyond_all_types() -> Any:
+    """A frame of pandas with a whole number that no column of Arrow's holds."""
+    pandas = pytest.importorskip("pandas")
+    return frame().to_pandas().assign(more=pandas.Series([10**400] * ROWS, dtype=object))
+
+
 class TestTheSameScoresAsTheCommandLine:
     def test_a_path(self) -> None:
         npz()
@@ -326,6 +332,8 @@ class Unknown(nn.Module):
         (lambda: curate.scan((X[:0], Y[:0])), NothingScanned, "x holds no row"),
         (lambda: curate.scan((X, Y / 3)), DataError, "regression"),
         (lambda: curate.scan((X, np.eye(3)[Y])), DataError, "one-hot"),
+        (lambda: curate.scan((X, None)), DataError, "y has the shape a single value"),
+        (lambda: curate.scan(beyond_all_types(), label="grade"), DataError, "Each column has one type"),
         (lambda: curate.scan((np.array([{}] * ROWS), Y)), DataError, "no number"),
         (lambda: curate.scan((X, Y), label="y"), UsageError, "names a column"),
         (lambda: curate.scan((frame(), Y)), UsageError, "pair of a table and labels"),

@@ -17,7 +17,7 @@ from stored import HOSTILE, fill
 
 from curate.gate.judgement import Gate
 from curate.reports import REPORTS, Report
-from curate.reports.markdown import MOST as MOST_ROWS
+from curate.reports.report import SHOWN as MOST_ROWS
 from curate.reports.report import Finding
 from curate.reports.sarif import MOST as MOST_RESULTS
 from curate.store import Store
@@ -50,7 +50,7 @@ def many(report: Report, count: int) -> Report:
         replace(first, key=f"k{place}", fingerprint=f"{place:032x}", suspicion=1 - place / (2 * count))
         for place in range(count)
     )
-    return replace(report, findings=found)
+    return replace(report, findings=found, spared_counts={"": count})
 
 
 def rendered(report: Report, name: str) -> str:

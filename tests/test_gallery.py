@@ -19,6 +19,7 @@ from curate.errors import CurateError
 from curate.reports import HtmlReport, Report, TextReport
 from curate.reports.gallery import Confusion, Distribution, Gallery
 from curate.reports.html import charts, sentences
+from curate.reports.report import Looks
 from curate.reports.words import clean
 from curate.store import ExampleRecord, FindingRecord, Store
 from curate.store.rows import Near
@@ -73,7 +74,7 @@ def attacked(path: Path) -> int:
 
 def of(path: Path, run: int) -> Report:
     with Store.open(path) as store:
-        return Report.of_run(store, run, gallery=True)
+        return Report.of_run(store, run, looks=Looks(gallery=True))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_page_of_a_run_without_findings(tmp_path: Path):
     with Store.open(tmp_path / "curate.db", create=True) as store:
         run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
         finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
-        report = Report.of_run(store, run, gallery=True)
+        report = Report.of_run(store, run, looks=Looks(gallery=True))
     page = HtmlReport().render(report)
     assert "None: no rule was broken." in page
     assert "No receipt was stored with this run." in page
@@ -400,7 +401,7 @@ def test_harmful_rows_of_one_cause_are_one_card_with_members(tmp_path: Path):
         store.add_findings(run, [FindingRecord(ids[1], "mislabeled", "error", 0.95)])
         finish(store, run)
         gallery = Gallery.of_run(store, run)
-        page = HtmlReport().render(Report.of_run(store, run, gallery=True))
+        page = HtmlReport().render(Report.of_run(store, run, looks=Looks(gallery=True)))
     assert {card.key: card.members for card in gallery.cards} == {"h1": (), "h0": ("h2",), "h3": (), "h4": ()}
     assert (gallery.shown, gallery.flagged) == (5, 5)
     assert "and 1 row more of the same cause" in page

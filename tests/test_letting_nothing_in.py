@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,19 @@ from curate.export.backups import RECORD
 from curate.store import Store
 
 NET = "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))\n"
+
+
+def test_the_broad_excepts_are_those_that_the_page_lists():
+    root = Path(__file__).parents[1]
+    broad = re.compile(r"except Exception|suppress\(Exception|except:")
+    found = {
+        path.relative_to(root / "curate").as_posix()
+        for path in (root / "curate").rglob("*.py")
+        if broad.search(path.read_text("utf-8"))
+    }
+    page = (root / "docs" / "explanation" / "reliability.md").read_text("utf-8")
+    boundaries = page.partition("## Boundaries")[2].partition("\n## ")[0]
+    assert found == set(re.findall(r"`([\w/]+\.py)`", boundaries))
 
 
 @pytest.fixture(autouse=True)

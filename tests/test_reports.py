@@ -16,8 +16,11 @@ from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
-from curate.reports import REPORTS, Report, RichReport, sketch
+from curate.reports import REPORTS, Report, RichReport, markdown, problems, sketch
+from curate.reports import report as reports
 from curate.reports.halfblocks import half_blocks
+from curate.reports.report import Looks
+from curate.reports.row import RowReport
 from curate.reports.summary import summary_sentence
 from curate.reports.terminal import TextReport
 from curate.reports.words import brief, clean, duration, memory, percent, shorten
@@ -77,6 +80,52 @@ def test_a_report_says_the_same_with_and_without_what_was_counted_when_the_run_e
     assert [row.rank for row in kept.suspects] == [2, 4, 5, 6]
     assert [(row.key, row.harm) for row in kept.harmful[:2]] == [(HOSTILE, 0.03), ("dog/07.png", 0.03)]
     assert [row.flagged for row in kept.reviewed if row.rule == "mislabeled"] == [4]  # three of the first run, one more
+
+
+def test_a_report_that_lists_no_findings_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It reads only those that are shown: here one of several that count, and one of several new opinions."""
+    path = tmp_path / "curate.db"
+    fill(path)
+    for module in (reports, problems, markdown):
+        monkeypatch.setattr(module, "SHOWN", 1)
+    with Store.open(path) as store:
+        run = begin(store, 1)
+        rows = [row["id"] for row in store.query("SELECT id FROM examples WHERE split = 'train' ORDER BY id")]
+        store.add_scores(run, [{"example_id": row, "suspicion": 0.6, "rank": row} for row in rows])
+        found = [FindingRecord(row, "mislabeled", "warning", 0.6, {}, "") for row in rows[:7]]
+        store.add_findings(run, [*found, FindingRecord(rows[8], "conflict", "error", None, {}, "")])
+        finish(store, run)
+        store.mark("cat/00.png", "keep", reviewer="ada")
+        new, touched = Gate(("note",), since="1", new_only=True), Gate(("note",), since="1", changed_rows=True)
+        for gate in (Gate(), Gate(("note",)), new, touched, Gate(("note",), since="9", new_only=True)):
+            whole = Report.of_run(store, 2, 1, gate=gate)
+            short = Report.of_run(store, 2, 1, gate=gate, looks=Looks(listed=False))
+            assert replace(short, findings=whole.findings) == whole
+            kinds = {finding.spared for finding in whole.findings}
+            first = [next(f for f in whole.findings if f.spared == kind) for kind in kinds]
+            assert set(first) <= set(short.findings) <= set(whole.findings)
+            assert sum(whole.spared_counts.values()) == len(whole.findings) > len(short.findings)
+            assert list(problems.problem_lines(short)) == list(problems.problem_lines(whole))
+            for name, kind in REPORTS.items():
+                if not kind.listed:
+                    assert kind().render(short) == kind().render(whole), name
+
+
+def test_no_question_of_a_report_reads_all_rows_of_the_data_set(tmp_path: Path):
+    """A view that a question joins from outside is made in full first: of a million rows that takes five seconds."""
+    path = tmp_path / "curate.db"
+    fill(path)
+    asked: list[str] = []
+    with Store.open(path) as store:
+        store.connection.set_trace_callback(asked.append)
+        Report.of_run(store, 1, looks=Looks(gallery=True, sketch=True))
+        RowReport.of_key(store, 1, "cat/00.png")
+        store.connection.set_trace_callback(None)
+        plans = {sql: store.query(f"EXPLAIN QUERY PLAN {sql}") for sql in asked if "SELECT" in sql}
+    assert len(plans) > 20
+    for sql, plan in plans.items():
+        for step in plan:
+            assert not re.match(r"MATERIALIZE named_examples|SCAN (e|x|examples|s|scores)\b", step["detail"]), sql
 
 
 def test_training_and_evaluation_findings_stand_apart(report: Report):
@@ -397,7 +446,7 @@ def drawn(tmp_path: Path, width: int, colours: str | None = "truecolor", picture
             out = io.BytesIO()
             Image.new("RGB", (28, 28), (200, 40, 40)).save(out, "JPEG")
             store.set_thumbnails([(1, out.getvalue()), (4, b"\xff\xd8broken")])
-        report = Report.of_run(store, run, sketch=True)
+        report = Report.of_run(store, run, looks=Looks(sketch=True))
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=colours is not None, color_system=colours, _environ={})
     RichReport().write(report, console)
@@ -426,7 +475,7 @@ def test_without_enough_colours_nothing_is_drawn_and_no_fact_is_missing(tmp_path
 def test_confused_classes_are_a_table_where_all_of_them_fit(tmp_path: Path):
     run = fill(tmp_path / "curate.db")
     with Store.open(tmp_path / "curate.db") as store:
-        report = Report.of_run(store, run, sketch=True)
+        report = Report.of_run(store, run, looks=Looks(sketch=True))
         assert report.sketch is not None
         assert report.sketch.confusion is not None
     wide = COLOUR.sub("", drawn(tmp_path / "wide", 120, pictures=False))

@@ -1,13 +1,17 @@
 """The served pages: what they show, what they store, and what they refuse."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -465,6 +469,77 @@ def test_what_a_page_raises_is_one_line_and_500(path: Path, monkeypatch: pytest.
         "500 /-/review: ZeroDivisionError('with a secret')"
     ]
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_damaged_database_is_no_bad_address(path: Path, caplog: pytest.LogCaptureFixture):
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'receipts'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(content)
+    client = Client(path)
+    answer = client.get("/curate/receipts.json")
+    assert (answer.status_code, answer.json()["error"]) == (500, "the database cannot be read")
+    told = [record.getMessage() for record in caplog.records if record.name == "curate.serve"]
+    assert len(told) == 1
+    assert told[0].startswith("500 /curate/receipts.json: ")
+    assert client.get("/curate/receipts.json?_sort=nothing").status_code == 400
+
+
+def _raised(question: Callable[[], object], of: type[Exception]) -> Exception:
+    with pytest.raises(of) as raised:
+        question()
+    return raised.value
+
+
+def test_a_database_in_use_is_no_bad_address(tmp_path: Path):
+    """On any page, and also if Datasette makes an error of its own of it; it may be asked again."""
+    from datasette.views.base import DatasetteError
+
+    from curate.review.web.plugin import status_of
+
+    with contextlib.ExitStack() as stack:
+        file = tmp_path / "locked.db"
+        first, second = (
+            stack.enter_context(contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)))
+            for _ in range(2)
+        )
+        first.execute("CREATE TABLE t (x)")
+        first.execute("BEGIN EXCLUSIVE")
+        busy = _raised(lambda: second.execute("SELECT * FROM t"), sqlite3.OperationalError)
+        first.execute("COMMIT")
+        questions = ("selec", "SELECT nothing", "SELECT ?")
+        slips = [_raised(functools.partial(second.execute, sql), sqlite3.Error) for sql in questions]
+
+    def made_of_it() -> None:
+        try:
+            raise busy
+        except sqlite3.OperationalError as error:
+            raise DatasetteError(str(error), status=400) from error
+
+    for error in (busy, _raised(made_of_it, DatasetteError)):
+        assert [status_of(error, ours=ours)[0] for ours in (True, False)] == [503, 503]
+    for error in slips:
+        assert [status_of(error, ours=ours)[0] for ours in (True, False)] == [500, 400]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, (0, 130)), (signal.SIGTERM, (0, 143))])
+def test_a_request_that_never_ends_does_not_keep_the_server(
+    path: Path, number: signal.Signals, status: tuple[int, ...]
+):
+    command = [sys.executable, "-m", "curate", "--db", str(path), "serve", "--write", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        port = int(re.findall(r":(\d+)/", process.stdout.readline())[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as half:
+            half.sendall(b"POST /-/review/verdict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nsay=")
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as whole:  # it has begun to serve
+                whole.sendall(b"GET /-/curate/page.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert whole.recv(12) == b"HTTP/1.1 200"
+            process.send_signal(number)
+            assert process.wait(timeout=10) in status
 
 
 def test_a_pipe_that_nobody_reads_does_not_stop_the_server(served, path: Path):

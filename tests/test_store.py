@@ -21,6 +21,7 @@ from curate.store import (
     reviews,
     row_fingerprint,
 )
+from curate.store.opening import explain
 from curate.store.schema import MIGRATIONS
 
 TABLES = {
@@ -524,6 +525,11 @@ def test_failed_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     plain = sqlite3.connect(tmp_path / "new.db")
     assert plain.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     plain.close()
+
+
+def test_a_file_that_others_recover_is_one_in_use(tmp_path: Path):
+    with pytest.raises(StoreError, match="in use by another process"), explain(tmp_path / "curate.db"):
+        raise sqlite3.OperationalError("locking protocol")
 
 
 def test_latest_run_says_what_to_name(tmp_path: Path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
 from curate.reports.gather import read_run
-from curate.reports.report import Report
+from curate.reports.report import Looks, Report
 from curate.reports.row import RowReport, find
 from curate.reports.words import clean, plural
 from curate.settings.merge import setting
@@ -159,7 +159,7 @@ class Run:
         from curate.reports.html import page
 
         with Store.open(self.path) as store:
-            text = page(Report.of_run(store, self.id, gallery=True))
+            text = page(Report.of_run(store, self.id, looks=Looks(gallery=True)))
         file = Path(path)
         file.write_text(text, encoding="utf-8")
         return file

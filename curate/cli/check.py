@@ -65,7 +65,7 @@ def check(
         check_reference(gate, name)
         accept_baseline(store, run.dataset, gate.baseline)
         positions = None if no_verify else _verify(store, run)
-        report = Report.of_run(store, run.id, gate=gate, positions=positions, **looks(asked))
+        report = Report.of_run(store, run.id, gate=gate, positions=positions, looks=looks(asked))
     write_reports(report, asked, otherwise=_write_problems)
     end(context, report, exit_zero=bool(setting("exit_zero", exit_zero)), told=printed(asked))
 

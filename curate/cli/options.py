@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from curate.reports import Report
+    from curate.reports.report import Looks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Checked against REPORTS by a test: the names alone cost no import.
@@ -204,20 +205,15 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
     return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
 
 
-class Looks(TypedDict):
-    """Arguments of ``Report.of_run``."""
-
-    gallery: bool
-    sketch: bool
-
-
-def looks(formats: Iterable[str]) -> Looks:
-    """What these formats draw beyond words."""
+def looks(formats: Iterable[str]) -> "Looks":
+    """What these formats show."""
     from curate.reports import REPORTS
+    from curate.reports.report import Looks
 
     outputs = parse_formats(formats, tuple(REPORTS))
     spoken = [output.format for output in outputs if output.file is None] or [default_format()]
-    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
+    shown = [REPORTS[output.format] for output in outputs]
+    return Looks(any(kind.gallery for kind in shown), "rich" in spoken, any(kind.listed for kind in shown))
 
 
 def write_reports(

@@ -55,7 +55,7 @@ def report(db: str | None, run_id: int | None, dataset: str | None, format: tupl
     """Show a stored run again, in any format; the newest finished one where none is named."""
     asked = asked_formats(format)
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, **looks(asked))
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, looks=looks(asked))
     write_reports(told, asked)
 
 

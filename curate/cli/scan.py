@@ -58,6 +58,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     with Store.open(settings.db) as store:
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
-        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
+        report = Report.of_run(store, run_id, gate=gate, looks=looks(settings.format))
     write_reports(report, settings.format)
     end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

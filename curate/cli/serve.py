@@ -60,10 +60,9 @@ def serve(
         if dataset is not None:
             store.latest_run(dataset)
     try:
-        import uvicorn
-
         from curate.review.web import server
         from curate.review.web.log import one_line_each
+        from curate.review.web.running import run
 
         made = server(
             path,
@@ -80,10 +79,9 @@ def serve(
     put(f"{address}  ({'verdicts can be left' if writing else 'read-only'}; Ctrl-C ends it)\n")
     if browse:
         webbrowser.open(address)
-    config = uvicorn.Config(made.app(), log_config=None, access_log=False, lifespan="on")
     try:
         with one_line_each(), contextlib.suppress(KeyboardInterrupt):  # the way it ends
-            uvicorn.Server(config).run(sockets=[listening])
+            run(made.app(), listening)
     except SystemExit as end:  # uvicorn's own 3, which says "a bug" here
         if end.code:
             raise StoreError("the server could not start: see the line above", "mend that, and start it again") from end

@@ -103,12 +103,14 @@ class OpenRun:
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
         has_model = data.network is not None
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
-        self._scores(train_ids[: len(train)], scores_of(train, judged.train, heads, judged, influence))
+        self.store.add_score_columns(
+            self.id, train_ids[: len(train)], scores_of(train, judged.train, heads, judged, influence)
+        )
         if not data.own_evaluation:
             evaluation_ids = self._rows(evaluation, "eval", seen=False)
             assert judged.evaluation is not None
             scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
-            self._scores(evaluation_ids[: len(evaluation)], scores)
+            self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
         self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
@@ -180,14 +182,6 @@ class OpenRun:
                     f"{len(outside):,} flagged pictures lie outside of the data's folder, the first is {min(outside)}: "
                     "they are not shown (--media-root FOLDER allows it)"
                 )
-
-    def _scores(self, ids: list[int], columns: dict[str, list[object]]) -> None:
-        names = list(columns)
-        values = zip(*columns.values(), strict=True)
-        self.store.add_scores(
-            self.id,
-            (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
-        )
 
     def _findings(self, scan: Scan, ids: dict[str, list[int]]) -> None:
         """Findings of all rules, and small pictures of the rows that they are on."""

@@ -99,9 +99,17 @@ def _wait(heard: int) -> None:
         if not number:
             return
         if number[0] in SIGNALS and signal.getsignal(number[0]) in (_stop, signal.SIG_IGN):
-            break
+            _end_after_patience(number[0])
+
+
+def end_soon(number: int) -> None:
+    """For a server that heeds signals itself: should it not have ended by then, this process ends all the same."""
+    threading.Thread(target=_end_after_patience, args=(number,), name="curate-ends", daemon=True).start()
+
+
+def _end_after_patience(number: int) -> None:
     threading.Event().wait(PATIENCE)
     for act in _wills:
         with contextlib.suppress(Exception):
             act()
-    _end(number[0])
+    _end(number)

@@ -10,6 +10,7 @@ class Renderer(ABC):
     """One report format."""
 
     gallery: ClassVar[bool] = False  # True: needs ``report.gallery``
+    listed: ClassVar[bool] = True  # False: shows the first `SHOWN` of ``report.findings`` at the most
     coloured: ClassVar[bool] = False  # True: may be written to a terminal with ``write(report, console)``
 
     @abstractmethod

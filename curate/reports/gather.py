@@ -5,7 +5,7 @@ Knows tables and views; leaves layout to the renderers.
 
 import json
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from pathlib import Path
@@ -13,12 +13,11 @@ from typing import Any
 
 from curate.errors import StoreError
 from curate.gate.judgement import Gate
-from curate.reports.judged import judge
+from curate.reports.judged import Weighed, judge
 from curate.reports.report import (
     OWN_SECTION,
     ClassRow,
     ConfusionRow,
-    Finding,
     HarmfulGroup,
     HarmfulRow,
     MislabeledRow,
@@ -34,6 +33,7 @@ from curate.reports.report import (
 from curate.reports.trusted import checked
 from curate.rules.rule import SEVERITIES
 from curate.store import WARNING, Store
+from curate.store.opening import explain
 from curate.store.rows import hits
 from curate.store.summaries import FIRST, HARMING, SUSPECTS, flagged, summary
 
@@ -49,12 +49,16 @@ def gather(
     *,
     gate: Gate | None = None,
     positions: Mapping[tuple[str, str], int] | None = None,
+    most: int | None = None,
 ) -> Report:
-    """The report of a stored run with up to ``top`` rows of a kind; judged by ``gate``, else by the run's own."""
+    """The report of a stored run with up to ``top`` rows of a kind; judged by ``gate``, else by the run's own.
+
+    ``most``: how many findings of a kind it lists; None: all.
+    """
     run, stored = read_run(store, run_id)
-    judged = judge(store, run, gate or run.gate, positions)
+    judged = judge(store, run, gate or run.gate, positions, most)
     whole = summary(store, run_id)
-    mislabeled = _mislabeled(store, run_id, judged.findings, "train", top)
+    mislabeled = _mislabeled(store, run_id, judged.weighed, "train", top)
     eval_loss = run.counts.get("eval_loss")
     eval_loss = float(eval_loss) if isinstance(eval_loss, (int, float)) and eval_loss > 0 else None
     harmful = _harmful(store, run_id, whole, top, eval_loss)
@@ -71,17 +75,18 @@ def gather(
         notes=tuple(note for note in notes if not note.startswith(WARNING)),
         warnings=tuple(note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)),
         mislabeled=tuple(mislabeled),
-        eval_mislabeled=tuple(_mislabeled(store, run_id, judged.findings, "eval", top)),
+        eval_mislabeled=tuple(_mislabeled(store, run_id, judged.weighed, "eval", top)),
         suspects=_suspects(store, run_id, whole, top - len(mislabeled)),
         harmful=harmful,
         harmful_count=whole["harmful"],
         others=_others(store, run_id, top),
         by_class=by_class,
         confusions=tuple(ConfusionRow(**row) for row in whole["confusions"]),
-        totals=_totals(judged.findings),
+        totals=_totals(judged.weighed),
         reviewed=_reviewed(store, run.dataset),
         next=_next(store, run, [row.key for row in mislabeled[:1]] + [row.key for row in harmful[:1]]),
         findings=judged.findings,
+        spared_counts=Counter(finding.spared for finding in judged.weighed),
         gate=gate or run.gate,
         reference=judged.reference,
         outcome=judged.outcome,
@@ -148,7 +153,7 @@ def _receipts(store: Store, run_id: int) -> list[Receipt]:
     return [Receipt(**row) for row in rows]
 
 
-def _mislabeled(store: Store, run_id: int, findings: Sequence[Finding], split: str, top: int) -> list[MislabeledRow]:
+def _mislabeled(store: Store, run_id: int, findings: Sequence[Weighed], split: str, top: int) -> list[MislabeledRow]:
     """The most suspect ones, of all findings of the run."""
     theirs = [f for f in findings if f.rule == "mislabeled" and f.split == split]
     least = nlargest(top, (_suspicion(f) for f in theirs))[-1:] or [0.0]
@@ -168,7 +173,7 @@ def _mislabeled(store: Store, run_id: int, findings: Sequence[Finding], split: s
     return [MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
 
 
-def _suspicion(finding: Finding) -> float:
+def _suspicion(finding: Weighed) -> float:
     return -1.0 if finding.suspicion is None else finding.suspicion
 
 
@@ -287,39 +292,61 @@ def _by_class(counts: list[dict[str, Any]]) -> tuple[ClassRow, ...]:
 
 def _reviewed(store: Store, dataset: str) -> tuple[Reviewed, ...]:
     """The view ``rule_precision`` of one data set, from the words on: fifty runs of a million rows take a second."""
-    said = {row["rule"]: row for row in store.query(_SAID, {"dataset": dataset})}
-    if not said:
-        return ()
+    (known,) = store.query("SELECT id FROM datasets WHERE name = ?", [dataset])
+    last: dict[tuple[str, str], tuple[str, int]] = {}
+    with explain(store.path):
+        for fingerprint, rule, verdict, ours in store.connection.execute(_SAID, {"dataset": known["id"]}):
+            last[fingerprint, rule] = verdict, ours
+    confirming = {row["name"]: json.loads(row["confirmed_by"]) for row in store.query("SELECT * FROM rules")}
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for (_, rule), (verdict, ours) in last.items():
+        if rule in confirming and ours:
+            said[rule][verdict] += 1
     found = []
-    for rule, count in sorted(flagged(store, dataset).items(), key=lambda item: (-item[1], item[0])):
+    for rule, count in sorted(flagged(store, dataset).items() if said else (), key=lambda item: (-item[1], item[0])):
         if rule in said:
-            _, confirmed, refuted, unsure = said[rule].values()
+            confirmed = sum(said[rule][word] for word in confirming[rule])
+            refuted = said[rule]["keep"]
             precision = confirmed / (confirmed + refuted) if confirmed + refuted else None
-            found.append(Reviewed(rule, count, confirmed, refuted, unsure, precision))
+            found.append(Reviewed(rule, count, confirmed, refuted, said[rule]["unsure"], precision))
     return tuple(found)
 
 
-# CROSS JOIN: from a word to its row to the row's findings, whatever the planner thinks of it
-_SAID = """
+# Words and the rules that they speak of, older ones first, as in the view ``finding_words``. The view looks for the run
+# that somebody had before him among all findings of the row; here the runs are asked from the newest back, which is one
+# or two questions a word. CROSS JOIN: from a run and a word to the row, whatever the planner thinks of it.
+_SHOWN_TO = """
+    SELECT r.id FROM runs AS r WHERE r.dataset_id = :dataset AND r.status = 'finished' AND {when} AND EXISTS (
+        SELECT 1 FROM examples AS x CROSS JOIN findings AS g INDEXED BY findings_of_row
+        ON g.run_id = r.id AND g.example_id = x.id WHERE x.fingerprint = v.fingerprint
+    ) ORDER BY r.id {order} LIMIT 1
+"""
+_SAID = f"""
     SELECT
-        w.rule, sum(EXISTS (SELECT 1 FROM json_each(u.confirmed_by) AS j WHERE j.value = w.verdict)) AS confirmed,
-        sum(w.verdict = 'keep') AS refuted, sum(w.verdict = 'unsure') AS unsure
-    FROM finding_words AS w JOIN rules AS u ON u.name = w.rule
-    WHERE EXISTS (
-        SELECT 1 FROM examples AS e CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id
-        CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
-        CROSS JOIN datasets AS d ON d.id = r.dataset_id
-        WHERE e.fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
-    ) OR EXISTS (
-        SELECT 1 FROM findings AS f JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
-        JOIN datasets AS d ON d.id = r.dataset_id
-        WHERE f.subject_fingerprint = w.fingerprint AND f.rule = w.rule AND d.name = :dataset
-    )
-    GROUP BY w.rule
+        v.fingerprint,
+        ifnull(v.rule, (
+            SELECT CASE WHEN min(f.rule) = max(f.rule) THEN max(f.rule) END
+            FROM examples AS e CROSS JOIN findings AS f INDEXED BY findings_of_row ON f.example_id = e.id
+            AND f.run_id = ifnull(
+                ({_SHOWN_TO.format(when="r.finished <= v.time", order="DESC")}),
+                ({_SHOWN_TO.format(when="1", order="ASC")})
+            )
+            WHERE e.fingerprint = v.fingerprint
+        )) AS rule,
+        v.verdict,
+        CASE WHEN v.rule IS NULL THEN 1 ELSE EXISTS (
+            SELECT 1 FROM examples AS e CROSS JOIN findings AS f INDEXED BY findings_example ON f.example_id = e.id
+            CROSS JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished' AND r.dataset_id = :dataset
+            WHERE e.fingerprint = v.fingerprint AND f.rule = v.rule
+        ) OR EXISTS (
+            SELECT 1 FROM findings AS f JOIN runs AS r ON r.id = f.run_id AND r.status = 'finished'
+            WHERE f.subject_fingerprint = v.fingerprint AND f.rule = v.rule AND r.dataset_id = :dataset
+        ) END AS ours
+    FROM standing_reviews AS v ORDER BY v.time, v.id
 """
 
 
-def _totals(findings: Sequence[Finding]) -> tuple[Total, ...]:
+def _totals(findings: Sequence[Weighed]) -> tuple[Total, ...]:
     """Gravest first, training rows before evaluation rows."""
     counts = Counter((f.rule, f.severity, f.split, f.state) for f in findings)
     totals = [Total(*what, count) for what, count in counts.items()]

@@ -14,7 +14,8 @@ from curate.reports.report import Report
 
 SCHEMA_VERSION = 1
 DIGITS = 9
-DRAWN = ("gallery", "sketch")  # for people to look at
+NOT_TOLD = ("gallery", "sketch", "spared_counts")
+"""What is drawn for people to look at, and counts that the gate's outcome has."""
 
 
 class JsonReport(Renderer):
@@ -27,7 +28,7 @@ class JsonReport(Renderer):
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as plain values, with its gate's outcome."""
     fields = {
-        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in DRAWN
+        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name not in NOT_TOLD
     }
     run = {field.name: getattr(report.run, field.name) for field in dataclasses.fields(report.run)}
     run["gate"] = report.run.gate.settings()

@@ -5,50 +5,119 @@ Knows the SQL of findings and how a run is held against its reference; leaves wh
 
 import contextlib
 import gc
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import nlargest
 from typing import Any
 
 from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Reference, Tally
 from curate.gate.references import NoReference, reference_of
 from curate.reports.places import places_of
-from curate.reports.report import Finding, RunFacts
+from curate.reports.report import Finding, RunFacts, rank_of
 from curate.store import Store, row_digest
+from curate.store.opening import explain
 from curate.store.summaries import summary
 
 Position = tuple[str, str]
 """Split and plain key of a row."""
 
 
+@dataclass(slots=True)
+class Weighed:
+    """A finding as the gate and the counts need it; ``Finding`` is all that is told of it."""
+
+    id: int  # of its row in the table
+    example_id: int | None
+    rule: str
+    severity: str
+    split: str
+    suspicion: float | None
+    fingerprint: str
+    verdict: str | None  # the one in force on the row
+    accepted: bool  # the baseline holds it
+    before: bool  # an earlier finished run has it
+    row: str = ""  # digest of content and label, if a gate compares rows
+    spared: str = ""
+
+    @property
+    def state(self) -> str:
+        """The column of this name in the view ``current_findings``."""
+        if self.verdict is not None:
+            return "reviewed"
+        return "accepted" if self.accepted else "known" if self.before else "new"
+
+    @property
+    def rank(self) -> float:
+        """As of ``Finding``."""
+        return rank_of(self.rule, self.severity, self.suspicion)
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedRun:
-    """Findings with ``spared`` set, what they were compared with, and what the gate says."""
+    """All findings with ``spared`` set, those that are told, what they were compared with, and what the gate says."""
 
+    weighed: tuple[Weighed, ...]
     findings: tuple[Finding, ...]
     reference: Reference | None
     outcome: Outcome
 
 
-def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, int] | None = None) -> JudgedRun:
-    """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing."""
+def judge(
+    store: Store,
+    run: RunFacts,
+    gate: Gate,
+    positions: Mapping[Position, int] | None = None,
+    most: int | None = None,
+) -> JudgedRun:
+    """Findings of a run by urgency, and the gate's outcome; status 2 where a reference is missing.
+
+    ``most``: only so many of each kind (counted, or spared for one reason) are told, the most urgent; None: all are.
+    """
     with _uncollected():
-        found = findings_of(store, run, positions)
+        found = weigh(store, run.id)
+        reference, outcome = _judge(store, run, gate, found)
+        told = _findings(store, run, found if most is None else _first(found, most), positions)
+    kinds = dict.fromkeys(finding.spared for finding in told)
+    by_urgency = replace(outcome, spared={kind: outcome.spared[kind] for kind in kinds if kind in outcome.spared})
+    return JudgedRun(tuple(found), tuple(told), reference, by_urgency)
+
+
+def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tuple[Reference | None, Outcome]:
+    """The reference and the outcome; sets ``spared`` of the findings if the gate gets as far as asking."""
     if run.status != "finished":
-        told = f"failed: run {run.id} is {run.status}: a run that did not finish never passes"
-        return JudgedRun(tuple(found), None, Outcome(2, told))
+        return None, Outcome(2, f"failed: run {run.id} is {run.status}: a run that did not finish never passes")
     try:
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
-        return JudgedRun(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
+        return None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; "))
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
-        return JudgedRun(tuple(found), None, Outcome(4, told))
-    for finding in found:  # nobody else has them yet: to copy 30,000 takes half a second
-        object.__setattr__(finding, "spared", gate.spares(finding, reference))
-    findings = tuple(found)
-    tally = _tally(store, run, gate, reference, findings)
-    return JudgedRun(findings, reference, gate.judge(findings, tally, reference))
+        return None, Outcome(4, told)
+    if reference is not None and reference.rows is not None:
+        digests = {
+            number: row_digest(content, label, key)
+            for number, content, label, key in store.connection.execute(_CONTENTS, [run.id])
+        }
+        for finding in found:
+            finding.row = digests[finding.id]
+    for finding in found:
+        finding.spared = gate.spares(finding, reference)
+    return reference, gate.judge(found, _tally(store, run, gate, reference, found), reference)
+
+
+def _first(found: list[Weighed], most: int) -> list[Weighed]:
+    """The most urgent of each kind, with all that are as urgent as the last of them: their keys settle the order."""
+    kinds: dict[str, list[Weighed]] = defaultdict(list)
+    for finding in found:
+        kinds[finding.spared].append(finding)
+    chosen = []
+    for kind in kinds.values():
+        ranks = [finding.rank for finding in kind]
+        least = min(nlargest(most, ranks))
+        chosen += [finding for finding, rank in zip(kind, ranks, strict=True) if rank >= least]
+    return chosen
 
 
 @contextlib.contextmanager
@@ -65,66 +134,94 @@ def _uncollected() -> Iterator[None]:
 
 def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] | None = None) -> list[Finding]:
     """All findings of a run, the most urgent first, judged by no gate yet."""
-    rows = store.query(_FINDINGS, [run.id])
+    with _uncollected():
+        return _findings(store, run, weigh(store, run.id), positions)
+
+
+def weigh(store: Store, run_id: int) -> list[Weighed]:
+    """All findings of a run, judged by no gate yet; verdict, accepted and before as the view ``run_findings`` has."""
     # Sets of all that is accepted and known, instead of a look at each for each finding: 30,000 take half a second.
-    accepted = {row["fingerprint"] for row in store.query(_ACCEPTED, [run.id])}
-    known = {row["fingerprint"] for row in store.query(_KNOWN, [run.id])}
+    accepted = {row["fingerprint"] for row in store.query(_ACCEPTED, [run_id])}
+    known = {row["fingerprint"] for row in store.query(_KNOWN, [run_id])}
     # The newest word on the row or subject as a whole, or on the rule: older ones are overwritten.
-    words: dict[tuple[str, str | None], tuple[int, str]] = {}
-    for turn, word in enumerate(store.query(_WORDS)):
-        words[word["fingerprint"], word["rule"]] = turn, word["verdict"]
-    places = places_of(run, rows, positions)
+    words: dict[tuple[int | str | None, str | None], tuple[int, str]] = {}
+    with explain(store.path):
+        for turn, (example, fingerprint, rule, verdict) in enumerate(store.connection.execute(_WORDS)):
+            words[fingerprint if example is None else example, rule] = turn, verdict
+        found = []
+        for *facts, fingerprint, subject in store.connection.execute(_WEIGHED, [run_id]):
+            number, example, rule, severity, split, suspicion = facts
+            on = example if subject is None else subject
+            spoken = [words[key] for key in ((on, None), (on, rule)) if key in words]
+            verdict = max(spoken)[1] if spoken else None
+            held, before = fingerprint in accepted, fingerprint in known
+            found.append(Weighed(number, example, rule, severity, split, suspicion, fingerprint, verdict, held, before))
+    return found
+
+
+def _findings(
+    store: Store, run: RunFacts, weighed: Sequence[Weighed], positions: Mapping[Position, int] | None
+) -> list[Finding]:
+    """All that is told of these findings, the most urgent first."""
+    rows = store.query(_FINDINGS, [json.dumps([finding.id for finding in weighed])])
     found = []
-    for row, place in zip(rows, places, strict=True):
-        fingerprint, subject = row["fingerprint"], row["row_fingerprint"]
-        spoken = [words[key] for key in ((subject, None), (subject, row["rule"])) if key in words]
-        verdict = max(spoken)[1] if spoken else None
-        held, before = fingerprint in accepted, fingerprint in known
-        state = "reviewed" if verdict is not None else "accepted" if held else "known" if before else "new"
+    for finding, row, place in zip(weighed, rows, places_of(run, rows, positions), strict=True):
         facts = {name: row[name] for name in _AS_STORED}
-        digest = row_digest(row["content_sha256"], row["given_label"], row["plain_key"])
         found.append(
             Finding(
                 **facts,
-                state=state,
+                rule=finding.rule,
+                severity=finding.severity,
+                split=finding.split,
+                suspicion=finding.suspicion,
+                fingerprint=finding.fingerprint,
+                state=finding.state,
                 path=place.path,
                 line=place.line,
-                row=digest,
-                verdict=verdict,
-                accepted=held,
-                before=before,
+                row=finding.row or row_digest(row["content_sha256"], row["given_label"], row["plain_key"]),
+                verdict=finding.verdict,
+                accepted=finding.accepted,
+                before=finding.before,
+                spared=finding.spared,
             )
         )
     return sorted(found, key=lambda f: (-f.rank, f.key, f.split, f.rule))
 
 
-_WORDS = "SELECT fingerprint, rule, verdict FROM standing_reviews ORDER BY time, id"
-# State, verdict, accepted and before are what the view run_findings says, of all findings at once.
-_FINDINGS = """
+# By the row's id, which the index of fingerprints has: the fingerprint of a row stands behind its text and picture.
+_WORDS = """
+    SELECT e.id, v.fingerprint, v.rule, v.verdict FROM standing_reviews AS v
+    LEFT JOIN examples AS e ON e.fingerprint = v.fingerprint ORDER BY v.time, v.id
+"""
+_WEIGHED = """
     SELECT
-        f.rule, f.severity, ifnull(e.key, f.subject || ':' || f.subject_name) AS key, ifnull(e.split, 'train') AS split,
-        e.label AS given_label, s.suggested_label, s.suggested_probability, ifnull(s.suspicion, f.score) AS suspicion,
-        f.why, e.text, ifnull(e.plain_key, f.subject || ':' || f.subject_name) AS plain_key, e.position, e.media_path,
-        ifnull(e.content_sha256, '') AS content_sha256, f.fingerprint,
-        ifnull(f.subject_fingerprint, e.fingerprint) AS row_fingerprint
-    FROM findings AS f LEFT JOIN named_examples AS e ON e.id = f.example_id
+        f.rowid, f.example_id, f.rule, f.severity, ifnull(e.split, 'train'), ifnull(s.suspicion, f.score),
+        f.fingerprint, f.subject_fingerprint
+    FROM findings AS f LEFT JOIN examples AS e ON e.id = f.example_id
     LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id
     WHERE f.run_id = ?
 """
-_AS_STORED = (
-    "rule",
-    "severity",
-    "key",
-    "split",
-    "given_label",
-    "suggested_label",
-    "suggested_probability",
-    "suspicion",
-    "why",
-    "text",
-    "fingerprint",
-    "row_fingerprint",
-)
+_CONTENTS = """
+    SELECT f.rowid, ifnull(e.content_sha256, ''), e.label, ifnull(e.key, f.subject || ':' || f.subject_name)
+    FROM findings AS f LEFT JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ?
+"""
+# Not from the view of named examples: an outer join with it makes SQLite name all rows of the data set first.
+_FINDINGS = """
+    SELECT
+        CASE WHEN e.id IS NULL THEN f.subject || ':' || f.subject_name
+        WHEN e.split = 'eval' AND EXISTS (
+            SELECT 1 FROM examples AS t WHERE t.dataset_id = e.dataset_id AND t.split = 'train' AND t.key = e.key
+        ) THEN 'eval:' || e.key ELSE e.key END AS key,
+        e.label AS given_label, s.suggested_label, s.suggested_probability, f.why, e.text,
+        ifnull(e.key, f.subject || ':' || f.subject_name) AS plain_key, e.position, e.media_path,
+        ifnull(e.split, 'train') AS split, ifnull(e.content_sha256, '') AS content_sha256,
+        ifnull(f.subject_fingerprint, e.fingerprint) AS row_fingerprint
+    FROM json_each(?) AS j CROSS JOIN findings AS f ON f.rowid = j.value LEFT JOIN examples AS e ON e.id = f.example_id
+    LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id
+    ORDER BY j.key
+"""
+_FINGERPRINTS = "SELECT e.fingerprint FROM json_each(?) AS j CROSS JOIN examples AS e ON e.id = j.value"
+_AS_STORED = ("key", "given_label", "suggested_label", "suggested_probability", "why", "text", "row_fingerprint")
 _ACCEPTED = "SELECT fingerprint FROM accepted WHERE dataset_id = (SELECT dataset_id FROM runs WHERE id = ?)"
 _KNOWN = """
     SELECT f.fingerprint FROM findings AS f WHERE f.run_id = ?1 AND EXISTS (
@@ -134,9 +231,7 @@ _KNOWN = """
 """
 
 
-def _tally(
-    store: Store, run: RunFacts, gate: Gate, reference: Reference | None, findings: tuple[Finding, ...]
-) -> Tally:
+def _tally(store: Store, run: RunFacts, gate: Gate, reference: Reference | None, findings: Sequence[Weighed]) -> Tally:
     unreadable = run.counts.get("unreadable")
     broken = unreadable if isinstance(unreadable, int) else 0
     scored = sum(summary(store, run.id)["rows"].values())
@@ -152,7 +247,8 @@ def _tally(
     # left out, the number would be too small.
     words = {} if level.get("source") in ("audit", "noise rate") else store.words(dataset["id"])
     kept = {fingerprint for fingerprint, verdict in words.items() if verdict == "keep"}
-    kept |= {f.row_fingerprint for f in findings if f.spared == ACCEPTED or (f.spared == KEPT and words)}
+    spared = [f.example_id for f in findings if f.spared == ACCEPTED or (f.spared == KEPT and words)]
+    kept |= {row["fingerprint"] for row in store.query(_FINGERPRINTS, [json.dumps(spared)])}
     fresh, noise = sum(f.rule == "unreadable" and f.row not in (known or ()) for f in findings), defaultdict(list)
     rows = store.connection.execute(
         "SELECT e.content_sha256, e.label, e.key, e.fingerprint, e.split, s.suspicion FROM scores AS s "

@@ -6,19 +6,23 @@ in ``<code>``, with character references for every sign that means something.
 
 import re
 
+from curate.gate.judgement import COUNTED
 from curate.reports.base import Renderer
 from curate.reports.problems import place_of
-from curate.reports.report import Finding, Report
+from curate.reports.report import SHOWN, Finding, Report
 from curate.reports.words import brief, clean, percent, plural, shorten
 
-MOST = 50
-"""Rows of the table: a comment holds 65,536 signs."""
 LONGEST = 120
 _SIGNS = re.compile(r"[^A-Za-z0-9\s.,:;/()%'+=?!-]")
 
 
 class MarkdownReport(Renderer):
-    """The gate's sentence, tables of findings and classes, the warnings, and facts of the run."""
+    """The gate's sentence, tables of findings and classes, the warnings, and facts of the run.
+
+    Tables have ``SHOWN`` rows at the most: a comment holds 65,536 signs.
+    """
+
+    listed = False
 
     def render(self, report: Report) -> str:
         outcome = report.outcome
@@ -34,11 +38,11 @@ class MarkdownReport(Renderer):
 
 
 def _table(report: Report) -> list[str]:
-    counted = report.counted
+    counted = report.spared_counts.get(COUNTED, 0)
     if not counted:
         return []
-    rows = [_row(finding) for finding in counted[:MOST]]
-    more = [f"{len(counted) - MOST:,} more are not shown.", ""] if len(counted) > MOST else []
+    rows = [_row(finding) for finding in report.counted[:SHOWN]]
+    more = [f"{counted - SHOWN:,} more are not shown.", ""] if counted > SHOWN else []
     heading = ["| where | finding | label | probably | suspicion | row |", "|---|---|---|---|---:|---|"]
     return [*heading, *rows, "", *more]
 
@@ -60,7 +64,7 @@ def _classes(report: Report) -> list[str]:
     rows = [row for row in report.by_class if row.expected is not None]
     if not rows:
         return []
-    rows = sorted(rows, key=lambda row: (-(row.expected or 0.0), row.label))[:MOST]
+    rows = sorted(rows, key=lambda row: (-(row.expected or 0.0), row.label))[:SHOWN]
     lines = [
         "<details><summary>Estimated label noise by class</summary>",
         "",

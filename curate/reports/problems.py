@@ -5,25 +5,22 @@ Knows one line a finding; for people in a build's log.
 
 from collections.abc import Iterator
 
-from curate.gate.judgement import OPINION
-from curate.reports.report import Finding, Report
+from curate.gate.judgement import COUNTED, OPINION
+from curate.reports.report import SHOWN, Finding, Report
 from curate.reports.words import clean
 
-MOST = 50
 
-
-def problem_lines(report: Report, most: int = MOST) -> Iterator[str]:
+def problem_lines(report: Report) -> Iterator[str]:
     """The findings that count, the most urgent first, new opinions of old rows, then the gate's sentence."""
-    counted = report.counted
-    for finding in counted[:most]:
+    counted, opinions = report.spared_counts.get(COUNTED, 0), report.spared_counts.get(OPINION, 0)
+    for finding in report.counted[:SHOWN]:
         yield f"{place_of(finding)}: {finding.severity}: {clean(sentence_of(finding))}"
-    if len(counted) > most:
-        yield f"and {len(counted) - most:,} more (all of them: -f csv)"
-    opinions = report.opinions
-    for finding in opinions[:most]:
+    if counted > SHOWN:
+        yield f"and {counted - SHOWN:,} more (all of them: -f csv)"
+    for finding in report.opinions[:SHOWN]:
         yield f"{place_of(finding)}: note: {OPINION}, not counted: {clean(sentence_of(finding))}"
-    if len(opinions) > most:
-        yield f"and {len(opinions) - most:,} more new opinions of old rows (all of them: -f json)"
+    if opinions > SHOWN:
+        yield f"and {opinions - SHOWN:,} more new opinions of old rows (all of them: -f json)"
     yield clean(report.outcome.sentence)
 
 

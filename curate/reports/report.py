@@ -135,6 +135,8 @@ class HarmfulGroup:
     members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
+SHOWN = 50
+"""Findings that a text for people lists at the most."""
 OWN_SECTION = ("mislabeled", "harmful")
 """Rules whose findings are told with numbers of their own; those of all others are ``OtherFinding``."""
 
@@ -181,9 +183,14 @@ class Finding:
     @property
     def rank(self) -> float:
         """0 to 100, the most urgent highest: suspicion, or what a severity without one stands for."""
-        if self.suspicion is not None and self.rule == "mislabeled":
-            return 100 * self.suspicion
-        return {"error": 100.0, "warning": 60.0}.get(self.severity, 10.0)
+        return rank_of(self.rule, self.severity, self.suspicion)
+
+
+def rank_of(rule: str, severity: str, suspicion: float | None) -> float:
+    """The rank of a finding with these facts."""
+    if suspicion is not None and rule == "mislabeled":
+        return 100 * suspicion
+    return {"error": 100.0, "warning": 60.0}.get(severity, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +235,15 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """What the formats of a report show beyond its words, and what they do without."""
+
+    gallery: bool = False  # every flagged row in full
+    sketch: bool = False  # what a terminal with colours draws
+    listed: bool = True  # all findings; else the first of each kind alone, which saves a second of 30,000
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A run, as told to people and programs. Lists hold the first ``top`` rows; ``totals`` count all."""
 
@@ -252,6 +268,7 @@ class Report:
     reviewed: tuple[Reviewed, ...]  # rules on whose findings somebody spoke
     next: tuple[Step, ...]
     findings: tuple[Finding, ...]  # all of them, the most urgent first
+    spared_counts: Mapping[str, int]  # how many are counted ("") and spared, by the reason
     gate: Gate
     reference: Reference | None  # what the gate compared with
     outcome: Outcome
@@ -269,23 +286,22 @@ class Report:
         *,
         gate: Gate | None = None,
         positions: Mapping[tuple[str, str], int] | None = None,
-        gallery: bool = False,
-        sketch: bool = False,
+        looks: Looks = Looks(),
     ) -> "Report":
         """The report of a stored run; StoreError where there is no such run.
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
-        key, are those of the run unless they were looked up anew; ``gallery``: with every flagged row in full;
-        ``sketch``: with what a terminal with colours draws.
+        key, are those of the run unless they were looked up anew; ``looks`` are what the formats show of it.
         """
         from curate.reports.gather import gather
 
-        told = gather(store, run_id, top, gate=gate, positions=positions)
-        if gallery:
+        most = None if looks.listed else max(top, SHOWN)
+        told = gather(store, run_id, top, gate=gate, positions=positions, most=most)
+        if looks.gallery:
             from curate.reports.gallery import CARDS, Gallery
 
             told = replace(told, gallery=Gallery.of_run(store, run_id, max(top, CARDS)))
-        if sketch:
+        if looks.sketch:
             from curate.reports.sketch import Sketch
 
             told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))

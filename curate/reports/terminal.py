@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from curate.gate.judgement import OPINION
 from curate.reports.base import Renderer
 from curate.reports.harmful_terminal import target, write_harmful
 from curate.reports.layout import FANCY, SEVERITY_STYLES, Column, Page, cell
@@ -26,6 +27,8 @@ NARROW = 80  # below, bars and the suggested label's probability are left out
 class TextReport(Renderer):
     """The report without colours; its own signs are ASCII."""
 
+    listed = False
+
     def render(self, report: Report) -> str:
         page = Page.plain()
         write_report(page, report)
@@ -35,7 +38,7 @@ class TextReport(Renderer):
 class RichReport(Renderer):
     """The report as a terminal shows it."""
 
-    coloured = True
+    listed, coloured = False, True
 
     def render(self, report: Report) -> str:
         """For a file: the terminal's signs, without its colours."""
@@ -371,11 +374,11 @@ def _confusions(page: Page, report: Report) -> None:
 
 def _opinions(page: Page, report: Report) -> None:
     """What a retrained model or a new version says of rows that nobody touched: listed, and counted by no gate."""
-    if not report.opinions:
+    opinions = report.spared_counts.get(OPINION, 0)
+    if not opinions:
         return
     shown = report.opinions[: report.top]
-    count = plural(len(report.opinions), "finding")
-    remark = f"{count} of rows that stood there before{first_shown(shown, len(report.opinions))}; not counted"
+    remark = f"{plural(opinions, 'finding')} of rows that stood there before{first_shown(shown, opinions)}; not counted"
     page.heading("Old rows, new opinion", remark)
     for finding in shown:
         page.paragraph(clean(f"{place_of(finding)}: {sentence_of(finding)}"), indent=2)

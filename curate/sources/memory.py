@@ -184,7 +184,7 @@ def as_array(value: Any, called: str) -> "Array":
 def label_values(y: Any, where: str) -> list[str | None]:
     """Labels of any library as texts, None if blank. Raises ``DataError``."""
     raw = as_array(y, where)
-    if raw.dtype.kind == "O":
+    if raw.dtype.kind == "O" and raw.ndim:
         try:
             raw = content_of_labels([as_label(None if _is_missing(one) else one) for one in raw.tolist()], where)
         except OddItem as odd:
@@ -249,7 +249,7 @@ def _raw_table(value: Any, location: str) -> RawTable:
             value = value.to_arrow()
         elif not isinstance(value, pyarrow.Table):  # a batch of records
             value = pyarrow.table(value)
-    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{location}: the table cannot be read: {str(error).splitlines()[0]}.", "Each column has one type of cells."
         ) from error

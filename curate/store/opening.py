@@ -118,7 +118,8 @@ def explain(path: Path) -> Iterator[None]:
         raise  # a broken contract is a bug in the caller, not a broken file
     except sqlite3.OperationalError as error:
         message = str(error)
-        if "locked" in message:
+        # The second: for ten seconds others recovered the file, or could not for want of room.
+        if "locked" in message or "locking protocol" in message:
             raise StoreError(f"{path} is in use by another process", "wait for it to end and try again") from error
         if "readonly" in message or "unable to open" in message:
             raise StoreError(f"{path} cannot be opened for writing", "check its rights, or " + _OTHER_FILE) from error

@@ -5,6 +5,7 @@ Every write is one transaction, so a scan that dies leaves a run marked `running
 """
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,12 @@ from typing import Any
 from curate.errors import CurateError, StoreError
 from curate.settings.specs import listed_names, plain_text
 from curate.store import reviews
-from curate.store.fingerprint import finding_fingerprint, row_fingerprint, rule_fingerprint, subject_fingerprint
 from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
-from curate.store.statements import ADD_RECEIPT, ADD_SCORES, receipt_row, score_row
+from curate.store.statements import ADD_FINDING, ADD_RECEIPT, ADD_SCORES, finding_row, receipt_row, score_rows
 from curate.store.summaries import keep as keep_summary
 from curate.store.values import integer, json_text, number, text
+from curate.store.writing import add_rows
 
 
 class Store:
@@ -103,37 +104,8 @@ class Store:
 
     def add_examples(self, dataset_id: int, examples: Iterable[ExampleRecord]) -> list[int]:
         """Ids of the rows, in their order. A version seen before keeps its id; what may change is refreshed."""
-        ids: list[int] = []
         with self.transaction() as connection:
-            dataset = self._dataset_name(dataset_id)
-            label_ids = dict(connection.execute("SELECT name, id FROM labels WHERE dataset_id = ?", [dataset_id]))
-            for example in examples:
-                key, label = text(example.key) or "", text(example.label)
-                if label is not None and label not in label_ids:
-                    (label_ids[label],) = connection.execute(
-                        "INSERT INTO labels (dataset_id, name) VALUES (?, ?) RETURNING id", [dataset_id, label]
-                    ).fetchone()
-                row = connection.execute(
-                    _ADD_EXAMPLE,
-                    (
-                        dataset_id,
-                        example.split,
-                        key,
-                        integer(example.position, "position"),
-                        example.content_sha256,
-                        None if label is None else label_ids[label],
-                        label,
-                        text(example.media_path),
-                        text(example.text),
-                        example.thumbnail,
-                        None if example.seen is None else bool(example.seen),
-                        row_fingerprint(dataset, key, example.content_sha256, label),
-                    ),
-                ).fetchone()
-                ids.append(row[0])
-                if example.text is not None and row[1]:  # a scan before this one left it out (--no-text)
-                    connection.execute("UPDATE examples SET text = ? WHERE id = ?", [text(example.text), row[0]])
-        return ids
+            return list(add_rows(connection, dataset_id, self._dataset_name(dataset_id), examples))
 
     # A run and its results
 
@@ -172,8 +144,15 @@ class Store:
 
     def add_scores(self, run_id: int, scores: Iterable[Mapping[str, Any]]) -> None:
         """Scores of rows: ``example_id`` and any of the score columns; what is missing is stored as NULL."""
+        told = list(scores)
+        names = {name for score in told for name in score} - {"example_id"}
+        columns = {name: [score.get(name) for score in told] for name in names}
+        self.add_score_columns(run_id, [score["example_id"] for score in told], columns)
+
+    def add_score_columns(self, run_id: int, ids: Sequence[Any], columns: Mapping[str, Sequence[Any]]) -> None:
+        """The same by columns, each with a value for each of these rows."""
         with self.transaction() as connection:
-            connection.executemany(ADD_SCORES, (score_row(run_id, score) for score in scores))
+            connection.executemany(ADD_SCORES, score_rows(run_id, ids, columns))
 
     def add_influences(self, run_id: int, influences: Iterable[tuple[int, int, float, int]]) -> None:
         """Pairs (evaluation row, training row, influence in nats, rank): +1.. helpful, -1.. harmful."""
@@ -190,41 +169,19 @@ class Store:
 
     def add_findings(self, run_id: int, findings: Iterable[FindingRecord]) -> None:
         """Findings of a run; fingerprints are made here. ``ValueError`` if a row is not stored."""
+        told = list(findings)
         with self.transaction() as connection:
             (dataset,) = connection.execute(
                 "SELECT d.name FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
             ).fetchone()
-            for finding in findings:
-                subject = None
-                if finding.subject != "row":
-                    subject = subject_fingerprint(dataset, finding.subject, finding.name, finding.members)
-                connection.execute(
-                    _ADD_FINDING,
-                    [
-                        run_id,
-                        integer(finding.example_id, "example_id"),
-                        finding.rule,
-                        finding.severity,
-                        number(finding.score, "score"),
-                        text(json_text(finding.evidence, "evidence")),
-                        text(finding.why),
-                        self._finding_fingerprint(dataset, finding, subject),
-                        finding.subject,
-                        text(finding.name),
-                        subject,
-                    ],
-                )
-
-    def _finding_fingerprint(self, dataset: str, finding: FindingRecord, subject: str | None) -> str:
-        if finding.example_id is None:
-            return rule_fingerprint(str(subject), finding.rule)
-        facts = self.connection.execute(
-            "SELECT key, content_sha256, label FROM examples WHERE id = ?", [integer(finding.example_id, "example_id")]
-        ).fetchone()
-        if facts is None:
-            raise ValueError(f"finding on an example that is not stored: {finding.example_id}")
-        key, content, label = facts
-        return finding_fingerprint(dataset, key, content, label, finding.rule)
+            rows = [integer(finding.example_id, "example_id") for finding in told]
+            stored = connection.execute(
+                "SELECT e.id, e.key, e.content_sha256, e.label FROM json_each(?) AS j CROSS JOIN examples AS e "
+                "ON e.id = j.value",
+                [json.dumps(sorted({row for row in rows if row is not None}))],
+            )
+            facts = {number: row for number, *row in stored}
+            connection.executemany(ADD_FINDING, [finding_row(run_id, dataset, finding, facts) for finding in told])
 
     def add_receipts(self, run_id: int, receipts: Iterable[ReceiptRecord]) -> None:
         """Keep how the quantities of a run were solved, in one transaction."""
@@ -381,21 +338,6 @@ class Store:
 
 
 _SCAN_FIRST = "make one with `curate scan`"
-
-_ADD_EXAMPLE = """
-    INSERT INTO examples (dataset_id, split, key, position, content_sha256, label_id, label, media_path, text,
-        thumbnail, seen, fingerprint)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (dataset_id, split, key, content_sha256, ifnull(label, 0)) DO UPDATE SET
-        position = excluded.position, label_id = excluded.label_id, media_path = excluded.media_path,
-        thumbnail = ifnull(excluded.thumbnail, thumbnail), seen = excluded.seen
-    RETURNING id, text IS NULL
-"""
-
-_ADD_FINDING = (
-    "INSERT INTO findings (run_id, example_id, rule, severity, score, evidence, why, fingerprint, subject, "
-    "subject_name, subject_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 def _list(names: Sequence[str]) -> str:

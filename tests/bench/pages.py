@@ -22,6 +22,7 @@ from PIL import Image
 from stored import begin, finish
 
 from curate.reports import HtmlReport, Report
+from curate.reports.report import Looks
 from curate.review.web import server
 from curate.store import ExampleRecord, FindingRecord, Store
 
@@ -75,7 +76,7 @@ def gallery(folder: Path, flagged: int) -> None:
     run = fill(folder / "gallery.db", 2 * flagged, flagged)
     begun = time.process_time()
     with Store.open(folder / "gallery.db") as store:
-        text = HtmlReport().render(Report.of_run(store, run, gallery=True))
+        text = HtmlReport().render(Report.of_run(store, run, looks=Looks(gallery=True)))
     took = time.process_time() - begun
     file = folder / "gallery.html"
     file.write_text(text, encoding="utf-8")

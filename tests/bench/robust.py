@@ -10,7 +10,7 @@
 
 Counts stand in ``robust.json`` (``--state``), faults in ``robust-faults.jsonl`` beside it; each part goes on where it
 stopped. A fault ends no part: the exit status is 1 if one was found. ``disk`` fills the mounted folder, and deletes
-what is in it.
+what is in it. ``--patience`` is the time after which a case counts as one that hangs: raise it on a busy machine.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import robust_odd
 from robust_commands import (
     COMMANDS,
     DATABASE,
@@ -54,8 +55,6 @@ import curate
 
 BATCH = 200
 """Cases in one child process: a crash or a hang costs the rest of them."""
-PATIENCE = 60
-"""Seconds that one case may take, on a loaded machine."""
 TALKED = 3.0
 """Seconds within which a process that is talked to is ended."""
 ROOM = (0, 4096, 65_536, 400_000)
@@ -128,7 +127,7 @@ def _run_cases(cases: list[tuple[str, int]], told: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with os.fdopen(told, "w") as out:
         for kind, seed in cases:
-            signal.alarm(PATIENCE)
+            signal.alarm(int(robust_odd.PATIENCE))
             with empty_folder():
                 fault = one(kind, seed)
             signal.alarm(0)
@@ -364,7 +363,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="cases in all, those done before among them")
     parser.add_argument("--state", type=Path, default=Path("robust.json"))
     parser.add_argument("--folder", type=Path, help="a mounted file system of a few MB, for `disk` and `all`")
+    parser.add_argument("--patience", type=float, default=robust_odd.PATIENCE, help="seconds that a case may take")
     asked = parser.parse_args()
+    robust_odd.PATIENCE = asked.patience
     state = State(asked.state.absolute())
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children do
     if asked.part != "counts":

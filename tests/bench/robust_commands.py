@@ -6,6 +6,7 @@ server by a browser's requests.
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import robust_odd
 from robust_odd import Fault
 
 from curate.store import ExampleRecord, FindingRecord, Store
@@ -36,8 +38,8 @@ DATABASE = Path(".curate/curate.db")
 ROWS = 60
 FLAGGED = 300
 """Rows that wait for a verdict in ``flagged``: more than anybody speaks on before the process ends."""
-WAITING = 120.0
-"""Seconds after which a process counts as one that hangs: four times as long as a lock is waited for."""
+WAITING = 2
+"""Times the patience with a case, after which a process counts as one that hangs: four times a lock's wait."""
 
 
 @contextlib.contextmanager
@@ -93,8 +95,9 @@ def _command_line(arguments: list[str]) -> None:
         os._exit(status)
 
 
-def ended(child: int, within: float = WAITING) -> int:
+def ended(child: int) -> int:
     """The exit status, negative for a signal. A process that does not end is a fault."""
+    within = WAITING * robust_odd.PATIENCE
     for _ in range(int(within * 100)):
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
@@ -205,6 +208,14 @@ def table() -> None:
     Path("a.csv").write_text("\n".join(["id,a,b,label", *lines]) + "\n")
 
 
+def shards() -> None:
+    Path("shards").mkdir()
+    for shard in range(2):
+        lines = [f"r{row},{row * row % 7},{row * 5 % 11},{'xy'[row % 2]}" for row in range(shard, ROWS, 2)]
+        content = "\n".join(["id,a,b,label", *lines]).encode()
+        Path(f"shards/train-{shard}-of-2.csv.gz").write_bytes(gzip.compress(content))
+
+
 def scanned() -> None:
     """A table with two runs of it and words on it: copied from a run that was made once."""
     table()
@@ -283,6 +294,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "scan into a new database": Command(table, ["scan", "a.csv", "--id", "id"]),
     "scan into an old database": Command(scanned, ["scan", "a.csv", "--id", "id"]),
+    "scan of packed shards": Command(shards, ["scan", "shards", "--id", "id"]),
     "mark": Command(scanned, ["mark", "r5", "r6", "r7", "--verdict", "keep"]),
     "mark --from": Command(verdicts, ["mark", "--from", "words.jsonl"]),
     "review": Command(flagged, [], Screen),

@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from robust_layouts import LAYOUTS
 from robust_odd import Fault, command, mutated, odd
 from robust_outputs import export, network, real_process, report, served, whole_scan
 from stored import fill
@@ -391,7 +392,7 @@ KINDS: dict[str, tuple[Case, float]] = {
     "verdicts": (verdict_file, 8), "baselines": (baseline_file, 8), "cache": (cache_shard, 5),
     "backups": (backup_record, 2), "databases": (database_file, 3), "checkpoints": (checkpoint, 6),
     "networks": (network, 1), "scans": (whole_scan, 2), "reports": (report, 2), "exports": (export, 2),
-    "served": (served, 1), "real processes": (real_process, 0.2),
+    "served": (served, 1), "real processes": (real_process, 0.2), **LAYOUTS,
 }  # fmt: skip
 """Case and weight: how often it is drawn."""
 

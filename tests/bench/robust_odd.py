@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from curate.cli import main
 
 LONGEST = 600
+PATIENCE = 60.0
+"""Seconds that one case may take; set by ``--patience`` where other work shares the processors."""
 REAL = False
 """Whether ``command`` starts processes, where it calls the command line in this one otherwise."""
 
@@ -79,6 +81,6 @@ def _in_process(arguments: tuple[str, ...], environment: dict[str, str]) -> Ende
     given = [argument.encode("utf-8", "surrogatepass") for argument in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "curate", *given], capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}, timeout=50,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}, timeout=PATIENCE - 10,
     )  # fmt: skip
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"), None

@@ -31,7 +31,7 @@ EMPTY = Gallery(cards=(), shown=0, flagged=0, distribution=None, confusion=None)
 class HtmlReport(Renderer):
     """One page that holds its own pictures, style and script."""
 
-    gallery = True
+    gallery, listed = True, False
 
     def render(self, report: Report) -> str:
         return page(report)

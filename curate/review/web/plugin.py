@@ -4,6 +4,7 @@ Knows Datasette's hooks; leaves pages to ``pages.py``, what is refused to ``safe
 """
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,17 @@ from curate.review.web.log import LONGEST, logger
 from curate.review.web.pages import ADDRESS, AUDIT, leave_verdict, read, review_page, serving
 from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
 
-FOR_A_BAD_ADDRESS = (DatasetteError, AssertionError, ValueError, OverflowError, LookupError, sqlite3.Error)
+FOR_A_BAD_ADDRESS = (DatasetteError, AssertionError, ValueError, OverflowError, LookupError)
+"""What Datasette's own pages raise for a column, a page or a form that is none, and call a 500."""
+BAD_QUESTIONS = (
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_RANGE,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_INTERRUPT,
+)
+IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 @hookimpl
@@ -68,12 +79,7 @@ def handle_exception(datasette: Datasette, request: Request, exception: Exceptio
         return default_page(datasette, request, exception)
 
     async def told() -> Response:
-        status, message = 500, "this page could not be made"
-        if isinstance(exception, Base400):
-            status, message = exception.status, str(exception)
-        elif not request.path.startswith(ADDRESS) and isinstance(exception, FOR_A_BAD_ADDRESS):
-            # Datasette's own pages raise these for a column, a page or a form that is none, and call that 500
-            status, message = 400, str(getattr(exception, "message", None) or exception)
+        status, message = status_of(exception, ours=request.path.startswith(ADDRESS))
         logger.warning("%s %s", status, request.path if status < 500 else f"{request.path}: {exception!r}")
         message = shorten(clean(message), LONGEST)
         if request.path.endswith(".json"):
@@ -84,6 +90,29 @@ def handle_exception(datasette: Datasette, request: Request, exception: Exceptio
         return Response.html(await page.render_async(facts), status=status)
 
     return told
+
+
+def status_of(exception: BaseException, *, ours: bool) -> tuple[int, str]:
+    """Status and message of an answer. An error of SQLite's is told by its code, also if another one was made of it:
+    a question that is none is a bad address, a database that is in use or damaged is not. ``ours``: of curate's own
+    pages, which answer to bad addresses themselves."""
+    codes = [one.sqlite_errorcode & 0xFF for one in _chain(exception) if hasattr(one, "sqlite_errorcode")]
+    if any(code in IN_USE for code in codes):
+        return 503, "the database is in use by another process; try again"
+    if not all(code in BAD_QUESTIONS for code in codes):
+        return 500, "the database cannot be read"
+    if isinstance(exception, Base400):
+        return exception.status, str(exception)
+    if not ours and (codes or isinstance(exception, (*FOR_A_BAD_ADDRESS, sqlite3.ProgrammingError))):
+        return 400, str(getattr(exception, "message", None) or exception)
+    return 500, "this page could not be made"
+
+
+def _chain(exception: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that it was made of."""
+    while exception is not None:
+        yield exception
+        exception = exception.__cause__ or exception.__context__
 
 
 @hookimpl
