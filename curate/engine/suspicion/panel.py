@@ -148,7 +148,7 @@ def panel_on_unseen(experts: Experts, given: Int[np.ndarray, " n"], seed: int) -
     """A panel for rows that nothing was fitted to: each expert has the weight that their own labels give it.
 
     Labels are taken to change alike. Few labels of an evaluation set are wrong, and there the classes that a network
-    confuses outweigh them: the account by class put them first (`tests/bench/memory.py unseen`).
+    confuses outweigh them: the account by class put them first (`tests/bench/unseen.py`).
     """
     judge = _judge(experts, tuple(experts), given, seed)
     return Panel((Judge(judge.depths, judge.fusion.alone()),), None)
