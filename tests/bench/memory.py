@@ -21,12 +21,15 @@ from pathlib import Path
 import detection
 import fashion
 import numpy as np
+import perceptron
+import sets
 import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from curate.settings.merge import ScanSettings
+from curate.stages.suspicion import Judged
 
 HOME = fashion.HOME / "memory"
 MEMORISING = {"epochs": 80, "weight_decay": 0.0}
@@ -34,6 +37,11 @@ REGULARISED = {"epochs": 15, "weight_decay": 5e-3}
 KNOWN = (("fashion", 500), ("fashion", 1_000), ("fashion", 2_000), ("fashion", 5_000), ("digits", 1_500))
 EASY = (1, 5, 8, 9)
 """Trousers, sandals, bags and ankle boots: classes that a small network tells apart on 98 % of unseen rows."""
+LOOKALIKE_DIGITS = (6, 8, 1, 9, 9, 6, 5, 9, 1, 7)
+"""Of each digit the one that it is most taken for."""
+TABLE_ROWS = 1_500
+TABLE_MEMORISING = {"epochs": 150, "weight_decay": 0.0, "width": 512}
+TABLE_REGULARISED = {"epochs": 20, "weight_decay": 0.1, "width": 512}
 CLEAN = (("digits", 0), ("digits", 1), ("easy", 0), ("easy", 1), ("easy", 2))
 
 
@@ -80,25 +88,40 @@ def right(model: torch.nn.Module, x: torch.Tensor, labels: np.ndarray) -> float:
     return float((guesses == labels).mean())
 
 
+def lookalike(kind: str, clean: np.ndarray) -> np.ndarray:
+    """A tenth of the labels changed to that of the class that looks most alike."""
+    if kind == "fashion":
+        return fashion.flipped(clean, 0.1, "lookalike", 31)
+    return detection.noisy(clean, 0.1, "lookalike", 31, np.array(LOOKALIKE_DIGITS))
+
+
 def known() -> None:
+    told("uniform")
+
+
+def alike() -> None:
+    told("lookalike")
+
+
+def told(flips: str) -> None:
+    """A line for each recipe of `KNOWN`, with flips of this kind."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    print("set\trows\trepeated\tsaid\tevidence\tap\tf1\tcleanlab\tcleanlab_f1\tsum\tlog_loss\treliability")
+    print("set\trows\trepeated\tsaid\tevidence\twavering\tap\tf1\tcleanlab\tcleanlab_f1\tsum\tlog_loss\treliability")
     for kind, n in KNOWN:
         pictures, clean, _, _ = rows_of(kind, n, 0)
-        given = fashion.flipped(clean, 0.1, "uniform", 31)
+        given = fashion.flipped(clean, 0.1, "uniform", 31) if flips == "uniform" else lookalike(kind, clean)
         x = tensors(pictures)
         model = fashion.train(x, torch.from_numpy(given), seed=0, **MEMORISING)
         wrong = given != clean
         repeated = right(model, x[torch.from_numpy(wrong)], given[wrong])
-        data, judged, _ = detection.scanned(settings(f"known-{kind}-{n}", pictures, given, model))
+        data, judged, _ = detection.scanned(settings(f"known-{flips}-{kind}-{n}", pictures, given, model))
         order = np.array(data.train.indices)
         p = detection.networks(MEMORISING, x, given, 0)
         scores = [-get_label_quality_scores(given, p, method=m) for m in ("self_confidence", "normalized_margin")]
-        suspicion, memory = judged.train.suspicion, judged.panel.memory
-        told = [
-            np.nan if memory is None else memory.evidence,
+        suspicion = judged.train.suspicion
+        numbers = [
             average_precision_score(wrong[order], suspicion),
             detection.f1(suspicion > judged.cut, wrong[order]),
             max(average_precision_score(wrong, score) for score in scores),
@@ -107,26 +130,57 @@ def known() -> None:
             detection.log_loss(suspicion, wrong[order]),
             detection.reliability(suspicion, wrong[order]),
         ]
-        said = "by heart" if judged.panel.by_heart else "no"
-        print("\t".join([kind, str(n), f"{repeated:.2f}", said, *(f"{value:.3f}" for value in told)]), flush=True)
+        row = [kind, str(n), f"{repeated:.2f}", *accused(judged), *(f"{value:.3f}" for value in numbers)]
+        print("\t".join(row), flush=True)
+
+
+def accused(judged: Judged) -> list[str]:
+    """Whether the network is said to know its labels by heart, the evidence, and the share of wavering rows."""
+    memory = judged.panel.memory
+    if memory is None:
+        return ["not asked", "-", "-"]
+    wavering = "-" if memory.wavering is None else f"{memory.wavering:.3f}"
+    return ["by heart" if memory.by_heart else "no", f"{memory.evidence:.2f}", wavering]
 
 
 def clean() -> None:
-    print("set\tseed\ttrain\ttest\taccused\tevidence\tflagged")
+    print("set\tseed\ttrain\ttest\taccused\tevidence\twavering\tflagged")
     for kind, seed in CLEAN:
         pictures, labels, test, theirs = rows_of(kind, 2_000, seed)
         x = tensors(pictures)
         model = fashion.train(x, torch.from_numpy(labels), seed=seed, **REGULARISED)
         _, judged, _ = detection.scanned(settings(f"clean-{kind}-{seed}", pictures, labels, model))
-        memory = judged.panel.memory
-        told = [
-            kind, str(seed), f"{right(model, x, labels):.3f}", f"{right(model, tensors(test), theirs):.3f}",
-            "by heart" if judged.panel.by_heart else "no", "-" if memory is None else f"{memory.evidence:.2f}",
-            f"{(judged.train.suspicion > judged.cut).mean():.3f}",
-        ]  # fmt: skip
-        print("\t".join(told), flush=True)
+        accuracies = [f"{right(model, x, labels):.3f}", f"{right(model, tensors(test), theirs):.3f}"]
+        flagged = f"{(judged.train.suspicion > judged.cut).mean():.3f}"
+        print("\t".join([kind, str(seed), *accuracies, *accused(judged), flagged]), flush=True)
+
+
+def tables() -> None:
+    """Optdigits: 1,500 rows to train a perceptron on, the others to test it on."""
+    features, labels = sets.judging("optdigits", Path(), detection.encoded)
+    order = np.random.default_rng(0).permutation(len(labels))
+    x, labels = perceptron.standardised(features[order], TABLE_ROWS), labels[order]
+    clean, classes = labels[:TABLE_ROWS], int(labels.max()) + 1
+    partner = detection.lookalikes(x[:TABLE_ROWS], clean)
+    print("labels\ttrain\ttest\trepeated\taccused\tevidence\twavering\tap\tf1")
+    for flips, recipe in (("clean", TABLE_REGULARISED), ("uniform", TABLE_MEMORISING), ("lookalike", TABLE_MEMORISING)):
+        given = clean if flips == "clean" else detection.noisy(clean, 0.1, flips, 31, partner)
+        parts = {"train": (x[:TABLE_ROWS], given)}
+        asked, model = perceptron.workload(HOME / f"optdigits-{flips}", parts, classes, recipe)
+        data, judged, _ = detection.scanned(asked)
+        rows, wrong = np.array(data.train.indices), given != clean
+        with torch.no_grad():
+            fitted, test = np.split(model(torch.from_numpy(x)).argmax(1).numpy(), [TABLE_ROWS])
+        found = [float((fitted == given).mean()), float((test == labels[TABLE_ROWS:]).mean())]
+        suspicion, measured = judged.train.suspicion, ["-", "-"]
+        if wrong.any():
+            found.append(float((fitted == given)[wrong].mean()))
+            flags = detection.f1(suspicion > judged.cut, wrong[rows])
+            measured = [f"{average_precision_score(wrong[rows], suspicion):.3f}", f"{flags:.3f}"]
+        accuracies = [f"{value:.3f}" for value in found] + ["-"] * (3 - len(found))
+        print("\t".join([flips, *accuracies, *accused(judged), *measured]), flush=True)
 
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ["known", "clean"]:
-        {"known": known, "clean": clean}[part]()
+    for part in sys.argv[1:] or ["known", "alike", "clean", "tables"]:
+        {"known": known, "alike": alike, "clean": clean, "tables": tables}[part]()

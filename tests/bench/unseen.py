@@ -22,7 +22,6 @@ import numpy as np
 import perceptron
 import sets
 import torch
-from safetensors.torch import save_file
 from sklearn.metrics import average_precision_score
 
 from curate.engine.neighbours import Neighbours
@@ -34,7 +33,7 @@ from curate.stages.prepare import load, read
 from curate.stages.suspicion import depths_of, readings_of
 
 HOME = fashion.HOME / "unseen"
-RECIPE = {"epochs": 20, "weight_decay": 0.1}
+RECIPE = {"epochs": 20, "weight_decay": 0.1, "width": 64}
 SHARES = ((0.002, 10), (0.01, 3), (0.1, 3))
 """Of labels changed, and in how many draws."""
 LEVELS = ("aggre_label", "random_label1", "worse_label")
@@ -52,25 +51,9 @@ def pictures() -> ScanSettings:
 
 def halves(name: str, features: np.ndarray, labels: np.ndarray) -> ScanSettings:
     """A perceptron trained on the first half of the rows; the other half is the evaluation set."""
-    folder, classes = HOME / name, int(labels.max()) + 1
-    folder.mkdir(parents=True, exist_ok=True)
-    cut = len(labels) // 2
-    x = torch.from_numpy(features).float()
-    x = (x - x[:cut].mean(0)) / x[:cut].std(0).clamp_min(1e-6)
-    for part, rows in (("train", slice(None, cut)), ("eval", slice(cut, None))):
-        np.savez(folder / f"{part}.npz", x=x[rows].numpy(), y=np.array([f"{label:04}" for label in labels[rows]]))
-    model = perceptron.train(x[:cut], torch.from_numpy(labels[:cut]), classes, seed=0, **RECIPE)
-    (folder / "model.py").write_text(Path(perceptron.__file__).read_text())
-    save_file(model.state_dict(), folder / "weights.safetensors")
-    return ScanSettings(
-        str(folder / "train.npz"),
-        eval=str(folder / "eval.npz"),
-        model=f"{folder / 'model.py'}:factory",
-        model_args={"columns": x.shape[1], "classes": classes},
-        weights=(str(folder / "weights.safetensors"),),
-        cache=False,
-        classes=tuple(f"{label:04}" for label in range(classes)),
-    )
+    cut, x = len(labels) // 2, perceptron.standardised(features, len(labels) // 2)
+    parts = {"train": (x[:cut], labels[:cut]), "eval": (x[cut:], labels[cut:])}
+    return perceptron.workload(HOME / name, parts, int(labels.max()) + 1, RECIPE)[0]
 
 
 def shuffled(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

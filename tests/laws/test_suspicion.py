@@ -188,6 +188,19 @@ class TestPanel:
         panel = panel_for({LAST: {"probe": q}, INPUTS: {"probe": weak}}, given, agrees=np.ones(2_000, bool), seed=0)
         assert not panel.by_heart
 
+    @pytest.mark.parametrize(
+        ("accuracy", "wavering", "known"), [(1.0, 0.2, True), (1.0, 0.01, False), (0.9, 0.2, False)]
+    )
+    def test_a_network_that_fits_all_and_wavers_close_by_knows_its_labels(
+        self, accuracy: float, wavering: float, known: bool
+    ) -> None:
+        q, _, given = world(500, 0.0, "uniform", 9)
+        agrees = np.arange(500) < 500 * accuracy
+        experts = {LAST: {"probe": np.eye(CLASSES)[given] * 0.9 + 0.1 / CLASSES}, INPUTS: {"probe": tempered(q, 0.3)}}
+        panel = panel_for(experts, given, agrees=agrees, wavering=wavering, seed=0)
+        assert panel.by_heart == known
+        assert (len(panel.judges) == 1) == known
+
     def test_an_extractor_that_did_not_learn_these_labels_is_asked_alone(self) -> None:
         q, _, given = world(2_000, 0.1, "uniform", 7)
         experts = {LAST: {"probe": q}, EARLY: {"probe": tempered(q, 0.3)}}
