@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curate.engine.influence.self_influence import SelfInfluence
 from curate.engine.neighbours import Neighbours
-from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, cut_of_count, least_of_copies
+from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, least_of_copies
 from curate.engine.suspicion.crossfit import Copies
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH, Depth, Material, Reading, ask_experts, find_basis
 from curate.engine.suspicion.halfway import wavering
@@ -288,6 +288,5 @@ def with_verdicts(judged: Judged, known: Level | None, rows: Forward, precision:
     if known is None:
         return judged
     train = at(judged.train, known.expected, rows)
-    count = known.expected
-    cut = cut_of_count(train.suspicion, count) if precision is None else cut_for(train.suspicion, precision, count)
+    cut = cut_for(train.suspicion, precision, known.expected, known=True)
     return replace(judged, train=train, cut=cut, level=known)

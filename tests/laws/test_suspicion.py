@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.engine.suspicion import Signals, at_least, counted_cut, cut_for, judged, least_of_copies
+from curate.engine.suspicion import Signals, at_least, cut_for, judged, least_of_copies
 from curate.engine.suspicion.detectors import spoken
 from curate.engine.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 from curate.engine.suspicion.level import at_level, confident_joint, count_wrong
@@ -288,7 +288,7 @@ class TestCut:
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 60))
     def test_it_flags_as_many_rows_as_are_counted_within_its_bounds(self, values: list[float], count: float) -> None:
         suspicion = np.array(values)
-        cut = counted_cut(suspicion, count)
+        cut = cut_for(suspicion, None, count)
         assert 0.1 <= cut <= 0.5
         flagged = int((suspicion > cut).sum())
         if cut < 0.5:
