@@ -53,3 +53,26 @@ def test_a_head_at_chance_gives_no_harmful_row(
     assert ("harm not told, the head only guesses" in told) != guessing_counts
     assert ("not told: the head that they are judged by is no better than a guess" in told) != guessing_counts
     assert "too few" not in told
+
+
+def test_a_class_of_under_five_rows_has_a_note_and_no_error_and_one_of_none_no_finding(here: Path) -> None:
+    """Four threes called eight, the only eights: suspect enough to be errors. Of nines training has none."""
+    digits = load_digits()
+    x, labels = digits.data.astype(np.float32), digits.target.copy()
+    evaluation = np.arange(len(x)) % 3 == 0
+    train = np.flatnonzero(~evaluation & (labels < RARE))
+    labels[train[labels[train] == 3][:4]] = RARE
+    np.savez("train.npz", x=x[train], y=labels[train])
+    np.savez("eval.npz", x=x[evaluation], y=labels[evaluation])
+    classes = ",".join(map(str, range(10)))
+    told = curate("scan", "train.npz", "--eval", "eval.npz", "--classes", classes, "--db", "c.db").output
+    assert told.count("classes with none or under five training rows") == 1
+    with sqlite3.connect("c.db") as connection:
+        found = connection.execute(
+            "SELECT split, label, severity, score FROM findings JOIN examples ON example_id = examples.id "
+            "WHERE rule = 'mislabeled'"
+        ).fetchall()
+    rare = [(severity, score) for split, label, severity, score in found if (split, label) == ("train", str(RARE))]
+    assert max(score for _, score in rare) >= 0.9
+    assert {severity for severity, _ in rare} == {"warning"}
+    assert not [row for row in found if row[1] == "9"]
