@@ -88,6 +88,10 @@ def _of_the_memory(judged: Judged, head: float | None) -> Iterator[str]:
         known = f"it gives {memory.repeated:.0%} of the labels that look wrong from its {_listed(depths)}"
         if memory.unseen_accuracy is not None and memory.lost >= LOST:
             known += f", and is right on {memory.unseen_accuracy:.1%} of the evaluation rows"
+        if memory.wavering is not None and memory.wavers:
+            known += (
+                f", and calls {memory.wavering:.0%} of all rows that it is sure of otherwise half way to the next row"
+            )
         yield (
             f"the network knows its labels by heart ({_right(head)}): {known}; suspicion rests on its "
             f"{_listed(depths)} alone"

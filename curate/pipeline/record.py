@@ -261,6 +261,8 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
 def _harm_facts(influence: Influence) -> dict[str, object]:
     """What reports say of harm as a whole."""
     facts: dict[str, object] = {"measured_on": influence.targets.name, "judged": influence.harmful is not None}
+    if influence.guesses:
+        facts["guesses"] = True
     if influence.harmful is not None and len(influence.harmful.rows):
         right, wrong = influence.together.tolist()
         rows = influence.harmful.rows

@@ -63,7 +63,9 @@ def _told_none(page: Page, report: Report) -> None:
     """One line: rows that are no findings are listed by `curate report -f html`, and ranked in the database."""
     facts = report.run.counts.get("harm") or {}
     rows = plural(report.rows.get("train", 0), "training row")
-    if facts.get("judged"):
+    if facts.get("guesses"):
+        told = "not told: the head that they are judged by is no better than a guess"
+    elif facts.get("judged"):
         told = f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
     else:
         told = f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"

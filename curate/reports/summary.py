@@ -53,4 +53,6 @@ def _harm(report: Report) -> str:
         return plural(count, "harmful row")
     if not isinstance(facts, Mapping):
         return ""
+    if facts.get("guesses"):
+        return "harm not told, the head only guesses"
     return "nothing harmful" if facts.get("judged") else "too few evaluation rows to tell harm"

@@ -4,18 +4,30 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from curate.engine.influence.self_influence import SelfInfluence
 from curate.engine.neighbours import Neighbours
-from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, cut_of_count, least_of_copies
+from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, least_of_copies
 from curate.engine.suspicion.crossfit import Copies
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH, Depth, Material, Reading, ask_experts, find_basis
+from curate.engine.suspicion.halfway import wavering
 from curate.engine.suspicion.level import Level, at_level, count_wrong
 from curate.engine.suspicion.outside import nothing, of_judge, spoken_for
-from curate.engine.suspicion.panel import EARLY, HEAD, INPUTS, LAST, OUTSIDE, Experts, Panel, panel_for, panel_on_unseen
+from curate.engine.suspicion.panel import (
+    EARLY,
+    HEAD,
+    INPUTS,
+    LAST,
+    LEARNT,
+    OUTSIDE,
+    Experts,
+    Panel,
+    panel_for,
+    panel_on_unseen,
+)
 from curate.errors import NumericalError
 from curate.process.progress import Progress
 from curate.stages.forward import Forward
@@ -61,7 +73,14 @@ def judge_rows(
     experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
     order = _class_of_outputs(data)
     agrees = None if order is None else _named(data.train, order) == given
-    panel = panel_for(experts, given, agrees=agrees, unseen_accuracy=_unseen_accuracy(data, order), seed=seed)
+    panel = panel_for(
+        experts,
+        given,
+        agrees=agrees,
+        unseen_accuracy=_unseen_accuracy(data, order),
+        wavering=None if agrees is None else _wavering(data, depths, agrees),
+        seed=seed,
+    )
     train, level = levelled(panel.judgement(experts, given), given, data.train)
     signals = replace(_signals(heads, depths, given), outside=experts.get(OUTSIDE, {}))
     cut = cut_for(train.suspicion, precision, level.flagged)
@@ -152,6 +171,15 @@ def _unseen_accuracy(data: Data, order: Int[np.ndarray, " C"] | None) -> float |
     if order is None or data.own_evaluation or rows.logits is None or len(rows) < FEW_EVALUATION_ROWS:
         return None
     return float((_named(rows, order) == rows.labels.numpy()).mean())
+
+
+def _wavering(data: Data, depths: dict[str, Depth], agrees: Bool[np.ndarray, " n"]) -> float | None:
+    """Asked only of a network that fits nearly all labels, and if something but the last features says what is near."""
+    near = depths.get(INPUTS) or depths.get(EARLY)
+    network = data.network
+    if network is None or near is None or agrees.mean() < LEARNT:
+        return None
+    return wavering(data.train, agrees, near.material, lambda x: network(x)[1])
 
 
 def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
@@ -260,6 +288,5 @@ def with_verdicts(judged: Judged, known: Level | None, rows: Forward, precision:
     if known is None:
         return judged
     train = at(judged.train, known.expected, rows)
-    count = known.expected
-    cut = cut_of_count(train.suspicion, count) if precision is None else cut_for(train.suspicion, precision, count)
+    cut = cut_for(train.suspicion, precision, known.expected, known=True)
     return replace(judged, train=train, cut=cut, level=known)

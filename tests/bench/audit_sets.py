@@ -3,7 +3,8 @@
 Made once into ``.cache/bench/audit``; remove the folder to take a newer suspicion. The split was written down before
 anything was chosen: strata, draw and priors of ``curate.audit`` were chosen on ``CHOOSE`` and are judged on ``JUDGE``.
 What the bounds allow for (``MORE``, ``FEWER``, the tails) was settled after a first look at ``JUDGE``, where 94 of 96
-cells held. Rates up to 50 %; people's own mistakes are those of CIFAR-10N, at lower rates a random part of them.
+cells held. Optdigits, german and twonorm were added afterwards, to judge on only, before anything had been run on them.
+Rates up to 50 %; people's own mistakes are those of CIFAR-10N, at lower rates a random part of them.
 """
 
 import re
@@ -14,12 +15,14 @@ from pathlib import Path
 import detection
 import fashion
 import numpy as np
+import sets
 import torch
 
 HOME = fashion.HOME / "audit"
 RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
 CHOOSE = ("digits", "adult", "banking77", "phoneme", "fashion")
-JUDGE = ("clinc150", "mammography", "breast_cancer", "cifar10n")
+ADDED = ("optdigits", "german", "twonorm")
+JUDGE = ("clinc150", "mammography", "breast_cancer", "cifar10n", *ADDED)
 HUMAN = ("aggre_label", "random_label1", "worse_label")
 ROWS = 6000
 """More are cut to a random sample of so many."""
@@ -59,6 +62,7 @@ def sources(folder: Path) -> dict[str, Features]:
         "clinc150": lambda: detection.encoded(folder / "clinc150/clinc150.parquet", label="label", input="text"),
         "mammography": lambda: detection.encoded(folder / "small_tabular/mammography.csv", label="-1", header=False),
         "breast_cancer": lambda: detection.encoded("sklearn:breast_cancer"),
+        **{name: lambda name=name: sets.judging(name, folder, detection.encoded) for name in ADDED},
     }
 
 

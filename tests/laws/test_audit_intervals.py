@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from curate.audit import estimate
 from curate.audit.design import LEVELS, SHARES, allocated, drawn_order, ends_for, strata_of
 from curate.audit.estimate import Cells, more_for, precision, rate, recall
-from curate.engine.suspicion import cut_of_count
+from curate.engine.suspicion import cut_for
 from curate.engine.suspicion.level import at_level, of_rate
 
 SUSPICION = np.sort(np.random.default_rng(0).beta(0.3, 2.0, 3000))[::-1]
@@ -153,7 +153,7 @@ def test_suspicion_sums_to_the_level_and_keeps_its_order(share: float) -> None:
 
 @given(st.integers(0, 3000))
 def test_a_cut_flags_as_many_rows_as_are_wrong(count: int) -> None:
-    assert (cut_of_count(SUSPICION, float(count)) < SUSPICION).sum() == pytest.approx(count, abs=2)
+    assert (cut_for(SUSPICION, None, float(count), known=True) < SUSPICION).sum() == pytest.approx(count, abs=2)
 
 
 def test_a_noise_rate_is_a_level_and_a_range_its_middle() -> None:

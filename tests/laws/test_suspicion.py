@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.engine.suspicion import Signals, at_least, counted_cut, cut_for, judged, least_of_copies
+from curate.engine.suspicion import Signals, at_least, cut_for, judged, least_of_copies
 from curate.engine.suspicion.detectors import spoken
 from curate.engine.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
 from curate.engine.suspicion.level import at_level, confident_joint, count_wrong
@@ -188,6 +188,19 @@ class TestPanel:
         panel = panel_for({LAST: {"probe": q}, INPUTS: {"probe": weak}}, given, agrees=np.ones(2_000, bool), seed=0)
         assert not panel.by_heart
 
+    @pytest.mark.parametrize(
+        ("accuracy", "wavering", "known"), [(1.0, 0.2, True), (1.0, 0.01, False), (0.9, 0.2, False)]
+    )
+    def test_a_network_that_fits_all_and_wavers_close_by_knows_its_labels(
+        self, accuracy: float, wavering: float, known: bool
+    ) -> None:
+        q, _, given = world(500, 0.0, "uniform", 9)
+        agrees = np.arange(500) < 500 * accuracy
+        experts = {LAST: {"probe": np.eye(CLASSES)[given] * 0.9 + 0.1 / CLASSES}, INPUTS: {"probe": tempered(q, 0.3)}}
+        panel = panel_for(experts, given, agrees=agrees, wavering=wavering, seed=0)
+        assert panel.by_heart == known
+        assert (len(panel.judges) == 1) == known
+
     def test_an_extractor_that_did_not_learn_these_labels_is_asked_alone(self) -> None:
         q, _, given = world(2_000, 0.1, "uniform", 7)
         experts = {LAST: {"probe": q}, EARLY: {"probe": tempered(q, 0.3)}}
@@ -275,7 +288,7 @@ class TestCut:
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 60))
     def test_it_flags_as_many_rows_as_are_counted_within_its_bounds(self, values: list[float], count: float) -> None:
         suspicion = np.array(values)
-        cut = counted_cut(suspicion, count)
+        cut = cut_for(suspicion, None, count)
         assert 0.1 <= cut <= 0.5
         flagged = int((suspicion > cut).sum())
         if cut < 0.5:

@@ -18,9 +18,7 @@ __all__ = [
     "Judgement",
     "Signals",
     "at_least",
-    "counted_cut",
     "cut_for",
-    "cut_of_count",
     "judged",
     "least_of_copies",
 ]
@@ -97,39 +95,30 @@ def at_least(judgement: Judgement, least: Float[np.ndarray, " n"]) -> Judgement:
     return replace(judgement, suspicion=suspicion, suggested_probability=np.clip(gained, 0.0, 1.0))
 
 
-def counted_cut(suspicion: Float[np.ndarray, " n"], count: float) -> float:
-    """The suspicion above which about ``count`` rows lie, between `LOWEST_CUT` and `HIGHEST_CUT`."""
+def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None, count: float, *, known: bool = False) -> float:
+    """The suspicion above which rows are flagged: about ``count``, or as many as have the mean ``precision``.
+
+    A count that is ``known``, from an audit or `--noise-rate`, is taken at its word. One that the labels alone tell is
+    a guess: that cut is a multiple of `STEP` between `LOWEST_CUT` and `HIGHEST_CUT`. 1.0, which flags nothing, if even
+    the most suspect row falls short of the precision.
+    """
     ordered = np.sort(suspicion.astype(float))[::-1]
+    if precision is not None:
+        enough = np.flatnonzero(np.cumsum(ordered) / np.arange(1, len(ordered) + 1) >= precision)
+        return _cut_after(ordered, int(enough[-1]) + 1 if len(enough) else 0, ties=True)
+    if known:
+        return _cut_after(ordered, min(round(count), len(ordered)), ties=False)
     place = min(len(ordered) - 1, max(0, round(count)))
     steps = math.ceil(round(float(ordered[place]) / STEP, 6))
     return min(HIGHEST_CUT, max(LOWEST_CUT, round(STEP * steps, 2)))
 
 
-def cut_of_count(suspicion: Float[np.ndarray, " n"], count: float) -> float:
-    """The suspicion above which the ``count`` most suspect rows lie, rounded; ties at the edge stay below it."""
-    flagged = min(round(count), len(suspicion))
-    ordered = np.sort(suspicion.astype(float))[::-1]
+def _cut_after(ordered: Float[np.ndarray, " n"], flagged: int, *, ties: bool) -> float:
+    """The cut under the first ``flagged`` rows; ``ties``: rows as suspect as the last of them lie above it too."""
     if flagged == 0:
         return 1.0
     last, following = ordered[flagged - 1], ordered[flagged] if flagged < len(ordered) else 0.0
+    if ties and last == following:
+        return float(np.nextafter(last, 0))
     # Halfway to the next row, so that rounding does not decide who is in.
     return float((last + following) / 2)
-
-
-def cut_for(suspicion: Float[np.ndarray, " n"], precision: float | None, count: float) -> float:
-    """The suspicion above which rows are flagged: `counted_cut`, or the lowest at which their mean is ``precision``.
-
-    1.0, which flags nothing, where even the most suspect row falls short.
-    """
-    if precision is None:
-        return counted_cut(suspicion, count)
-    ordered = np.sort(suspicion)[::-1]
-    enough = np.flatnonzero(np.cumsum(ordered) / np.arange(1, len(ordered) + 1) >= precision)
-    if not len(enough):
-        return 1.0
-    last = int(enough[-1])
-    following = ordered[last + 1] if last + 1 < len(ordered) else 0.0
-    # Halfway to the next row, so that rounding does not decide who is in.
-    return (
-        float((ordered[last] + following) / 2) if ordered[last] > following else float(np.nextafter(ordered[last], 0))
-    )
