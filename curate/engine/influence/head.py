@@ -16,7 +16,7 @@ from torch import Tensor
 from curate.engine.curvature.head import FactorisedHead, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
-from curate.engine.influence.stability import FACTORS, rank_stability
+from curate.engine.influence.stability import FACTORS, rank_stability, solved_at
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.process.progress import Progress
 
@@ -98,13 +98,16 @@ class HeadInfluence:
     def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
         """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
 
-        One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
-        that of the penalty used.
+        One right-hand side: by H⁻¹ alone if it is exact, else by conjugate gradients that it preconditions. The
+        leverage correction stays that of the penalty used.
         """
         mean = self.mean_of(x, residuals)
-        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
-        curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
-        solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+        if self.head.exact:
+            solved = torch.cat([solved_at(self.head, mean, factor) for factor in FACTORS])
+        else:
+            solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+            curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
+            solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
         return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
 
     def harm_by_group(
