@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from curate.engine.passes import Budget
 from curate.process.progress import Advance
 
-BLOCK_FLOATS = 2**22
-"""Products that are held at once, 16 MiB."""
 TOGETHER = 32
 """Products whose largest stands for them: the k largest of all are in the k groups of largest ones."""
 SPARE = 8
@@ -26,9 +25,9 @@ Near = tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]
 """Numbers of rows, and their distances."""
 
 
-def parts_against(queries: Float[Tensor, "m d"], n: int) -> tuple[Float[Tensor, "_ d"], ...]:
+def parts_against(queries: Float[Tensor, "m d"], n: int, budget: Budget) -> tuple[Float[Tensor, "_ d"], ...]:
     """The queries, as many at a time as their products with n rows may fill a block."""
-    parts: tuple[Tensor, ...] = queries.split(max(1, BLOCK_FLOATS // n))
+    parts: tuple[Tensor, ...] = queries.split(budget.rows(n))
     return parts
 
 
@@ -68,10 +67,11 @@ def in_order(index: Int[Tensor, "m k"], distance: Float[Tensor, "m k"]) -> Near:
 class CellIndex:
     """``rows [n d]`` by cell; ``seed`` draws the rows that k-means looks at."""
 
-    def __init__(self, rows: Float[Tensor, "n d"], seed: int) -> None:
+    def __init__(self, rows: Float[Tensor, "n d"], seed: int, budget: Budget) -> None:
+        self._budget = budget
         count = max(1, round(2 * math.sqrt(len(rows))))
-        self.centres = _means(rows, count, seed)
-        cell = assigned(rows, self.centres)
+        self.centres = _means(rows, count, seed, budget)
+        cell = assigned(rows, self.centres, budget)
         self.order = cell.argsort(stable=True)
         """Numbers of the rows, cell by cell."""
         self.rows = rows[self.order]
@@ -84,14 +84,14 @@ class CellIndex:
         distance = torch.empty(len(queries), k)
         for of_cell, near in self._by_cell(queries, probed):
             rows, numbers = self.rows[near], self.order[near]
-            for part in of_cell.split(max(1, BLOCK_FLOATS // len(near))):
+            for part in of_cell.split(self._budget.rows(len(near))):
                 found[part], distance[part] = nearest_of(queries[part], rows, k, numbers)
                 advance(len(part))
         return found, distance
 
     def _by_cell(self, queries: Float[Tensor, "m d"], enough: int) -> Iterator[tuple[Tensor, Tensor]]:
         """For each cell with queries: their numbers, and the places of the rows they are compared with."""
-        cell = assigned(queries, self.centres)
+        cell = assigned(queries, self.centres, self._budget)
         order = cell.argsort(stable=True)
         for own in order.split(torch.bincount(cell, minlength=len(self.centres)).tolist()):
             if len(own):
@@ -105,18 +105,20 @@ class CellIndex:
         return torch.arange(start, start + int(self.sizes[cell]))
 
 
-def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"]) -> Int[Tensor, " n"]:
+def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:
     """The nearest centre of each row."""
     half = -0.5 * centres.square().sum(1)
-    return torch.cat([torch.addmm(half, part, centres.T).argmax(1) for part in parts_against(rows, len(centres))])
+    return torch.cat(
+        [torch.addmm(half, part, centres.T).argmax(1) for part in parts_against(rows, len(centres), budget)]
+    )
 
 
-def _means(rows: Float[Tensor, "n d"], count: int, seed: int) -> Float[Tensor, "c d"]:
+def _means(rows: Float[Tensor, "n d"], count: int, seed: int, budget: Budget) -> Float[Tensor, "c d"]:
     """k-means on some of the rows; a centre that nobody is nearest to stays where it is."""
     some = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: LEARNT_ROWS * count]]
     centres = some[:count].clone()
     for _ in range(ROUNDS):
-        cell = assigned(some, centres)
+        cell = assigned(some, centres, budget)
         sizes = torch.bincount(cell, minlength=count)
         sums = torch.zeros_like(centres).index_add_(0, cell, some)
         there = sizes > 0

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.cells import CellIndex, in_order, nearest_of, parts_against
+from curate.engine.passes import Budget
 from curate.process.progress import Advance, Progress
 
 WIDTH = 128
@@ -62,10 +63,12 @@ class Neighbours:
         metric: Metric = "cosine",
         most_pairs: int = MOST_PAIRS,
         probed: int = PROBED_ROWS,
+        budget: Budget | None = None,
     ) -> None:
         """Queries times rows beyond ``most_pairs`` are compared with about ``probed`` rows each, in cells."""
         self.n, self.metric, self._seed = len(features), metric, seed
         self._most_pairs, self._probed = most_pairs, probed
+        self._budget = budget or Budget()
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
         self._index = self._rows(features)
         self._cells: CellIndex | None = None
@@ -107,7 +110,7 @@ class Neighbours:
         self, rows: Float[Tensor, "m d"], k: int, advance: Advance
     ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
         parts = []
-        for part in parts_against(rows, self.n):
+        for part in parts_against(rows, self.n, self._budget):
             parts.append(nearest_of(part, self._index, k))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
@@ -117,7 +120,7 @@ class Neighbours:
         self, rows: Float[Tensor, "m d"], k: int, advance: Advance
     ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
         if self._cells is None:
-            self._cells = CellIndex(self._index, self._seed)
+            self._cells = CellIndex(self._index, self._seed, self._budget)
         found, distance = self._cells.nearest(rows, k, self._probed, advance)
         some = torch.arange(0, len(rows), max(1, len(rows) // MEASURED_QUERIES))
         true, _ = self._by_all(rows[some], k, lambda _: None)

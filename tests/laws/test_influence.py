@@ -24,6 +24,7 @@ from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.passes import Alone, Budget
 from curate.engine.probe import fit_probe, fit_softmax, probe_inputs
 from curate.engine.ranks import spearman
 from curate.engine.solvers.approximate import EKFACSolver
@@ -216,6 +217,26 @@ def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, mon
         assert stable["spearman"] == pytest.approx(float(spearmanr(harms[1], harm)[0]), abs=2e-3)
         assert 0 < stable["top"] < 1
     assert found["0.1"] != found["10"]
+
+
+def test_a_smaller_budget_of_memory_changes_the_head_by_rounding_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(500, 20, generator=generator), torch.ones(500, 1)], dim=1)
+    labels = torch.randint(0, 3, (500,), generator=generator)
+    head, asked = fit_softmax(x, labels, 3, torch.full((21,), 0.1)), x[:40]
+    found = []
+    for memory in (2**32, 2**16):
+        curvature = head.curvature(x, Alone(Budget(memory)))
+        factorised = curvature.factorise()
+        influence = HeadInfluence(factorised, labels, factorised.scores(head.logits(x), labels))
+        rests = SOFTMAX.residuals(head.logits(asked), labels[:40])
+        everyone = SameContent([f"t{row}" for row in range(500)], [f"e{row}" for row in range(40)])
+        pairs, _ = influence.strongest(asked, rests, torch.arange(40), everyone, SILENT)
+        scores = influence.scores
+        found.append([scores.self_influence, scores.leave_one_out, influence.harm(asked, rests)[0], pairs.influence])
+        assert (len(influence.blocks(40)) > 1) == (memory < 2**32)
+    for usual, few in zip(*found, strict=True):
+        torch.testing.assert_close(few, usual, rtol=1e-5, atol=1e-6 * float(usual.abs().max()))
 
 
 def test_leaving_out_by_class_is_the_dense_solve() -> None:

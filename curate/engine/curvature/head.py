@@ -19,6 +19,7 @@ from curate.engine.curvature.class_blocks import ClassBlocks
 from curate.engine.curvature.leverage import Leverage, gram
 from curate.engine.curvature.operator import Operator
 from curate.engine.loss import SOFTMAX, Loss
+from curate.engine.passes import ALONE, Passes
 from curate.errors import NumericalError
 
 MOST_EXACT = 8_000
@@ -75,9 +76,11 @@ class HeadCurvature(Operator):
         seed: int = 0,
         loss: Loss = SOFTMAX,
         left_aside: float | None = None,
+        passes: Passes = ALONE,
     ) -> None:
         """``left_aside``: share of all weight whose pairs of classes scores take at their mean; None: by the work."""
         self.x, self.probabilities, self.penalty, self.loss = x, probabilities, penalty, loss
+        self.passes = passes
         self.n, self.width = x.shape
         self.classes = probabilities.shape[1]
         self.p = self.classes * self.width
@@ -92,7 +95,9 @@ class HeadCurvature(Operator):
 
     def times_penalty(self, factor: float) -> "HeadCurvature":
         """The same with another penalty."""
-        return HeadCurvature(self.x, self.probabilities, self.penalty * factor, 0, self.loss, self.left_aside)
+        return HeadCurvature(
+            self.x, self.probabilities, self.penalty * factor, 0, self.loss, self.left_aside, self.passes
+        )
 
     def residuals(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
         """rᵢ of the rows with these labels."""
@@ -102,7 +107,7 @@ class HeadCurvature(Operator):
         """H applied to rows, each a ``[C D]`` matrix laid flat; all rows of data, no factorisation."""
         directions = rows.to(self.dtype).view(len(rows), self.classes, self.width)
         total = torch.zeros_like(directions)
-        size = max(1, 2**22 // (len(rows) * self.classes))
+        size = self.passes.budget.rows(len(rows) * self.classes)
         for x, p in zip(self.x.split(size), self.probabilities.split(size), strict=True):
             x, p = x.to(self.dtype), p.to(self.dtype)
             moves = torch.einsum("bd,kcd->kbc", x, directions)
@@ -210,13 +215,13 @@ class FactorisedHead:
             p, r = (values[rows].double() for values in (head.probabilities, residuals))
             return leave(rows, p, r, sums[rows].double(), sizes[rows])
 
-        step = max(1, min(4096, 2**24 // head.classes**2))
-        everyone = torch.arange(head.n, device=head.device)
-        parts = [tuple(part.to(head.x) for part in left(leave, rows)) for rows in everyone.split(step)]
-        owns, rests, moves, traces = (torch.cat(column) for column in zip(*parts, strict=True))
+        step = head.passes.budget.rows(max(head.classes**2, head.width) // 4, most=4096)
+        numbers = head.passes.parts(head.n, step, head.device)
+        parts = [tuple(part.to(head.x) for part in left(leave, rows)) for rows in numbers]
+        owns, rests, moves, traces = (head.passes.collect(list(column)) for column in zip(*parts, strict=True))
         left_out, error = (logits.double() + moves).to(head.x), 0.0
         if aside:
-            some = everyone[:: max(1, head.n // MEASURED_ROWS)]
+            some = torch.arange(0, head.n, max(1, head.n // MEASURED_ROWS), device=head.device)
             exact = logits[some].double() + left(self._whole(counts, 0.0), some)[2]
             error = float((head.loss.means(exact) - head.loss.means(left_out[some].double())).abs().max())
         return HeadScores(owns, left_out, rests, float(traces.double().mean()), aside, error)

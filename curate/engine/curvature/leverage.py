@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SUM_ROWS = 2_048
-"""Rows of one product: few enough for float32 to keep its digits, and for temporaries to be reused."""
+from curate.engine.passes import SUM_ROWS
+
 STRIPS = 4
 """A symmetric matrix is made in as many strips, of each only what is not below it: five eighths of the work."""
 
