@@ -153,6 +153,8 @@ class TestMessages:
             ("seed = 1.5", "a whole number, 0 to 4294967295"),
             ("neighbours = 0", "at least 1"),
             ("damping = 0", "a number above 0"),
+            ('memory = "2"', "a size of 64MB or more, like 500MB or 2GB"),
+            ('memory = "much"', "a size of 64MB or more"),
             ("damping = nan", "a number above 0"),
             ('cache = "no"', "true or false"),
             ('solver = "magic"', "one of auto, exact, cg, lissa"),

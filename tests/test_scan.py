@@ -142,6 +142,12 @@ def test_row_order_and_batch_size_do_not_matter(digits: Path, plain: Path, tmp_p
     assert_close(scores(plain), scores(tmp_path / "small.db"), 1e-4)
 
 
+def test_less_memory_changes_scores_by_rounding_alone(digits: Path, plain: Path, tmp_path: Path) -> None:
+    given = ["--memory", "64MB", "--db", "less.db"]
+    assert curate_scan(digits / "train.npz", *with_model(digits), *LISSA, *given).exit_code == 0
+    assert_close(scores(plain), scores(tmp_path / "less.db"), 1e-6)
+
+
 def test_lissa_and_exact_agree_at_the_same_damping(digits: Path, plain: Path, tmp_path: Path) -> None:
     result = curate_scan(
         digits / "train.npz", *with_model(digits), "--solver", "exact", "--damping", 0.5, "--db", "exact.db"

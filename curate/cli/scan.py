@@ -20,6 +20,7 @@ from curate.cli.options import (
     write_reports,
 )
 from curate.gate.judgement import Gate
+from curate.process.allocator import keep_freed_memory
 from curate.settings.merge import load_settings
 from curate.settings.options import SECTIONS
 
@@ -48,6 +49,7 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     check_reference(gate, settings.db)
     parse_formats(settings.format)
 
+    keep_freed_memory()
     from curate.pipeline.story import scan as run  # torch
 
     run_id = run(settings)

@@ -1,7 +1,9 @@
 """The nearest training rows in feature space: candidates for influence (FastIF, Guo et al. 2020) and label agreement.
 
-Knows distances only; scikit-learn does the search. By default cosine, that is Euclid on rows of length one, so that a
-bright picture is not far from a dark one. Wide features are projected first: the search costs rows² × columns.
+Knows distances only. By default cosine, that is Euclid on rows of length one, so that a bright picture is not far from
+a dark one. Wide features are projected first: the search costs rows² × columns. Few pairs of rows are all compared, by
+blocked matrix products. Of many, rows are dealt into cells by k-means (an inverted file, Sivic & Zisserman 2003), and
+those of the nearest cells are compared; what that misses is measured.
 """
 
 from typing import Literal
@@ -9,71 +11,75 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from curate.process.progress import Progress
+from curate.engine.cells import CellIndex, in_order, nearest_of, parts_against
+from curate.engine.passes import Budget
+from curate.process.progress import Advance, Progress
 
-ANCHORS = 50_000
-"""Beyond this many training rows, neighbours are looked for among a random sample of that size."""
 WIDTH = 128
 """Wider features are projected on as many principal directions. Trial: of features of 384 and 1,280 columns 0.94 and
 0.86 of the 20 nearest rows stayed the same, and suspicion's average precision within 0.005, in a half to a seventh of
 the time; 64 directions cost 0.04 of it on the look-alike ones of 77 classes."""
 BASIS_ROWS = 20_000
-BLOCK = 2_000
+MOST_PAIRS = 2**30
+"""Queries times rows up to which all are compared: 32,768 rows with one another."""
+PROBED_ROWS = 8_192
+"""Rows that a query is compared with where they are dealt into cells, about."""
 FEW_COLUMNS = 8
 """Up to this many, a tree finds neighbours faster than all distances would."""
+MEASURED_QUERIES = 256
+"""Queries that are also compared with all rows, where cells answer."""
 
 
 Metric = Literal["cosine", "euclidean"]
 
 
-def unit_rows(features: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows scaled to length one; a row of zeros stays zero."""
-    rows: np.ndarray = (features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)).float().numpy()
+    rows: Tensor = (features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)).float()
     return rows
 
 
-def plain_rows(features: Float[Tensor, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows as they are."""
-    rows: np.ndarray = features.float().numpy()
-    return rows
-
-
-def principal_directions(
-    features: Float[Tensor, "n d"], seed: int, metric: Metric = "cosine"
-) -> Float[np.ndarray, "d k"]:
+def principal_directions(features: Float[Tensor, "n d"], seed: int, metric: Metric = "cosine") -> Float[Tensor, "d k"]:
     """The `WIDTH` directions that hold most of the rows' squared length, from `BASIS_ROWS` of them.
 
     Not centred: the angles between rows, or their distances, are what is to be kept.
     """
     if len(features) > BASIS_ROWS:
         features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS]]
-    rows = (unit_rows if metric == "cosine" else plain_rows)(features).astype(np.float64)
-    directions: np.ndarray = np.linalg.eigh(rows.T @ rows)[1][:, : -WIDTH - 1 : -1].astype(np.float32)
+    rows = (unit_rows(features) if metric == "cosine" else features.float()).double()
+    directions: Tensor = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :WIDTH].float()
     return directions
 
 
 class Neighbours:
-    """An index over the training rows ``[n d]``; ``anchors`` are the rows that are looked among."""
+    """An index over the training rows ``[n d]``."""
 
-    def __init__(self, features: Float[Tensor, "n d"], seed: int, metric: Metric = "cosine") -> None:
-        self.n, self.metric = len(features), metric
-        rows = np.arange(self.n)
-        if self.n > ANCHORS:
-            rows = np.sort(np.random.default_rng(seed).permutation(self.n)[:ANCHORS])
-        self.anchors = rows
+    def __init__(
+        self,
+        features: Float[Tensor, "n d"],
+        seed: int,
+        metric: Metric = "cosine",
+        most_pairs: int = MOST_PAIRS,
+        probed: int = PROBED_ROWS,
+        budget: Budget | None = None,
+    ) -> None:
+        """Queries times rows beyond ``most_pairs`` are compared with about ``probed`` rows each, in cells."""
+        self.n, self.metric, self._seed = len(features), metric, seed
+        self._most_pairs, self._probed = most_pairs, probed
+        self._budget = budget or Budget()
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
-        search = "kd_tree" if features.shape[1] <= FEW_COLUMNS else "brute"
-        self._index = NearestNeighbors(algorithm=search).fit(self._rows(features[torch.from_numpy(rows)]))
+        self._index = self._rows(features)
+        self._cells: CellIndex | None = None
+        self.recall: float | None = None
+        """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
 
-    def _rows(self, features: Float[Tensor, "m d"]) -> Float[np.ndarray, "m k"]:
+    def _rows(self, features: Float[Tensor, "m d"]) -> Float[Tensor, "m k"]:
         if self.metric == "euclidean":
-            rows = plain_rows(features)
-            return rows if self._directions is None else rows @ self._directions
+            return features.float() if self._directions is None else features.float() @ self._directions
         rows = unit_rows(features)
-        return rows if self._directions is None else unit_rows(torch.from_numpy(rows @ self._directions))
+        return rows if self._directions is None else unit_rows(rows @ self._directions)
 
     def nearest(
         self, queries: Float[Tensor, "m d"], k: int, progress: Progress | None = None, title: str = "Neighbours"
@@ -82,19 +88,45 @@ class Neighbours:
 
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
-        k = min(k, len(self.anchors))
-        found, similarity = [], []
-        rows = self._rows(queries)
+        k, rows = min(k, self.n), self._rows(queries)
         with (progress or Progress.silent()).stage(title, len(rows)) as advance:
-            for start in range(0, len(rows), BLOCK):
-                distance, index = self._index.kneighbors(rows[start : start + BLOCK], k)
-                # Ties in distance come in any order: the lower row first, so that threads do not change the answer.
-                order = np.lexsort((index, np.round(distance, 6)), axis=1)
-                found.append(self.anchors[np.take_along_axis(index, order, 1)])
-                near = np.take_along_axis(distance, order, 1)
-                similarity.append(1 - near**2 / 2 if self.metric == "cosine" else np.ones_like(near))
-                advance(len(index))
-        return np.concatenate(found), np.concatenate(similarity)
+            if rows.shape[1] <= FEW_COLUMNS:
+                found, distance = self._by_tree(rows, k)
+                advance(len(rows))
+            elif len(rows) * self.n <= self._most_pairs or k > self._probed // 4:
+                found, distance = self._by_all(rows, k, advance)
+            else:
+                found, distance = self._by_cells(rows, k, advance)
+        near = distance.double().numpy()
+        return found.numpy(), 1 - near**2 / 2 if self.metric == "cosine" else np.ones_like(near)
+
+    def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+        from scipy.spatial import cKDTree
+
+        distance, index = cKDTree(self._index.numpy()).query(rows.numpy(), range(1, k + 1))
+        return in_order(torch.from_numpy(index), torch.from_numpy(distance))
+
+    def _by_all(
+        self, rows: Float[Tensor, "m d"], k: int, advance: Advance
+    ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+        parts = []
+        for part in parts_against(rows, self.n, self._budget):
+            parts.append(nearest_of(part, self._index, k))
+            advance(len(part))
+        found, distance = zip(*parts, strict=True)
+        return torch.cat(found), torch.cat(distance)
+
+    def _by_cells(
+        self, rows: Float[Tensor, "m d"], k: int, advance: Advance
+    ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+        if self._cells is None:
+            self._cells = CellIndex(self._index, self._seed, self._budget)
+        found, distance = self._cells.nearest(rows, k, self._probed, advance)
+        some = torch.arange(0, len(rows), max(1, len(rows) // MEASURED_QUERIES))
+        true, _ = self._by_all(rows[some], k, lambda _: None)
+        hits = sum(len(np.intersect1d(*pair)) for pair in zip(true.numpy(), found[some].numpy(), strict=True))
+        self.recall = hits / (k * len(some))
+        return found, distance
 
 
 def neighbour_votes(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.loss import SOFTMAX
+from curate.engine.passes import ALONE, SUM_ROWS, Passes
 from curate.errors import NumericalError
 
 LENGTH = 8.0
@@ -21,8 +22,6 @@ LENGTH = 8.0
 PENALTY = 0.05
 """L2 penalty λ of ½ λ |W|² on the mean loss; the bias has none. On features that a network may have fitted to these
 very labels it is not to be chosen by the labels' likelihood, which falls to the weakest penalty."""
-CHUNK = 2_048
-"""Rows of one product: their temporaries stay in the cache, and under the size that the allocator maps anew."""
 PRECONDITIONER_ROWS = 20_000
 PRODUCTS = 250
 """Curvature products of one Newton step, at most."""
@@ -45,9 +44,9 @@ class SoftmaxHead:
         """x Wᵀ, in the precision of ``x``."""
         return x @ self.weights.to(x).T
 
-    def curvature(self, x: Float[Tensor, "n D"]) -> HeadCurvature:
+    def curvature(self, x: Float[Tensor, "n D"], passes: Passes = ALONE) -> HeadCurvature:
         """That of the mean cross-entropy on ``x`` at these weights, with the head's own penalty."""
-        return HeadCurvature(x, self.logits(x).softmax(1), self.penalty.to(x))
+        return HeadCurvature(x, self.logits(x).softmax(1), self.penalty.to(x), passes=passes)
 
 
 def fit_softmax(
@@ -106,7 +105,7 @@ class _Problem:
 
     def _summed(self, part: Callable[[Tensor, Tensor], Tensor], x: Tensor, other: Tensor) -> Tensor:
         total: Tensor | None = None
-        for rows, beside in zip(x.split(CHUNK), other.split(CHUNK), strict=True):
+        for rows, beside in zip(x.split(SUM_ROWS), other.split(SUM_ROWS), strict=True):
             term = part(rows, beside).double()
             total = term if total is None else total + term
         assert total is not None

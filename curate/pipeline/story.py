@@ -35,7 +35,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         data = read(settings, loaded, progress)
         heads = fit_heads(data, settings.damping)
         data = data.warned(doubts(data, heads))
-        neighbours = Neighbours(data.train.features, settings.seed)
+        neighbours = Neighbours(data.train.features, settings.seed, budget=data.passes.budget)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
         judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
         known = run.known_level(data.train, settings.noise_rate)

@@ -58,6 +58,7 @@ class ScanSettings:
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None
+    memory: int | None = None
     db: str = ".curate/curate.db"
     cache: bool = True
     thumbnails: bool = True

@@ -20,6 +20,7 @@ from curate.settings.values import (
     read_eval_rows,
     read_flag,
     read_list,
+    read_memory,
     read_model_args,
     read_noise_rate,
     read_noise_rates,
@@ -291,6 +292,16 @@ _TABLE = (
         "auto",
         "They are those of the forward pass; auto is 128.",
         typed=True,
+    ),
+    Option(
+        "memory",
+        "Numbers",
+        read_memory,
+        "SIZE",
+        "Memory that temporaries may take, as 2GB or 500MB.",
+        "half of what is free, at most 4 GiB",
+        "Chunks of rows are made to fit it; no result depends on it beyond rounding. What is kept of the rows "
+        "(features, scores) comes on top.",
     ),
     _switch("cache", "Numbers", "off", "Compute everything anew."),
     Option(

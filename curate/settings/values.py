@@ -49,6 +49,8 @@ def read_flag(value: Any) -> bool:
     raise WrongValue("true or false")
 
 
+LEAST_MEMORY = 64 * 10**6
+"""Bytes: below it chunks are single rows."""
 LARGEST_SEED = 2**32 - 1
 """numpy and scikit-learn take no larger one."""
 LARGEST = 2**63 - 1
@@ -107,6 +109,24 @@ def read_positive(value: Any) -> float:
     if not (math.isfinite(number) and number > 0):
         raise WrongValue("a number above 0")
     return number
+
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def read_memory(value: Any) -> int:
+    """Bytes, of a number with a unit; as many as a run keeps are taken as they are."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= LEAST_MEMORY:
+        return value
+    text = str(value).replace(" ", "").upper()
+    unit = next((unit for unit in _UNITS if text.endswith(unit)), None)
+    try:
+        size = int(float(text.removesuffix(unit)) * _UNITS[unit]) if unit is not None else 0
+    except (OverflowError, ValueError):
+        size = 0
+    if size < LEAST_MEMORY:
+        raise WrongValue("a size of 64MB or more, like 500MB or 2GB")
+    return size
 
 
 def read_solver(value: Any) -> str:

@@ -13,7 +13,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +21,7 @@ from curate.engine.influence.damping import tenth_of_mean
 from curate.engine.influence.minimum import SURE, Gradient
 from curate.engine.influence.problem import Problem
 from curate.engine.loss import SOFTMAX
+from curate.engine.ranks import spearman
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
 from curate.process.progress import Progress
@@ -110,7 +110,7 @@ def _ranks(data: Data, heads: Heads, influence: Influence) -> dict[str, float]:
         "head": _harm_of(heads, data, influence.targets, probe=False) if through else answered,
     } | ({"network": answered} if through else {})
     return {
-        f"{one} and {other}": float(spearmanr(harms[one], harms[other])[0])
+        f"{one} and {other}": spearman(harms[one], harms[other])
         for one, other in combinations(harms, 2)
         if np.ptp(harms[one]) > 0 and np.ptp(harms[other]) > 0
     }

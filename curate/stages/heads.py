@@ -67,7 +67,9 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     damping = _head_damping(own_x, probabilities) if damping is None else damping
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     penalty = 2 * damping if data.network.one_output else damping
-    own = HeadCurvature(own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype))
+    own = HeadCurvature(
+        own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype), passes=data.passes
+    )
     sizes, group = content_groups(train)
     return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group), damping)
 
@@ -77,7 +79,7 @@ def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxH
     labels = data.train.labels
     sizes, group = content_groups(data.train)
     head, x = fit_probe(features, labels, data.classes)
-    return head, _head_influence(head.curvature(x).factorise(), head.logits(x), labels, sizes, group)
+    return head, _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), labels, sizes, group)
 
 
 def doubts(data: Data, heads: Heads) -> str | None:

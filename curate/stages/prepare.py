@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from curate.engine.curvature.objective import choose_parameters
+from curate.engine.passes import ALONE, Passes
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.keywords import called_as
@@ -28,6 +29,7 @@ from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
 from curate.stages.forward import Forward, Transform, run_forward
+from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
 
@@ -189,6 +191,8 @@ class Data:
     """What makes the results doubtful; the report says it first."""
     outside: Outside = field(default_factory=Outside)
     """What others say of the training rows, in their order."""
+    passes: Passes = ALONE
+    """How the rows go through the stages that compute, and the memory that they may take."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -261,10 +265,11 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
-    if evaluation is not None:
-        return Data(train, evaluation, False, network, tuple(notes), tuple(warnings), outside, moving)
-    count = min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5)))
-    return Data(train, train.first(count), True, network, tuple(notes), tuple(warnings), outside, moving)
+    own = evaluation is None
+    if evaluation is None:
+        evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
+    said = (tuple(notes), tuple(warnings), outside)
+    return Data(train, evaluation, own, network, *said, passes=passes_of(settings), unsteady=moving)
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:

@@ -7,12 +7,12 @@ from torch import autograd, nn
 from torch.func import hessian, jacrev
 from torch.nn import functional as F
 
-from curate.engine.curvature import over_rows, row_gradients
 from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.passes import ALONE, Alone, Budget
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.spectrum import lanczos
@@ -172,39 +172,37 @@ def test_gauss_newton_is_its_dense_twin(problem: tuple[Objective, torch.Tensor])
 
 
 @pytest.mark.parametrize("name", ["mlp", "convolutional", "again"])
-def test_products_in_small_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_small_parts_are_the_same(name: str) -> None:
     torch.manual_seed(0)
     module = NETWORKS[name]().double()
-    objective, x = (
-        Objective(module, choose_parameters(module, "all"), lambda output: output),
-        torch.randn(N, 6).double(),
-    )
-    operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
-    rows = torch.randn(8, objective.p).double()
-    whole = operator @ rows
-    monkeypatch.setattr(row_gradients, "CHUNK_FLOATS", 5 * objective.p)
-    monkeypatch.setattr(over_rows, "PRODUCT_ROWS", 7)
-    torch.testing.assert_close(operator @ rows, whole)
+    names, x = choose_parameters(module, "all"), torch.randn(N, 6).double()
+    p = sum(module.get_parameter(name).numel() for name in names)
+    few = Budget(128 * 5 * p)  # the gradients of five rows, one row at a time through the network
+    products = []
+    for passes in (ALONE, Alone(few)):
+        objective = Objective(module, names, lambda output: output, passes=passes)
+        operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
+        torch.manual_seed(1)
+        products.append(operator @ torch.randn(8, objective.p).double())
+    torch.testing.assert_close(*products)
 
 
 @pytest.mark.parametrize("name", list(CURVATURES))
-def test_batches_too_large_to_be_written_down_are_the_same(
-    problem: tuple[Objective, torch.Tensor], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_too_large_to_be_written_down_are_the_same(problem: tuple[Objective, torch.Tensor], name: str) -> None:
     objective, x = problem
     p = objective.logits(objective._values, x).detach().softmax(1)
-    operator = curvature_named(name)(objective, TensorRows(x), p, p - F.one_hot(torch.arange(N) % C, C))
+    few = Alone(Budget(16 * 2 * objective.p))  # the gradients of two rows
+    less = Objective(objective.module, objective.names, objective.logits_of, passes=few)
     part, rows = torch.tensor([3, 8, 11, 20, 5]), torch.randn(4, objective.p).double()
 
-    def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+        operator = curvature_named(name)(objective, TensorRows(x), p, p - F.one_hot(torch.arange(N) % C, C))
         return (
             operator.gram_of(part, torch.Generator().manual_seed(0)),
             operator.batch(part, torch.Generator().manual_seed(1)) @ rows,
         )
 
-    written = drawn()
-    monkeypatch.setattr(over_rows, "BATCH_FLOATS", 2 * objective.p)  # two rows at a time
-    torch.testing.assert_close(drawn(), written)
+    torch.testing.assert_close(drawn(less), drawn(objective))
 
 
 @pytest.mark.parametrize("name", list(CURVATURES))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import curate.engine.curvature.class_blocks
 import curate.engine.curvature.head
+from curate.engine.cells import largest
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
@@ -23,7 +24,9 @@ from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.passes import Alone, Budget
 from curate.engine.probe import fit_probe, fit_softmax, probe_inputs
+from curate.engine.ranks import spearman
 from curate.engine.solvers.approximate import EKFACSolver
 from curate.engine.solvers.base import Prepared, Solver
 from curate.engine.solvers.dual import Exact
@@ -216,6 +219,26 @@ def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, mon
     assert found["0.1"] != found["10"]
 
 
+def test_a_smaller_budget_of_memory_changes_the_head_by_rounding_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(500, 20, generator=generator), torch.ones(500, 1)], dim=1)
+    labels = torch.randint(0, 3, (500,), generator=generator)
+    head, asked = fit_softmax(x, labels, 3, torch.full((21,), 0.1)), x[:40]
+    found = []
+    for memory in (2**32, 2**16):
+        curvature = head.curvature(x, Alone(Budget(memory)))
+        factorised = curvature.factorise()
+        influence = HeadInfluence(factorised, labels, factorised.scores(head.logits(x), labels))
+        rests = SOFTMAX.residuals(head.logits(asked), labels[:40])
+        everyone = SameContent([f"t{row}" for row in range(500)], [f"e{row}" for row in range(40)])
+        pairs, _ = influence.strongest(asked, rests, torch.arange(40), everyone, SILENT)
+        scores = influence.scores
+        found.append([scores.self_influence, scores.leave_one_out, influence.harm(asked, rests)[0], pairs.influence])
+        assert (len(influence.blocks(40)) > 1) == (memory < 2**32)
+    for usual, few in zip(*found, strict=True):
+        torch.testing.assert_close(few, usual, rtol=1e-5, atol=1e-6 * float(usual.abs().max()))
+
+
 def test_leaving_out_by_class_is_the_dense_solve() -> None:
     generator = torch.Generator().manual_seed(0)
     p = (3 * torch.randn(40, 7, generator=generator, dtype=torch.float64)).softmax(1)
@@ -310,6 +333,42 @@ def test_neighbours_of_wide_features_are_those_of_their_principal_directions(noi
     assert same >= least
     if not noise:  # 40 directions hold everything: no angle changes
         np.testing.assert_allclose(similarity, true.values.numpy(), atol=1e-5)
+
+
+def test_neighbours_of_many_rows_come_from_the_nearest_cells_and_the_recall_is_measured() -> None:
+    generator = torch.Generator().manual_seed(4)
+    centres = torch.randn(40, 12, generator=generator)
+    features = centres[torch.arange(4000) % 40] + 0.2 * torch.randn(4000, 12, generator=generator)
+    true, _ = Neighbours(features, 0).nearest(features, 10)
+    few = Neighbours(features, 0, most_pairs=1000, probed=400)
+    found, similarity = few.nearest(features, 10)
+    kept = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, true, strict=True)])
+    assert few.recall is not None
+    assert abs(few.recall - kept) < 0.02
+    assert kept > 0.97
+    assert (np.diff(similarity, axis=1) <= 1e-6).all()
+    assert (found[:, 0] == np.arange(4000)).all()
+
+
+def test_neighbours_in_few_columns_come_from_a_tree_and_are_the_same() -> None:
+    features = torch.randn(300, 3, generator=torch.Generator().manual_seed(5))
+    found, similarity = Neighbours(features, 0).nearest(features[:50], 7)
+    wide = torch.cat([features, torch.zeros(300, 8)], dim=1)  # the same distances, in too many columns for a tree
+    true, cosine = Neighbours(wide, 0).nearest(wide[:50], 7)
+    assert (found == true).all()
+    np.testing.assert_allclose(similarity, cosine, atol=1e-6)
+
+
+def test_the_largest_of_many_values_are_in_the_groups_of_the_largest() -> None:
+    values = torch.randn(5, 3001, generator=torch.Generator().manual_seed(6))
+    found = largest(values, 20).sort(dim=1).values
+    assert torch.equal(found, values.topk(20).indices.sort(dim=1).values)
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.integers(0, 9, 60).astype(float), draw.normal(size=60)
+    assert spearman(one, other) == pytest.approx(float(spearmanr(one, other)[0]), abs=1e-12)
 
 
 def test_wilson_interval() -> None:

@@ -19,12 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.leverage import gram
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.loss import SOFTMAX
-from curate.engine.probe import fit_softmax
+from curate.engine.probe import fit_softmax, penalties
 from curate.process.progress import Progress
 
 CLASSES = 5
@@ -178,3 +179,33 @@ def test_the_law_test_can_fail(world: World) -> None:
 def residuals_of(world: World) -> torch.Tensor:
     curvature = world.influence.head.curvature
     return curvature.probabilities - F.one_hot(world.influence.labels, curvature.classes)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_pairs_of_classes_left_aside_move_leave_one_out_by_little(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(6, 12, generator=generator)
+    labels = torch.arange(600) % 6
+    x = torch.cat([centres[labels] + torch.randn(600, 12, generator=generator), torch.ones(600, 1)], dim=1).double()
+    head = fit_softmax(x, labels, 6, penalties(0.05, x))
+    logits = head.logits(x)
+    exact, few = (
+        HeadCurvature(x, logits.softmax(1), head.penalty, left_aside=aside).factorise().scores(logits, labels)
+        for aside in (0.0, share)
+    )
+    true, found, before = (z.softmax(1) for z in (exact.leave_one_out, few.leave_one_out, logits))
+    gap, effect = float((found - true).abs().max()), float((true - before).abs().max())
+    assert 0 < few.error <= gap + 1e-12
+    assert gap < 0.06 * effect
+    assert gap < 2 * few.error  # measured on some rows
+    assert float((few.self_influence - exact.self_influence).abs().max() / exact.self_influence.mean()) < 0.2
+    assert (exact.left_aside, exact.error, few.left_aside) == (0.0, 0.0, share)
+
+
+def test_sums_in_float32_and_strips_are_those_of_float64() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(5000, 11, generator=generator)
+    weight = torch.rand(5000, generator=generator)
+    true = (x.double() * weight.double()[:, None]).T @ x.double()
+    np.testing.assert_allclose(gram(x.double(), weight.double()), true, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(gram(x, weight), true, atol=1e-6 * float(true.abs().max()))

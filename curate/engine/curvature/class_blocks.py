@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.curvature.leverage import gram, gram_of_few
 from curate.engine.loss import Loss
 
 CHANCES = 2.0
-GRAM_ROWS = 2_048
-"""Rows of one product: few enough for float32 to keep its digits, and for temporaries to be reused."""
 
 
 class ClassBlocks:
@@ -33,9 +32,7 @@ class ClassBlocks:
         ridge = torch.diag(penalty.double())
         for c in range(self.classes):
             weight = loss.entry(means, c, c)
-            much = weight > self.few
-            rest = float(weight[~much].double().mean()) if not bool(much.all()) else 0.0
-            block = rest * self._gram + gram(x[much], (weight[much] - rest) / len(x)) + ridge
+            block = gram_of_few(x, weight, weight > self.few, self._gram) + ridge
             self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block)).to(x)
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
@@ -52,11 +49,3 @@ class ClassBlocks:
             rows = (residuals[:, c].abs() > self.few).nonzero()[:, 0]
             m[rows, c] = ((x[rows] @ inverse) * x[rows]).sum(1) / len(x)
         return m
-
-
-def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"]) -> Float[Tensor, "D D"]:
-    """Σ wᵢ xᵢ xᵢᵀ: each chunk's sum in x's own precision, the sum of chunks in float64."""
-    total = x.new_zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-    for part, w in zip(x.split(GRAM_ROWS), weight.to(x).split(GRAM_ROWS), strict=True):
-        total += ((part * w[:, None]).T @ part).double()
-    return total

@@ -81,7 +81,9 @@ class Layers:
         self.unknown = [name for name in objective.names if name not in known]
         self.rest: Objective | None = None
         if self.unknown:
-            self.rest = Objective(objective.module, self.unknown, objective.logits_of, objective.dtype, objective.loss)
+            self.rest = Objective(
+                objective.module, self.unknown, objective.logits_of, objective.dtype, objective.loss, objective.passes
+            )
             self.blocks += [Whole([places[name]]) for name in self.unknown]
 
     def run(self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]]) -> Passed:

@@ -15,15 +15,30 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.class_blocks import ClassBlocks, gram
+from curate.engine.curvature.class_blocks import ClassBlocks
+from curate.engine.curvature.leverage import Leverage, gram
 from curate.engine.curvature.operator import Operator
 from curate.engine.loss import SOFTMAX, Loss
+from curate.engine.passes import ALONE, Passes
 from curate.errors import NumericalError
 
 MOST_EXACT = 8_000
 """Parameters C (d + 1) up to which H is factorised whole (0.5 GB); beyond, class by class."""
 MOST_CURVATURE_ROWS = 100_000
 """Rows that H is summed over; beyond, a random sample stands for all."""
+FLOAT64_WORK = 1e10
+"""Products of n p² numbers beyond which they are taken in float32, and summed over the rows in float64."""
+FLOAT32_PENALTY = 1e-6
+"""Λ over H's trace from which float32 is enough: what it loses is smaller than Λ in every direction."""
+EVERY_PAIR_WORK = 1e11
+"""The same from which pairs of classes that weigh little in a row are not taken one by one."""
+LEFT_ASIDE = 0.1
+"""Share of the weight of all pairs that they hold together. Trial, 10,000 rows of 10 classes: a leave-one-out
+probability off by 5e-5 at most, self-influence by half a per cent."""
+SOME_ROWS = 10_000
+"""Rows, about, from which sizes and bounds are read."""
+MEASURED_ROWS = 256
+"""Rows whose scores are also computed from every pair."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,10 @@ class HeadScores:
     """(I - Sᵢ Mᵢ)⁻¹ rᵢ: the residual whose gradient gives influence with slope one."""
     mean_leverage: float
     """Mean tr(Sᵢ Mᵢ): first order underrates a single row by about this share."""
+    left_aside: float = 0.0
+    """Share of the weight of pairs of classes that is taken at its mean."""
+    error: float = 0.0
+    """Largest error that this makes in the leave-one-out probabilities of some rows, as measured."""
 
 
 class HeadCurvature(Operator):
@@ -56,19 +75,29 @@ class HeadCurvature(Operator):
         penalty: Float[Tensor, " D"],
         seed: int = 0,
         loss: Loss = SOFTMAX,
+        left_aside: float | None = None,
+        passes: Passes = ALONE,
     ) -> None:
+        """``left_aside``: share of all weight whose pairs of classes scores take at their mean; None: by the work."""
         self.x, self.probabilities, self.penalty, self.loss = x, probabilities, penalty, loss
+        self.passes = passes
         self.n, self.width = x.shape
         self.classes = probabilities.shape[1]
         self.p = self.classes * self.width
         self.dtype, self.device = x.dtype, x.device
         self.exact = self.p <= MOST_EXACT
+        work = float(self.n) * self.p**2
+        aside = LEFT_ASIDE if work > EVERY_PAIR_WORK else 0.0
+        self.left_aside = aside if left_aside is None else left_aside
+        self._quick = work > FLOAT64_WORK
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         self._sample = order[:MOST_CURVATURE_ROWS].sort().values.to(x.device) if self.n > MOST_CURVATURE_ROWS else None
 
     def times_penalty(self, factor: float) -> "HeadCurvature":
         """The same with another penalty."""
-        return HeadCurvature(self.x, self.probabilities, self.penalty * factor, loss=self.loss)
+        return HeadCurvature(
+            self.x, self.probabilities, self.penalty * factor, 0, self.loss, self.left_aside, self.passes
+        )
 
     def residuals(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
         """rᵢ of the rows with these labels."""
@@ -78,7 +107,7 @@ class HeadCurvature(Operator):
         """H applied to rows, each a ``[C D]`` matrix laid flat; all rows of data, no factorisation."""
         directions = rows.to(self.dtype).view(len(rows), self.classes, self.width)
         total = torch.zeros_like(directions)
-        size = max(1, 2**22 // (len(rows) * self.classes))
+        size = self.passes.budget.rows(len(rows) * self.classes)
         for x, p in zip(self.x.split(size), self.probabilities.split(size), strict=True):
             x, p = x.to(self.dtype), p.to(self.dtype)
             moves = torch.einsum("bd,kcd->kbc", x, directions)
@@ -91,33 +120,50 @@ class HeadCurvature(Operator):
         twin.dtype = torch.float64
         return twin
 
-    def _blocks(self) -> Float[Tensor, "C C D D"]:
-        x = self.x if self._sample is None else self.x[self._sample]
-        p = self.probabilities if self._sample is None else self.probabilities[self._sample]
-        blocks = x.new_zeros(self.classes, self.classes, self.width, self.width, dtype=torch.float64)
+    def _sampled(self) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m C"]]:
+        """Features and means of the rows that H is summed over."""
+        if self._sample is None:
+            return self.x, self.probabilities
+        return self.x[self._sample], self.probabilities[self._sample]
+
+    @property
+    def dtype_of_sums(self) -> torch.dtype:
+        """That of products over rows: float32 if the work is worth it, and Λ large enough for its digits."""
+        quick = self._quick and float(self.penalty.max()) >= FLOAT32_PENALTY * self._trace()
+        return torch.float32 if quick else self.dtype
+
+    def _trace(self) -> float:
+        """Of the mean curvature without Λ: no eigenvalue is larger."""
+        some = slice(None, None, max(1, self.n // SOME_ROWS))
+        sizes = self.x[some].double().square().sum(1)
+        return float((self.loss.trace(self.probabilities[some]).double() * sizes).mean())
+
+    def _whole(self) -> Float[Tensor, "p p"]:
+        x, p = self._sampled()
+        x = x.to(self.dtype_of_sums)
+        whole = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
+        blocks = whole.view(self.classes, self.width, self.classes, self.width)
         for c in range(self.classes):
             for e in range(c, self.classes):
                 block = gram(x, self.loss.entry(p, c, e) / len(x))
-                blocks[c, e], blocks[e, c] = block, block.T
-        return blocks
+                blocks[c, :, e], blocks[e, :, c] = block, block.T
+        whole.diagonal().add_(self.penalty.double().repeat(self.classes))
+        if self.loss.shift_free:
+            # All classes' biases moved together change nothing: any weight on that direction makes H regular.
+            for column in (self.penalty == 0).nonzero()[:, 0].tolist():
+                blocks[:, column, :, column] += 1 / self.classes
+        return whole
 
     def factorise(self) -> "FactorisedHead":
-        """Cholesky of H, or of its class blocks if H is too large. Raises `NumericalError` if H is singular."""
+        """The inverse of H, or of its class blocks if H is too large. Raises `NumericalError` if H is singular."""
         try:
             if not self.exact:
-                p = self.probabilities if self._sample is None else self.probabilities[self._sample]
-                x = self.x if self._sample is None else self.x[self._sample]
+                x, p = self._sampled()
                 return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty, self.loss))
-            blocks = self._blocks()
-            penalty = torch.diag(self.penalty.double())
-            for c in range(self.classes):
-                blocks[c, c] += penalty
-            if self.loss.shift_free:
-                # All classes' biases moved together change nothing: any weight on that direction makes H regular.
-                unpenalised = (self.penalty == 0).double()
-                blocks += torch.diag(unpenalised)[None, None] / self.classes
-            whole = blocks.permute(0, 2, 1, 3).reshape(self.p, self.p)
-            return FactorisedHead(self, torch.linalg.cholesky(whole), None)
+            whole = self._whole()
+            # Both in place: each matrix of this size counts.
+            torch.linalg.cholesky(whole, out=whole)
+            return FactorisedHead(self, torch.cholesky_inverse(whole, out=whole), None)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "the head's curvature cannot be factorised: features are degenerate", "Try a larger --damping."
@@ -125,31 +171,24 @@ class HeadCurvature(Operator):
 
 
 class FactorisedHead:
-    """H⁻¹ ready for use: exact from one Cholesky factor, or class by class (ranks only, and said so)."""
+    """H⁻¹ ready for use: exact as one matrix, or class by class (ranks only, and said so)."""
 
     def __init__(
-        self, curvature: HeadCurvature, cholesky: Float[Tensor, "p p"] | None, blocks: ClassBlocks | None
+        self, curvature: HeadCurvature, inverse: Float[Tensor, "p p"] | None, blocks: ClassBlocks | None
     ) -> None:
-        self.curvature, self.cholesky, self._blocks = curvature, cholesky, blocks
+        self.curvature, self.inverse, self._blocks = curvature, inverse, blocks
 
     @property
     def exact(self) -> bool:
-        """H is factorised whole; else class by class, which is good for ranks only."""
-        return self.cholesky is not None
+        """H is inverted whole; else class by class, which is good for ranks only."""
+        return self.inverse is not None
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H⁻¹ of each row; with class blocks it is a preconditioner, not an answer."""
-        if self.cholesky is not None:
-            return torch.cholesky_solve(rows.double().T, self.cholesky).T.to(rows)
+        if self.inverse is not None:
+            return (rows.double() @ self.inverse).to(rows)
         assert self._blocks is not None
         return self._blocks.solve(rows)
-
-    def _leverage_maker(self) -> "Leverage":
-        head = self.curvature
-        assert self.cholesky is not None
-        inverse = torch.cholesky_inverse(self.cholesky).view(head.classes, head.width, head.classes, head.width)
-        pairs = [(c, e) for c in range(head.classes) for e in range(c, head.classes)]
-        return Leverage(head.n, head.classes, {(c, e): inverse[c, :, e, :].to(head.x) for c, e in pairs})
 
     def scores(
         self,
@@ -167,26 +206,38 @@ class FactorisedHead:
         residuals = head.residuals(labels)
         sizes = torch.ones_like(labels) if group_size is None else group_size
         sums = residuals if group_residual is None else group_residual
-        leave = self._whole() if self._blocks is None else self._by_class(torch.maximum(residuals.abs(), sums.abs()))
-        step = max(1, min(4096, 2**24 // head.classes**2))
-        parts = []
-        for rows in torch.arange(head.n, device=head.device).split(step):
-            p, r, z = (values[rows].double() for values in (head.probabilities, residuals, logits))
-            own, rest, moved, trace = leave(rows, p, r, sums[rows].double(), sizes[rows])
-            parts.append((own.to(head.x), (z + moved).to(head.x), rest.to(head.x), trace))
-        owns, left_out, rests, traces = zip(*parts, strict=True)
-        return HeadScores(torch.cat(owns), torch.cat(left_out), torch.cat(rests), float(sum(traces)) / head.n)
+        aside = head.left_aside if self.exact else 0.0
+        moved = torch.maximum(residuals.abs(), sums.abs())
+        counts = torch.maximum(moved, head.loss.diagonal(head.probabilities))
+        leave = self._whole(counts, aside) if self.exact else self._by_class(moved)
 
-    def _whole(self) -> "Leave":
-        leverage, loss = self._leverage_maker(), self.curvature.loss
-        identity = torch.eye(self.curvature.classes, dtype=torch.float64, device=self.curvature.device)
+        def left(leave: Leave, rows: Tensor) -> Left:
+            p, r = (values[rows].double() for values in (head.probabilities, residuals))
+            return leave(rows, p, r, sums[rows].double(), sizes[rows])
+
+        step = head.passes.budget.rows(max(head.classes**2, head.width) // 4, most=4096)
+        numbers = head.passes.parts(head.n, step, head.device)
+        parts = [tuple(part.to(head.x) for part in left(leave, rows)) for rows in numbers]
+        owns, rests, moves, traces = (head.passes.collect(list(column)) for column in zip(*parts, strict=True))
+        left_out, error = (logits.double() + moves).to(head.x), 0.0
+        if aside:
+            some = torch.arange(0, head.n, max(1, head.n // MEASURED_ROWS), device=head.device)
+            exact = logits[some].double() + left(self._whole(counts, 0.0), some)[2]
+            error = float((head.loss.means(exact) - head.loss.means(left_out[some].double())).abs().max())
+        return HeadScores(owns, left_out, rests, float(traces.double().mean()), aside, error)
+
+    def _whole(self, counts: Float[Tensor, "n C"], left_aside: float) -> "Leave":
+        head, loss = self.curvature, self.curvature.loss
+        assert self.inverse is not None
+        leverage = Leverage(self.inverse, head.x, counts, left_aside, head.dtype_of_sums)
+        identity = torch.eye(head.classes, dtype=torch.float64, device=head.device)
 
         def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
-            m = leverage(self.curvature.x[rows]).double()
+            m = leverage(rows).double()
             sm = loss.matrices(p) @ m
             own = torch.einsum("nc,nce,ne->n", r, m, r).clamp_min(0)
             grouped = torch.linalg.solve(identity - sizes[:, None, None] * sm, sums)
-            trace = float(sm.diagonal(dim1=1, dim2=2).sum())
+            trace = sm.diagonal(dim1=1, dim2=2).sum(1)
             return own, torch.linalg.solve(identity - sm, r), torch.einsum("nce,ne->nc", m, grouped), trace
 
         return leave
@@ -197,28 +248,13 @@ class FactorisedHead:
 
         def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
             m = diagonals[rows].double()
-            own, trace = (r.square() * m).sum(1), float((loss.diagonal(p) * m).sum())
+            own, trace = (r.square() * m).sum(1), (loss.diagonal(p) * m).sum(1)
             alone = loss.corrected(p, m, r, torch.ones_like(sizes))
             return own, alone, m * loss.corrected(p, m, sums, sizes), trace
 
         return leave
 
 
-Left = tuple[Tensor, Tensor, Tensor, float]
-"""Of some rows: self-influence, corrected residuals, what leaving them out adds to their logits, Σ tr(Sᵢ Mᵢ)."""
+Left = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of some rows: self-influence, corrected residuals, what leaving them out adds to their logits, tr(Sᵢ Mᵢ)."""
 Leave = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Left]
-
-
-class Leverage:
-    """x [b D] to Mᵢ = (1/n) Xᵢᵀ H⁻¹ Xᵢ of each row, ``[b C C]``."""
-
-    def __init__(self, n: int, classes: int, inverse: dict[tuple[int, int], Float[Tensor, "D D"]]) -> None:
-        self.n, self.classes, self.inverse = n, classes, inverse
-
-    def __call__(self, x: Float[Tensor, "b D"]) -> Float[Tensor, "b C C"]:
-        m = x.new_zeros(len(x), self.classes, self.classes)
-        for (c, e), block in self.inverse.items():
-            value = ((x @ block) * x).sum(1) / self.n
-            m[:, c, e] = value
-            m[:, e, c] = value
-        return m

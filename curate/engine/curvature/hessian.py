@@ -11,7 +11,7 @@ from torch import Tensor
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
-from curate.engine.curvature.over_rows import PRODUCT_ROWS, OverRows
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.rows import RowInputs
 
 
@@ -39,6 +39,7 @@ class Hessian(Sampled):
         self.gauss_newton, self.residuals = gauss_newton, residuals.to(gauss_newton.dtype)
         self.n, self.p = gauss_newton.n, gauss_newton.p
         self.dtype, self.device = gauss_newton.dtype, gauss_newton.device
+        self.passes = gauss_newton.passes
 
     def on(self, indices: Tensor) -> "Hessian":
         return Hessian(self.gauss_newton.on(indices), self.residuals[indices])
@@ -60,7 +61,7 @@ class Hessian(Sampled):
         directions = rows.to(self.dtype)
         total = torch.zeros_like(directions)
         outer = self.gauss_newton
-        for positions, indices in outer.chunks(PRODUCT_ROWS):
+        for positions, indices in outer.chunks(outer.passes.budget.network_rows):
             labels = outer.targets[positions] - self.residuals[positions]
             total += outer.objective.moved_gradients(outer.inputs.batch(indices), labels, directions)
-        return (total / self.n).to(rows)
+        return (outer.passes.sum(total) / self.n).to(rows)

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.engine.curvature.row_gradients import LayerGradients, owners_of
 from curate.engine.loss import SOFTMAX, Loss
+from curate.engine.passes import ALONE, Passes
 from curate.errors import UsageError
 from curate.models.outputs import failed
 
@@ -79,8 +80,10 @@ class Objective:
         logits_of: Callable[[object], Tensor],
         dtype: torch.dtype | None = None,
         loss: Loss = SOFTMAX,
+        passes: Passes = ALONE,
     ) -> None:
         self.module, self.names, self.logits_of, self.loss = module, names, logits_of, loss
+        self.passes = passes
         values = {name: module.get_parameter(name).detach() for name in names}
         self.dtype = dtype or _computing_type(values.values())
         self._values = {name: value.to(self.dtype) for name, value in values.items()}
@@ -122,12 +125,12 @@ class Objective:
 
     def precise(self) -> "Objective":
         """The same function computed in float64; the user's module stays as it is."""
-        return Objective(self.module, self.names, self.logits_of, torch.float64, self.loss)
+        return Objective(self.module, self.names, self.logits_of, torch.float64, self.loss, self.passes)
 
     @cached_property
     def layers(self) -> LayerGradients | None:
         """The fast way to one gradient a row, if every chosen parameter sits in a layer it knows."""
-        return LayerGradients.of(self.module, self.names)
+        return LayerGradients.of(self.module, self.names, self.passes.budget)
 
     def places(self) -> dict[str, tuple[int, int]]:
         """Where each parameter stands in a flat vector: from, to."""

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curate.engine.passes import ALONE, Passes
 from curate.errors import NumericalError
 
 WRITTEN_FLOATS = 2**27
-"""Size of a factor that is written down for its products: 512 MiB in float32."""
+"""Size of a factor that is written down for its products, 512 MiB in float32. Not of the budget of memory: a stochastic
+solver draws from what is written, and would give other numbers."""
 
 
 class Operator(ABC):
@@ -23,6 +25,8 @@ class Operator(ABC):
     name: str
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
+    passes: Passes = ALONE
+    """How its rows of data go through, and the memory that they may take."""
     definite = True
     """Whether no eigenvalue can be negative."""
 
@@ -59,7 +63,7 @@ class Sampled(Operator):
     def estimate(self, rows: Float[Tensor, "k p"], generator: torch.Generator) -> Float[Tensor, "k p"]:
         """An unbiased estimate of C applied to rows, from one pass over all the data."""
         total = torch.zeros_like(rows)
-        for part in torch.arange(self.n, device=self.device).split(1024):
+        for part in self.passes.parts(self.n, 1024, self.device):
             total += (self.batch(part, generator) @ rows) * (len(part) / self.n)
         return total
 

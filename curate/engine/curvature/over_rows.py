@@ -12,13 +12,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
-from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.rows import RowInputs
-
-PRODUCT_ROWS = 512
-"""Rows that one product of J takes at a time."""
-BATCH_FLOATS = 2**28
-"""Size of a batch's gradients, 1 GiB, beyond which they are not written down all at once."""
 
 
 class OverRows(Sampled):
@@ -27,7 +21,7 @@ class OverRows(Sampled):
     def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n C"]) -> None:
         self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
         self.p, self.n, self.device = objective.p, len(targets), targets.device
-        self.dtype = objective.dtype
+        self.dtype, self.passes = objective.dtype, objective.passes
         self.rows = torch.arange(self.n, device=self.device)
 
     def on(self, indices: Tensor) -> "OverRows":
@@ -42,8 +36,7 @@ class OverRows(Sampled):
 
     def chunks(self, size: int) -> list[tuple[Tensor, Tensor]]:
         """(positions within this operator, rows of the inputs), ``size`` rows at a time."""
-        positions = torch.arange(self.n, device=self.device)
-        return list(zip(positions.split(size), self.rows.split(size), strict=True))
+        return [(part, self.rows[part]) for part in self.passes.parts(self.n, size, self.device)]
 
     @abstractmethod
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
@@ -62,13 +55,13 @@ class OverRows(Sampled):
         directions = rows.to(self.dtype)
         total = torch.zeros_like(directions)
         written = self._by_row_gradients(len(rows))
-        for positions, indices in self.chunks(PRODUCT_ROWS):
+        for positions, indices in self.chunks(self.passes.budget.network_rows):
             x, targets = self.inputs.batch(indices), self.targets[positions]
             found = self.objective.product_of_columns(x, self.columns(targets), directions, written)
             if found is None:
                 found = self.objective.cotangents(x, self.middle(targets, self.objective.tangents(x, directions)))
             total += found
-        return (total / self.n).to(rows)
+        return (self.passes.sum(total) / self.n).to(rows)
 
     def _by_row_gradients(self, directions: int) -> bool:
         """Whether one backward pass for each column of Aᵢ is less work than two passes for each direction.
@@ -81,7 +74,7 @@ class OverRows(Sampled):
 
     @property
     def _gradient_rows(self) -> int:
-        return max(1, min(1024, CHUNK_FLOATS // self.p))
+        return max(1, min(1024, self.passes.budget.chunk // self.p))
 
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F with C = FᵀF / m: the gradients of every column of every row, larger by the root of their number."""
@@ -94,7 +87,7 @@ class OverRows(Sampled):
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""
         pulls = self.pulls(self.targets[indices], generator)
-        size = max(1, CHUNK_FLOATS // self.p)
+        size = max(1, self.passes.budget.chunk // self.p)
         parts = [
             self.objective.row_gradients(self.inputs.batch(rows), weights)
             for rows, weights in zip(self.rows[indices].split(size), pulls.split(size), strict=True)
@@ -113,7 +106,7 @@ class OverRows(Sampled):
         return Pulled(self, self.rows[indices], self.pulls(self.targets[indices], generator))
 
     def _light(self, indices: Tensor) -> bool:
-        return len(indices) * self.p <= BATCH_FLOATS
+        return len(indices) * self.p <= self.passes.budget.batch
 
 
 class Pulled(Operator):
@@ -122,13 +115,14 @@ class Pulled(Operator):
     def __init__(self, whole: OverRows, rows: Tensor, pulls: Float[Tensor, "b C"]) -> None:
         self.objective, self.inputs, self.indices, self.pulls = whole.objective, whole.inputs, rows, pulls
         self.p, self.name, self.dtype, self.device = whole.p, whole.name, whole.dtype, whole.device
+        self.passes = whole.passes
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         directions = rows.to(self.dtype)
         x = self.inputs.batch(self.indices)
         total = self.objective.product_of_columns(x, self.pulls[None], directions, written=False)
         if total is None:
-            total, size = torch.zeros_like(directions), max(1, BATCH_FLOATS // self.p)
+            total, size = torch.zeros_like(directions), max(1, self.passes.budget.batch // self.p)
             for some, pulls in zip(x.split(size), self.pulls.split(size), strict=True):
                 gradients = self.objective.row_gradients(some, pulls)
                 total += (directions @ gradients.T) @ gradients

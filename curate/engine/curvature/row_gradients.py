@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.engine.curvature.operator import gram
+from curate.engine.passes import Budget
 
 Slot = tuple[nn.Module, str]
 """A layer's parameter."""
 Place = tuple[Slot, int, int]
 """Where it stands in a flat vector: from, to."""
-
-CHUNK_FLOATS = 2**25
-"""How many floats a chunk of row gradients, or of a layer's outputs along directions, may take: 128 MiB."""
 
 
 def _linear(x: Tensor, g: Tensor) -> Tensor:
@@ -110,13 +108,14 @@ def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Captu
 class LayerGradients:
     """Callable: runs ``forward`` once, pulls ``weights [m b C]`` back, yields the rows' gradients ``[b p]`` of each."""
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, slots: list[Slot], budget: Budget) -> None:
+        self._budget = budget
         ends = list(accumulate(layer.get_parameter(name).numel() for layer, name in slots))
         self._places: list[Place] = list(zip(slots, [0, *ends], ends, strict=False))
         self._layers = list(dict.fromkeys(layer for layer, _ in slots))
 
     @classmethod
-    def of(cls, module: nn.Module, names: list[str]) -> "LayerGradients | None":
+    def of(cls, module: nn.Module, names: list[str], budget: Budget) -> "LayerGradients | None":
         """None where a chosen parameter is tied, or sits in a layer whose per-row gradient is not known here."""
         owners = owners_of(module)
         slots = []
@@ -125,7 +124,7 @@ class LayerGradients:
             if len(found) != 1 or not _known(found[0][0]):
                 return None
             slots.append(found[0])
-        return cls(slots)
+        return cls(slots, budget)
 
     def __call__(
         self, forward: Callable[[], Tensor], weights: Float[Tensor, "m b C"]
@@ -181,12 +180,12 @@ class LayerGradients:
         ]
         moves, out = columns.new_zeros(*columns.shape[:2], len(directions)), torch.zeros_like(directions)
         for use, g in factored:
-            for part in _slices(len(directions), CHUNK_FLOATS // max(1, g[0].numel())):
+            for part in _slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
                 moves[..., part] += torch.einsum("mbo,bko->mbk", g, self._turned(use, g, directions[part]))
         if spread:
             self._by_written(captured.uses, pulled, spread, directions, moves, out)
         for use, g in factored:
-            for part in _slices(len(directions), CHUNK_FLOATS // max(1, g[0].numel())):
+            for part in _slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
                 self._put_back(use, torch.einsum("mbk,mbo->bko", moves[..., part], g), out[part])
         return out
 
@@ -220,7 +219,7 @@ class LayerGradients:
         places = [place for place in self._places if place[0][0] in layers]
         here = torch.cat([torch.arange(start, end, device=out.device) for _, start, end in places])
         own, found = directions[:, here], torch.zeros_like(out[:, here])
-        for rows in _slices(moves.shape[1], CHUNK_FLOATS // len(here)):
+        for rows in _slices(moves.shape[1], self._budget.chunk // len(here)):
             some = [_unfolded(use, rows) for use in uses if use.layer in layers]
             for move, gs in zip(moves, pulled, strict=True):
                 theirs = [g for g, use in zip(gs, uses, strict=True) if use.layer in layers]

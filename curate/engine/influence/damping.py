@@ -8,7 +8,6 @@ calls harmful does more harm by refits (`tests/bench/damping.py`). It is then th
 import torch
 
 from curate.engine.curvature.operator import Sampled
-from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.minimum import Gradient
 from curate.engine.solvers.lissa import LiSSA
 
@@ -26,7 +25,7 @@ def tenth_of_mean(operator: Sampled, seed: int) -> float:
     """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(operator.n, generator=generator)[:512]
-    parts = rows.split(max(1, CHUNK_FLOATS // operator.p))
+    parts = rows.split(max(1, operator.passes.budget.chunk // operator.p))
     squares = torch.cat([operator.factor(part, generator).square().sum(1) for part in parts])
     found = 0.1 * float(squares.mean()) / operator.p
     return found if found > 0 else NO_CURVATURE_DAMPING

@@ -16,16 +16,13 @@ from torch import Tensor
 from curate.engine.curvature.head import FactorisedHead, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
-from curate.engine.influence.stability import FACTORS, rank_stability
+from curate.engine.influence.stability import FACTORS, rank_stability, solved_at
+from curate.engine.passes import Budget
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.process.progress import Progress
 
-BLOCK_FLOATS = 2**22
-"""Floats of a block of the matrix of influence, training rows times evaluation rows: 16 MiB."""
 RESIDUAL_ROWS = 16
 """Right-hand sides, about, whose residual is measured where the solve is exact."""
-SOLVED_FLOATS = 2**25
-"""Floats of the solutions that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,10 @@ class HeadInfluence:
     head: FactorisedHead
     labels: Int[Tensor, " n"]
     scores: HeadScores
+
+    @property
+    def _budget(self) -> Budget:
+        return self.head.curvature.passes.budget
 
     @property
     def _plain(self) -> Float[Tensor, "n C"]:
@@ -87,7 +88,7 @@ class HeadInfluence:
 
     def blocks(self, count: int) -> list[slice]:
         """Slices of the training rows whose gradients, and whose influence on ``count`` rows, fit a block."""
-        size = max(1, BLOCK_FLOATS // max(1, count, self.head.curvature.p))
+        size = self._budget.rows(max(count, self.head.curvature.p))
         return [slice(start, start + size) for start in range(0, self.head.curvature.n, size)]
 
     def harm(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> tuple[Float[Tensor, " n"], float]:
@@ -98,13 +99,16 @@ class HeadInfluence:
     def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
         """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
 
-        One right-hand side, by conjugate gradients that H's own factor preconditions. The leverage correction stays
-        that of the penalty used.
+        One right-hand side: by H⁻¹ alone if it is exact, else by conjugate gradients that it preconditions. The
+        leverage correction stays that of the penalty used.
         """
         mean = self.mean_of(x, residuals)
-        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
-        curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
-        solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+        if self.head.exact:
+            solved = torch.cat([solved_at(self.head, mean, factor) for factor in FACTORS])
+        else:
+            solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
+            curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
+            solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
         return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
 
     def harm_by_group(
@@ -139,7 +143,7 @@ class HeadInfluence:
         curvature, loss = self.head.curvature, self.head.curvature.loss
         right = loss.right(logits, labels)
         found = []
-        for part in shifts.split(max(1, BLOCK_FLOATS // (len(x) * curvature.classes))):
+        for part in shifts.split(self._budget.rows(len(x) * curvature.classes)):
             moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
             after = loss.right(logits + moves, labels)
             found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
@@ -163,7 +167,7 @@ class HeadInfluence:
     ) -> tuple[Pairs, float]:
         """The strongest pairs of the evaluation rows, scanning all training rows, and the solve's largest residual."""
         found, worst = [], 0.0
-        size = max(1, SOLVED_FLOATS // self.head.curvature.p)
+        size = max(1, self._budget.chunk // self.head.curvature.p)
         with progress.stage("Influence at the head", len(x)) as advance:
             for part in torch.arange(len(x)).split(size):
                 solved, residual, _ = self.solve(self.gradients(x[part], residuals[part]))

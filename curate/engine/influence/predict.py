@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from curate.engine.influence.damping import default_damping
 from curate.engine.influence.head import HeadInfluence
-from curate.engine.influence.problem import PASS_ROWS, Problem, right_hand_sides
+from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.rows import Rows
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
@@ -125,7 +125,7 @@ class ThroughNetwork(Predictor):
         moved = moved_labels(train.labels[rows], labels, self._problem.residuals.shape[1])
         parts = [
             objective.tangents(train.inputs.batch(part), self.direction[None])[0].cpu()
-            for part in rows.split(PASS_ROWS)
+            for part in rows.split(objective.passes.budget.network_rows)
         ]
         return (torch.cat(parts) * moved).sum(1) / len(train)
 

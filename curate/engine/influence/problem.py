@@ -10,13 +10,9 @@ from torch import Tensor
 from curate.engine.curvature.choice import Curvature, curvature_named
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
-from curate.engine.curvature.row_gradients import CHUNK_FLOATS
 from curate.engine.influence.minimum import Gradient
 from curate.engine.rows import Rows
 from curate.process.progress import Progress
-
-PASS_ROWS = 512
-"""Rows that go through the network at a time."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +44,14 @@ class Problem:
     def gradient(self) -> Gradient:
         """ḡ, by one backward pass over the rows."""
         total = torch.zeros(1, self.objective.p, device=self.residuals.device)
-        for part in torch.arange(len(self.rows), device=self.residuals.device).split(PASS_ROWS):
+        for part in self.parts():
             total += self.objective.cotangents(self.rows.inputs.batch(part), self.residuals[part][None])
-        return Gradient.of(total[0] / len(self.rows), self.objective.flat)
+        return Gradient.of(self.objective.passes.sum(total)[0] / len(self.rows), self.objective.flat)
+
+    def parts(self) -> tuple[Int[Tensor, " _"], ...]:
+        """All rows, as many at a time as go through the network; on its device."""
+        passes = self.objective.passes
+        return passes.parts(len(self.rows), passes.budget.network_rows, self.residuals.device)
 
     def row_gradients(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b p"]:
         """gᵢ of these rows."""
@@ -58,7 +59,7 @@ class Problem:
 
     def gradient_parts(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, " _"], ...]:
         """These rows, as many at a time as their gradients may fill memory; on the network's device."""
-        size = max(1, CHUNK_FLOATS // self.objective.p)
+        size = max(1, self.objective.passes.budget.chunk // self.objective.p)
         parts: tuple[Tensor, ...] = rows.to(self.residuals.device).split(size)
         return parts
 
@@ -66,11 +67,11 @@ class Problem:
         """Influence of every row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
         parts = []
         with progress.stage("Influence of every row", len(self.rows)) as advance:
-            for part in torch.arange(len(self.rows), device=self.residuals.device).split(PASS_ROWS):
+            for part in self.parts():
                 moves = self.objective.tangents(self.rows.inputs.batch(part), directions)
                 parts.append(torch.einsum("kbc,bc->bk", moves, self.residuals[part]).cpu())
                 advance(len(part))
-        products = torch.cat(parts)
+        products = self.objective.passes.collect(parts)
         return (products - products.mean(0)) / len(self.rows)
 
     def influence_on(
@@ -121,7 +122,9 @@ def right_hand_sides(
     sums = torch.zeros(len(counts), objective.p, device=residuals.device)
     with progress.stage("Evaluation gradients", len(rows)) as advance:
         for group in range(len(counts)):
-            for part in (numbers == group).nonzero()[:, 0].to(residuals.device).split(PASS_ROWS):
+            for part in (
+                (numbers == group).nonzero()[:, 0].to(residuals.device).split(objective.passes.budget.network_rows)
+            ):
                 sums[group] += objective.cotangents(rows.inputs.batch(part), residuals[part][None])[0]
                 advance(len(part))
     own = [evaluation.row_gradients(part) for part in evaluation.gradient_parts(chosen) if len(part)]

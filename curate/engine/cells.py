@@ -1,0 +1,126 @@
+"""The nearest of given rows by blocked products, all of them or those in the nearest of many cells.
+
+Rows are dealt into cells by k-means (Sivic & Zisserman 2003), and the queries of a cell are compared with the rows of
+the cells nearest to it: one matrix product a cell. Knows points and Euclidean distances only.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from curate.engine.passes import Budget
+from curate.process.progress import Advance
+
+TOGETHER = 32
+"""Products whose largest stands for them: the k largest of all are in the k groups of largest ones."""
+SPARE = 8
+"""Rows beyond k whose distance is taken once more, without the rounding of products."""
+LEARNT_ROWS, ROUNDS = 20, 5
+"""Rows a cell that k-means looks at, and how often."""
+
+Near = tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]
+"""Numbers of rows, and their distances."""
+
+
+def parts_against(queries: Float[Tensor, "m d"], n: int, budget: Budget) -> tuple[Float[Tensor, "_ d"], ...]:
+    """The queries, as many at a time as their products with n rows may fill a block."""
+    parts: tuple[Tensor, ...] = queries.split(budget.rows(n))
+    return parts
+
+
+def nearest_of(
+    queries: Float[Tensor, "m d"], rows: Float[Tensor, "n d"], k: int, numbers: Int[Tensor, " n"] | None = None
+) -> Near:
+    """The k nearest rows to each query, nearest first; ``numbers`` are what the rows are called."""
+    # |q - a|² falls as q · a - |a|² / 2 rises.
+    products = torch.addmm(-0.5 * rows.square().sum(1), queries, rows.T)
+    index = largest(products, min(k + SPARE, len(rows)))
+    distance = (rows[index] - queries[:, None]).norm(dim=2)
+    index, distance = in_order(index if numbers is None else numbers[index], distance)
+    return index[:, :k], distance[:, :k]
+
+
+def largest(values: Float[Tensor, "m n"], k: int) -> Int[Tensor, "m k"]:
+    """Places of the k largest values of each row, in any order."""
+    groups = values.shape[1] // TOGETHER
+    if groups <= 2 * k:
+        return values.topk(k, sorted=False).indices
+    inside = groups * TOGETHER
+    tops = values[:, :inside].view(len(values), groups, TOGETHER).amax(2).topk(k, sorted=False).indices
+    places = (tops[:, :, None] * TOGETHER + torch.arange(TOGETHER, device=values.device)).flatten(1)
+    rest = torch.arange(inside, values.shape[1], device=values.device).expand(len(values), -1)
+    places = torch.cat([places, rest], dim=1)
+    return places.gather(1, values.gather(1, places).topk(k, sorted=False).indices)
+
+
+def in_order(index: Int[Tensor, "m k"], distance: Float[Tensor, "m k"]) -> Near:
+    """Nearest first; the lower row first among equals, so that threads and blocks do not change the answer."""
+    index, order = index.sort(dim=1)
+    distance = distance.gather(1, order)
+    order = (distance * 1e6).round().sort(dim=1, stable=True).indices
+    return index.gather(1, order), distance.gather(1, order)
+
+
+class CellIndex:
+    """``rows [n d]`` by cell; ``seed`` draws the rows that k-means looks at."""
+
+    def __init__(self, rows: Float[Tensor, "n d"], seed: int, budget: Budget) -> None:
+        self._budget = budget
+        count = max(1, round(2 * math.sqrt(len(rows))))
+        self.centres = _means(rows, count, seed, budget)
+        cell = assigned(rows, self.centres, budget)
+        self.order = cell.argsort(stable=True)
+        """Numbers of the rows, cell by cell."""
+        self.rows = rows[self.order]
+        self.sizes = torch.bincount(cell, minlength=count)
+        self.starts = self.sizes.cumsum(0) - self.sizes
+
+    def nearest(self, queries: Float[Tensor, "m d"], k: int, probed: int, advance: Advance) -> Near:
+        """Of the rows in the cells nearest to each query's own, enough cells to hold ``probed`` rows, at least k."""
+        found = torch.empty(len(queries), k, dtype=torch.long)
+        distance = torch.empty(len(queries), k)
+        for of_cell, near in self._by_cell(queries, probed):
+            rows, numbers = self.rows[near], self.order[near]
+            for part in of_cell.split(self._budget.rows(len(near))):
+                found[part], distance[part] = nearest_of(queries[part], rows, k, numbers)
+                advance(len(part))
+        return found, distance
+
+    def _by_cell(self, queries: Float[Tensor, "m d"], enough: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each cell with queries: their numbers, and the places of the rows they are compared with."""
+        cell = assigned(queries, self.centres, self._budget)
+        order = cell.argsort(stable=True)
+        for own in order.split(torch.bincount(cell, minlength=len(self.centres)).tolist()):
+            if len(own):
+                centre = self.centres[cell[own[0]]]
+                cells = (self.centres - centre).norm(dim=1).argsort()
+                count = int((self.sizes[cells].cumsum(0) < enough).sum()) + 1
+                yield own, torch.cat([self._places(int(each)) for each in cells[:count]])
+
+    def _places(self, cell: int) -> Int[Tensor, " b"]:
+        start = int(self.starts[cell])
+        return torch.arange(start, start + int(self.sizes[cell]))
+
+
+def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:
+    """The nearest centre of each row."""
+    half = -0.5 * centres.square().sum(1)
+    return torch.cat(
+        [torch.addmm(half, part, centres.T).argmax(1) for part in parts_against(rows, len(centres), budget)]
+    )
+
+
+def _means(rows: Float[Tensor, "n d"], count: int, seed: int, budget: Budget) -> Float[Tensor, "c d"]:
+    """k-means on some of the rows; a centre that nobody is nearest to stays where it is."""
+    some = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: LEARNT_ROWS * count]]
+    centres = some[:count].clone()
+    for _ in range(ROUNDS):
+        cell = assigned(some, centres, budget)
+        sizes = torch.bincount(cell, minlength=count)
+        sums = torch.zeros_like(centres).index_add_(0, cell, some)
+        there = sizes > 0
+        centres[there] = sums[there] / sizes[there, None]
+    return centres
