@@ -179,7 +179,7 @@ def cosine(case: Case) -> Tensor:
 
 
 def neighbours(case: Case) -> Tensor:
-    """1 / K for each of the 50 nearest rows of the same label, as much less for others (Jia et al. 2019, unweighted)."""
+    """1 / K for each of the 50 nearest rows of the same label, as much less for others (Jia et al. 2019)."""
     far = torch.cdist(case.train.features, case.tests.features)
     near = far.argsort(0).argsort(0) < 50
     same = case.train.labels[:, None] == case.tests.labels[None]
@@ -291,9 +291,7 @@ def draws(subsets: int, tests: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def resampled(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.array(
-        [spearman(predicted[rows], truth[rows])[tests].mean() for rows, tests in draws(*truth.shape)]
-    )
+    return np.array([spearman(predicted[rows], truth[rows])[tests].mean() for rows, tests in draws(*truth.shape)])
 
 
 def interval(values: np.ndarray) -> str:
@@ -335,7 +333,9 @@ def table(names: list[str], folder: Path, seeds: int, shares: list[float], again
             if truth is None or len(truth.left) < 5:
                 continue
             ceiling = "" if len(truth.losses) < 2 else f", one seed by another {spearman(*truth.losses[:2]).mean():.3f}"
-            print(f"\n{name}, {share:g} of the rows kept, {len(truth.left)} subsets x {len(truth.losses)} seeds{ceiling}")
+            print(
+                f"\n{name}, {share:g} of the rows kept, {len(truth.left)} subsets x {len(truth.losses)} seeds{ceiling}"
+            )
             predicted = {method: (truth.left @ found.numpy(), cost) for method, (found, cost) in matrices(name).items()}
             rival = resampled(predicted[against][0], truth.mean) if against in predicted else None
             lines = []
