@@ -4,10 +4,10 @@
     python tests/bench/lds.py score FOLDER [--networks cnn,...] [--methods probe,...]
     python tests/bench/lds.py table FOLDER [--networks cnn,...] [--against kronfluence]
 
-The score (Ilyas et al. 2022; Park et al. 2023) of an evaluation row is Spearman's correlation, over random subsets of
-the training rows, between its loss after training on a subset and what a method predicts of it: the sum of the influence
-of the rows that were left out. A method's score is the mean over 100 evaluation rows. Networks, recipes and data stand in
-`lds_networks.py`, those to choose on and those to judge on apart. FOLDER is the folder of real data.
+The score (Ilyas et al. 2022; Park et al. 2023) of an evaluation row is Spearman's correlation, over random subsets
+of the training rows, between its loss after training on a subset and what a method predicts of it: the sum of the
+influence of the rows that were left out. A method's score is the mean over 100 evaluation rows. Networks, recipes and
+data stand in `lds_networks.py`, those to choose on and those to judge on apart. FOLDER is the folder of real data.
 Trainings and matrices are kept in ``.cache/bench/lds`` (or ``CURATE_BENCH_HOME``), and each part goes on where it
 stopped. The ceiling is how well one seed's losses rank those of the mean of the others. Intervals are of 95 %, by a
 bootstrap over subsets and evaluation rows at once; beside ``--against`` they are paired.
@@ -32,6 +32,7 @@ from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.predict import AtHead, ThroughNetwork
 from curate.engine.influence.problem import Problem
 from curate.engine.loss import SOFTMAX
 from curate.engine.probe import fit_probe, probe_inputs
@@ -213,7 +214,18 @@ def chance(case: Case) -> Tensor:
     return torch.randn(len(case.train), len(case.tests), generator=torch.Generator().manual_seed(0))
 
 
+def scanned(case: Case) -> Tensor:
+    """What a scan answers by default, for every evaluation row: `influence_by_layers` with the probe."""
+    fitted, x = fit_probe(case.train.features, case.train.labels, case.classes)
+    head = case.closed(fitted.curvature(x), fitted.logits(x))
+    z = probe_inputs(case.tests.features).to(x)
+    at_probe = AtHead(head, z, SOFTMAX.residuals(fitted.logits(z), case.tests.labels), "", torch.arange(len(z)))
+    predictor = ThroughNetwork.by_layers(case.problem, case.tests, at_probe, 0, SILENT)
+    return predictor.drop_on_each()[:, 1:]
+
+
 METHODS: dict[str, Callable[[Case], Tensor]] = {
+    "curate's default": scanned,
     "probe": probe,
     "head": own_head,
     "ekfac, a tenth of each layer's mean": by_layer(0.1),

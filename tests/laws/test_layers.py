@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.deep import Question
 from curate.engine.influence.head import HeadInfluence, SameContent
-from curate.engine.influence.layers import PROBE_SHARE, SHARE, Beside, ByLayers, blended, influence_by_layers
+from curate.engine.influence.layers import PROBE_SHARE, SHARE, UNIT, Beside, ByLayers, blended, influence_by_layers
 from curate.engine.influence.predict import AtHead, ThroughNetwork
 from curate.engine.influence.problem import Problem
 from curate.engine.loss import SOFTMAX
@@ -67,6 +67,7 @@ def test_the_answer_is_that_of_the_blocks_written_down(problem: Problem, questio
     found = influence_by_layers(problem, question, None, 0, SILENT)
     ekfac = ByLayers(problem, 0, SILENT).ekfac
     dense = ekfac.times(torch.eye(problem.objective.p)).double()
+    heavy = dense + UNIT * torch.linalg.eigvalsh((dense + dense.T) / 2)[-1] * torch.eye(len(dense))
     for block, damping in zip(ekfac.layers.blocks, ekfac.dampings(SHARE), strict=True):
         size = sum(end - start for start, end in block.places)
         trace = sum(float(dense.diagonal()[start:end].sum()) for start, end in block.places)
@@ -75,6 +76,9 @@ def test_the_answer_is_that_of_the_blocks_written_down(problem: Problem, questio
             dense.diagonal()[start:end] += damping
     ours, theirs = gradients_of(problem).double(), gradients_of(problem.over(question.rows)).double()
     influence = (ours - ours.mean(0)) @ torch.linalg.solve(dense, theirs.T) / N
+    unit = (ours @ torch.linalg.solve(heavy, theirs.mean(0))).std() / N / influence.mean(1).std()
+    assert 0 < unit < 1
+    influence *= unit
     torch.testing.assert_close(found.harm.double(), -influence.mean(1), rtol=1e-3, atol=1e-7)
     for row, column, value, rank in zip(*(part.tolist() for part in found.pairs.columns()), strict=True):
         assert value == pytest.approx(float(influence[column, row]), rel=1e-3, abs=1e-7)
@@ -107,13 +111,19 @@ def test_verify_checks_the_numbers_that_a_scan_stores(problem: Problem, question
     probe = AtHead(beside.head, beside.x, beside.residuals, "", question.chosen)
     predictor = ThroughNetwork.by_layers(problem, question.rows, probe, 0, SILENT)
     torch.testing.assert_close(predictor.drop(), -scanned.harm)
-    # A change of label is linear in it: there and back again is no change, and half of both says so.
+    # No change of a label changes nothing, and a change counts by its gradient.
     rows = torch.arange(20)
     labels = problem.rows.labels[:20]
     assert float(predictor.relabel(rows, labels).abs().max()) == 0.0
     there = predictor.relabel(rows, (labels + 1) % C)
-    assert there.shape == (20,)
-    assert float(there.abs().max()) > 0
+    moved = F.one_hot((labels + 1) % C, C) - F.one_hot(labels, C)
+    steps = problem.objective.row_gradients(problem.rows.inputs.batch(rows), moved.float())
+    alone = ThroughNetwork.by_layers(problem, question.rows, None, 0, SILENT)
+    torch.testing.assert_close(alone.relabel(rows, (labels + 1) % C), steps @ alone.direction / N, rtol=1e-3, atol=1e-8)
+    assert float((there - alone.relabel(rows, (labels + 1) % C)).abs().max()) > 0
+    # And the direction is the one that its drops are influence along.
+    along = gradients_of(problem) @ alone.direction / N
+    torch.testing.assert_close(along - along.mean(), alone.drop(), rtol=1e-3, atol=1e-7)
 
 
 def test_a_blend_of_an_answer_with_itself_is_that_answer() -> None:

@@ -1,7 +1,8 @@
 """Influence layer by layer: EK-FAC answers for every training row at once, and the probe is blended in.
 
-Each layer is damped by a tenth of its own mean eigenvalue (Grosse et al. 2023, arXiv 2308.03296). One forward and two
-backward passes give the curvature and what any number of directions need of every row: no candidates, no iteration.
+Each layer is damped by a share of its own mean eigenvalue (a tenth in Grosse et al. 2023, arXiv 2308.03296). One
+forward and two backward passes give the curvature and what any number of directions need of every row: no candidates,
+no iteration. That damping ranks rows best and overrates them: the unit is that of a heavier one, which refits bear out.
 On rows that a network has learnt by heart next to no gradient is left, and the probe's closed form sees what it does
 not. `tests/bench/lds.py` measures both against retraining, and each share that stands here.
 """
@@ -24,13 +25,15 @@ from curate.engine.influence.stability import FACTORS, rank_stability
 from curate.engine.solvers.base import Solution
 from curate.process.progress import Progress
 
-SHARE = 0.1
+SHARE = 0.3
 """Of a layer's mean eigenvalue: its damping."""
+UNIT = 1 / 166
+"""Of the largest eigenvalue: the damping whose nats refits bear out (`damping`, `tests/bench/damping.py`)."""
 PROBE_SHARE = 1 / 3
 """The probe's weight in a blend."""
 WHY = (
-    "every row is scored, each layer damped by a tenth of its mean eigenvalue, and a third of the answer is the "
-    "probe's; --damping, or a solver's name, asks for a solve instead"
+    "every row is scored, each layer damped by a share of its mean eigenvalue, and a third of the answer is the "
+    "probe's; --damping, or another solver's name, asks for a solve instead"
 )
 
 
@@ -53,8 +56,22 @@ class ByLayers:
         """(C + Λ)⁻¹ of each row, Λ being ``factor`` times the layers' dampings."""
         return self.ekfac.solve(rights, [factor * damping for damping in self.dampings])
 
+    def answer(
+        self, rights: Float[Tensor, "k p"], along: Float[Tensor, "j p"] | None = None
+    ) -> tuple[Float[Tensor, "n k"], float, Float[Tensor, "n j"]]:
+        """Influence of every training row on what the right-hand sides are gradients of, nats.
+
+        With it the factor that brings what `solve` says to this unit, and influence ``along`` other directions, without
+        it. The factor is that of the first right-hand side, for all of them: sums stay sums.
+        """
+        heavy = self.ekfac.solve(rights[:1], UNIT * self.ekfac.largest_eigenvalue())
+        found = self.influence(torch.cat([heavy, self.solve(rights), *([] if along is None else [along])]))
+        heavy, values, others = found.split([1, len(rights), found.shape[1] - 1 - len(rights)], dim=1)
+        factor = float(spread_ratio(heavy, values[:, :1]))
+        return factor * values, factor, others
+
     def influence(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "n k"]:
-        """Influence of every training row along directions: (1/n) s · (gᵢ - ḡ), nats."""
+        """Of every training row along directions: (1/n) s · (gᵢ - ḡ)."""
         n = len(self.problem.rows)
         with self.progress.stage("Influence of every row", n) as advance:
             own = self.ekfac.own(self.problem.rows.inputs, self.problem.residuals, advance)
@@ -104,11 +121,8 @@ def influence_by_layers(
     """Influence of all rows of ``problem`` on those of ``question``; without ``beside`` the network's answer alone."""
     layers = ByLayers(problem, seed, progress)
     rights = right_hand_sides(problem.over(question.rows), question.chosen, progress, question.groups)
-    solved = layers.solve(rights.together())
-    others = torch.cat([layers.solve(rights.mean, factor) for factor in FACTORS if factor != 1])
-    influence = layers.influence(torch.cat([solved, others]))
-    values, moved = influence[:, : len(solved)], influence[:, len(solved) :]
-    scores = torch.cat([moved[:, :1], values[:, :1], moved[:, 1:]], dim=1)
+    along = torch.cat([layers.solve(rights.mean, factor) for factor in FACTORS])
+    values, factor, scores = layers.answer(rights.together(), along)
     if beside is not None:
         together = 1 + len(rights.groups)
         values = blended(values, beside.influence(question.chosen, question.groups), together)
@@ -119,11 +133,13 @@ def influence_by_layers(
     harm = -answers.mean[0]
     harmful = (harm >= question.minimum).nonzero()[:, 0]
     mean = sum(layers.dampings) / len(layers.dampings)
-    unmeasured = solved.new_full((len(solved),), torch.nan)  # it answers EK-FAC's own curvature: nothing is left over
+    unmeasured = along.new_full(
+        (values.shape[1],), torch.nan
+    )  # it answers EK-FAC's own curvature: nothing is left over
     return DeepInfluence(
         pairs=strongest.pairs(),
         harm=harm,
-        solution=Solution(solved, unmeasured, 1, mean, detail=_detail(layers, beside)),
+        solution=Solution(layers.solve(rights.together()), unmeasured, 1, mean, detail=_detail(layers, factor, beside)),
         score_error=None,
         ranks_kept=None,
         recall=1.0,
@@ -140,10 +156,11 @@ def influence_by_layers(
     )
 
 
-def _detail(layers: ByLayers, beside: Beside | None) -> dict[str, object]:
+def _detail(layers: ByLayers, factor: float, beside: Beside | None) -> dict[str, object]:
     """Of a receipt."""
     detail: dict[str, object] = {
         "approximation": layers.ekfac.layers.approximations(),
         "damping_of_layers": [float(f"{damping:.4g}") for damping in layers.dampings],
+        "unit_factor": round(factor, 4),
     }
     return detail if beside is None else detail | {"probe_share": round(PROBE_SHARE, 4), "why": WHY}

@@ -130,14 +130,15 @@ class ThroughNetwork(Predictor):
         """The same as a scan answers it by default; ``probe`` names the rows that are also asked for one by one."""
         layers = ByLayers(problem, seed, progress)
         rights = right_hand_sides(problem.over(targets), nobody() if probe is None else probe.alone, progress)
-        solved = layers.solve(rights.together())
-        drops, how = layers.influence(solved), f"ekfac, {problem.objective.p:,} parameters, damped by layer"
+        drops, factor, _ = layers.answer(rights.together())
+        direction = factor * layers.solve(rights.mean)[0]
+        how = f"ekfac, {problem.objective.p:,} parameters, damped by layer"
         if probe is None:
-            return cls(problem, rights.mean, solved[0], drops, how, seed, progress)
+            return cls(problem, rights.mean, direction, drops, how, seed, progress)
         beside = probe.drop_on_each().float().cpu()
         ratio = float(spread_ratio(drops, beside)[0])
         drops, how = blended(drops, beside), f"{how}, with a third of the probe's answer"
-        return cls(problem, rights.mean, solved[0], drops, how, seed, progress, (probe, ratio))
+        return cls(problem, rights.mean, direction, drops, how, seed, progress, (probe, ratio))
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
         return self.drops
