@@ -48,8 +48,9 @@ _STEP_BY_STEP = "solved step by step by LiSSA, which sees a batch of rows at a t
 SOLVERS: dict[str, SolverPlug] = {
     "auto": SolverPlug(
         "curate.engine.solvers.automatic:Automatic",
-        "by one of the others, chosen by size and a short look at the spectrum; a note says which and why. Without "
-        "`--damping`: `exact` or `lissa` (`cg` for a Hessian)",
+        "without `--damping`: layer by layer, as `ekfac`, every row scored, and a third of the answer the probe's; at "
+        "a minimum with a known penalty, with `--damping`, and for another curvature by one of the others, chosen by "
+        "size and a short look at the spectrum. A note says which and why",
         "as theirs",
     ),
     "exact": SolverPlug(
@@ -94,9 +95,11 @@ SOLVERS: dict[str, SolverPlug] = {
     ),
     "ekfac": SolverPlug(
         "curate.engine.solvers.approximate:EKFACSolver",
-        "layer by layer; fast, a ranking; layers that it does not know are named on the receipt",
-        "measured on four right-hand sides, with the rank correlation of their scores; below 0.5 a warning",
-        "two passes over up to 8,192 rows",
+        "layer by layer; fast, a ranking; layers that it does not know are named on the receipt. Without `--damping` "
+        "each layer is damped by a tenth of its mean eigenvalue, and every row is scored",
+        "with `--damping` measured on four right-hand sides, with the rank correlation of their scores; below 0.5 a "
+        "warning",
+        "a forward and two backward passes; with `--damping` two passes over up to 8,192 rows",
         replaces=True,
     ),
     "lanczos": SolverPlug(

@@ -24,7 +24,7 @@ from curate.settings.merge import ScanSettings
 from curate.settings.specs import did_you_mean
 from curate.stages.at_head import evaluation_at_head
 from curate.stages.heads import fit_heads
-from curate.stages.influence import deep_objective, solver_for
+from curate.stages.influence import answered_by_layers, deep_objective, solver_for
 from curate.stages.prepare import Data, load, read
 from curate.stages.targets import Targets, choose_targets
 
@@ -121,9 +121,13 @@ def _through_network(settings: ScanSettings, data: Data, progress: Progress) -> 
     objective, _ = deep_objective(replace(settings, solver="lissa"), data)
     assert objective is not None
     wanted = data.evaluation.taken(targets.rows.tolist())
-    solver = solver_for(settings)
     problem = Problem(objective, data.train, settings.curvature)
-    predictor = ThroughNetwork(problem, wanted, solver, settings.damping, settings.seed, progress)
+    if answered_by_layers(settings, problem):
+        predictor = ThroughNetwork.by_layers(problem, wanted, None, settings.seed, progress)
+    else:
+        predictor = ThroughNetwork.solved(
+            problem, wanted, solver_for(settings), settings.damping, settings.seed, progress
+        )
     return _Solved(objective, predictor.direction, predictor.drop(), targets.name, predictor.how)
 
 

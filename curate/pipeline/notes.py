@@ -50,7 +50,7 @@ def notes_of(
     if influence.deep is not None and influence.head_rows:
         yield (
             f"harm and the {len(influence.targets.chosen):,} evaluation rows of highest loss are answered from "
-            f"{influence.parameters}; the other {influence.head_rows:,} evaluation rows from the head"
+            f"{influence.parameters}; the other {influence.head_rows:,} evaluation rows from the {influence.head}"
         )
     if influence.left:
         yield f"{influence.left:,} evaluation rows were left out: the head is too large to be solved for each"
@@ -151,7 +151,7 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
             f"of {deep.solver} can solve; {better} avoids this"
         )
     residual = float(deep.solution.residual.mean())
-    if residual <= RESIDUAL_BOUND:
+    if deep.whole or residual <= RESIDUAL_BOUND:
         return
     plug = solver_words(deep.solver)
     replaces = plug is not None and plug.replaces

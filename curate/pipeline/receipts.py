@@ -58,8 +58,9 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             detail={"sampled_rows": network.sampled, "approximation": network.layers},
         )
     deep = influence.deep
-    if deep is not None and influence.solver is not None:
+    if deep is not None:
         low, high = deep.recall_interval
+        measured = not deep.whole
         yield ReceiptRecord(
             quantity="evaluation influence",
             solver=deep.solver,
@@ -67,7 +68,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             parameters=influence.parameters,
             damping_asked=deep.damping_asked,
             damping=deep.solution.damping,
-            residual=float(deep.solution.residual.mean()),
+            residual=float(deep.solution.residual.mean()) if measured else None,
             score_error=deep.score_error,
             steps=deep.solution.steps,
             seconds=influence.seconds,
@@ -79,7 +80,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
                 **deep.solution.detail,
                 "right_hand_sides": len(deep.solution.rows),
                 "ranks_kept": deep.ranks_kept,
-                "largest_residual": float(deep.solution.residual.max()),
+                "largest_residual": float(deep.solution.residual.max()) if measured else None,
                 "candidates": deep.candidates,
                 "gradients_taken": deep.gradients_taken,
                 "recall_by_order_of_candidates": deep.recalls,
@@ -87,12 +88,15 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             },
         )
     if influence.head_rows:
+        at_probe = influence.head == "probe"
+        rest = heads.probe_influence.head if at_probe else head
+        damping = float(rest.curvature.penalty[0]) if at_probe or heads.damping is None else heads.damping
         yield ReceiptRecord(
             quantity="evaluation influence" if deep is None else "influence on the other rows",
-            solver="exact" if head.exact else "cg",
+            solver="exact" if rest.exact else "cg",
             curvature="ggn",
-            parameters=heads.name,
-            damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
+            parameters=influence.head,
+            damping=damping,
             residual=influence.head_residual,
             rank_stability=influence.head_stability,
             seconds=influence.seconds if deep is None else None,

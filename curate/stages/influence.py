@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.causes import Cause, find_causes
-from curate.engine.influence.deep import DeepInfluence, Question, deep_influence
+from curate.engine.influence.deep import Candidates, DeepInfluence, Question, deep_influence
 from curate.engine.influence.harmful import (
     FEW_GROUPS,
     FEWEST_ROWS,
@@ -23,6 +23,7 @@ from curate.engine.influence.harmful import (
     minimum_harm,
 )
 from curate.engine.influence.head import SameContent
+from curate.engine.influence.layers import Beside, influence_by_layers
 from curate.engine.influence.pairs import Pairs
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import SelfInfluence, self_influence
@@ -51,8 +52,9 @@ class Influence:
     pairs: Pairs
     harm: torch.Tensor
     deep: DeepInfluence | None
-    solver: Solver | None
     parameters: str
+    head: str
+    """Which closed form answers what is not answered through the network: the model's own ``head`` or the ``probe``."""
     head_residual: float
     head_stability: dict[str, object] | None
     """Rank stability of harm over the head's damping; None where nothing is answered from the head."""
@@ -105,7 +107,7 @@ def evaluation_influence(
     if len(targets.rows) >= FEWEST_ROWS:
         groups = deal(len(targets.rows), GROUPS if many else FEW_GROUPS, settings.seed)
 
-    deep, solver, parts, residual = None, None, [], 0.0
+    deep, parts, residual, rest_at = None, [], 0.0, asked
     others = torch.ones(len(targets.rows), dtype=torch.bool)
     if objective is None:
         names = "head" if heads.own_influence is not None else "probe"
@@ -117,22 +119,23 @@ def evaluation_influence(
             others[:] = False
             others[targets.chosen] = True
     else:
-        solver = solver_for(settings)
+        beside = evaluation_at_head(data, heads, probe=True).of(targets.rows)
         deep = _through_network(
-            settings, data, objective, solver, targets, asked, same, neighbours, groups, least, progress
+            settings, data, objective, targets, asked, beside, same, neighbours, groups, least, progress
         )
+        rest_at = beside if deep.whole else asked
         harm, by_group = deep.harm, deep.by_group if groups is not None else None
         parts.append(deep.pairs)
         others[targets.chosen] = False
-        others &= asked.head.head.exact
+        others &= rest_at.head.head.exact
     rows = others.nonzero()[:, 0]
     if len(rows):
-        rest = asked.of(rows)
-        found, worst = asked.head.strongest(rest.x, rest.residuals, rows, same, progress)
+        rest = rest_at.of(rows)
+        found, worst = rest.head.strongest(rest.x, rest.residuals, rows, same, progress)
         parts.append(found)
         residual = max(residual, worst)
     at_head = deep is None or len(rows) > 0
-    stability = asked.head.stability(asked.x, asked.residuals) if at_head else None
+    stability = rest_at.head.stability(rest_at.x, rest_at.residuals) if at_head else None
     pairs = Pairs.concatenate(parts)
     guesses = at_chance(heads.probabilities(data.train), data.train.labels.numpy())
     harmful = None if by_group is None or guesses else harmful_rows(harm, by_group, least)
@@ -146,8 +149,8 @@ def evaluation_influence(
         replace(pairs, evaluation=targets.rows[pairs.evaluation]),
         harm,
         deep,
-        solver,
         names,
+        "probe" if rest_at.head is heads.probe_influence else "head",
         residual,
         stability,
         len(rows),
@@ -183,25 +186,40 @@ def _through_network(
     settings: ScanSettings,
     data: Data,
     objective: Objective,
-    solver: Solver,
     targets: Targets,
     asked: EvaluationAtHead,
+    beside: EvaluationAtHead,
     same: SameContent,
     neighbours: Neighbours,
     groups: Tensor | None,
     least: float,
     progress: Progress,
 ) -> DeepInfluence:
-    k = _candidate_count(settings, data)
     evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
-    candidates, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
+    problem = Problem(objective, data.train, settings.curvature)
+    question = Question(evaluation, targets.chosen, same, groups, least)
+    if answered_by_layers(settings, problem):
+        probe = Beside(beside.head, beside.x, beside.residuals) if settings.solver == "auto" else None
+        return influence_by_layers(problem, question, probe, settings.seed, progress)
+    k = _candidate_count(settings, data)
+    nearest, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
     chosen = asked.of(targets.chosen)
     by_head = None
     if asked.head.head.exact:
-        by_head = asked.head.most_influential(chosen.x, chosen.residuals, candidates.shape[1])
-    problem = Problem(objective, data.train, settings.curvature)
-    question = Question(evaluation, targets.chosen, candidates, same, by_head, groups, least)
-    return deep_influence(problem, question, solver, settings.damping, settings.seed, progress)
+        by_head = asked.head.most_influential(chosen.x, chosen.residuals, nearest.shape[1])
+    candidates = Candidates(nearest, by_head)
+    solver = solver_for(settings)
+    return deep_influence(problem, question, candidates, solver, settings.damping, settings.seed, progress)
+
+
+def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
+    """Whether EK-FAC answers layer by layer: nobody asked for a damping or another solver.
+
+    At a minimum with a known penalty influence is the derivative of a refit, and is solved for.
+    """
+    if settings.solver not in ("auto", "ekfac") or settings.damping is not None or settings.curvature != "ggn":
+        return False
+    return settings.solver == "ekfac" or problem.gradient.known_penalty == 0
 
 
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from curate.engine.curvature.choice import curvature_named
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.deep import DeepInfluence, Question, deep_influence
+from curate.engine.influence.deep import Candidates, DeepInfluence, Question, deep_influence
 from curate.engine.influence.head import SameContent
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
@@ -102,9 +102,9 @@ def test_whatever_is_asked_numbers_are_finite_or_an_error_says_what_to_try(
     chosen = make_solver(solver, seed) if solver in SOLVERS else LiSSA(steps=40, batch=int(solver[6:]), seed=seed)
     candidates, same = torch.arange(N).repeat(T, 1).numpy(), SameContent(train.sha256, evaluation.sha256)
     problem = Problem(objective, train, curvature)
-    question = Question(evaluation, torch.arange(T), candidates, same, groups=torch.arange(T) % 2, minimum=0.0)
+    question = Question(evaluation, torch.arange(T), same, groups=torch.arange(T) % 2, minimum=0.0)
     try:
-        result = deep_influence(problem, question, chosen, damping, seed, Progress.silent())
+        result = deep_influence(problem, question, Candidates(candidates), chosen, damping, seed, Progress.silent())
     except NumericalError as error:
         hint = error.hint
     except UsageError as error:  # two options that do not go together

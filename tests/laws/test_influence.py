@@ -17,7 +17,7 @@ from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import Operator
 from curate.engine.influence.damping import default_damping, tenth_of_mean
-from curate.engine.influence.deep import Question, deep_influence, wilson_interval
+from curate.engine.influence.deep import Candidates, Question, deep_influence, wilson_interval
 from curate.engine.influence.head import HeadInfluence, SameContent
 from curate.engine.influence.pairs import StrongestPairs
 from curate.engine.influence.problem import Problem
@@ -79,7 +79,13 @@ def test_only_the_candidates_gradients_are_taken(world: World, monkeypatch: pyte
     monkeypatch.setattr(Objective, "row_gradients", counted)
     same = SameContent(train.sha256, evaluation.sha256)
     result = deep_influence(
-        Problem(objective, train), Question(evaluation, chosen, candidates, same), OnlyTheSolve(), 0.01, 0, SILENT
+        Problem(objective, train),
+        Question(evaluation, chosen, same),
+        Candidates(candidates),
+        OnlyTheSolve(),
+        0.01,
+        0,
+        SILENT,
     )
     union = np.unique(candidates)
     # The damping was given, so row gradients are those of the chosen evaluation rows and of the candidates: no more.
@@ -94,8 +100,8 @@ def test_deep_influence_is_its_dense_twin(world: World) -> None:
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     everyone, groups = np.tile(np.arange(N), (T, 1)), torch.arange(T) % 5
     same = SameContent(train.sha256, evaluation.sha256)
-    question = Question(evaluation, torch.arange(T), everyone, same, groups=groups, minimum=0.0)
-    result = deep_influence(Problem(objective, train), question, Exact(), 0.05, 0, SILENT)
+    question = Question(evaluation, torch.arange(T), same, groups=groups, minimum=0.0)
+    result = deep_influence(Problem(objective, train), question, Candidates(everyone), Exact(), 0.05, 0, SILENT)
     assert train.logits is not None
     assert evaluation.logits is not None
     gradients = objective.row_gradients(train.inputs.x, SOFTMAX.residuals(train.logits, train.labels)).double()
@@ -135,7 +141,13 @@ def test_ranks_kept_are_those_of_solved_scores(world: World) -> None:
     everyone, same = np.tile(np.arange(N), (T, 1)), SameContent(train.sha256, evaluation.sha256)
     approximate, exact = (
         deep_influence(
-            Problem(objective, train), Question(evaluation, torch.arange(T), everyone, same), solver, 1e-3, 0, SILENT
+            Problem(objective, train),
+            Question(evaluation, torch.arange(T), same),
+            Candidates(everyone),
+            solver,
+            1e-3,
+            0,
+            SILENT,
         )
         for solver in (EKFACSolver(), Exact())
     )
@@ -157,13 +169,13 @@ def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
     nothing = np.tile(np.arange(30), (T, 1))
     same = SameContent(train.sha256, evaluation.sha256)
     problem, all_rows = Problem(objective, train), np.tile(np.arange(N), (T, 1))
-    everyone = deep_influence(problem, Question(evaluation, chosen, all_rows, same), Exact(), 0.05, 0, SILENT)
+    question = Question(evaluation, chosen, same)
+    everyone = deep_influence(problem, question, Candidates(all_rows), Exact(), 0.05, 0, SILENT)
     strongest = np.zeros((T, 20), dtype=int)
     for row in range(T):  # ten of each side hold most of the twenty strongest
         strongest[row] = everyone.pairs.train[everyone.pairs.evaluation == row].numpy()
     for offered, by_head in ((nothing[:, :20], strongest), (strongest, nothing[:, :20])):
-        question = Question(evaluation, chosen, offered, same, by_head)
-        result = deep_influence(problem, question, Exact(), 0.05, 0, SILENT)
+        result = deep_influence(problem, question, Candidates(offered, by_head), Exact(), 0.05, 0, SILENT)
         assert result.recall == max(result.recalls.values())
         assert result.recall > min(result.recalls.values()) + 0.3
         assert set(result.pairs.train[result.pairs.evaluation == 5].tolist()) <= set(strongest[5].tolist())

@@ -30,6 +30,8 @@ PASS_ROWS = 250
 
 DRAWN_ROWS = 2048
 """Rows that the output gradients are drawn on."""
+LEAST_DAMPING = 1e-12
+"""Of a block without any curvature: dead units, probabilities that are rounded to 0 and 1."""
 
 Weights = Callable[[Tensor, Tensor, bool], list[Tensor]]
 """(rows, their logits, whether to draw) -> what is pulled back: drawn weights, where asked, then the rows' own."""
@@ -225,19 +227,26 @@ class EKFAC:
         """Of the curvature as these blocks have it, no more than that of the whole."""
         return max(float(block.eigenvalues.max()) for block in self.layers.blocks)
 
-    def solve(self, rows: Float[Tensor, "k p"], damping: float) -> Float[Tensor, "k p"]:
-        """(C + λ I)⁻¹ of each row, C as EK-FAC has it."""
+    def dampings(self, share: float) -> list[float]:
+        """λ of each block: a share of the block's own mean eigenvalue, never 0."""
+        blocks = self.layers.blocks
+        return [max(share * b.trace() / sum(end - start for start, end in b.places), LEAST_DAMPING) for b in blocks]
+
+    def solve(self, rows: Float[Tensor, "k p"], damping: float | list[float]) -> Float[Tensor, "k p"]:
+        """(C + λ I)⁻¹ of each row, C as EK-FAC has it; ``damping`` is one λ, or one for each block."""
         return self._scale(rows, -1, damping)
 
     def times(self, rows: Float[Tensor, "k p"], damping: float = 0.0) -> Float[Tensor, "k p"]:
         """(C + λ I) of each row."""
         return self._scale(rows, 1, damping)
 
-    def _scale(self, rows: Float[Tensor, "k p"], power: int, damping: float) -> Float[Tensor, "k p"]:
+    def _scale(self, rows: Float[Tensor, "k p"], power: int, damping: float | list[float]) -> Float[Tensor, "k p"]:
+        blocks = self.layers.blocks
+        dampings = damping if isinstance(damping, list) else [damping] * len(blocks)
         out = torch.empty_like(rows)
         values = rows.to(self.layers.objective.dtype)
-        for block in self.layers.blocks:
-            block.put(block.scale(block.take(values), power, damping).to(rows), out)
+        for block, own in zip(blocks, dampings, strict=True):
+            block.put(block.scale(block.take(values), power, own).to(rows), out)
         return out
 
     def self_products(self, damping: float, kept: "Own") -> Float[Tensor, " n"]:

@@ -7,12 +7,10 @@ calls harmful does more harm by refits (`tests/bench/damping.py`). It is then th
 
 import torch
 
+from curate.engine.curvature.ekfac import LEAST_DAMPING
 from curate.engine.curvature.operator import Sampled
 from curate.engine.influence.minimum import Gradient
 from curate.engine.solvers.lissa import LiSSA
-
-NO_CURVATURE_DAMPING = 1e-12
-"""Where the sampled rows have no curvature at all: dead units, probabilities that are rounded to 0 and 1."""
 
 
 def default_damping(operator: Sampled, gradient: Gradient, seed: int, penalty: float = 0.0) -> float:
@@ -28,4 +26,4 @@ def tenth_of_mean(operator: Sampled, seed: int) -> float:
     parts = rows.split(max(1, operator.passes.budget.chunk // operator.p))
     squares = torch.cat([operator.factor(part, generator).square().sum(1) for part in parts])
     found = 0.1 * float(squares.mean()) / operator.p
-    return found if found > 0 else NO_CURVATURE_DAMPING
+    return found if found > 0 else LEAST_DAMPING

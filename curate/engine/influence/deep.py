@@ -44,9 +44,9 @@ class DeepInfluence:
     """Predicted fall of the mean evaluation loss when the row is left out, nats."""
     solution: Solution
     score_error: float | None
-    """Estimated relative error of the candidates' scores; None where the solve is exact."""
+    """Estimated relative error of the candidates' scores; None if the solve is exact, or was not compared with one."""
     ranks_kept: float | None
-    """Spearman's correlation of these scores with those that lack nothing; None where the solve is exact."""
+    """Spearman's correlation of these scores with those that lack nothing; None likewise."""
     recall: float
     recall_interval: tuple[float, float]
     candidates: int
@@ -62,7 +62,12 @@ class DeepInfluence:
     gradient: Gradient
     """ḡ of the training rows."""
     recalls: dict[str, float]
-    """Recall of each order of candidates that was offered; the best one's is ``recall``."""
+    """Recall of each order of candidates that was offered; the best one's is ``recall``. Empty if there were none."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every training row was scored: there were no candidates."""
+        return not self.recalls
 
 
 def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
@@ -80,20 +85,31 @@ class Question:
     rows: Rows
     chosen: Int[Tensor, " T"]
     """Those asked for one by one."""
-    candidates: Int[np.ndarray, "T K"]
-    """The K training rows nearest to each of them."""
     same: SameContent
-    by_head: Int[np.ndarray, "T K"] | None = None
-    """As many of most influence at the head, taken instead if they hold more of the strongest rows, as measured on the
-    exact few."""
     groups: Int[Tensor, " E"] | None = None
     """The group of each evaluation row: harm is then also measured on each group."""
     minimum: float = math.inf
     """Harm of a training row, nats, from which it is measured on the groups."""
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The training rows whose gradients are taken for each of the chosen rows."""
+
+    nearest: Int[np.ndarray, "T K"]
+    by_head: Int[np.ndarray, "T K"] | None = None
+    """As many of most influence at the head, taken instead if they hold more of the strongest rows, as measured on the
+    exact few."""
+
+
 def deep_influence(
-    problem: Problem, question: Question, solver: str | Solver, damping: float | None, seed: int, progress: Progress
+    problem: Problem,
+    question: Question,
+    candidates: Candidates,
+    solver: str | Solver,
+    damping: float | None,
+    seed: int,
+    progress: Progress,
 ) -> DeepInfluence:
     """Influence of the rows of ``problem`` on those of ``question``.
 
@@ -112,7 +128,7 @@ def deep_influence(
     along = torch.cat([answers.mean, answers.chosen[exact], stability.directions])
     influence = problem.influence_along(along, progress)
     influence, scores_by_damping = influence[:, : 1 + len(exact)], influence[:, 1 + len(exact) :]
-    offered = {DISTANCE: question.candidates} | ({} if question.by_head is None else {HEAD: question.by_head})
+    offered = {DISTANCE: candidates.nearest} | ({} if candidates.by_head is None else {HEAD: candidates.by_head})
     recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
     best = max(recalls, key=lambda name: recalls[name])
     scores = _scores(problem, offered[best], answers.chosen, solution, progress)

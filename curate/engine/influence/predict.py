@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from curate.engine.influence.damping import default_damping
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.layers import PROBE_SHARE, ByLayers, blended, spread_ratio
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.rows import Rows
 from curate.engine.solvers import make_solver
@@ -76,11 +77,25 @@ class AtHead(Predictor):
         return self.head.solve(gradient)[0] / curvature.n
 
 
+@dataclass(frozen=True)
 class ThroughNetwork(Predictor):
-    """By one solve for the gradients of the target rows, and one forward-mode pass over the training rows."""
+    """By one solve for the gradients of the target rows; `solved` and `by_layers` make one."""
 
-    def __init__(
-        self,
+    problem: Problem
+    right: Float[Tensor, "1 p"]
+    """The mean gradient of the target rows."""
+    direction: Float[Tensor, " p"]
+    """(C + λI)⁻¹ times it."""
+    drops: Float[Tensor, "n m"]
+    how: str
+    seed: int
+    progress: Progress
+    probe: "tuple[AtHead, float] | None" = None
+    """The probe that is blended in, and the factor that brings it to the spread of the network's answer."""
+
+    @classmethod
+    def solved(
+        cls,
         problem: Problem,
         targets: Rows,
         solver: str | Solver,
@@ -89,45 +104,68 @@ class ThroughNetwork(Predictor):
         progress: Progress,
         alone: Int[Tensor, " k"] | None = None,
         penalty: float = 0.0,
-    ) -> None:
+    ) -> "ThroughNetwork":
         """Of the rows of ``problem`` on ``targets``, of which those ``alone`` are also asked for one by one.
 
-        A ``damping`` of None is the default one, at least a known L2 ``penalty``; ``seed`` draws its estimates.
+        One forward-mode pass over the training rows. A ``damping`` of None is the default one, at least a known L2
+        ``penalty``; ``seed`` draws its estimates.
         """
-        nobody = torch.empty(0, dtype=torch.long)
-        rights = right_hand_sides(problem.over(targets), nobody if alone is None else alone, progress)
+        rights = right_hand_sides(problem.over(targets), nobody() if alone is None else alone, progress)
         if damping is None:
             damping = default_damping(problem.operator, problem.gradient, seed, penalty)
         prepared = make_solver(solver, seed).prepare(problem.operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(rights.together(), advance)
-        self._problem, self._progress, self._seed = problem, progress, seed
-        self._right = rights.mean
-        self.direction: Float[Tensor, " p"] = solution.rows[0]
-        """(C + λI)⁻¹ times the mean gradient of the target rows."""
-        self._drops = problem.influence_along(solution.rows, progress)
-        self.how = (
+        drops = problem.influence_along(solution.rows, progress)
+        how = (
             f"{prepared.name} on {problem.operator.name}, {problem.objective.p:,} parameters, "
             f"damping {solution.damping:.2g}"
         )
+        return cls(problem, rights.mean, solution.rows[0], drops, how, seed, progress)
+
+    @classmethod
+    def by_layers(
+        cls, problem: Problem, targets: Rows, probe: AtHead | None, seed: int, progress: Progress
+    ) -> "ThroughNetwork":
+        """The same as a scan answers it by default; ``probe`` names the rows that are also asked for one by one."""
+        layers = ByLayers(problem, seed, progress)
+        rights = right_hand_sides(problem.over(targets), nobody() if probe is None else probe.alone, progress)
+        drops, factor, _ = layers.answer(rights.together())
+        direction = factor * layers.solve(rights.mean)[0]
+        how = f"ekfac, {problem.objective.p:,} parameters, damped by layer"
+        if probe is None:
+            return cls(problem, rights.mean, direction, drops, how, seed, progress)
+        beside = probe.drop_on_each().float().cpu()
+        ratio = float(spread_ratio(drops, beside)[0])
+        drops, how = blended(drops, beside), f"{how}, with a third of the probe's answer"
+        return cls(problem, rights.mean, direction, drops, how, seed, progress, (probe, ratio))
 
     def drop_on_each(self) -> Float[Tensor, "n m"]:
-        return self._drops
+        return self.drops
 
     def drop_at(self, damping: float) -> Float[Tensor, " n"]:
         """`drop` with another damping, by the Woodbury inverse of a sample of the rows."""
-        inverse = sample_inverse(self._problem.operator, damping, self._seed)
-        direction = inverse(self._right.double()).to(self._right)
-        return self._problem.influence_along(direction, self._progress)[:, 0]
+        inverse = sample_inverse(self.problem.operator, damping, self.seed)
+        direction = inverse(self.right.double()).to(self.right)
+        return self.problem.influence_along(direction, self.progress)[:, 0]
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
-        train, objective = self._problem.rows, self._problem.objective
-        moved = moved_labels(train.labels[rows], labels, self._problem.residuals.shape[1])
+        train, objective = self.problem.rows, self.problem.objective
+        moved = moved_labels(train.labels[rows], labels, self.problem.residuals.shape[1])
         parts = [
             objective.tangents(train.inputs.batch(part), self.direction[None])[0].cpu()
             for part in rows.split(objective.passes.budget.network_rows)
         ]
-        return (torch.cat(parts) * moved).sum(1) / len(train)
+        network = (torch.cat(parts) * moved).sum(1) / len(train)
+        if self.probe is None:
+            return network
+        probe, ratio = self.probe
+        return (1 - PROBE_SHARE) * network + PROBE_SHARE * ratio * probe.relabel(rows, labels).to(network)
+
+
+def nobody() -> Int[Tensor, " 0"]:
+    """No rows."""
+    return torch.empty(0, dtype=torch.long)
 
 
 def moved_labels(old: Int[Tensor, " m"], new: Int[Tensor, " m"], classes: int) -> Float[Tensor, "m C"]:

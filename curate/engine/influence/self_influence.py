@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.ekfac import EKFAC
+from curate.engine.curvature.ekfac import EKFAC, LEAST_DAMPING
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
 from curate.engine.influence.damping import tenth_of_mean
@@ -57,7 +57,7 @@ def self_influence(
     if ekfac:
         with progress.stage("EK-FAC", n) as advance:
             by_layers = EKFAC.fit(operator, seed, advance)
-        damping = max(0.1 * by_layers.mean_eigenvalue(), 1e-12) if damping is None else damping
+        damping = max(0.1 * by_layers.mean_eigenvalue(), LEAST_DAMPING) if damping is None else damping
         with progress.stage("Self-influence", n) as advance:
             own = by_layers.own(operator.inputs, problem.residuals, advance)
             values = by_layers.self_products(damping, own).cpu() / n

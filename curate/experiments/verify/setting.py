@@ -16,6 +16,7 @@ from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
+from curate.engine.rows import Rows
 from curate.errors import UsageError
 from curate.experiments.verify.convex import HeadRefit
 from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain, TrainingSet
@@ -25,7 +26,7 @@ from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
 from curate.stages.heads import Heads, fit_heads
-from curate.stages.influence import deep_objective, solver_for
+from curate.stages.influence import answered_by_layers, deep_objective, solver_for
 from curate.stages.prepare import Data
 from curate.stages.targets import Targets, choose_targets
 
@@ -190,23 +191,28 @@ def _at_network(
     objective, _ = deep_objective(settings, data)
     predictor: Predictor = at_head
     if objective is not None:
+        beside = evaluation_at_head(data, heads, probe=True).of(targets.rows)
+        probe = AtHead(beside.head, beside.x, beside.residuals, "the probe in closed form", at_head.alone)
         wanted = data.evaluation.taken(targets.rows.tolist())
-        predictor = ThroughNetwork(
-            Problem(objective, data.train, settings.curvature),
-            wanted,
-            solver_for(settings),
-            settings.damping,
-            settings.seed,
-            progress,
-            at_head.alone,
-            decay,
-        )
+        problem = Problem(objective, data.train, settings.curvature)
+        predictor = _through_network(settings, problem, wanted, probe, decay, progress)
     refit: Refit = (
         FineTune(data, network, recipe, decay, settings.seed)
         if retrain is None
         else Retrain(data, network, retrain, settings.seed)
     )
     return Setting(data, targets, read.logits, at_head, predictor, refit, "model")
+
+
+def _through_network(
+    settings: ScanSettings, problem: Problem, wanted: Rows, probe: AtHead, decay: float, progress: Progress
+) -> ThroughNetwork:
+    """As a scan with these settings answers it."""
+    if answered_by_layers(settings, problem):
+        return ThroughNetwork.by_layers(problem, wanted, probe, settings.seed, progress)
+    return ThroughNetwork.solved(
+        problem, wanted, solver_for(settings), settings.damping, settings.seed, progress, probe.alone, decay
+    )
 
 
 def own_weights(network: Network) -> Float[Tensor, "C D"]:
