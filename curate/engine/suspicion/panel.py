@@ -25,7 +25,7 @@ LEARNT, LOST = 0.97, 0.1
 taken to know its labels whatever they look like from its inputs: between look-alike classes nothing there is plain."""
 WAVERING = 0.05
 """Share of `wavering` rows from which a network that fits nearly all labels is taken to know them. On the sets of
-`tests/bench/memory.py` to choose on: 0 to 0.02 of regularised networks, 0.06 and more of those that know labels."""
+`tests/bench/memory.py` to choose on: 0 to 0.023 of regularised networks, 0.095 and more of those that repeat flips."""
 
 HEAD, LAST, EARLY, INPUTS, OUTSIDE = "model", "features", "early features", "inputs", "outside"
 """Names of the depths: what the model says, what its head reads, what a layer halfway up reads, what it is given; and
