@@ -209,7 +209,7 @@ def test_command_writes_the_page_beside_the_terminal_report(tmp_path: Path, monk
     fill(tmp_path / "curate.db")
     result = CliRunner().invoke(main, ["--db", "curate.db", "report", "-f", "html:out/report.html"])
     assert result.exit_code == 0, result.output
-    assert "Likely mislabeled" in result.stdout
+    assert "Probably mislabeled" in result.stdout
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert page.count('<article class="card') == 3

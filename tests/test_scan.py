@@ -319,7 +319,6 @@ def test_copies_of_a_wrong_row_do_not_vouch_for_one_another(tmp_path: Path) -> N
     ("arguments", "status", "words"),
     [
         (["images", "--model", "model.py:broken"], 4, "not finite on the first rows"),
-        (["images"], 2, "no model says what to see in them"),
         (["sklearn:iris", "--params", "all"], 2, "--params all needs a model"),
         (["sklearn:iris", "--weights", "w.pt"], 2, "--weights needs a model"),
         (["sklearn:iris", "--solver", "lissa"], 2, "--solver lissa needs a model"),

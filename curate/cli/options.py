@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from curate.reports import Report
+    from curate.reports.report import Depth
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Checked against REPORTS by a test: the names alone cost no import.
@@ -120,11 +121,19 @@ def scan_options(*sections: str) -> Callable[[Function], Function]:
     return add
 
 
+def telling_options(function: Function) -> Function:
+    """``--top N``, ``-v`` and ``-q``: how much a report tells."""
+    for key in ("quiet", "verbose", "top"):
+        function = _clicked(OPTIONS[key])(function)
+    return function
+
+
 def _clicked(option: Option) -> Callable[[Function], Function]:
     """The option as click has it."""
     if option.switch is not None:
+        names = [option.spelling, *([f"-{option.short}"] if option.short else [])]
         return click.option(
-            option.spelling, option.key, is_flag=True, flag_value=option.switch == "on", default=None, help=option.help
+            *names, option.key, is_flag=True, flag_value=option.switch == "on", default=None, help=option.help
         )
     return click.option(
         option.spelling, option.key, metavar=option.metavar, multiple=option.several, help=option.sentence
@@ -211,13 +220,21 @@ class Looks(TypedDict):
     sketch: bool
 
 
+def depth_of(verbose: bool, quiet: bool) -> "Depth":
+    """How much the report for people tells. Raises ``UsageError`` if both were asked for."""
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet: a report cannot be both", "leave out one of them")
+    return "long" if verbose else "quiet" if quiet else "short"
+
+
 def looks(formats: Iterable[str]) -> Looks:
     """What these formats draw beyond words."""
     from curate.reports import REPORTS
 
     outputs = parse_formats(formats, tuple(REPORTS))
     spoken = [output.format for output in outputs if output.file is None] or [default_format()]
-    return {"gallery": any(REPORTS[output.format].gallery for output in outputs), "sketch": "rich" in spoken}
+    gallery = any(REPORTS[output.format].gallery for output in outputs)
+    return {"gallery": gallery, "sketch": "rich" in spoken}
 
 
 def write_reports(

@@ -15,6 +15,7 @@ from curate.cli.options import (
     asked_formats,
     database,
     db_option,
+    depth_of,
     format_option,
     formats_option,
     looks,
@@ -22,6 +23,7 @@ from curate.cli.options import (
     plain_format_option,
     put,
     run_options,
+    telling_options,
     terminal,
     write_outputs,
     write_reports,
@@ -34,6 +36,7 @@ from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
 from curate.reports.words import memory, plural
+from curate.settings.merge import setting
 from curate.settings.specs import MOST_WHOLE
 from curate.store import Store
 
@@ -42,21 +45,25 @@ from curate.store import Store
 @db_option
 @run_options
 @format_option
-@click.option(
-    "--top",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    envvar="CURATE_TOP",
-    help="Rows in each list.",
-)
-def report(db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], top: int) -> None:
-    """Show a stored run again, in any format; the newest finished one where none is named."""
+@telling_options
+@click.option("--receipts", is_flag=True, help="The same as --verbose.")
+def report(
+    db: str | None,
+    run_id: int | None,
+    dataset: str | None,
+    format: tuple[str, ...],
+    *,
+    top: int | None,
+    verbose: bool | None,
+    quiet: bool | None,
+    receipts: bool,
+) -> None:
+    """Show a stored run again, in any format; the newest finished one if none is named."""
     asked = asked_formats(format)
+    depth = depth_of(setting("verbose", verbose or receipts or None), setting("quiet", quiet))
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, **looks(asked))
-    write_reports(told, asked)
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), setting("top", top), **looks(asked))
+    write_reports(told.at_depth(depth), asked)
 
 
 ROW_FORMATS = ("rich", "text", "json", "html")

@@ -13,6 +13,7 @@ from curate.cli.options import (
     Sections,
     config_option,
     db_option,
+    depth_of,
     format_option,
     looks,
     parse_formats,
@@ -47,10 +48,12 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     gate = Gate.of_settings(settings.as_json())
     check_reference(gate, settings.db)
     parse_formats(settings.format)
+    depth = depth_of(settings.verbose, settings.quiet)
 
     from curate.pipeline.story import scan as run  # torch
+    from curate.process.progress import Progress
 
-    run_id = run(settings)
+    run_id = run(settings, Progress(quiet=settings.quiet))
 
     from curate.reports import Report
     from curate.reports.gather import read_run
@@ -58,6 +61,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     with Store.open(settings.db) as store:
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
-        report = Report.of_run(store, run_id, gate=gate, **looks(settings.format))
+        report = Report.of_run(store, run_id, settings.top, gate=gate, **looks(settings.format)).at_depth(depth)
     write_reports(report, settings.format)
     end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

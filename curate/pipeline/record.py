@@ -24,7 +24,7 @@ from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
 from curate.rules.finders import find_all
-from curate.rules.finders.found import Scan
+from curate.rules.finders.found import Contents, Scan
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.stages.diagnostics import Diagnostics
@@ -88,6 +88,29 @@ class OpenRun:
         with self.store.transaction():
             self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
 
+    def finish_contents(self, contents: Contents, seconds: float) -> None:
+        """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
+        data = contents.data
+        with self.store.transaction():
+            self._labels(data.train)
+            ids = {split: self._rows(rows, split, seen=None) for split, rows in contents.splits.items()}
+            for split, rows in contents.splits.items():
+                self._scores(ids[split][: len(rows)], {"rank": [None] * len(rows)})
+            self._findings(contents, ids)
+            self.store.finish_run(
+                self.id,
+                counts={**_read_counts(list(contents.splits.values())), "classes": data.classes, "unjudged": True},
+                accuracy_head=None,
+                accuracy_probe=None,
+                seconds=seconds,
+                peak_memory=_peak_memory(),
+                notes=[*(f"{WARNING}{said}" for said in data.warnings), *data.notes, *self._said],
+            )
+
+    def _labels(self, train: Forward) -> None:
+        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
+        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+
     def _write(
         self,
         data: Data,
@@ -99,8 +122,7 @@ class OpenRun:
         seconds: float,
     ) -> None:
         train, evaluation = data.train, data.evaluation
-        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
-        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+        self._labels(train)
         has_model = data.network is not None
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
         self._scores(train_ids[: len(train)], scores_of(train, judged.train, heads, judged, influence))
@@ -120,10 +142,7 @@ class OpenRun:
         self.store.finish_run(
             self.id,
             counts={
-                "scored": sum(len(rows) for rows in sets),
-                "reused": sum(rows.reused for rows in sets),
-                "unreadable": sum(len(rows.unreadable) for rows in sets),
-                "blank": sum(rows.blank for rows in sets),
+                **_read_counts(sets),
                 "classes": data.classes,
                 "features": train.features.shape[1],
                 "evaluation_rows": len(evaluation),
@@ -147,7 +166,7 @@ class OpenRun:
             ],
         )
 
-    def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
+    def _rows(self, rows: Forward, split: str, *, seen: bool | None) -> list[int]:
         """Ids of the rows that were read, and behind them of the unreadable ones."""
         source = rows.source
 
@@ -189,7 +208,7 @@ class OpenRun:
             (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
         )
 
-    def _findings(self, scan: Scan, ids: dict[str, list[int]]) -> None:
+    def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> None:
         """Findings of all rules, and small pictures of the rows that they are on."""
         found = find_all(scan)
         self.store.add_findings(
@@ -262,6 +281,15 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
                 f"{name} is not finite on {broken:,} rows",
                 "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
             )
+
+
+def _read_counts(sets: list[Forward]) -> dict[str, object]:
+    return {
+        "scored": sum(len(rows) for rows in sets),
+        "reused": sum(rows.reused for rows in sets),
+        "unreadable": sum(len(rows.unreadable) for rows in sets),
+        "blank": sum(rows.blank for rows in sets),
+    }
 
 
 def _harm_facts(influence: Influence) -> dict[str, object]:

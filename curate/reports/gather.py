@@ -344,22 +344,24 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     steps = [
         Step(
             f"curate show{' --' if key.startswith('-') else ''} {shlex.quote(key)}{chosen}",
-            "one row: scores, evidence, the rows that help and harm it",
+            "one row, and all that is known of it",
         )
         for key in typable[:1]
     ]
     steps += [
         Step(
             f"curate mark{' --' if key.startswith('-') else ''} {shlex.quote(key)} --verdict keep{chosen}",
-            "your word on it: relabel, keep, drop or unsure",
+            "your word: relabel, keep, drop, none, unsure",
         )
         for key in typable[:1]
     ]
+    if run.counts.get("unjudged"):
+        where = shlex.quote(run.location)
+        steps.insert(0, Step(f"curate init {where}", "looks for a model, and writes what a scan needs"))
     return (
         *steps,
         Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),
         Step(f"curate report -f html:report.html{chosen}", "the same as a page of pictures"),
         Step(f"curate report --top 100{chosen}", "the longer list"),
-        Step(f"curate report -f json:report.json{chosen}", "the same for a program"),
-        Step(f"curate runs{database}", "all runs in this database"),
+        Step(f"curate report -v{chosen}", "every reason, the notes and receipts"),
     )

@@ -5,9 +5,10 @@ Knows what is said of harm; leaves widths and colours to ``layout.py``.
 
 from rich.text import Text
 
+from curate.process.numbers import percent
 from curate.reports.layout import Column, Page, cell
 from curate.reports.report import HarmfulGroup, HarmfulRow, Report
-from curate.reports.words import brief, clean, first_shown, percent, plural, quoted, signed
+from curate.reports.words import brief, clean, first_shown, plural, quoted, signed
 
 _FLAG = "*"
 

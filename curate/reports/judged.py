@@ -14,6 +14,7 @@ from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Ref
 from curate.gate.references import NoReference, reference_of
 from curate.reports.places import places_of
 from curate.reports.report import Finding, RunFacts
+from curate.rules.rule import RULES
 from curate.store import Store, row_digest
 from curate.store.summaries import summary
 
@@ -41,6 +42,10 @@ def judge(store: Store, run: RunFacts, gate: Gate, positions: Mapping[Position, 
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
         return JudgedRun(tuple(found), None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; ")))
+    if run.counts.get("unjudged") and gate.is_set and gate.asks_labels:
+        rules = ",".join(rule.name for rule in RULES.values() if rule.of_contents and not rule.preview)
+        told = f"failed: no model judged the labels, and the gate asks for that; name a model, or --fail-on {rules}"
+        return JudgedRun(tuple(found), None, Outcome(2, told))
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
         return JudgedRun(tuple(found), None, Outcome(4, told))

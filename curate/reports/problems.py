@@ -6,6 +6,7 @@ Knows one line a finding; for people in a build's log.
 from collections.abc import Iterator
 
 from curate.gate.judgement import OPINION
+from curate.process.numbers import percent
 from curate.reports.report import Finding, Report
 from curate.reports.words import clean
 
@@ -41,7 +42,7 @@ def sentence_of(finding: Finding) -> str:
     if finding.rule == "mislabeled":
         given = "(none)" if finding.given_label is None else finding.given_label
         better = "" if finding.suggested_label is None else f", probably {finding.suggested_label}"
-        sure = "" if finding.suspicion is None else f" (suspicion {finding.suspicion:.2f})"
+        sure = "" if finding.suspicion is None else f" (suspicion {percent(finding.suspicion, 0)})"
         # A picture's path, which stands before the sentence, says its key already.
         who = "" if finding.path is not None and finding.path.endswith(finding.key) else f"{finding.key} is "
         return f"mislabeled: {who}labelled {given}{better}{sure}"

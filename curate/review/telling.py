@@ -11,10 +11,11 @@ from PIL.Image import Image
 from rich.text import Text
 
 from curate.files.reading import read_regular
+from curate.process.numbers import percent
 from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
 from curate.reports.layout import SEVERITY_STYLES
-from curate.reports.words import brief, clean, percent, plural, signed
+from curate.reports.words import brief, clean, plural, signed
 from curate.review.queue import Queue, Said
 from curate.settings.media import MediaRoots
 from curate.store.rows import Row
@@ -102,7 +103,7 @@ def about(card: Row, words: list[Said], note: str | None, *, blind: bool = False
         told.append("\n")
     if card.suspicion is not None:
         filled = round(BAR * card.suspicion)
-        told.append("suspicion  ", "dim").append(f"{card.suspicion:.3f} ")
+        told.append("suspicion  ", "dim").append(f"{percent(card.suspicion, 0)} ")
         told.append("━" * filled, "red").append("━" * (BAR - filled), "dim").append("\n")
     for finding in card.findings:
         style = SEVERITY_STYLES.get(finding.severity, "")

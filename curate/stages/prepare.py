@@ -108,13 +108,8 @@ def _refuse_classes(settings: ScanSettings, train: Source) -> None:
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     """With the model, or texts and records encoded if none is named. Raises `UsageError` for options that need one."""
     train, evaluation, limits = opened.train, opened.evaluation, opened.notes
-    if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
-        option = "--weights" if settings.weights else f"--params {settings.params}"
-        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
-    if settings.model is None and settings.asks_network is not None:
-        raise UsageError(
-            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
-        )
+    if settings.model is None:
+        refuse_options_of_models(settings)
     model = None
     if settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
@@ -129,6 +124,17 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     prepared = (*notes, *(column.name for column in train.inputs))
     return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
+
+
+def refuse_options_of_models(settings: ScanSettings) -> None:
+    """Options that mean nothing without a model. Raises `UsageError`."""
+    if settings.weights or settings.params not in ("auto", "head"):
+        option = "--weights" if settings.weights else f"--params {settings.params}"
+        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.asks_network is not None:
+        raise UsageError(
+            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
+        )
 
 
 def _model(settings: ScanSettings, opened: Opened, weights: str | None) -> LoadedModel:

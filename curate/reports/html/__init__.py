@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.process.numbers import percent
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
 from curate.reports.harmful_terminal import group_sentence, turned
@@ -18,7 +19,7 @@ from curate.reports.html import charts, sentences
 from curate.reports.report import Report
 from curate.reports.summary import summary_sentence
 from curate.reports.trusted import trust_advice, trust_facts
-from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
+from curate.reports.words import brief, clean, duration, memory, moment, plural, signed
 from curate.rules.rule import rule_of
 
 if TYPE_CHECKING:
