@@ -9,6 +9,7 @@ from functools import partial
 import click
 
 from curate.cli.chosen import chosen_run
+from curate.cli.completing import flagged_keys
 from curate.cli.options import database, db_option, put, run_options
 from curate.errors import UsageError
 from curate.reports.gather import read_run
@@ -22,7 +23,7 @@ SHOWN = 10
 
 
 @click.command()
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=flagged_keys)
 @click.option("-v", "--verdict", type=click.Choice(VERDICTS), help="Your word on these rows.")
 @click.option("-l", "--label", metavar="LABEL", help="The right label, for relabel.  [the suggested one]")
 @click.option("-n", "--note", metavar="TEXT", help="Why; for those who read it later.")

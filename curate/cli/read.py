@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from curate.cli.chosen import chosen_run
+from curate.cli.completing import flagged_keys
 from curate.cli.options import (
     PLAIN_FORMATS,
     asked_formats,
@@ -70,7 +71,7 @@ ROW_FORMATS = ("rich", "text", "json", "html")
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=flagged_keys)
 @db_option
 @run_options
 @formats_option(ROW_FORMATS)

@@ -35,10 +35,21 @@ from curate.settings.options import SECTIONS
 def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
-    TRAIN is a folder of class folders, an .npz file with the arrays x and y, sklearn:NAME (digits, iris, wine,
-    breast_cancer), torchvision:NAME[:ROOT] as it lies on disk, or python:FILE.py:NAME, which makes a map-style data
-    set. A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings its own
-    settings.
+    TRAIN is one of:
+
+    \b
+      photos/               class folders of pictures; with train/ and val/ in it,
+                            a training and an evaluation set
+      rows.csv              a table: .csv .parquet .jsonl .json, or a folder of them;
+                            --label names its column
+      arrays.npz            the arrays x and y
+      hf:FOLDER             a data set of the library datasets
+      torchvision:NAME      as torchvision has it on disk
+      sklearn:NAME          digits, iris, wine or breast_cancer
+      python:FILE.py:NAME   your own code that makes a map-style data set
+
+    A folder with a curate.toml brings its own settings: `curate init` writes one. Pictures need --model to judge their
+    labels; without one, only what their contents tell is found (broken files, copies).
 
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.

@@ -33,6 +33,8 @@ from curate.stages.targets import refuse_rows
 
 MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+LEAST_ROWS = 5
+"""Training rows under which nothing can be said of any label."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
@@ -264,6 +266,11 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if network is None or not network.own_classes:
         train, evaluation = _centred(train, evaluation)
     outside = loaded.opened.outside.of(train.keys)
+    if len(train) < LEAST_ROWS:
+        raise NothingScanned(
+            f"{train.source.location} has {len(train)} readable rows: too few to tell a wrong label from a rare one",
+            f"A scan takes {LEAST_ROWS} rows at least, and says something from some dozens on.",
+        )
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
