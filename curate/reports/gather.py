@@ -34,6 +34,7 @@ from curate.reports.report import (
 from curate.reports.trusted import checked
 from curate.rules.rule import SEVERITIES
 from curate.store import WARNING, Store
+from curate.store.reviews import sure
 from curate.store.rows import hits
 from curate.store.summaries import FIRST, HARMING, SUSPECTS, flagged, summary
 
@@ -165,7 +166,12 @@ def _mislabeled(store: Store, run_id: int, findings: Sequence[Finding], split: s
         "WHERE f.split = :split ORDER BY suspicion DESC, s.rank, f.key LIMIT :top",
         {"run": run_id, "first": json.dumps(first), "split": split, "top": top},
     )
-    return [MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
+    return [MislabeledRow(**{**_sure(row), "evidence": json.loads(row["evidence"])}) for row in rows]
+
+
+def _sure(row: dict[str, Any]) -> dict[str, Any]:
+    """The same without a suggested label that is not probable enough."""
+    return {**row, "suggested_label": sure(row["suggested_label"], row["suggested_probability"])}
 
 
 def _suspicion(finding: Finding) -> float:
@@ -183,12 +189,16 @@ def _suspects(store: Store, run_id: int, whole: Mapping[str, Any], count: int) -
     if count <= 0:
         return ()
     rows = store.query(
-        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion, e.text FROM json_each(?) AS j "
+        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suggested_probability, "
+        "s.suspicion, e.text FROM json_each(?) AS j "
         "CROSS JOIN scores AS s ON s.run_id = ? AND s.example_id = j.value "
         "CROSS JOIN named_examples AS e ON e.id = j.value ORDER BY j.key",
         [_first(store, run_id, SUSPECTS, whole.get("suspects"), count), run_id],
     )
-    return tuple(SuspectRow(**row) for row in rows)
+    told = [_sure(row) for row in rows]
+    return tuple(
+        SuspectRow(**{name: value for name, value in row.items() if name != "suggested_probability"}) for row in told
+    )
 
 
 def _harmful(

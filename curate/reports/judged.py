@@ -16,6 +16,7 @@ from curate.reports.places import places_of
 from curate.reports.report import Finding, RunFacts
 from curate.rules.rule import RULES
 from curate.store import Store, row_digest
+from curate.store.reviews import sure
 from curate.store.summaries import summary
 
 Position = tuple[str, str]
@@ -87,6 +88,7 @@ def findings_of(store: Store, run: RunFacts, positions: Mapping[Position, int] |
         held, before = fingerprint in accepted, fingerprint in known
         state = "reviewed" if verdict is not None else "accepted" if held else "known" if before else "new"
         facts = {name: row[name] for name in _AS_STORED}
+        facts["suggested_label"] = sure(row["suggested_label"], row["suggested_probability"])
         digest = row_digest(row["content_sha256"], row["given_label"], row["plain_key"])
         found.append(
             Finding(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from curate.store.reviews import sure
 from curate.store.store import Store
 
 SCORES = (
@@ -153,6 +154,7 @@ def rows_of(store: Store, run_id: int, examples: Sequence[int]) -> tuple[Row, ..
     for row in rows:
         example = row.pop("id")
         suggested = row["suggested_probability"]
+        row["suggested_label"] = sure(row["suggested_label"], suggested)
         scores = {name: value for name in SCORES if (value := row.pop(name)) is not None}
         strongest = partial(hits, store, run_id, example, limit=STRONGEST)
         found.append(
