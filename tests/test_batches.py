@@ -15,7 +15,7 @@ from curate.store import Store
 
 @pytest.fixture
 def database(here: Path) -> Path:
-    """Flagged: cat/00.png (95 %, dog 90 %), HOSTILE (65 %, cat 75 %), the evaluation row cat/01.png (20 %, nothing suggested)."""
+    """Flagged: cat/00.png (95 %, dog 90 %), HOSTILE (65 %, cat 75 %), the evaluation row cat/01.png (20 %)."""
     fill(here / "curate.db")
     return here / "curate.db"
 

@@ -6,9 +6,10 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -24,17 +25,21 @@ from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
 from curate.rules.finders import find_all
-from curate.rules.finders.found import Contents, Scan
+from curate.rules.finders.found import Contents, Found, Scan
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.stages.diagnostics import Diagnostics
 from curate.stages.forward import Forward
 from curate.stages.heads import Heads
 from curate.stages.influence import Influence
+from curate.stages.mapping import map_of
 from curate.stages.prepare import Data, Loaded
 from curate.stages.suspicion import Judged
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
 from curate.store.opening import mark_interrupted
+
+CARDS_WITH_NEAREST = 200
+"""Findings, the gravest first, whose nearest rows have a small picture too."""
 
 
 class OpenRun:
@@ -131,7 +136,10 @@ class OpenRun:
             assert judged.evaluation is not None
             scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
             self._scores(evaluation_ids[: len(evaluation)], scores)
-        self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
+        found = self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
+        marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
+        places = map_of(train, judged.train.suspicion, marked)
+        self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in places.items()))
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
@@ -208,8 +216,8 @@ class OpenRun:
             (dict(zip(names, row, strict=True), example_id=example) for example, row in zip(ids, values, strict=True)),
         )
 
-    def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> None:
-        """Findings of all rules, and small pictures of the rows that they are on."""
+    def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> list[Found]:
+        """Findings of all rules, and small pictures of the rows that they are on and of those nearest to them."""
         found = find_all(scan)
         self.store.add_findings(
             self.id,
@@ -233,7 +241,10 @@ class OpenRun:
             for each in found:
                 if each.split == split and each.row is not None and each.row < len(rows):
                     score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
+            if split == "train":
+                score |= {row: -1.0 for row in _nearest(rows, found) if row not in score}
             self._thumbnails(rows, ids[split], score)
+        return found
 
 
 @contextmanager
@@ -281,6 +292,13 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
                 f"{name} is not finite on {broken:,} rows",
                 "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
             )
+
+
+def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
+    """Training rows that are named as the nearest ones of the gravest findings."""
+    first = sorted(found, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
+    keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence.get("nearest") or [])}
+    return [place for place, key in enumerate(rows.keys) if key in keys]
 
 
 def _read_counts(sets: list[Forward]) -> dict[str, object]:

@@ -106,7 +106,7 @@ def _drawn(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
 
 def _table(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
     narrow = page.width < NARROW
-    agreeing = [_agreeing(row.evidence) for row in rows]
+    agreeing = ["" if row.suggested_label is None else _agreeing(row.evidence) for row in rows]
     reasons = report.depth == "long" or len(rows) <= FEW
     near = not narrow and not reasons and any(agreeing)
     columns = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from curate.reports.scatter import Scatter, scatter_of
 from curate.store import Store
 from curate.store.rows import Row, rows_of
 
@@ -46,6 +47,7 @@ class Gallery:
     flagged: int  # rows with a finding, also those without a card
     distribution: Distribution | None
     confusion: Confusion | None
+    scatter: Scatter | None = None
 
     @classmethod
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
@@ -58,6 +60,7 @@ class Gallery:
             flagged=len(rows),
             distribution=distribution_of(store, run_id),
             confusion=confusion_of(store, run_id),
+            scatter=scatter_of(store, run_id),
         )
 
 

@@ -19,7 +19,7 @@ def write_harmful(page: Page, report: Report) -> None:
         return
     flagged = report.count("harmful", "train")
     if not flagged:
-        _told_none(page, report)
+        page.heading("Harmful rows", none_harmful(report))
         _slices(page, report)
         return
     judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
@@ -60,17 +60,15 @@ def write_harmful(page: Page, report: Report) -> None:
     _slices(page, report)
 
 
-def _told_none(page: Page, report: Report) -> None:
-    """One line: rows that are no findings are listed by `curate report -f html`, and ranked in the database."""
+def none_harmful(report: Report) -> str:
+    """Why there is no harmful row; rows that are no findings are ranked on the page and in the database."""
     facts = report.run.counts.get("harm") or {}
     rows = plural(report.rows.get("train", 0), "training row")
-    if facts.get("judged"):
-        told = f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
-    else:
-        told = f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"
     if facts.get("judged") is None:
-        told = f"0 of {rows}"
-    page.heading("Harmful rows", told)
+        return f"0 of {rows}"
+    if facts["judged"]:
+        return f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
+    return f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"
 
 
 def _slices(page: Page, report: Report) -> None:

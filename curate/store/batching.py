@@ -1,4 +1,4 @@
-"""The eleventh migration: verdicts that were given at once, and no suggested label that is not sure enough.
+"""The eleventh migration: verdicts given at once, no suggested label that is not sure enough, and a map of the rows.
 
 Like the texts before it, this one is never edited once released.
 """
@@ -16,6 +16,15 @@ BATCHING = (
     ) STRICT
     """,
     "CREATE INDEX batches_batch ON batches (batch)",
+    """
+    CREATE TABLE map_points (
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        example_id INTEGER NOT NULL REFERENCES examples (id),
+        x REAL NOT NULL CHECK (x BETWEEN -1 AND 1),
+        y REAL NOT NULL CHECK (y BETWEEN -1 AND 1),
+        PRIMARY KEY (run_id, example_id)
+    ) STRICT, WITHOUT ROWID
+    """,
     f"""
     CREATE TRIGGER review_queue_sure INSTEAD OF INSERT ON review_queue
     WHEN NEW.verdict = 'relabel' AND NEW.new_label IS NULL BEGIN

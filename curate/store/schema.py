@@ -89,7 +89,7 @@ def m010_rules(db: "Database") -> None:
 
 
 def m011_batches(db: "Database") -> None:
-    """A table of verdicts that were given at once; `relabel` takes no suggested label that is not sure enough."""
+    """Tables of verdicts that were given at once and of a map of the rows; `relabel` takes no unsure suggestion."""
     for statement in BATCHING:
         db.execute(statement)
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from curate.process.numbers import percent
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
-from curate.reports.harmful_terminal import group_sentence, turned
+from curate.reports.harmful_terminal import group_sentence, none_harmful, turned
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
 from curate.reports.summary import summary_sentence
+from curate.reports.trust_terminal import accuracy_sentence
 from curate.reports.trusted import trust_advice, trust_facts
 from curate.reports.words import brief, clean, duration, memory, moment, plural, signed
 from curate.rules.rule import rule_of
@@ -49,6 +50,8 @@ def page(report: Report) -> str:
             report=report,
             run=report.run,
             summary=summary_sentence(report),
+            accuracy=accuracy_sentence(report),
+            none_harmful=none_harmful(report),
             gallery=gallery,
             outcome=report.outcome,
             style=style,
@@ -59,6 +62,7 @@ def page(report: Report) -> str:
             ),
             histogram=charts.histogram(gallery.distribution) if gallery.distribution else None,
             matrix=charts.matrix(gallery.confusion) if gallery.confusion else None,
+            scatter=gallery.scatter,
             noise=charts.noise(report.by_class),
             trust=list(trust_facts(report.run.counts, report.checked)),
             advice=trust_advice(report.run.counts),
