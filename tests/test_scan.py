@@ -166,7 +166,7 @@ def test_the_damping_asked_for_is_used_at_the_head(digits: Path, tmp_path: Path)
 
 
 def test_without_a_model_and_without_an_evaluation_set(tmp_path: Path) -> None:
-    result = curate_scan(FIXTURES / "digits.npz", "--id", "id")
+    result = curate_scan(FIXTURES / "digits.npz", "--id", "id", "-v")
     assert result.exit_code == 0, result.output
     assert "no evaluation set was given" in result.output.replace("\n  ", " ")
     database = tmp_path / ".curate" / "curate.db"

@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("curate.cli.read:report", "A stored run again, in any format: terminal, page, JSON, CSV ..."),
         "show": ("curate.cli.read:show", "One row: scores, findings, nearest, helpful and harmful rows."),
         "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
+        "trend": ("curate.cli.trend:trend_command", "Run after run: noise, new and fixed findings, precision."),
         "runs": ("curate.cli.read:runs", "The runs in the database."),
     },
     "Decide": {

@@ -28,6 +28,15 @@ def problem_lines(report: Report, most: int = MOST) -> Iterator[str]:
     yield clean(report.outcome.sentence)
 
 
+def first_counted(report: Report, most: int = 3) -> str:
+    """The gravest of the findings that fail the gate, in one line; "" if it does not fail on findings."""
+    counted = report.counted
+    if report.outcome.status != 1 or not counted:
+        return ""
+    told = "; ".join(clean(f"{place_of(finding)} {sentence_of(finding)}") for finding in counted[:most])
+    return told + (f"; and {len(counted) - most:,} more" if len(counted) > most else "")
+
+
 def place_of(finding: Finding) -> str:
     """``FILE:LINE``, the file, or the key where the data has no file."""
     if finding.path is None:

@@ -11,7 +11,7 @@ from curate.reports.base import Renderer
 from curate.reports.findings_terminal import NARROW, write_findings
 from curate.reports.harmful_terminal import write_harmful
 from curate.reports.layout import FANCY, Column, Page, cell
-from curate.reports.problems import place_of, sentence_of
+from curate.reports.problems import first_counted, place_of, sentence_of
 from curate.reports.report import ClassRow, Report
 from curate.reports.summary import summary_sentence
 from curate.reports.trust_terminal import write_appendix, write_trust
@@ -113,7 +113,10 @@ def _next(page: Page, report: Report) -> None:
 
 
 def _last(page: Page, report: Report) -> None:
-    """The summary, and the gate's sentence: what a log is searched for, so it stands on one line there."""
+    """First rows over the gate, the summary, the gate's sentence: on one line in a log, which is searched for it."""
+    first = first_counted(report)
+    if first:
+        page.paragraph(Text.assemble(("over the gate: ", "dim"), first), follow=2)
     page.paragraph(f"{summary_sentence(report)}.", style="bold")
     outcome = report.outcome
     style = "bold red" if not outcome.passed else "bold green" if report.gate.is_set else "dim"

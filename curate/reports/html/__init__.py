@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.process.numbers import percent
+from curate.reports import trend
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
 from curate.reports.harmful_terminal import group_sentence, none_harmful, turned
@@ -63,6 +64,9 @@ def page(report: Report) -> str:
             histogram=charts.histogram(gallery.distribution) if gallery.distribution else None,
             matrix=charts.matrix(gallery.confusion) if gallery.confusion else None,
             scatter=gallery.scatter,
+            trend=[trend.cells_of(line) for line in gallery.trend] if len(gallery.trend) > 1 else [],
+            trend_headings=trend.HEADINGS,
+            trend_sentence=trend.sentence(gallery.trend),
             noise=charts.noise(report.by_class),
             trust=list(trust_facts(report.run.counts, report.checked)),
             advice=trust_advice(report.run.counts),
