@@ -75,7 +75,10 @@ ROW_FORMATS = ("rich", "text", "json", "html")
 @db_option
 @run_options
 @formats_option(ROW_FORMATS)
-def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="With the number of each detector.")
+def show(
+    key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], verbose: bool
+) -> None:
     """Show one row: picture, scores, findings, nearest rows, and the rows that help and harm.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
@@ -84,7 +87,7 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, **row.facts()}
-    write_plain(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
+    write_plain(asked, lambda page: write_row(page, row, verbose), told, {"html": lambda: row_page(row)})
 
 
 @click.command()

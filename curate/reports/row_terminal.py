@@ -45,8 +45,11 @@ def verdict_sentence(word: Word) -> str:
     return clean(f"{word.verdict}{label}, by {word.reviewer}{note}{others}")
 
 
-def write_row(page: Page, told: RowReport) -> None:
-    """The page of one row: its facts, scores and findings, and the rows near it or tied to it by influence."""
+def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
+    """The page of one row: its facts, scores and findings, and the rows near it or tied to it by influence.
+
+    ``verbose``: with the evidence behind each reason, number by number.
+    """
     dot, row = page.signs.dot, told.row
     title = Text.assemble(
         (clean(row.key), "bold cyan"),
@@ -81,7 +84,7 @@ def write_row(page: Page, told: RowReport) -> None:
             Text.assemble((finding.rule, f"bold {style}"), f" {dot} {finding.severity} {dot} {finding.state}")
         )
         page.paragraph(Text(clean(finding.why)), indent=2)
-        for name, value in flat(finding.shown):
+        for name, value in flat(finding.shown) if verbose else ():
             page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
     if told.group is not None:
         share = "" if told.group.share is None else f", {percent(told.group.share, 2)} of the loss"
