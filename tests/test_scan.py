@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_the_image_fixture_needs_no_option(tmp_path: Path, solver: str) -> None:
     result = curate_scan("fashion", "--solver", solver)
     assert result.exit_code == 0, result.output
     assert "600 training rows in 5 classes and 125 evaluation rows" in result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 60  # of 100 columns: a screen
+    last = max(number for number, line in enumerate(lines, 1) if " error " in line)
+    assert last <= 40
+    assert sum(" error " in line for line in lines) == int(re.findall(r"(\d+) errors", result.stdout)[0])
     with (FIXTURES / "fashion" / "flips.csv").open() as file:
         flips = {row["key"] for row in csv.DictReader(file)}
     first = table(

@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
 from curate.errors import CurateError
 from curate.reports.words import clean, plural, shorten
-from curate.review.dialogs import Ask, ChooseFilters, ChooseLabel, ChooseVerdict
+from curate.review.dialogs import Ask, ChooseFilters, ChooseLabel, ChooseVerdict, Keys
 from curate.review.pictures import Picture
 from curate.review.queue import Filters, Queue
 from curate.review.telling import about, filtered, head, nothing, picture_of, row_text, state
@@ -47,17 +47,18 @@ class ReviewApp(App[int]):
         ("l", "label", "label"),
         ("k", "say('keep')", "keep"),
         ("d", "say('drop')", "drop"),
-        ("o", "say('none')", "no class"),
-        ("u", "say('unsure')", "unsure"),
+        ("o", "say('none')", "none"),
+        Binding("u", "say('unsure')", "unsure", show=False),
         ("s", "skip", "skip"),
         ("z", "undo", "undo"),
-        ("q", "quit", "quit"),
-        ("b", "previous", "back"),
-        ("n", "note", "note"),
         ("f", "filter", "filter"),
         ("a", "all", "all"),
-        ("question_mark", "show_help_panel", "keys"),
+        ("question_mark", "keys", "help"),
+        Binding("q", "quit", "quit", show=False),
+        Binding("b", "previous", "back", show=False),
+        Binding("n", "note", "note", show=False),
     ]
+    """The footer holds 80 columns of them; the help has all."""
 
     def __init__(self, queue: Queue) -> None:
         super().__init__()
@@ -182,6 +183,11 @@ class ReviewApp(App[int]):
 
         if self.queue.place is not None:
             self.push_screen(Ask("A note that goes with your next verdict on this row", self.note or ""), answer)
+
+    def action_keys(self) -> None:
+        """What each key does to the row that is shown."""
+        card = self.queue.card
+        self.push_screen(Keys(None if card is None or self.queue.blind else card.suggested_label))
 
     def action_all(self) -> None:
         """Ask for one verdict on all rows of the filter that wait."""

@@ -103,6 +103,41 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.value)
 
 
+HELP = (
+    ("r", "the label is wrong, and the suggested one is right{suggested}"),
+    ("l", "the label is wrong: choose the right one"),
+    ("k", "the label is right: keep it, and the gate counts the row no more"),
+    ("d", "take the row out of the data set"),
+    ("o", "no class fits (off-topic): out of the data set, too"),
+    ("u", "unsure: counts as neither right nor wrong"),
+    ("s b", "on to the next row and say nothing; back to the row before"),
+    ("z", "take back your newest verdict, or all that you gave at once"),
+    ("n", "a note that goes with your next verdict on this row"),
+    ("f", "choose rows: by rule, labels, suspicion, who has spoken"),
+    ("a", "one verdict on all rows that f chose and that wait"),
+    ("q", "end; each verdict is stored already"),
+)
+"""Keys, and what they say of a row."""
+
+
+class Keys(ModalScreen[None]):
+    """The help: what each key means for the row that is shown."""
+
+    CSS = STYLE.format(name="Keys") + "Keys Label { width: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,question_mark,enter", "dismiss(None)", "leave")]
+
+    def __init__(self, suggested: str | None) -> None:
+        super().__init__()
+        told = f" (here: {suggested})" if suggested is not None else " (none is sure enough here)"
+        lines = [(key, meaning.format(suggested=clean(told))) for key, meaning in HELP]
+        self.text = Text("\n").join(Text.assemble((f"{key:5}", "bold"), meaning) for key, meaning in lines)
+
+    def compose(self) -> ComposeResult:
+        """The keys, one a line."""
+        with Vertical():
+            yield Label(self.text, markup=False)
+
+
 MANY = {
     "relabel": "relabel each to its suggested label",
     "keep": "keep: all labels are right",
@@ -116,7 +151,7 @@ MANY = {
 class ChooseVerdict(ModalScreen[str | None]):
     """One verdict for many rows; None if the question was left."""
 
-    CSS = STYLE.format(name="ChooseVerdict")
+    CSS = STYLE.format(name="ChooseVerdict") + "ChooseVerdict Label { width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "leave")]
 
     def __init__(self, rows: int, filters: str) -> None:
@@ -169,7 +204,10 @@ class ChooseFilters(ModalScreen[Filters | None]):
         yield "split", _select("split", "training and evaluation", ("train", "eval"), chosen.split)
         yield "rows that", _select("which", WAITING["open"], list(WAITING)[1:], chosen.which, WAITING)
         least = "" if chosen.least is None else f"{100 * chosen.least:g}"
-        yield "suspicion", Input(least, id="least", placeholder="from this many per cent on", type="number")
+        yield (
+            "suspicion",
+            Input(least, id="least", placeholder="from this many per cent on", type="number", compact=True),
+        )
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Answer with the filters; a suspicion that is no number is refused."""

@@ -166,16 +166,15 @@ class Queue:
         With it all words that were given at once with it.
         """
         found = self.store.query(
-            "SELECT id, fingerprint FROM standing_reviews WHERE reviewer = ? AND source = ? "
+            "SELECT id FROM standing_reviews WHERE reviewer = ? AND source = ? "
             "AND fingerprint IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT 1",
             [self.reviewer, self.source, json.dumps([place.fingerprint for place in self.places])],
         )
         if not found:
             raise UsageError("there is no verdict of yours to take back")
-        fingerprint = found[0]["fingerprint"]
-        self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == fingerprint)
-        words = batch_of(self.store, found[0]["id"])
-        return undo_words(self.store, self.run_id, words, source=self.source)
+        words = undo_words(self.store, self.run_id, batch_of(self.store, found[0]["id"]), source=self.source)
+        self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == words[0].fingerprint)
+        return words
 
     def words(self, fingerprint: str) -> list[Said]:
         """The last word of each reviewer on a row; those of others stay hidden while a second opinion is asked for."""

@@ -233,7 +233,9 @@ async def leave_verdict(request: Request, datasette: Datasette) -> Response:
 
 def _told(word: reviews.Review) -> str:
     label = f" to {word.new_label}" if word.new_label else ""
-    return clean(f"{word.key}: {'taken back' if word.undoes is not None else f'{word.verdict}{label}'}")
+    return clean(
+        f"{word.key}: {'taken back' if word.undoes is not None else f'{word.verdict}{label}'}, by {word.reviewer}"
+    )
 
 
 def _chosen(store: Store, served: Serving, parameters: dict[str, str], form: dict[str, str]) -> list[int]:

@@ -27,21 +27,26 @@
       return;
     }
     told.className = "outcome passed";
-    told.textContent = result.told;
+    told.textContent = `${result.told} `;
+    if (!result.undone) {
+      const back = document.createElement("button");
+      back.name = "say"; back.value = `${what.split(" ")[0]} undo`; back.textContent = "Take it back";
+      told.append(back);
+    }
     document.getElementById("done").textContent = result.done.toLocaleString("en");
     document.getElementById("bar").value = result.done;
     if (!card) return;
     const next = cards()[cards().indexOf(card) + 1] || cards()[cards().indexOf(card) - 1];
     card.classList.toggle("said", !result.undone);
     if (!result.undone) { last.push(card); go(next); } else { go(card); }
-    if (!cards().length) location.reload();
+    if (!cards().length && document.querySelector("[rel=next], [rel=prev]")) location.reload();
   };
   if (told) {
     form.addEventListener("submit", (event) => {
       const button = event.submitter;
       if (!button || button.name !== "say" || button.value.startsWith("all ") || button.value.startsWith("batch ")) return;
       event.preventDefault();
-      say(button.value, button.closest(".card"));
+      say(button.value, gallery.querySelector(`[data-example="${button.value.split(" ")[0]}"]`));
     });
   }
   const verdicts = { r: "relabel-suggested", k: "keep", d: "drop", o: "none", u: "unsure" };
