@@ -196,7 +196,7 @@ def test_rows_without_a_label_are_counted(tmp_path: Path) -> None:
 
 def test_a_model_of_other_classes_is_a_feature_extractor(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MLP.format(outputs=1000))
-    result = curate_scan(digits / "train.npz", "--model", "model.py:build")
+    result = curate_scan(digits / "train.npz", "--model", "model.py:build", "-v")
     assert result.exit_code == 0, result.output
     assert "1000 outputs for 10 classes" in result.output
     assert table(tmp_path / ".curate" / "curate.db", "SELECT accuracy_head FROM runs") == [(None,)]
