@@ -81,6 +81,7 @@ def schema() -> dict[str, object]:
         "schema_version": {"const": SCHEMA_VERSION, "description": "raised where a name goes or changes its meaning"},
         **whole["properties"],
         "gate": judged,
+        "summary": {"type": "string", "description": "the findings in one sentence"},
         "passed": {"type": "boolean", "description": "what the gate says"},
         "outcome": {"type": "string", "description": "the last line of the report"},
     }

@@ -381,7 +381,7 @@ def test_an_audit_sets_the_level_of_the_next_scan_and_a_noise_rate_wins(noisy: t
             store.connection.execute("INSERT INTO audit_queue (key, verdict) VALUES (?, ?)", [row["key"], verdict])
     audited = told(path)
     assert audited["rate"]["low"] <= wrong.mean() <= audited["rate"]["high"]
-    report = scan("--max-noise-rate", "1%", status=1).stdout
+    report = scan("--max-noise-rate", "1%", "-v", status=1).stdout
     after, total, flagged, now = level(path)
     assert now == order
     assert (after["source"], after["verdicts"]) == ("audit", 120)

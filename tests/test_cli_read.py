@@ -99,7 +99,7 @@ def test_version():
 def test_report_of_the_newest_run(database: Path):
     told = curate("report")
     assert told.exit_code == 0
-    assert "Likely mislabeled" in told.stdout
+    assert "Probably mislabeled" in told.stdout
     assert "its neighbours are dogs" in told.stdout
     assert told.stdout.isascii()  # no terminal: text
     assert told.stderr == ""
@@ -109,7 +109,7 @@ def test_report_as_json_on_stdout_and_in_files(database: Path, here: Path):
     told = curate("report", "-f", "json")
     assert json.loads(told.stdout)["run"]["id"] == 1
     told = curate("report", "-f", "json:out/report.json", "-f", "text:report.txt")
-    assert "Likely mislabeled" in told.stdout  # every format went to a file: the terminal report as well
+    assert "Probably mislabeled" in told.stdout  # every format went to a file: the terminal report as well
     assert json.loads((here / "out" / "report.json").read_text("utf-8"))["schema_version"] == 1
     assert (here / "report.txt").read_text("utf-8") == told.stdout
     assert [path.name for path in (here / "out").iterdir()] == ["report.json"]

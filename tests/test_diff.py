@@ -61,7 +61,7 @@ def test_new_fixed_and_still_there(here: Path) -> None:
         ("mislabeled", "cat/00.png", "other label (was dog)"),
         ("mislabeled", HOSTILE, "new row"),
     }
-    assert ("mislabeled", "cat/02.png", "suspicion is now 0.75") in rows_of(back["fixed"])
+    assert ("mislabeled", "cat/02.png", "suspicion is now 75 %") in rows_of(back["fixed"])
     text = curate("diff", "1").stdout
     assert text.isascii()
     assert (

@@ -13,6 +13,7 @@ from stored import CLASSES, HOSTILE, fill
 from curate.cli import main
 from curate.cli.export import FORMATS
 from curate.export.tools import TOOLS
+from curate.files.label_studio import NO_CLASS
 from curate.store import ExampleRecord, Store
 
 
@@ -90,7 +91,7 @@ def test_label_studio_takes_tasks_and_configuration() -> None:
     by_key = {task["data"]["key"]: task for task in tasks}
     assert set(by_key) == {"cat/00.png", "cat/02.png", HOSTILE, "cat/01.png"}  # flagged or judged
     choices = [choice.get("value") for choice in ElementTree.fromstring(config).iter("Choice")]
-    assert choices == CLASSES
+    assert choices == [*CLASSES, NO_CLASS]
     assert by_key["cat/02.png"]["annotations"][0]["result"][0]["value"] == {"choices": ["dog"]}
     assert by_key["cat/00.png"]["annotations"][0]["result"][0]["value"] == {"choices": ["cat"]}
     assert "annotations" not in by_key[HOSTILE]

@@ -272,5 +272,5 @@ def test_a_failed_gate_without_findings_is_annotated(tmp_path: Path, monkeypatch
 def test_no_gate_is_told_apart_from_a_pass(report: Report, tmp_path: Path) -> None:
     with Store.open(tmp_path / "curate.db") as store:
         free = Report.of_run(store, 1, gate=Gate())
-    assert rendered(free, "markdown").startswith("## curate: no gate\n")
+    assert rendered(free, "markdown").startswith("## curate\n")
     assert rendered(free, "github").splitlines()[-1].startswith("passed: no gate is set")

@@ -146,7 +146,7 @@ def test_class_folders_below(here: Path) -> None:
     (here / "d" / "docs").mkdir()
     Image.new("RGB", (2, 2)).save(here / "d" / "docs" / "figure.png")
     init("d")
-    assert written(here / "d") == {"train": "images"}
+    assert written(here) == {"train": "d/images"}
 
 
 def test_a_table_with_a_usual_label(here: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_table_with_a_usual_label(here: Path) -> None:
     table(here / "d" / "test.csv", "Target", seed=1)
     table(here / "d" / "other.csv", "Target", seed=2)
     result = init("d")
-    assert written(here / "d") == {"train": "train.csv", "eval": "test.csv", "label": "Target"}
+    assert written(here) == {"train": "d/train.csv", "eval": "d/test.csv", "label": "Target"}
     assert "found    label" in result.stdout
     assert "also there: other.csv" in result.stdout
-    scanned("d", "30 training rows in 2 classes and 30 evaluation rows")
+    scanned(".", "30 training rows in 2 classes and 30 evaluation rows")
 
 
 def test_a_table_without_a_usual_label(here: Path) -> None:
@@ -210,11 +210,11 @@ def test_arrays_with_usual_and_unusual_names(here: Path) -> None:
     np.savez(here / "a" / "set.npz", x=rows, y=labels)
     np.savez(here / "b" / "set.npz", x_train=rows, y_train=labels, number=np.arange(30))
     init("a")
-    assert written(here / "a") == {"train": "set.npz"}
-    scanned("a", "30 training rows in 3 classes")
-    init("b")
-    assert written(here / "b") == {"train": "set.npz", "input": "x_train", "label": "y_train"}
-    scanned("b", "30 training rows in 3 classes")
+    assert written(here) == {"train": "a/set.npz"}
+    scanned(".", "30 training rows in 3 classes")
+    init("b", "--force")
+    assert written(here) == {"train": "b/set.npz", "input": "x_train", "label": "y_train"}
+    scanned(".", "30 training rows in 3 classes")
 
 
 def test_a_folder_with_nothing_in_it(here: Path) -> None:
@@ -273,7 +273,7 @@ def test_values_as_toml(value: object) -> None:
 def test_pictures_without_a_model_are_told_what_is_missing(here: Path) -> None:
     pictures(here / "photos")
     result = init("photos")
-    assert written(here / "photos") == {"train": "."}
+    assert written(here) == {"train": "photos"}
     assert "missing: a model" in result.stdout
     assert "next: curate init photos --force --model FILE.py:NAME" in result.stdout
 
@@ -286,8 +286,36 @@ def test_model_and_weights_that_were_named(here: Path) -> None:
     torch.manual_seed(0)
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).state_dict(), here / "w.pt")
     init("photos", "--model", "code.py:f", "--weights", "w.pt")
-    assert written(here / "photos") == {"train": ".", "model": "../code.py:f", "weights": "../w.pt"}
-    scanned("photos", "12 training rows in 2 classes")
+    assert written(here) == {"train": "photos", "model": "code.py:f", "weights": "w.pt"}
+    scanned(".", "12 training rows in 2 classes")
+
+
+@pytest.mark.parametrize("place", [".", "project"])
+@pytest.mark.parametrize("deep", ["photos", "data/photos"])
+def test_code_and_weights_beside_or_above_the_data(here: Path, place: str, deep: str) -> None:
+    """The layout of every tutorial: train.py, net.py and best.pt around the pictures. The data stays as it is."""
+    project = here / place
+    data = project / deep
+    pictures(data)
+    (project / "net.py").write_text(NET.format(default="=2", inputs=48))
+    (project / "train.py").write_text("from net import Net\nfor epoch in range(9):\n    print(epoch)\n")
+    net_weights(project / "best.safetensors", 48, 2)
+    before = sorted(data.rglob("*"))
+    result = init(data.relative_to(here))
+    assert written(project) == {"train": deep, "model": "net.py:Net", "weights": "best.safetensors"}
+    assert result.stdout.endswith(f"next: curate scan{'' if place == '.' else ' project'}\n")
+    assert sorted(data.rglob("*")) == before
+    assert len((project / "curate.toml").read_text().splitlines()) <= 15
+    scanned(place, "12 training rows in 2 classes")
+
+
+def test_data_elsewhere_is_named_from_here(here: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "elsewhere")
+    (here / "net.py").write_text(NET.format(default="=2", inputs=48))
+    init(tmp_path / "elsewhere")
+    assert written(here) == {"train": "../elsewhere", "model": "net.py:Net"}
+    assert not list((tmp_path / "elsewhere").glob("*.toml"))
+    scanned(".", "12 training rows in 2 classes")
 
 
 def test_a_default_that_is_not_the_datas_is_set_right(here: Path) -> None:

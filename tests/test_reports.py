@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
+from curate.process.numbers import percent
 from curate.reports import REPORTS, Report, RichReport, markdown, problems, sketch
 from curate.reports import report as reports
 from curate.reports.halfblocks import half_blocks
@@ -23,7 +25,7 @@ from curate.reports.report import Looks
 from curate.reports.row import RowReport
 from curate.reports.summary import summary_sentence
 from curate.reports.terminal import TextReport
-from curate.reports.words import brief, clean, duration, memory, percent, shorten
+from curate.reports.words import brief, clean, duration, memory, shorten
 from curate.rules.rule import RULES, SEVERITIES
 from curate.store import FindingRecord, Store
 
@@ -159,7 +161,7 @@ def test_totals_count_everything_and_lists_only_the_first(tmp_path: Path):
     assert len(report.mislabeled) == len(report.harmful) == 1
     assert report.count("mislabeled") == 3
     assert report.count("mislabeled", "train", "error") == 1
-    assert "2 of 10 training rows: 1 error, 1 warning; the first 1" in REPORTS["text"]().render(report)
+    assert "2 of 10 training, 1 of 3 evaluation: 1 error, 2 warnings; the first 1" in REPORTS["text"]().render(report)
 
 
 def test_unknown_run_names_the_command_that_lists_them(tmp_path: Path):
@@ -196,38 +198,92 @@ def test_older_run_is_named_in_the_next_commands(tmp_path: Path):
 
 
 def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
-    text = REPORTS["text"]().render(report)
+    text = REPORTS["text"]().render(replace(report, depth="long"))
     assert text.isascii()
     # Commands are never broken, nor is the gate's sentence.
     body = [line for line in text.splitlines()[:-1] if not line.startswith("  curate ")]
     assert max(map(len, body)) <= 100
     assert not any(line != line.rstrip() for line in text.splitlines())
     for words in (
-        "10 training rows in 3 classes and 3 evaluation rows", "model's head 90.0 %, probe 80.0 %", "model.py:net",
+        "10 training rows in 3 classes and 3 evaluation rows", "model.py:net",
+        "the model 90.0 %, a probe on its features 80.0 %, on the labels they were fitted to",
         "lissa on ggn", "damping 0.004 (asked 0.0001)", "residual 0.021", "score error 0.03",
-        "recall of the prefilter 0.93 (95 %: 0.88 to 0.97)", "0.950 ##########", "-> dog", "its neighbours are dogs",
+        "recall of the prefilter 0.93 (95 %: 0.88 to 0.97)", " 95 %", "-> dog", "its neighbours are dogs",
         "Harmful rows  0 of 10 training rows", "same pixels as dog/01.png",
     ):  # fmt: skip
         assert words in text, words
 
 
+OF_NUMERICS = (
+    "ggn", "damping", "residual", "eigenvalue", "prefilter", "gradient", "curvature", "nats", "self-influence", "lissa",
+    "logit", "recall", "receipt", "leverage", "posterior", "calibrat", "seed",
+)  # fmt: skip
+"""Terms that nobody has to know to read the findings."""
+
+
+def test_the_short_report_says_what_the_long_one_says_first(report: Report) -> None:
+    """Reasons, notes and receipts stand in the long one alone; the quiet one is warnings, summary and gate."""
+    short, long, quiet = (
+        REPORTS["text"]().render(replace(report, depth=depth, warnings=("labels look shifted",)))
+        for depth in ("short", "long", "quiet")
+    )
+    assert [word for word in OF_NUMERICS if word in short] == []
+    for heading in ("Notes", "How it was solved", "What was run"):
+        assert heading not in short
+        assert heading in long
+    for text in (short, long, quiet):
+        assert "! warning: labels look shifted" in text
+        end = f"{summary_sentence(report)}. {report.outcome.sentence}"
+        assert " ".join(text.split()).endswith(end)
+    lines = " ".join(quiet.split()).partition("over the gate: ")
+    assert lines[0].strip() == "! warning: labels look shifted"  # then the first rows that fail the gate
+    assert "Probably mislabeled" not in quiet
+
+
+def test_a_long_list_has_no_reasons_unless_asked(report: Report) -> None:
+    many = replace(report, mislabeled=6 * report.mislabeled, top=20)
+    assert report.mislabeled[0].why in REPORTS["text"]().render(report)
+    assert report.mislabeled[0].why not in REPORTS["text"]().render(many)
+    assert report.mislabeled[0].why in REPORTS["text"]().render(replace(many, depth="long"))
+    votes = replace(report.mislabeled[0], evidence={"votes": {"suggested": 0.95, "given": 0.0, "of": 20}})
+    assert "19 of 20 agree" in REPORTS["text"]().render(replace(many, mislabeled=6 * (votes,)))
+
+
+def test_all_surfaces_tell_the_same_facts(report: Report) -> None:
+    """Summary, first finding, its labels and its suspicion; percent written one way."""
+    first = report.mislabeled[0]
+    assert first.suspicion is not None
+    told = {name: REPORTS[name]().render(report) for name in ("text", "rich", "html", "markdown", "json")}
+    for name, text in told.items():
+        plain = unescape(text)
+        for fact in (first.key, first.given_label, first.suggested_label, summary_sentence(report)):
+            assert str(fact) in " ".join(plain.split()), (name, fact)
+        if name == "json":
+            assert json.loads(text)["mislabeled"][0]["suspicion"] == first.suspicion
+        else:
+            assert "95 %" in plain, name
+            assert not re.search(r"\d%(?! \{|;|\))", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)), name
+
+
 def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(report: Report) -> None:
     """A screen holds the head and the first findings; what is no finding is not listed."""
-    text = REPORTS["text"]().render(report)
+    text = REPORTS["text"]().render(replace(report, depth="long"))
     lines = text.splitlines()
-    headings = ["Other findings", "Likely mislabeled", "Harmful rows", "Class by class", "How it was solved"]
+    headings = [
+        "Certainly wrong", "Probably mislabeled", "Harmful rows", "Class by class", "How far to trust", "How it was",
+    ]  # fmt: skip
     at = [next(number for number, line in enumerate(lines) if line.startswith(name)) for name in headings]
     at.append(lines.index("Next"))
     assert at == sorted(at)
     assert at[0] < 15
     assert "hits hardest" not in text
-    before = " ".join(lines[: at[3]])
-    assert not [word for word in ("ggn", "damping", "residual", "eigenvalue", "prefilter") if word in before]
+    before = " ".join(lines[: at[4]])
+    assert not [word for word in OF_NUMERICS if word in before]
     said = summary_sentence(report)
     assert said.startswith("2 of 10 labels are flagged as wrong")
-    assert "1 content under several labels" in said
+    assert "1 row whose content has another label too" in said
     assert " ".join(lines[-4:]).count(said[:40]) == 1
-    assert f"<p>{said}.</p>" in REPORTS["html"]().render(report)
+    assert f"<strong>{said}.</strong>" in REPORTS["html"]().render(report)
 
 
 def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:
@@ -322,8 +378,9 @@ def test_many_classes_are_cut_and_counted(tmp_path: Path, rows: int):
         run = begin(store, dataset)
         store.add_scores(run, [{"example_id": example} for example in ids])
         finish(store, run)
-        text = REPORTS["text"]().render(Report.of_run(store, run))
-    assert ("and 1 class more" in text) == (rows == 31)
+        report = Report.of_run(store, run)
+    assert ("and 1 class more" in REPORTS["text"]().render(replace(report, depth="long"))) == (rows == 31)
+    assert ("and 21 classes more" in REPORTS["text"]().render(report)) == (rows == 31)
 
 
 # Words
@@ -440,13 +497,14 @@ def test_confused_classes_stand_most_first(report: Report):
 
 
 def drawn(tmp_path: Path, width: int, colours: str | None = "truecolor", pictures: bool = True) -> str:
+    """The long report."""
     run = fill(tmp_path / "curate.db")
     with Store.open(tmp_path / "curate.db") as store:
         if pictures:
             out = io.BytesIO()
             Image.new("RGB", (28, 28), (200, 40, 40)).save(out, "JPEG")
             store.set_thumbnails([(1, out.getvalue()), (4, b"\xff\xd8broken")])
-        report = Report.of_run(store, run, looks=Looks(sketch=True))
+        report = Report.of_run(store, run, looks=Looks(sketch=True)).at_depth("long")
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=colours is not None, color_system=colours, _environ={})
     RichReport().write(report, console)

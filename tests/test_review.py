@@ -250,12 +250,51 @@ def test_a_label_that_no_row_has_is_asked_for_by_name(path: Path):
 
 def test_filters_are_chosen_on_the_screen(path: Path):
     async def script(pilot, app) -> None:
-        await press(pilot, "f", "tab", "tab", "tab", "tab", *"0.6", "enter")
+        await press(pilot, "f")
+        for name in ("rule", "given label", "suggested", "split", "rows that", "suspicion"):
+            assert name in on_screen(app)  # each field says what it is, and none is blank
+        assert "nobody has spoken on" in on_screen(app)
+        await press(pilot, "tab", "tab", "tab", "tab", "tab", *"60", "enter")
         assert app.queue.filters == Filters(least=0.6)
-        assert "suspicion from 0.6" in on_screen(app)
+        assert "suspicion from 60 %" in on_screen(app)
         assert len(app.queue.places) == 2
 
     drive(path, script)
+
+
+def test_one_verdict_for_all_rows_of_a_filter_is_taken_back_at_once(path: Path):
+    async def script(pilot, app) -> None:
+        await press(pilot, "a")
+        assert "One verdict on 3 rows (no filter: all that wait)" in on_screen(app)
+        await press(pilot, "escape", "a", "down", "down", "down", "enter")
+        assert [word[1] for word in words(path)] == ["none", "none", "none"]
+        assert "Done: every row" in on_screen(app)
+        await press(pilot, "z", "o")
+
+    assert drive(path, script) == 1
+    assert words(path) == [(FIRST, "none", None, "ada")]
+
+
+def test_the_help_says_what_each_key_means_here(path: Path):
+    async def script(pilot, app) -> None:
+        await press(pilot, "question_mark")
+        assert "the label is right: keep it" in on_screen(app)
+        told = app.screen.text.plain.splitlines()
+        assert "(here: dog)" in told[0]
+        assert {line.split()[0] for line in told} == set("rlkdouszznfaq")
+        await press(pilot, "escape", "k")
+
+    assert drive(path, script) == 1
+
+
+def test_the_footer_of_80_columns_names_the_way_to_all_keys(path: Path):
+    async def script(pilot, app) -> None:
+        assert app.size.width == 80
+        await press(pilot, "s", "b")
+        for told in ("f filter", "a all", "? help"):
+            assert told in on_screen(app)
+
+    drive(path, script, size=(80, 24))
 
 
 @pytest.mark.parametrize("size", [(60, 24), (140, 36)])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, complaints, find, look, until
+from browser import chromium, complaints, find, look, shown, until
 from click.testing import CliRunner
 from stored import CLASSES, HOSTILE, begin, fill, finish
 from test_gallery import ATTACKS, attacked
@@ -344,12 +344,40 @@ def test_search_filter_and_a_verdict_in_a_browser(browser, served, path: Path):
     assert words(path) == []
     (keep,) = [button for button in find(browser, ".card button") if button.get_attribute("value") == "1 keep"]
     keep.click()
-    assert "cat/00.png: keep, by ada" in until(browser, "[role=status]")[0].text
+    assert "cat/00.png: keep, by ada" in until(browser, "[role=status]:not([hidden])")[0].text
+    assert browser.current_url == address  # stored without loading a page
+    assert [card.get_attribute("data-key") for card in shown(browser, ".card")] == [clean(HOSTILE), THIRD]
     assert words(path) == [(FIRST, "keep", None, "ada", None, "serve")]
     (button,) = find(browser, "[role=status] button")
     button.click()
     until(browser, "form:not(:has([role=status] button)) [role=status]")
     assert words(path) == []
+    assert complaints(browser) == []
+
+
+def test_the_keys_of_the_review_work_in_the_browser_from_the_start(browser, served, path: Path):
+    look(browser, 1200)
+    address = served(path, "--write")
+    browser.get(address.removesuffix("/-/review"))  # the first page is the review
+    assert browser.current_url == address
+
+    def press(keys: str) -> None:
+        for key in keys:
+            browser.switch_to.active_element.send_keys(key)
+            time.sleep(0.5)
+
+    press("so")
+    assert words(path) == [(SECOND, "none", None, "ada", None, "serve")]
+    press("zbk")
+    assert words(path) == [(FIRST, "keep", None, "ada", None, "serve")]
+    find(browser, ".many summary")[0].click()
+    find(browser, "[value='all drop']")[0].click()
+    until(browser, "[value^=batch]")
+    assert {word[1] for word in words(path)} == {"keep", "drop"}
+    assert len(words(path)) == 3
+    find(browser, "[value^=batch]")[0].click()
+    until(browser, "[role=status]:not(:has(button))")
+    assert words(path) == [(FIRST, "keep", None, "ada", None, "serve")]
     assert complaints(browser) == []
 
 
@@ -367,12 +395,12 @@ def test_attacks_are_shown_as_text_and_pages_are_legible(browser, served, tmp_pa
     faint = browser.execute_script((Path(__file__).parent / "contrast.js").read_text() + "return faint(4.5)")
     assert faint == []
     base = address.removesuffix("/-/review")
-    for page in ("", "/curate", "/curate/review_queue", "/curate/examples", "/curate/waiting", "/curate/runs"):
+    for page in ("/curate", "/curate/review_queue", "/curate/examples", "/curate/waiting", "/curate/runs"):
         browser.get(base + page)
         assert "owned" not in browser.title
-        shown = find(browser, "body")[0].text
-        assert "\u202e" not in shown
-        assert "\x1b" not in shown
+        text = find(browser, "body")[0].text
+        assert "\u202e" not in text
+        assert "\x1b" not in text
         assert complaints(browser) == []
 
 

@@ -6,6 +6,7 @@ signal handler, writes nothing to stdout, and raises the exceptions of ``curate.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from curate.settings.specs import MEMORY, did_you_mean
 
 NOT_HERE = {
     "format": "Run.to_html() and Run.report tell of the run",
+    "top": "Run.report and Run.to_html() take it",
+    "verbose": "Run.report holds all of it",
+    "quiet": "nothing is printed",
     "exit_zero": "there is no exit status",
 }
 """Settings of the command line that mean nothing in Python, and what there is instead."""
@@ -77,18 +81,18 @@ def scan(
 
 def _scan(given: dict[str, Any], transform: Callable[[Any], Any] | None, progress: bool) -> Run:
     from curate.models.loading import GivenModel
-    from curate.pipeline.story import scan_loaded
+    from curate.pipeline.story import scan_opened
     from curate.process.progress import Progress
     from curate.sources.memory import GivenRows
-    from curate.stages.prepare import load
+    from curate.stages.prepare import open_data
 
     held = _held(given)
     rows, module = GivenRows(**{name: held.get(name) for name in _ROWS}), held.get("model")
     settings = _settings(given, held)
     told = Progress() if progress else Progress.silent()
     with _own_torch():
-        loaded = load(settings, told, rows, GivenModel(module, transform))
-        return Run(Path(settings.db), scan_loaded(settings, loaded, told))
+        opened = replace(open_data(settings, told, rows), given=GivenModel(module, transform))
+        return Run(Path(settings.db), scan_opened(settings, opened, told))
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from curate.audit.estimate import Estimate
 from curate.audit.result import CLASS_VERDICTS, Result
+from curate.process.numbers import percent
 from curate.reports.layout import Column, Page, cell
-from curate.reports.words import clean, percent, plural
+from curate.reports.words import clean, plural
 
 WAYS = (
     ("curate review --audit", "by keyboard, one row at a time"),

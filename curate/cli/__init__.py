@@ -24,25 +24,41 @@ LONGEST_MESSAGE, LONGEST_HINT = 360, 220
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE: never 1, which says "findings"
 
-# Name -> (where it is, what it does): the sentence stands here so that --help imports no command.
+# What one wants -> name -> (where it is, what it does): the sentence stands here so that --help imports no command.
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Set up": {
+        "init": ("curate.cli.init:init", "Find data, model and weights, and write them into a curate.toml."),
+        "doctor": ("curate.cli.doctor:doctor", "Check the installation, the data and the model; for bug reports."),
+    },
+    "Find": {
+        "scan": ("curate.cli.scan:scan", "Score a data set, store the run, report it, and gate."),
+    },
+    "Look": {
+        "report": ("curate.cli.read:report", "A stored run again, in any format: terminal, page, JSON, CSV ..."),
+        "show": ("curate.cli.read:show", "One row: scores, findings, nearest, helpful and harmful rows."),
+        "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
+        "trend": ("curate.cli.trend:trend_command", "Run after run: noise, new and fixed findings, precision."),
+        "runs": ("curate.cli.read:runs", "The runs in the database."),
+    },
+    "Decide": {
+        "review": ("curate.cli.review:review", "Go through flagged rows with the keyboard."),
+        "serve": ("curate.cli.serve:serve", "The same in a browser, and the database to query."),
+        "mark": ("curate.cli.mark:mark", "Leave a verdict on rows, or on all rows of a file."),
+        "audit": ("curate.cli.audit:audit", "How many labels are wrong? Verdicts on rows drawn at random say."),
+        "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),
+    },
+    "Gate": {
+        "check": ("curate.cli.check:check", "Gate a stored run; fails where the data has changed since."),
+        "baseline": ("curate.cli.baseline:baseline", "Accept the findings that stand today, in a file to commit."),
+    },
+    "Check the numbers": {
+        "verify": ("curate.cli.verify:verify", "Is influence right on this model? And what if rows were dropped?"),
+        "bench": ("curate.cli.bench:bench", "Which detector finds wrong labels best on these rows?"),
+        "perturb": ("curate.cli.perturb:perturb", "Which parts of a training row make it help or harm."),
+    },
+}
 COMMANDS: dict[str, tuple[str, str]] = {
-    "scan": ("curate.cli.scan:scan", "Score a data set, store the run, report it, and gate."),
-    "report": ("curate.cli.read:report", "Show a stored run again, in any format."),
-    "check": ("curate.cli.check:check", "Gate a stored run; fails where the data has changed since."),
-    "baseline": ("curate.cli.baseline:baseline", "Accept the findings that stand today, in a file to commit."),
-    "show": ("curate.cli.read:show", "One row: scores, findings, helpful and harmful rows."),
-    "diff": ("curate.cli.diff:diff", "Two runs side by side: new, fixed, still there."),
-    "review": ("curate.cli.review:review", "Go through flagged rows with the keyboard."),
-    "audit": ("curate.cli.audit:audit", "How many labels are wrong? Verdicts on rows drawn at random say."),
-    "serve": ("curate.cli.serve:serve", "Show the database in a browser, to review or to query."),
-    "mark": ("curate.cli.mark:mark", "Leave a verdict on rows, or on all rows of a file."),
-    "export": ("curate.cli.export:export", "Write the data set after verdicts, or the verdicts."),
-    "runs": ("curate.cli.read:runs", "The runs in the database."),
-    "bench": ("curate.cli.bench:bench", "Which detector finds wrong labels best on these rows? Plants some and looks."),
-    "verify": ("curate.cli.verify:verify", "Is influence right on this model? And what if rows were dropped?"),
-    "perturb": ("curate.cli.perturb:perturb", "Which parts of a training row make it help or harm: a heat map."),
-    "init": ("curate.cli.init:init", "Write the settings of a folder, from what is found in it."),
-    "doctor": ("curate.cli.doctor:doctor", "Check the installation, the data and the model; for bug reports."),
+    name: command for commands in GROUPS.values() for name, command in commands.items()
 }
 
 
@@ -61,10 +77,23 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was named; a slip is told with the names near it."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not context.resilient_parsing:
+            from curate.settings.specs import did_you_mean
+
+            hint = did_you_mean(args[0], COMMANDS) or f"There are {', '.join(COMMANDS)}."
+            context.fail(f"There is no command '{args[0]}'. {hint}")
+        return super().resolve_command(context, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and sentences without importing a command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", sentence) for name, (_, sentence) in commands.items()])
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         """Run the command line; signals are heeded if it is the one of this process."""

@@ -9,6 +9,7 @@ import click
 
 from curate.cli.options import Sections, config_option, put, scan_options
 from curate.errors import UsageError
+from curate.process.numbers import percent
 from curate.reports.words import clean
 from curate.settings.merge import load_settings
 
@@ -72,7 +73,7 @@ def _text(found: "Bench") -> str:
 
     kinds = list(dict.fromkeys(score.kind for score in found.scores))
     drawn = "once" if found.rounds == 1 else f"{found.rounds} times"
-    noise = f"{found.noise:.0%} of the labels changed, {drawn} for each kind"
+    noise = f"{percent(found.noise, 0)} of the labels changed, {drawn} for each kind"
     lines = [
         *(f"! warning: {clean(said)}" for said in found.warnings),
         f"{found.rows:,} rows in {found.classes:,} classes; {noise}.",
@@ -96,11 +97,11 @@ def _text(found: "Bench") -> str:
         lines.append(f"{name.replace('_', ' ') + star:26}{cells}")
     lines += ["", "Suspicion, as probability"]
     for calibration in found.calibrations:
-        precision = "-" if calibration.precision is None else f"{calibration.precision:.0%}"
+        precision = "-" if calibration.precision is None else f"{percent(calibration.precision, 0)}"
         gap = "" if calibration.gap is None else f"; off by {calibration.gap:+.2f} in its worst bin"
         lines.append(
             f"  {calibration.kind}: adds up to {calibration.expected:,.0f} for {calibration.flips:,} flips{gap}; "
-            f"flags {calibration.flagged:,}, precision {precision}, recall {calibration.recall:.0%}"
+            f"flags {calibration.flagged:,}, precision {precision}, recall {percent(calibration.recall, 0)}"
         )
     if found.fitted:
         lines += [

@@ -53,12 +53,14 @@ def accept_baseline(store: "Store", dataset: str, path: str | None) -> None:
 
 def end(context: click.Context, report: "Report", *, exit_zero: bool, told: bool) -> None:
     """The step summary, the last line where no report printed it (``told``), and the exit status."""
+    from curate.reports.problems import first_counted
     from curate.reports.words import clean
 
     outcome = report.outcome
     summarise(report)
     if not told:
-        click.echo(clean(outcome.sentence), err=True)
+        first = first_counted(report)
+        click.echo((f"over the gate: {first}\n" if first else "") + clean(outcome.sentence), err=True)
     if outcome.status == 5:
         raise NothingScanned(f"run {report.run.id} scanned nothing", "A gate cannot pass on it.")
     if outcome.status == 1 and exit_zero:

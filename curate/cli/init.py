@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def init(context: click.Context, /, folder: str, force: bool, **given: Any) -> None:
     """Look at FOLDER (the current one by default) and write a curate.toml that `curate scan` can work with.
 
-    It finds data, code that makes a model, and checkpoints; files of code are read, not run. Then it opens what it
-    found, as a scan would: that does import the model's code, unless FOLDER is outside of the current folder.
+    It finds data there, code that makes a model and checkpoints there or in the folders around it, up to the current
+    one, and writes the file beside the code: never among the data alone. Files of code are read, not run. Then it
+    opens what it found, as a scan would: that imports the model's code, unless FOLDER is outside of the current one.
     """
     from curate.onboarding.init import initialise
 
@@ -54,9 +55,10 @@ def _told(outcome: "Initialised", folder: Path, given: dict[str, Any]) -> list[s
     for check in outcome.checks:
         told += check_lines(check)
     failed = [check.name for check in outcome.checks if check.status == "FAILED"]
-    where = "" if folder == Path() else " " + shlex.quote(folder.as_posix())
+    project = outcome.path.parent
+    where = "" if project == Path() else " " + shlex.quote(project.as_posix())
     if outcome.outside and any(key in outcome.found.settings for key in ("model", "model_args")):
-        told += ["", f"{folder.as_posix()} is outside of the current folder: its curate.toml may not name code there."]
+        told += ["", f"{project.as_posix()} is outside of the current folder: its curate.toml may not name code there."]
         told.append("If you trust it, add --config, or run curate from a folder above it.")
         where += f" --config {shlex.quote(outcome.path.as_posix())}"
     if failed:
@@ -65,7 +67,8 @@ def _told(outcome: "Initialised", folder: Path, given: dict[str, Any]) -> list[s
         told += ["", *(f"missing: {what}" for what in outcome.missing)]
         if not given.get("model") and "model" not in outcome.found.settings:
             told.append("Name it in the file (`model =`, `weights =`), or:")
-            told.append(f"next: curate init{where} --force --model FILE.py:NAME --weights FILE")
+            of = "" if folder == Path() else " " + shlex.quote(folder.as_posix())
+            told.append(f"next: curate init{of} --force --model FILE.py:NAME --weights FILE")
         else:
             told.append(f"next: curate doctor{where}")
     else:

@@ -4,29 +4,42 @@ Knows options and what is said afterwards; leaves the rules to ``curate.store`` 
 """
 
 import sys
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import click
 
 from curate.cli.chosen import chosen_run
+from curate.cli.completing import flagged_keys
 from curate.cli.options import database, db_option, put, run_options
 from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.row import find
 from curate.reports.words import clean, plural
 from curate.review import mark_entries, read_entries
+from curate.review.queue import Filters, Queue
+from curate.rules.rule import RULES
 from curate.store import VERDICTS, Review, Store, reviews
+from curate.store.batches import mark_many, undo_batch
 from curate.store.reviews import login
 
 SHOWN = 10
 
 
 @click.command()
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=flagged_keys)
 @click.option("-v", "--verdict", type=click.Choice(VERDICTS), help="Your word on these rows.")
 @click.option("-l", "--label", metavar="LABEL", help="The right label, for relabel.  [the suggested one]")
 @click.option("-n", "--note", metavar="TEXT", help="Why; for those who read it later.")
 @click.option("--undo", is_flag=True, help="Take back the newest verdict on these rows; the one before counts again.")
+@click.option("--last", is_flag=True, help="With --undo: your newest verdict on many rows, all of it.")
+@click.option("--flagged", metavar="RULE|any", help="All flagged rows of a rule that wait for a word, instead of KEY.")
+@click.option("--class", "given", metavar="LABEL", help="Of these only rows with this given label.")
+@click.option("--suggested", metavar="LABEL", help="Of these only rows for which this label is suggested.")
+@click.option("--least", metavar="SUSPICION", type=click.FloatRange(0, 1), help="Of these only rows this suspect.")
+@click.option("--split", type=click.Choice(["train", "eval"]), help="Of these only training or evaluation rows.")
+@click.option("--cluster", metavar="KEY", help="Of these only rows of the cluster or cause that KEY stands for.")
 @click.option("--from", "file", metavar="FILE", help="Verdicts of a .csv or .jsonl file (- for stdin).")
 @click.option("--reviewer", metavar="NAME", envvar="CURATE_REVIEWER", help="Who says it.  [your login name]")
 @click.option("--rule", metavar="RULE", help="Your word is on this rule alone, not on the row.")
@@ -43,17 +56,29 @@ def mark(
     reviewer: str | None,
     rule: str | None,
     new_class: bool,
+    last: bool,
+    flagged: str | None,
     run_id: int | None,
     dataset: str | None,
     db: str | None,
+    **which: Any,
 ) -> None:
     """Leave a verdict on rows: relabel, keep, drop, none (no class fits) or unsure.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
     A file has the columns key and verdict, and may have new_label, note, reviewer, time, split, fingerprint and rule;
-    rows without a verdict are skipped. Verdicts are never changed: a new one counts instead, and --undo brings back the
-    old.
+    rows without a verdict are skipped; it may be Label Studio's JSON, too. --flagged marks all flagged rows that fit
+    at once, and --undo --last takes that back. Verdicts are never changed: a new one counts instead, and --undo brings
+    back the old.
     """
+    if last and undo and not keys and file is None:
+        _undo_last(db, run_id, dataset, reviewer or login())
+        return
+    if flagged is not None or any(value is not None for value in which.values()):
+        if keys or file is not None or undo or verdict is None or rule is not None:
+            raise UsageError("--flagged chooses the rows of one verdict", "Leave out keys, --from, --rule and --undo.")
+        _mark_flagged(db, run_id, dataset, Choice(flagged, verdict, label, note, reviewer or login()), which)
+        return
     _check(keys, verdict, label, note or rule, undo, file)
     who = reviewer or login()
     with Store.open(database(db)) as store:
@@ -92,6 +117,41 @@ def mark(
             if count:
                 put(f"{count:,} {one if count == 1 else many}\n")
         put(f"{_left(store, facts.dataset)}\n")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One verdict, and which flagged rows it is on."""
+
+    flagged: str | None
+    verdict: str
+    label: str | None
+    note: str | None
+    reviewer: str
+
+
+def _mark_flagged(db: str | None, run_id: int | None, dataset: str | None, said: Choice, which: dict[str, Any]) -> None:
+    rule = None if said.flagged in (None, "any") else said.flagged
+    if rule is not None and rule not in RULES:
+        raise UsageError(f"--flagged {rule}: there is no such rule", f"rules: any, {', '.join(RULES)}")
+    filters = Filters(rule, which["given"], which["split"], which["least"], which["suggested"], which["cluster"])
+    with Store.open(database(db)) as store:
+        queue = Queue(store, chosen_run(store, run_id, dataset), said.reviewer, filters)
+        rows = [reviews.row_by_id(store, queue.run_id, place.example_id) for place in queue.waiting]
+        done = mark_many(store, rows, said.verdict, said.label, said.note, reviewer=said.reviewer, source="mark")
+        put(f"{plural(len(done.words), 'row')}: {_said(said.verdict, said.label)}, by {clean(said.reviewer)}\n")
+        if done.unsure:
+            put(f"{plural(done.unsure, 'row')} without a sure suggested label: not marked\n")
+        put("`curate mark --undo --last` takes it back\n")
+        put(f"{_left(store, queue.dataset)}\n")
+
+
+def _undo_last(db: str | None, run_id: int | None, dataset: str | None, reviewer: str) -> None:
+    with Store.open(database(db)) as store:
+        run = chosen_run(store, run_id, dataset)
+        words = undo_batch(store, run, reviewer=reviewer, source="mark")
+        put(f"{plural(len(words), 'verdict')} taken back, by {clean(reviewer)}\n")
+        put(f"{_left(store, read_run(store, run)[0].dataset)}\n")
 
 
 def _check(

@@ -22,10 +22,11 @@ from curate.settings.options import OPTIONS, SECTIONS, Option
 from curate.settings.specs import MOST_WHOLE, whole
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
     from rich.console import Console
 
     from curate.reports import Report
-    from curate.reports.report import Looks
+    from curate.reports.report import Depth, Looks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Checked against REPORTS by a test: the names alone cost no import.
@@ -35,6 +36,8 @@ PLAIN_FORMATS = ("rich", "text", "json")
 """Of what is no report of a run: one row, the list of runs."""
 HEADINGS = ("Data", "Model", "Numbers")
 """Sections that have a heading of their own in a command's help."""
+_SHARED = ("config", "form", "_click_default_help")
+"""Options of several commands that the table of options lacks."""
 _OWN = ("train", "format", "db")
 """An argument, and options that have a check of their own here."""
 
@@ -84,24 +87,28 @@ def _db(context: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 class Sections(click.Command):
-    """A command whose help shows its options under headings; what no heading names stands under the last."""
+    """A command whose help shows its options under headings, those that it alone has first."""
 
+    own: ClassVar[str] = "Of this command"
     last: ClassVar[str] = "Gate, settings and output"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
         parameters = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        for heading in [*(heading for heading in SECTIONS if heading in HEADINGS), self.last]:
+        for heading in [self.own, *(heading for heading in SECTIONS if heading in HEADINGS), self.last]:
             records = [
                 record
                 for option in parameters
                 if self._heading(option) == heading and (record := option.get_help_record(ctx))
             ]
-            with formatter.section(heading):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
     def _heading(self, option: click.Option) -> str:
         known = OPTIONS.get(option.name or "")
+        if known is None and option.name not in _SHARED:
+            return self.own
         return known.section if known is not None and known.section in HEADINGS else self.last
 
 
@@ -121,11 +128,19 @@ def scan_options(*sections: str) -> Callable[[Function], Function]:
     return add
 
 
+def telling_options(function: Function) -> Function:
+    """``--top N``, ``-v`` and ``-q``: how much a report tells."""
+    for key in ("quiet", "verbose", "top"):
+        function = _clicked(OPTIONS[key])(function)
+    return function
+
+
 def _clicked(option: Option) -> Callable[[Function], Function]:
     """The option as click has it."""
     if option.switch is not None:
+        names = [option.spelling, *([f"-{option.short}"] if option.short else [])]
         return click.option(
-            option.spelling, option.key, is_flag=True, flag_value=option.switch == "on", default=None, help=option.help
+            *names, option.key, is_flag=True, flag_value=option.switch == "on", default=None, help=option.help
         )
     return click.option(
         option.spelling, option.key, metavar=option.metavar, multiple=option.several, help=option.sentence
@@ -186,8 +201,15 @@ def run_options(function: Function) -> Function:
         metavar="NAME",
         envvar="CURATE_DATASET",
         help="The data set, where the database holds several.",
+        shell_complete=_datasets,
     )
     return run(dataset(function))
+
+
+def _datasets(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from curate.cli.completing import datasets
+
+    return datasets(context, parameter, incomplete)
 
 
 def database(db: str | None) -> str:
@@ -203,6 +225,13 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
     found = tuple(setting("format", formats or None) or ())
     outputs = parse_formats(found)
     return tuple(text for text, output in zip(found, outputs, strict=True) if output.format in known)
+
+
+def depth_of(verbose: bool, quiet: bool) -> "Depth":
+    """How much the report for people tells. Raises ``UsageError`` if both were asked for."""
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet: a report cannot be both", "leave out one of them")
+    return "long" if verbose else "quiet" if quiet else "short"
 
 
 def looks(formats: Iterable[str]) -> "Looks":

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from curate.cli.chosen import chosen_run
+from curate.cli.completing import flagged_keys
 from curate.cli.options import (
     PLAIN_FORMATS,
     asked_formats,
     database,
     db_option,
+    depth_of,
     format_option,
     formats_option,
     looks,
@@ -22,6 +24,7 @@ from curate.cli.options import (
     plain_format_option,
     put,
     run_options,
+    telling_options,
     terminal,
     write_outputs,
     write_reports,
@@ -34,6 +37,7 @@ from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
 from curate.reports.words import memory, plural
+from curate.settings.merge import setting
 from curate.settings.specs import MOST_WHOLE
 from curate.store import Store
 
@@ -42,32 +46,39 @@ from curate.store import Store
 @db_option
 @run_options
 @format_option
-@click.option(
-    "--top",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    envvar="CURATE_TOP",
-    help="Rows in each list.",
-)
-def report(db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], top: int) -> None:
-    """Show a stored run again, in any format; the newest finished one where none is named."""
+@telling_options
+@click.option("--receipts", is_flag=True, help="The same as --verbose.")
+def report(
+    db: str | None,
+    run_id: int | None,
+    dataset: str | None,
+    format: tuple[str, ...],
+    *,
+    top: int | None,
+    verbose: bool | None,
+    quiet: bool | None,
+    receipts: bool,
+) -> None:
+    """Show a stored run again, in any format; the newest finished one if none is named."""
     asked = asked_formats(format)
+    depth = depth_of(setting("verbose", verbose or receipts or None), setting("quiet", quiet))
     with Store.open(database(db)) as store:
-        told = Report.of_run(store, chosen_run(store, run_id, dataset), top, looks=looks(asked))
-    write_reports(told, asked)
+        told = Report.of_run(store, chosen_run(store, run_id, dataset), setting("top", top), looks=looks(asked))
+    write_reports(told.at_depth(depth), asked)
 
 
 ROW_FORMATS = ("rich", "text", "json", "html")
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=flagged_keys)
 @db_option
 @run_options
 @formats_option(ROW_FORMATS)
-def show(key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...]) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="With the number of each detector.")
+def show(
+    key: str, db: str | None, run_id: int | None, dataset: str | None, format: tuple[str, ...], verbose: bool
+) -> None:
     """Show one row: picture, scores, findings, nearest rows, and the rows that help and harm.
 
     KEY is the row's key, or a path to its file; eval:KEY is the evaluation row where a training row has that key too.
@@ -76,7 +87,7 @@ def show(key: str, db: str | None, run_id: int | None, dataset: str | None, form
     with Store.open(database(db)) as store:
         row = RowReport.of_key(store, chosen_run(store, run_id, dataset), key)
     told = {"schema_version": SCHEMA_VERSION, **row.facts()}
-    write_plain(asked, lambda page: write_row(page, row), told, {"html": lambda: row_page(row)})
+    write_plain(asked, lambda page: write_row(page, row, verbose), told, {"html": lambda: row_page(row)})
 
 
 @click.command()

@@ -28,6 +28,8 @@ EXTRA = f"install it with {needs('review')}; without it there is `curate mark KE
 @click.option("--rule", type=click.Choice(RULES), help="Only rows with a finding of this rule.")
 @click.option("--class", "label", metavar="LABEL", help="Only rows with this given label.")
 @click.option("--least", metavar="SUSPICION", type=click.FloatRange(0, 1), help="Only rows this suspect, or more.")
+@click.option("--suggested", metavar="LABEL", help="Only rows for which this label is suggested.")
+@click.option("--cluster", metavar="KEY", help="Only rows of the cluster or cause that KEY stands for.")
 @click.option("--split", type=click.Choice(["train", "eval"]), help="Only training or only evaluation rows.")
 @click.option(
     "--rows",
@@ -47,6 +49,8 @@ def review(
     label: str | None,
     least: float | None,
     split: str | None,
+    suggested: str | None,
+    cluster: str | None,
     which: str,
     reviewer: str | None,
     run_id: int | None,
@@ -56,11 +60,12 @@ def review(
     """Go through flagged rows with the keyboard, one by one.
 
     Each verdict is stored at once; what is open waits for the next time. Keys: r relabel to the suggestion, l another
-    label, k keep, d drop, u unsure, s skip, b back, z undo, n note, f filter, q quit.
+    label, k keep, d drop, o no class fits, u unsure, s skip, b back, z undo, n note, f filter, a all of the filter, q
+    quit.
     """
     with Store.open(database(db)) as store:
         store.connection.execute("PRAGMA synchronous = FULL")  # a verdict outlives a power cut, not only a kill
-        filters = Filters(rule, label, split, least, which)
+        filters = Filters(rule, label, split, least, suggested, cluster, which)
         if drawn and filters != Filters():
             raise UsageError("--audit goes through the rows as they were drawn", "leave out the other choices of rows")
         kind = AuditQueue if drawn else Queue

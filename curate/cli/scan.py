@@ -13,6 +13,7 @@ from curate.cli.options import (
     Sections,
     config_option,
     db_option,
+    depth_of,
     format_option,
     looks,
     parse_formats,
@@ -35,10 +36,21 @@ from curate.settings.options import SECTIONS
 def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
-    TRAIN is a folder of class folders, an .npz file with the arrays x and y, sklearn:NAME (digits, iris, wine,
-    breast_cancer), torchvision:NAME[:ROOT] as it lies on disk, or python:FILE.py:NAME, which makes a map-style data
-    set. A folder with train/ and val/ is a training and an evaluation set; one with a curate.toml brings its own
-    settings.
+    TRAIN is one of:
+
+    \b
+      photos/               class folders of pictures; with train/ and val/ in it,
+                            a training and an evaluation set
+      rows.csv              a table: .csv .parquet .jsonl .json, or a folder of them;
+                            --label names its column
+      arrays.npz            the arrays x and y
+      hf:FOLDER             a data set of the library datasets
+      torchvision:NAME      as torchvision has it on disk
+      sklearn:NAME          digits, iris, wine or breast_cancer
+      python:FILE.py:NAME   your own code that makes a map-style data set
+
+    A folder with a curate.toml brings its own settings: `curate init` writes one. Pictures need --model to judge their
+    labels; without one, only what their contents tell is found (broken files, copies).
 
     Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
     pyproject.toml or of curate.toml.
@@ -48,11 +60,13 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     gate = Gate.of_settings(settings.as_json())
     check_reference(gate, settings.db)
     parse_formats(settings.format)
+    depth = depth_of(settings.verbose, settings.quiet)
 
     keep_freed_memory()
     from curate.pipeline.story import scan as run  # torch
+    from curate.process.progress import Progress
 
-    run_id = run(settings)
+    run_id = run(settings, Progress(quiet=settings.quiet))
 
     from curate.reports import Report
     from curate.reports.gather import read_run
@@ -60,6 +74,6 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
 
     with Store.open(settings.db) as store:
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
-        report = Report.of_run(store, run_id, gate=gate, looks=looks(settings.format))
+        report = Report.of_run(store, run_id, settings.top, gate=gate, looks=looks(settings.format)).at_depth(depth)
     write_reports(report, settings.format)
     end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))

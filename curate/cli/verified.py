@@ -5,6 +5,7 @@ Knows layout; leaves the experiment to ``curate.experiments.verify``.
 
 from typing import TYPE_CHECKING
 
+from curate.process.numbers import percent
 from curate.reports.words import brief, clean, duration, plural, signed
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _target(told: "Told", word: str) -> list[str]:
     else:
         first = (
             f"{name:28}{_estimate(agreement.pearson):>23}{_estimate(agreement.spearman):>23}"
-            f"{agreement.kendall.value:>9.2f}{agreement.signs.value:>7.0%}{_estimate(agreement.slope):>23}"
+            f"{agreement.kendall.value:>9.2f}{percent(agreement.signs.value, 0):>7}{_estimate(agreement.slope):>23}"
         )
     parts = [f"loss {brief(told.loss)} nats{key}", f"changes {brief(evidence.change)} (standard deviation)"]
     if evidence.noise:

@@ -9,7 +9,8 @@ import click
 
 from curate.cli.options import Sections, config_option, database, db_option, put, refuse_column, scan_options
 from curate.errors import UsageError
-from curate.reports.words import brief, clean, percent, signed
+from curate.process.numbers import percent
+from curate.reports.words import brief, clean, signed
 from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _table(found: "WhatIf") -> str:
 
 
 def _share(change: float, loss: float) -> str:
-    return f"{change / loss:+.1%}" if loss else "-"
+    return f"{100 * change / loss:+.1f} %" if loss else "-"
 
 
 def _points(change: "Effect", targets: int) -> str:

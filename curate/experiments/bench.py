@@ -20,6 +20,7 @@ from curate.engine.neighbours import Neighbours
 from curate.engine.probe import fit_probe, probe_inputs
 from curate.engine.suspicion.detectors import DETECTORS
 from curate.errors import UsageError
+from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.forward import Forward
@@ -109,7 +110,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
     flips = round(noise * len(usable))
     if flips < FEWEST_FLIPS:
         raise UsageError(
-            f"{noise:.0%} of {len(usable):,} rows are {flips} flips: too few to tell detectors apart",
+            f"{percent(noise, 0)} of {len(usable):,} rows are {flips} flips: too few to tell detectors apart",
             "Take more rows, or a larger --noise.",
         )
     partners = _partners(first.signals.left_out, given, data.classes)

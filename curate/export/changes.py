@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from curate.settings.merge import ScanSettings, stored_settings
 from curate.store import Store
-from curate.store.reviews import WRONG
+from curate.store.reviews import WRONG, sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
         for word in store.query("SELECT fingerprint, verdict, new_label FROM verdicts")
     }
     rows = store.query(
-        "SELECT e.split, e.plain_key AS key, e.label AS given, e.content_sha256, e.fingerprint, s.suggested_label, "
+        "SELECT e.split, e.plain_key AS key, e.label AS given, e.content_sha256, e.fingerprint, "
+        "s.suggested_label, s.suggested_probability, "
         "EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id AND f.rule = 'mislabeled') "
         "AS flagged FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "
         "WHERE e.dataset_id = :dataset AND (s.example_id IS NOT NULL OR EXISTS "
@@ -44,8 +45,9 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
     found = []
     for row in rows:
         verdict, label = words.get(row["fingerprint"], (None, None))
-        if verdict is None and apply_suggestions and row["flagged"] and row["suggested_label"] is not None:
-            verdict, label = "relabel", row["suggested_label"]
+        suggested = sure(row["suggested_label"], row["suggested_probability"])
+        if verdict is None and apply_suggestions and row["flagged"] and suggested is not None:
+            verdict, label = "relabel", suggested
         if verdict in WRONG:
             new = label if verdict == "relabel" else None
             found.append(Change(row["split"], row["key"], row["given"], row["content_sha256"], new))

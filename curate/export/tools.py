@@ -16,9 +16,11 @@ from xml.sax.saxutils import quoteattr
 
 from curate.errors import UsageError
 from curate.files.cells import quoted
+from curate.files.label_studio import CONTROL, NO_CLASS
 from curate.reports.gather import read_run
 from curate.settings.media import MediaRoots, outside
 from curate.store import Store
+from curate.store.reviews import sure
 
 FACTS = ("key", "split", "suspicion", "suggested_label", "rules", "verdict", "new_label", "reviewer")
 """Attributes of a label in FiftyOne, where they are known."""
@@ -135,7 +137,8 @@ def fiftyone(rows: RunRows, target: Path) -> dict[Path, str]:
 def label_studio(rows: RunRows, target: Path) -> dict[Path, str]:
     """Tasks of the rows that are flagged or judged, and beside them the labeling configuration.
 
-    The suggested label is a prediction; relabel and keep are annotations. Raises ``UsageError`` where the rows are
+    The suggested label is a prediction; relabel, keep and none are annotations. `curate mark --from` takes what people
+    answered, as Label Studio exports it (JSON). Raises ``UsageError`` where the rows are
     neither pictures nor texts.
     """
     chosen = [row for row in rows.rows if row["rules"] or row["verdict"]]
@@ -150,28 +153,29 @@ def label_studio(rows: RunRows, target: Path) -> dict[Path, str]:
     tasks = []
     for row in chosen:
         shown = _local_file(rows.media(row)) if pictures else row["text"]
-        facts = {name: row[name] for name in ("key", "split", "suspicion", "rules", "why", "verdict")}
+        facts = {name: row[name] for name in ("key", "split", "fingerprint", "suspicion", "rules", "why", "verdict")}
         task: dict[str, Any] = {"data": {kind: shown or "", "given_label": row["label"], **facts}}
-        if row["suggested_label"] is not None:
-            choice = _choice(kind, row["suggested_label"])
+        suggested = sure(row["suggested_label"], row["suggested_probability"])
+        if suggested is not None:
+            choice = _choice(kind, suggested)
             task["predictions"] = [
                 {"model_version": f"curate run {rows.run_id}", "score": row["suggested_probability"], "result": choice}
             ]
-        said = {"relabel": row["new_label"], "keep": row["label"]}.get(row["verdict"])
+        said = {"relabel": row["new_label"], "keep": row["label"], "none": NO_CLASS}.get(row["verdict"])
         if said is not None:
             task["annotations"] = [{"result": _choice(kind, said)}]
         tasks.append(task)
     tag = f'<Image name="{kind}" value="$image"/>' if pictures else f'<Text name="{kind}" value="$text"/>'
-    choices = "".join(f"\n    <Choice value={quoteattr(name)}/>" for name in rows.classes)
+    choices = "".join(f"\n    <Choice value={quoteattr(name)}/>" for name in [*rows.classes, NO_CLASS])
     config = (
         f'<View>\n  <Header value="$why"/>\n  {tag}\n'
-        f'  <Choices name="label" toName="{kind}" choice="single">{choices}\n  </Choices>\n</View>\n'
+        f'  <Choices name="{CONTROL}" toName="{kind}" choice="single">{choices}\n  </Choices>\n</View>\n'
     )
     return {target: json.dumps(tasks, indent=1, ensure_ascii=False), target.with_suffix(".xml"): config}
 
 
 def _choice(kind: str, label: str) -> list[dict[str, Any]]:
-    return [{"from_name": "label", "to_name": kind, "type": "choices", "value": {"choices": [label]}}]
+    return [{"from_name": CONTROL, "to_name": kind, "type": "choices", "value": {"choices": [label]}}]
 
 
 def _local_file(path: str | None) -> str | None:

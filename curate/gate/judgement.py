@@ -135,6 +135,13 @@ class Gate:
             baseline=found.get("baseline"),
         )
 
+    @property
+    def asks_labels(self) -> bool:
+        """Whether it counts what only a judgement of the labels finds; a run without one cannot pass it."""
+        return bool(self.max_noise_rate) or any(
+            word not in RULES or not RULES[word].of_contents for word in self.fail_on
+        )
+
     def settings(self) -> dict[str, Any]:
         """What ``of_settings`` takes back."""
         return {

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -106,11 +107,26 @@ def load_model(
     )
 
 
+def _named_otherwise(spec: str, error: ModelError) -> ModelError:
+    """The same error; for a name that torchvision knows, or nearly, with the way to say so."""
+    if not spec.replace("-", "_").isidentifier() or not isinstance(error.__cause__, ModuleNotFoundError):
+        return error
+    from torchvision.models import list_models
+
+    near = get_close_matches(spec.lower(), list_models(), n=1, cutoff=0.8)
+    if not near:
+        return error
+    return ModelError(error.message, f"Did you mean torchvision:{near[0]}? Your own code is FILE.py:NAME.")
+
+
 def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trust: bool) -> LoadedModel:
     where, name = split_code(spec)
     notes: list[str] = []
     with importable(where):
-        holder = import_code(where, _ROLE)
+        try:
+            holder = import_code(where, _ROLE)
+        except ModelError as error:
+            raise _named_otherwise(spec, error) from error
         factory = named(holder, name, where, _ROLE, lambda value: isinstance(value, nn.Module))
         module = _build(factory, arguments, spec, where)
     transform = _transform(holder, module, notes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.onboarding.checks import Check, Facts, check, skipped
 from curate.onboarding.environment import add_database, add_devices, add_versions
+from curate.process.numbers import percent
 from curate.settings.merge import FoundSettings, ScanSettings, find_settings
 
 if TYPE_CHECKING:
@@ -168,9 +169,9 @@ class _Steps:
             if data.network.own_classes:
                 right = int((rows.logits.argmax(1) == rows.labels).sum())
                 most = int(torch.bincount(rows.labels).max())
-                told = f"{right / len(rows):.1%} of {len(rows):,} rows"
+                told = f"{percent(right / len(rows))} of {len(rows):,} rows"
                 facts.append(("outputs are", "the classes of the data"))
-                facts.append(("accuracy", f"{told}; the largest class alone {most / len(rows):.1%}"))
+                facts.append(("accuracy", f"{told}; the largest class alone {percent(most / len(rows))}"))
             else:
                 facts.append(("outputs are", "not the classes of the data: its features serve, a probe answers"))
         told = f"{1000 * each:.3g} ms a row with reading"

@@ -11,6 +11,7 @@ from curate.engine.solvers.base import RANKS_BOUND, RESIDUAL_BOUND
 from curate.engine.suspicion.level import Level
 from curate.engine.suspicion.panel import LEARNT, LOST
 from curate.plugs import solver_words
+from curate.process.numbers import percent
 from curate.rules.rule import LEAST_ROWS
 from curate.stages.influence import Influence
 from curate.stages.prepare import Data
@@ -62,8 +63,8 @@ def notes_of(
     deep = influence.deep
     if deep is not None and deep.recall < 1 and deep.recall >= deep.recalls.get(HEAD, 2.0):
         yield (
-            f"candidates are the training rows of most influence at the head: {deep.recall:.0%} of the strongest are "
-            f"among them, {deep.recalls[DISTANCE]:.0%} among the nearest"
+            f"candidates are the training rows of most influence at the head: {percent(deep.recall, 0)} of the "
+            f"strongest are among them, {percent(deep.recalls[DISTANCE], 0)} among the nearest"
         )
     if deep is not None:
         yield from _of_the_solve(deep)
@@ -78,19 +79,20 @@ def notes_of(
         )
     share = float((judged.train.suspicion > judged.cut).mean())
     if share > 0.3 and (judged.level is None or judged.level.source == "labels"):  # else somebody says that it is so
-        yield f"{WARNING}{share:.0%} of the rows are flagged: are the labels and --classes those of the model?"
+        yield f"{WARNING}{percent(share, 0)} of the rows are flagged: are the labels and --classes those of the model?"
 
 
 def _of_the_memory(judged: Judged, head: float | None) -> Iterator[str]:
     """Whether the network knows its labels by heart; never silent if it may, and nothing would show it."""
     memory, depths = judged.panel.memory, judged.panel.judges[0].depths
     if memory is not None and memory.by_heart:
-        known = f"it gives {memory.repeated:.0%} of the labels that look wrong from its {_listed(depths)}"
+        known = f"it gives {percent(memory.repeated, 0)} of the labels that look wrong from its {_listed(depths)}"
         if memory.unseen_accuracy is not None and memory.lost >= LOST:
-            known += f", and is right on {memory.unseen_accuracy:.1%} of the evaluation rows"
+            known += f", and is right on {percent(memory.unseen_accuracy)} of the evaluation rows"
         if memory.wavering is not None and memory.wavers:
             known += (
-                f", and calls {memory.wavering:.0%} of all rows that it is sure of otherwise half way to the next row"
+                f", and calls {percent(memory.wavering, 0)} of all rows that it is sure of otherwise half way to the "
+                "next row"
             )
         yield (
             f"the network knows its labels by heart ({_right(head)}): {known}; suspicion rests on its "
@@ -161,8 +163,8 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
         measured = len(deep.solution.missing[0])
         yield (
             f"{weak}{deep.solver} solves an approximation of the curvature: measured on {measured} evaluation rows, "
-            f"its scores are off by {deep.score_error or 0.0:.0%} and have a rank correlation of {deep.ranks_kept:.2f} "
-            f"with solved ones; {better} solves the curvature itself"
+            f"its scores are off by {percent(deep.score_error or 0.0, 0)} and have a rank correlation of "
+            f"{deep.ranks_kept:.2f} with solved ones; {better} solves the curvature itself"
         )
         return
     error = "" if deep.score_error is None else f" and its scores' error at {deep.score_error:.2g}"
@@ -176,5 +178,5 @@ def _right(accuracy: float | None) -> str:
     return (
         "its last features deny errors that the early ones see"
         if accuracy is None
-        else f"{accuracy:.1%} right on the given ones"
+        else f"{percent(accuracy)} right on the given ones"
     )

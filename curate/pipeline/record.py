@@ -6,9 +6,10 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -24,17 +25,21 @@ from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
 from curate.rules.finders import find_all
-from curate.rules.finders.found import Scan
+from curate.rules.finders.found import Contents, Found, Scan
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.stages.diagnostics import Diagnostics
 from curate.stages.forward import Forward
 from curate.stages.heads import Heads
 from curate.stages.influence import Influence
+from curate.stages.mapping import map_of
 from curate.stages.prepare import Data, Loaded
 from curate.stages.suspicion import Judged
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
 from curate.store.opening import mark_interrupted
+
+CARDS_WITH_NEAREST = 200
+"""Findings, the gravest first, whose nearest rows have a small picture too."""
 
 
 class OpenRun:
@@ -88,6 +93,29 @@ class OpenRun:
         with self.store.transaction():
             self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
 
+    def finish_contents(self, contents: Contents, seconds: float) -> None:
+        """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
+        data = contents.data
+        with self.store.transaction():
+            self._labels(data.train)
+            ids = {split: self._rows(rows, split, seen=None) for split, rows in contents.splits.items()}
+            for split, rows in contents.splits.items():
+                self.store.add_score_columns(self.id, ids[split][: len(rows)], {"rank": [None] * len(rows)})
+            self._findings(contents, ids)
+            self.store.finish_run(
+                self.id,
+                counts={**_read_counts(list(contents.splits.values())), "classes": data.classes, "unjudged": True},
+                accuracy_head=None,
+                accuracy_probe=None,
+                seconds=seconds,
+                peak_memory=_peak_memory(),
+                notes=[*(f"{WARNING}{said}" for said in data.warnings), *data.notes, *self._said],
+            )
+
+    def _labels(self, train: Forward) -> None:
+        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
+        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+
     def _write(
         self,
         data: Data,
@@ -99,8 +127,7 @@ class OpenRun:
         seconds: float,
     ) -> None:
         train, evaluation = data.train, data.evaluation
-        self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
-        self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
+        self._labels(train)
         has_model = data.network is not None
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
         self.store.add_score_columns(
@@ -111,7 +138,10 @@ class OpenRun:
             assert judged.evaluation is not None
             scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
             self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
-        self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
+        found = self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
+        marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
+        places = map_of(train, judged.train.suspicion, marked)
+        self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in places.items()))
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
@@ -122,10 +152,7 @@ class OpenRun:
         self.store.finish_run(
             self.id,
             counts={
-                "scored": sum(len(rows) for rows in sets),
-                "reused": sum(rows.reused for rows in sets),
-                "unreadable": sum(len(rows.unreadable) for rows in sets),
-                "blank": sum(rows.blank for rows in sets),
+                **_read_counts(sets),
                 "classes": data.classes,
                 "features": train.features.shape[1],
                 "evaluation_rows": len(evaluation),
@@ -149,7 +176,7 @@ class OpenRun:
             ],
         )
 
-    def _rows(self, rows: Forward, split: str, *, seen: bool) -> list[int]:
+    def _rows(self, rows: Forward, split: str, *, seen: bool | None) -> list[int]:
         """Ids of the rows that were read, and behind them of the unreadable ones."""
         source = rows.source
 
@@ -183,8 +210,8 @@ class OpenRun:
                     "they are not shown (--media-root FOLDER allows it)"
                 )
 
-    def _findings(self, scan: Scan, ids: dict[str, list[int]]) -> None:
-        """Findings of all rules, and small pictures of the rows that they are on."""
+    def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> list[Found]:
+        """Findings of all rules, and small pictures of the rows that they are on and of those nearest to them."""
         found = find_all(scan)
         self.store.add_findings(
             self.id,
@@ -208,7 +235,10 @@ class OpenRun:
             for each in found:
                 if each.split == split and each.row is not None and each.row < len(rows):
                     score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
+            if split == "train":
+                score |= {row: -1.0 for row in _nearest(rows, found) if row not in score}
             self._thumbnails(rows, ids[split], score)
+        return found
 
 
 @contextmanager
@@ -256,6 +286,22 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
                 f"{name} is not finite on {broken:,} rows",
                 "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
             )
+
+
+def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
+    """Training rows that are named as the nearest ones of the gravest findings."""
+    first = sorted(found, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
+    keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence.get("nearest") or [])}
+    return [place for place, key in enumerate(rows.keys) if key in keys]
+
+
+def _read_counts(sets: list[Forward]) -> dict[str, object]:
+    return {
+        "scored": sum(len(rows) for rows in sets),
+        "reused": sum(rows.reused for rows in sets),
+        "unreadable": sum(len(rows.unreadable) for rows in sets),
+        "blank": sum(rows.blank for rows in sets),
+    }
 
 
 def _harm_facts(influence: Influence) -> dict[str, object]:

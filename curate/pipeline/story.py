@@ -6,6 +6,7 @@ Knows the order of the stages; leaves every number to the stage that makes it an
 import time
 
 from curate.engine.neighbours import Neighbours
+from curate.pipeline.contents import scan_contents, speaks
 from curate.pipeline.record import begin_run
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
@@ -13,7 +14,7 @@ from curate.stages.checkpoints import with_earlier
 from curate.stages.diagnostics import diagnose
 from curate.stages.heads import doubts, fit_heads
 from curate.stages.influence import evaluation_influence, network_self_influence
-from curate.stages.prepare import Loaded, load, read
+from curate.stages.prepare import Loaded, Opened, add_model, open_data, read
 from curate.stages.suspicion import judge_rows, with_network, with_verdicts
 
 
@@ -25,7 +26,15 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
     """
     progress = progress or Progress()
     started = time.monotonic()
-    return scan_loaded(settings, load(settings, progress), progress, started)
+    return scan_opened(settings, open_data(settings, progress), progress, started)
+
+
+def scan_opened(settings: ScanSettings, opened: Opened, progress: Progress, started: float | None = None) -> int:
+    """Scan data sets that are opened already: pictures without a model by their contents alone. As ``scan`` else."""
+    started = time.monotonic() if started is None else started
+    if speaks(settings, opened):
+        return scan_contents(settings, opened, progress, started)
+    return scan_loaded(settings, add_model(settings, opened), progress, started)
 
 
 def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, started: float | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.gate.judgement import OPINION
+from curate.process.numbers import percent
 from curate.reports.gather import read_run
 from curate.reports.judged import findings_of
 from curate.reports.report import Finding, RunFacts
@@ -148,7 +149,7 @@ def _became(finding: Finding, rows: Mapping[tuple[str, str], _Row]) -> str:
     if row.fingerprint != finding.row_fingerprint:
         return "other content"
     if finding.rule == "mislabeled" and row.suspicion is not None:
-        return f"suspicion is now {row.suspicion:.2f}"
+        return f"suspicion is now {percent(row.suspicion, 0)}"
     return "not found any more"
 
 

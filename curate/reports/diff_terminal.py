@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from curate.gate.judgement import OPINION
+from curate.process.numbers import percent
 from curate.reports.diff import Diff, FixedFinding, NewFinding
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.problems import place_of
@@ -85,6 +86,6 @@ def _cells(page: Page, part: NewFinding | FixedFinding) -> list[Text]:
         cell(where),
         cell("(none)" if finding.given_label is None else finding.given_label),
         Text.assemble((f"{page.signs.arrow} ", "dim"), clean(finding.suggested_label or "-")) if sure else Text(),
-        Text(f"{finding.suspicion:.3f}" if sure else ""),
+        Text(percent(finding.suspicion, 0) if sure else ""),
         cell(part.row, "dim"),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from curate.reports.scatter import Scatter, scatter_of
+from curate.reports.trend import SHOWN, TrendLine, trend
 from curate.store import Store
 from curate.store.rows import Row, rows_of
 
@@ -46,6 +48,8 @@ class Gallery:
     flagged: int  # rows with a finding, also those without a card
     distribution: Distribution | None
     confusion: Confusion | None
+    scatter: Scatter | None = None
+    trend: tuple[TrendLine, ...] = ()  # the newest runs of the data set, oldest first
 
     @classmethod
     def of_run(cls, store: Store, run_id: int, most: int = CARDS) -> "Gallery":
@@ -58,7 +62,17 @@ class Gallery:
             flagged=len(rows),
             distribution=distribution_of(store, run_id),
             confusion=confusion_of(store, run_id),
+            scatter=scatter_of(store, run_id),
+            trend=tuple(_trend(store, run_id)),
         )
+
+
+def _trend(store: Store, run_id: int) -> list[TrendLine]:
+    """Up to this run."""
+    (dataset,) = store.query(
+        "SELECT d.name FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
+    )
+    return [line for line in trend(store, dataset["name"], SHOWN) if line.run <= run_id]
 
 
 def _folded(whole: Sequence[Row]) -> list[Row]:

@@ -34,6 +34,7 @@ from curate.reports.trusted import checked
 from curate.rules.rule import SEVERITIES
 from curate.store import WARNING, Store
 from curate.store.opening import explain
+from curate.store.reviews import sure
 from curate.store.rows import hits
 from curate.store.summaries import FIRST, HARMING, SUSPECTS, flagged, summary
 
@@ -170,7 +171,12 @@ def _mislabeled(store: Store, run_id: int, findings: Sequence[Weighed], split: s
         "WHERE f.split = :split ORDER BY suspicion DESC, s.rank, f.key LIMIT :top",
         {"run": run_id, "first": json.dumps(first), "split": split, "top": top},
     )
-    return [MislabeledRow(**{**row, "evidence": json.loads(row["evidence"])}) for row in rows]
+    return [MislabeledRow(**{**_sure(row), "evidence": json.loads(row["evidence"])}) for row in rows]
+
+
+def _sure(row: dict[str, Any]) -> dict[str, Any]:
+    """The same without a suggested label that is not probable enough."""
+    return {**row, "suggested_label": sure(row["suggested_label"], row["suggested_probability"])}
 
 
 def _suspicion(finding: Weighed) -> float:
@@ -188,12 +194,16 @@ def _suspects(store: Store, run_id: int, whole: Mapping[str, Any], count: int) -
     if count <= 0:
         return ()
     rows = store.query(
-        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suspicion, e.text FROM json_each(?) AS j "
+        "SELECT e.key, s.rank, e.label AS given_label, s.suggested_label, s.suggested_probability, "
+        "s.suspicion, e.text FROM json_each(?) AS j "
         "CROSS JOIN scores AS s ON s.run_id = ? AND s.example_id = j.value "
         "CROSS JOIN named_examples AS e ON e.id = j.value ORDER BY j.key",
         [_first(store, run_id, SUSPECTS, whole.get("suspects"), count), run_id],
     )
-    return tuple(SuspectRow(**row) for row in rows)
+    told = [_sure(row) for row in rows]
+    return tuple(
+        SuspectRow(**{name: value for name, value in row.items() if name != "suggested_probability"}) for row in told
+    )
 
 
 def _harmful(
@@ -371,22 +381,24 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
     steps = [
         Step(
             f"curate show{' --' if key.startswith('-') else ''} {shlex.quote(key)}{chosen}",
-            "one row: scores, evidence, the rows that help and harm it",
+            "one row, and all that is known of it",
         )
         for key in typable[:1]
     ]
     steps += [
         Step(
             f"curate mark{' --' if key.startswith('-') else ''} {shlex.quote(key)} --verdict keep{chosen}",
-            "your word on it: relabel, keep, drop or unsure",
+            "your word: relabel, keep, drop, none, unsure",
         )
         for key in typable[:1]
     ]
+    if run.counts.get("unjudged"):
+        where = shlex.quote(run.location)
+        steps.insert(0, Step(f"curate init {where}", "looks for a model, and writes what a scan needs"))
     return (
         *steps,
         Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),
         Step(f"curate report -f html:report.html{chosen}", "the same as a page of pictures"),
         Step(f"curate report --top 100{chosen}", "the longer list"),
-        Step(f"curate report -f json:report.json{chosen}", "the same for a program"),
-        Step(f"curate runs{database}", "all runs in this database"),
+        Step(f"curate report -v{chosen}", "every reason, the notes and receipts"),
     )

@@ -5,9 +5,10 @@ Knows what is said of harm; leaves widths and colours to ``layout.py``.
 
 from rich.text import Text
 
+from curate.process.numbers import percent
 from curate.reports.layout import Column, Page, cell
 from curate.reports.report import HarmfulGroup, HarmfulRow, Report
-from curate.reports.words import brief, clean, first_shown, percent, plural, quoted, signed
+from curate.reports.words import brief, clean, first_shown, plural, quoted, signed
 
 _FLAG = "*"
 
@@ -18,7 +19,7 @@ def write_harmful(page: Page, report: Report) -> None:
         return
     flagged = report.count("harmful", "train")
     if not flagged:
-        _told_none(page, report)
+        page.heading("Harmful rows", none_harmful(report))
         _slices(page, report)
         return
     judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
@@ -59,19 +60,17 @@ def write_harmful(page: Page, report: Report) -> None:
     _slices(page, report)
 
 
-def _told_none(page: Page, report: Report) -> None:
-    """One line: rows that are no findings are listed by `curate report -f html`, and ranked in the database."""
+def none_harmful(report: Report) -> str:
+    """Why there is no harmful row; rows that are no findings are ranked on the page and in the database."""
     facts = report.run.counts.get("harm") or {}
     rows = plural(report.rows.get("train", 0), "training row")
     if facts.get("guesses"):
-        told = "not told: the head that they are judged by is no better than a guess"
-    elif facts.get("judged"):
-        told = f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
-    else:
-        told = f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"
+        return "not told: the head that they are judged by is no better than a guess"
     if facts.get("judged") is None:
-        told = f"0 of {rows}"
-    page.heading("Harmful rows", told)
+        return f"0 of {rows}"
+    if facts["judged"]:
+        return f"0 of {rows}: none beyond what the choice of the evaluation rows explains"
+    return f"not told: {plural(report.rows.get('eval') or 0, 'evaluation row')} are too few"
 
 
 def _slices(page: Page, report: Report) -> None:

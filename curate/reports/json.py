@@ -11,10 +11,11 @@ from typing import Any
 
 from curate.reports.base import Renderer
 from curate.reports.report import Report
+from curate.reports.summary import summary_sentence
 
 SCHEMA_VERSION = 1
 DIGITS = 9
-NOT_TOLD = ("gallery", "sketch", "spared_counts")
+NOT_TOLD = ("gallery", "sketch", "depth", "spared_counts")
 """What is drawn for people to look at, and counts that the gate's outcome has."""
 
 
@@ -45,6 +46,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         **{**fields, "run": run, "gate": gate},
+        "summary": summary_sentence(report),
         "passed": outcome.passed,
         "outcome": outcome.sentence,
     }

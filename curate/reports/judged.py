@@ -16,8 +16,10 @@ from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Ref
 from curate.gate.references import NoReference, reference_of
 from curate.reports.places import places_of
 from curate.reports.report import Finding, RunFacts, rank_of
+from curate.rules.rule import RULES
 from curate.store import Store, row_digest
 from curate.store.opening import explain
+from curate.store.reviews import sure
 from curate.store.summaries import summary
 
 Position = tuple[str, str]
@@ -92,6 +94,10 @@ def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tup
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
         return None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; "))
+    if run.counts.get("unjudged") and gate.is_set and gate.asks_labels:
+        rules = ",".join(rule.name for rule in RULES.values() if rule.of_contents and not rule.preview)
+        told = f"failed: no model judged the labels, and the gate asks for that; name a model, or --fail-on {rules}"
+        return None, Outcome(2, told)
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
         return None, Outcome(4, told)
@@ -167,6 +173,7 @@ def _findings(
     found = []
     for finding, row, place in zip(weighed, rows, places_of(run, rows, positions), strict=True):
         facts = {name: row[name] for name in _AS_STORED}
+        facts["suggested_label"] = sure(row["suggested_label"], row["suggested_probability"])
         found.append(
             Finding(
                 **facts,

@@ -91,6 +91,18 @@ class Page:
             part.rstrip()
             self.line(Text(" " * (indent if number == 0 else follow)) + part)
 
+    def items(self, items: Sequence[str], indent: int = 0) -> None:
+        """Short texts with commas between them, none of them broken."""
+        lines: list[str] = []
+        for number, item in enumerate(items):
+            part = item + ("," if number + 1 < len(items) else "")
+            if lines and indent + len(lines[-1]) + 1 + len(part) <= self.width:
+                lines[-1] += f" {part}"
+            else:
+                lines.append(part)
+        for line in lines:
+            self.line(" " * indent + line)
+
     def facts(self, facts: Iterable[tuple[str, str]]) -> None:
         """Name and value, the values under one another."""
         facts = list(facts)

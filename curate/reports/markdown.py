@@ -7,17 +7,19 @@ in ``<code>``, with character references for every sign that means something.
 import re
 
 from curate.gate.judgement import COUNTED
+from curate.process.numbers import percent
 from curate.reports.base import Renderer
 from curate.reports.problems import place_of
 from curate.reports.report import SHOWN, Finding, Report
-from curate.reports.words import brief, clean, percent, plural, shorten
+from curate.reports.summary import summary_sentence
+from curate.reports.words import brief, clean, plural, shorten
 
 LONGEST = 120
 _SIGNS = re.compile(r"[^A-Za-z0-9\s.,:;/()%'+=?!-]")
 
 
 class MarkdownReport(Renderer):
-    """The gate's sentence, tables of findings and classes, the warnings, and facts of the run.
+    """The summary and the gate's sentence, tables of findings and classes, the warnings, and facts of the run.
 
     Tables have ``SHOWN`` rows at the most: a comment holds 65,536 signs.
     """
@@ -26,8 +28,10 @@ class MarkdownReport(Renderer):
 
     def render(self, report: Report) -> str:
         outcome = report.outcome
-        state = "no gate" if not report.gate.is_set and outcome.passed else "passed" if outcome.passed else "failed"
-        lines = [f"## curate: {state}", "", _plain(outcome.sentence), ""]
+        ungated = outcome.passed and not report.gate.is_set
+        state = "" if ungated else ": passed" if outcome.passed else ": failed"
+        lines = [f"## curate{state}", "", f"{_plain(summary_sentence(report))}.", ""]
+        lines += [_plain(outcome.sentence), ""] if state else []
         lines += _table(report)
         lines += _classes(report)
         rows = plural(sum(report.rows.values()), "row")
@@ -55,7 +59,7 @@ def _row(finding: Finding) -> str:
     given = "" if finding.given_label is None else _code(finding.given_label)
     sure = finding.rule == "mislabeled"
     suggested = _code(finding.suggested_label) if sure and finding.suggested_label is not None else ""
-    suspicion = f"{finding.suspicion:.2f}" if sure and finding.suspicion is not None else ""
+    suspicion = percent(finding.suspicion, 0) if sure and finding.suspicion is not None else ""
     cells = [_code(place_of(finding)), f"{finding.rule} ({finding.severity})", given, suggested, suspicion, what]
     return f"| {' | '.join(cells)} |"
 

@@ -6,6 +6,7 @@ Knows one line a finding; for people in a build's log.
 from collections.abc import Iterator
 
 from curate.gate.judgement import COUNTED, OPINION
+from curate.process.numbers import percent
 from curate.reports.report import SHOWN, Finding, Report
 from curate.reports.words import clean
 
@@ -24,6 +25,15 @@ def problem_lines(report: Report) -> Iterator[str]:
     yield clean(report.outcome.sentence)
 
 
+def first_counted(report: Report, most: int = 3) -> str:
+    """The gravest of the findings that fail the gate, in one line; "" if it does not fail on findings."""
+    counted = report.spared_counts.get(COUNTED, 0)
+    if report.outcome.status != 1 or not counted:
+        return ""
+    told = "; ".join(clean(f"{place_of(finding)} {sentence_of(finding)}") for finding in report.counted[:most])
+    return told + (f"; and {counted - most:,} more" if counted > most else "")
+
+
 def place_of(finding: Finding) -> str:
     """``FILE:LINE``, the file, or the key where the data has no file."""
     if finding.path is None:
@@ -38,7 +48,7 @@ def sentence_of(finding: Finding) -> str:
     if finding.rule == "mislabeled":
         given = "(none)" if finding.given_label is None else finding.given_label
         better = "" if finding.suggested_label is None else f", probably {finding.suggested_label}"
-        sure = "" if finding.suspicion is None else f" (suspicion {finding.suspicion:.2f})"
+        sure = "" if finding.suspicion is None else f" (suspicion {percent(finding.suspicion, 0)})"
         # A picture's path, which stands before the sentence, says its key already.
         who = "" if finding.path is not None and finding.path.endswith(finding.key) else f"{finding.key} is "
         return f"mislabeled: {who}labelled {given}{better}{sure}"

@@ -5,7 +5,7 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.gate.judgement import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from curate.reports.gallery import Gallery
     from curate.reports.sketch import Sketch
     from curate.store import Store
+
+
+Depth = Literal["quiet", "short", "long"]
+"""How much the report for people tells: the summary; findings and what to do; with every reason, note and receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +277,7 @@ class Report:
     reference: Reference | None  # what the gate compared with
     outcome: Outcome
     top: int
+    depth: Depth = "short"
     checked: tuple[Checked, ...] = ()  # what refits said of influence on this model
     gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
     sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to
@@ -307,6 +312,10 @@ class Report:
             told = replace(told, sketch=Sketch.of_run(store, run_id, told.mislabeled))
         return told
 
+    def at_depth(self, depth: Depth) -> "Report":
+        """The same, of which people are told this much."""
+        return replace(self, depth=depth)
+
     @property
     def counted(self) -> tuple[Finding, ...]:
         """Findings that the gate counts; without a gate all that were neither accepted nor kept."""
@@ -316,6 +325,11 @@ class Report:
     def opinions(self) -> tuple[Finding, ...]:
         """New findings on rows that the gate's reference knows, which `--new-only` lists and does not count."""
         return tuple(finding for finding in self.findings if finding.spared == OPINION)
+
+    @property
+    def unjudged(self) -> bool:
+        """No model was named for pictures: nothing but their contents was looked at."""
+        return bool(self.run.counts.get("unjudged"))
 
     @property
     def ambiguous(self) -> int:

@@ -66,6 +66,7 @@ class RowReport:
     def facts(self) -> dict[str, Any]:
         """For programs: the row under the names that stay."""
         told = {name: getattr(self.row, name) for name in _TOLD}
+        told["nearest"] = [{name: getattr(near, name) for name in _OF_NEAR} for near in self.row.nearest]
         return {"run": self.run.id, "dataset": self.run.dataset, **told, "scores": self.scores, "group": self.group}
 
 
@@ -74,6 +75,9 @@ _TOLD = (
     *("text", "content_sha256", "fingerprint", "scores", "findings", "verdict", "helps", "harms", "helped_by"),
     *("harmed_by", "nearest"),
 )
+
+
+_OF_NEAR = ("key", "label", "similarity")
 
 
 def _ranked(store: Store, run_id: int, row: Row) -> Iterator[Score]:

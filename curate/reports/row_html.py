@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from curate.process.numbers import percent
 from curate.reports.row import RowReport
 from curate.reports.row_terminal import NAMES, WORDS, flat, parts_of, similar, verdict_sentence
-from curate.reports.words import brief, clean, percent, signed
+from curate.reports.words import brief, clean, signed
 from curate.store.rows import HitRow, Row
 
 _STYLE = """

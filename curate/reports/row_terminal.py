@@ -5,12 +5,13 @@ from typing import Any
 
 from rich.text import Text
 
+from curate.process.numbers import percent
 from curate.reports.halfblocks import half_blocks, opened
 from curate.reports.harmful_terminal import group_sentence
 from curate.reports.json import plain
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.row import RowReport
-from curate.reports.words import brief, clean, percent, quoted, signed
+from curate.reports.words import brief, clean, quoted, signed
 from curate.store.rows import HitRow, Near, Row, Word
 
 LONGEST_TEXT = 500
@@ -26,6 +27,8 @@ NAMES = {
     "given_probability": ("given label", "its probability by probe and neighbours that did not see it"),
     "suggested_probability": ("suggested label", "its probability, given the noise in the labels"),
 }
+SHARES = ("suspicion", "neighbour_agreement", "given_probability", "suggested_probability")
+"""Scores from 0 to 1."""
 WORDS = {
     "wrong": "wrong, by all that is known of the row",
     "ambiguous": "ambiguous: most experts favour another one, not surely enough to call it wrong",
@@ -42,8 +45,11 @@ def verdict_sentence(word: Word) -> str:
     return clean(f"{word.verdict}{label}, by {word.reviewer}{note}{others}")
 
 
-def write_row(page: Page, told: RowReport) -> None:
-    """The page of one row: its facts, scores and findings, and the rows near it or tied to it by influence."""
+def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
+    """The page of one row: its facts, scores and findings, and the rows near it or tied to it by influence.
+
+    ``verbose``: with the evidence behind each reason, number by number.
+    """
     dot, row = page.signs.dot, told.row
     title = Text.assemble(
         (clean(row.key), "bold cyan"),
@@ -78,7 +84,7 @@ def write_row(page: Page, told: RowReport) -> None:
             Text.assemble((finding.rule, f"bold {style}"), f" {dot} {finding.severity} {dot} {finding.state}")
         )
         page.paragraph(Text(clean(finding.why)), indent=2)
-        for name, value in flat(finding.shown):
+        for name, value in flat(finding.shown) if verbose else ():
             page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
     if told.group is not None:
         share = "" if told.group.share is None else f", {percent(told.group.share, 2)} of the loss"
@@ -137,7 +143,8 @@ def _scores(page: Page, told: RowReport) -> None:
     for score in told.scores:
         name, meaning = NAMES[score.name]
         rank = "" if score.rank is None else f"{score.rank:,} of {score.of:,}"
-        cells.append([Text(name), Text(brief(score.value), "bold"), Text(rank), Text(meaning, "dim")])
+        value = percent(score.value, 0) if score.name in SHARES else brief(score.value)
+        cells.append([Text(name), Text(value, "bold"), Text(rank), Text(meaning, "dim")])
     page.table(columns, cells)
 
 

@@ -7,7 +7,7 @@ from curate.reports.words import plural
 from curate.rules.rule import RULES
 
 SAID = {
-    "conflict": ("content under several labels", "contents under several labels"),
+    "conflict": ("row whose content has another label too", "rows whose content has another label too"),
     "leak": ("evaluation row that is a training row too", "evaluation rows that are training rows too"),
     "unreadable": ("row that cannot be read", "rows that cannot be read"),
     "leaking_column": ("column that gives the label away", "columns that give the label away"),
@@ -20,10 +20,7 @@ FROM = {"audit": "audited", "noise rate": "as you said"}
 
 def summary_sentence(report: Report) -> str:
     """How many labels are flagged and how many may be wrong, then the other findings, then harm."""
-    rows = report.rows.get("train", 0)
-    flagged = report.count("mislabeled", "train")
-    verb = "is" if flagged == 1 else "are"
-    parts = [f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{_range(report)}"]
+    parts = [_labels(report)]
     theirs = report.count("mislabeled", "eval")
     if theirs:
         parts.append(f"{theirs:,} in the evaluation set")
@@ -34,6 +31,14 @@ def summary_sentence(report: Report) -> str:
             parts.append(f"{count:,} {one if count == 1 else many}")
     parts.append(_harm(report))
     return "; ".join(part for part in parts if part)
+
+
+def _labels(report: Report) -> str:
+    rows = report.rows.get("train", 0)
+    if report.unjudged:
+        return f"the labels of {plural(rows, 'row')} were not judged"
+    flagged = report.count("mislabeled", "train")
+    return f"{flagged:,} of {plural(rows, 'label')} {'is' if flagged == 1 else 'are'} flagged as wrong{_range(report)}"
 
 
 def _range(report: Report) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curate.reports.words import brief, percent
+from curate.process.numbers import percent
+from curate.reports.words import brief
 
 if TYPE_CHECKING:
     from curate.store import Store

@@ -70,11 +70,6 @@ def first_shown(shown: Sized, total: int) -> str:
     return f"; the first {len(shown):,}" if 0 < len(shown) < total else ""
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share, 0 to 1, as "12.3 %"; "-" if it is not known."""
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
 def brief(value: float | None) -> str:
     """Three significant digits."""
     if value is None:

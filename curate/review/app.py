@@ -10,16 +10,16 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
 from curate.errors import CurateError
-from curate.reports.words import clean, shorten
-from curate.review.dialogs import Ask, ChooseFilters, ChooseLabel
+from curate.reports.words import clean, plural, shorten
+from curate.review.dialogs import Ask, ChooseFilters, ChooseLabel, ChooseVerdict, Keys
 from curate.review.pictures import Picture
 from curate.review.queue import Filters, Queue
-from curate.review.telling import about, head, nothing, picture_of, row_text, state
+from curate.review.telling import about, filtered, head, nothing, picture_of, row_text, state
 from curate.store import Review
 
 
@@ -47,15 +47,18 @@ class ReviewApp(App[int]):
         ("l", "label", "label"),
         ("k", "say('keep')", "keep"),
         ("d", "say('drop')", "drop"),
-        ("u", "say('unsure')", "unsure"),
+        ("o", "say('none')", "none"),
+        Binding("u", "say('unsure')", "unsure", show=False),
         ("s", "skip", "skip"),
         ("z", "undo", "undo"),
-        ("q", "quit", "quit"),
-        ("b", "previous", "back"),
-        ("n", "note", "note"),
         ("f", "filter", "filter"),
-        ("question_mark", "show_help_panel", "keys"),
+        ("a", "all", "all"),
+        ("question_mark", "keys", "help"),
+        Binding("q", "quit", "quit", show=False),
+        Binding("b", "previous", "back", show=False),
+        Binding("n", "note", "note", show=False),
     ]
+    """The footer holds 80 columns of them; the help has all."""
 
     def __init__(self, queue: Queue) -> None:
         super().__init__()
@@ -165,9 +168,10 @@ class ReviewApp(App[int]):
     def action_undo(self) -> None:
         """Take back the newest verdict."""
         with self.told():
-            word = self.queue.undo()
-            self.left = max(0, self.left - 1)
-            self.notify(clean(f"{shorten(word.key, 60)}: taken back"), timeout=2, markup=False)
+            words = self.queue.undo()
+            self.left = max(0, self.left - len(words))
+            what = shorten(words[0].key, 60) if len(words) == 1 else plural(len(words), "verdict")
+            self.notify(clean(f"{what}: taken back"), timeout=2, markup=False)
 
     def action_note(self) -> None:
         """Ask for a note on the row that is shown."""
@@ -179,6 +183,29 @@ class ReviewApp(App[int]):
 
         if self.queue.place is not None:
             self.push_screen(Ask("A note that goes with your next verdict on this row", self.note or ""), answer)
+
+    def action_keys(self) -> None:
+        """What each key does to the row that is shown."""
+        card = self.queue.card
+        self.push_screen(Keys(None if card is None or self.queue.blind else card.suggested_label))
+
+    def action_all(self) -> None:
+        """Ask for one verdict on all rows of the filter that wait."""
+        if self.queue.blind:
+            self.notify("an audit is answered row by row", severity="warning", markup=False)
+            return
+        waiting = len(self.queue.waiting)
+
+        def answer(verdict: str | None) -> None:
+            if verdict is not None:
+                with self.told():
+                    done = self.queue.say_all(verdict)
+                    self.left += len(done.words)
+                    left = f"; {done.unsure:,} without a sure suggestion wait on" if done.unsure else ""
+                    self.notify(f"{plural(len(done.words), 'row')}: {verdict}{left}; z takes it back", markup=False)
+
+        if waiting:
+            self.push_screen(ChooseVerdict(waiting, filtered(self.queue)), answer)
 
     def action_filter(self) -> None:
         """Ask which rows to show."""

@@ -71,8 +71,8 @@ class AuditQueue(Queue):
                 reviews.undo(self.store, self._row(self.place), reviewer=None, source=self.source)
             return super().say(verdict, label, note, new_class=new_class)
 
-    def undo(self) -> Review:
-        word = super().undo()
+    def undo(self) -> list[Review]:
+        (word,) = super().undo()
         waiting = self._waiting()
         self.at = next(
             (
@@ -82,7 +82,7 @@ class AuditQueue(Queue):
             ),
             self.at,
         )
-        return word
+        return [word]
 
     def words(self, fingerprint: str) -> list[Said]:
         return []

@@ -15,6 +15,7 @@ from typing import Any
 from curate.errors import DataError
 from curate.files import strict_json
 from curate.files.cells import quoted, unquoted
+from curate.files.label_studio import task_rows
 from curate.files.reading import read_text
 from curate.settings.specs import near_path
 
@@ -60,7 +61,7 @@ class Entry:
 def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], int]:
     """(the verdicts of a file, rows without one). ``content`` stands for the file where it came another way (stdin).
 
-    JSON lines are told from a table by their first sign. Raises ``DataError``.
+    JSON lines and Label Studio's tasks are told from a table by their first sign. Raises ``DataError``.
     """
     if content is None:
         path = Path(name)
@@ -74,7 +75,9 @@ def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], in
             ) from None
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror}") from None
-    rows = list(_json_rows(name, content) if content.lstrip().startswith("{") else _csv_rows(name, content))
+    first = content.lstrip()[:1]
+    reader = {"{": _json_rows, "[": task_rows}.get(first, _csv_rows)
+    rows = list(reader(name, content))
     if not rows:
         raise DataError(f"{name} holds no verdict", "give a file with the columns key and verdict")
     entries = [_entry(where, row) for where, row in rows if row.get("verdict")]

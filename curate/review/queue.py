@@ -15,6 +15,8 @@ from curate.reports.gallery import flagged
 from curate.reports.gather import read_run
 from curate.settings.media import MediaRoots
 from curate.store import Review, Store, reviews
+from curate.store.batches import MarkedMany, batch_of, mark_many, undo_words
+from curate.store.batching import LEAST_SUGGESTION
 from curate.store.rows import Row, rows_of
 
 SOURCE = "review"
@@ -30,6 +32,8 @@ class Filters:
     label: str | None = None  # the given one
     split: str | None = None
     least: float | None = None  # suspicion
+    suggested: str | None = None
+    cluster: str | None = None  # key of the row that stands for it
     which: str = "open"
 
 
@@ -143,18 +147,34 @@ class Queue:
         self.skip()
         return word
 
-    def undo(self) -> Review:
-        """Take back this person's newest word from here on a row of the queue, and go to that row."""
+    @property
+    def waiting(self) -> list[QueuePlace]:
+        """The rows of the filters that wait for a word."""
+        words = _words(self.store, [place.fingerprint for place in self.places])
+        return [place for place in self.places if self._waits(words.get(place.fingerprint, []))]
+
+    def say_all(self, verdict: str, note: str | None = None) -> MarkedMany:
+        """The same word on all rows of the filters that wait. Raises ``UsageError`` with nothing stored."""
+        rows = [self._row(place) for place in self.waiting]
+        done = mark_many(self.store, rows, verdict, None, note, reviewer=self.reviewer, source=self.source)
+        self.at = self._open(range(len(self.places)))
+        return done
+
+    def undo(self) -> list[Review]:
+        """Take back this person's newest word from here on a row of the queue, and go to that row.
+
+        With it all words that were given at once with it.
+        """
         found = self.store.query(
-            "SELECT fingerprint FROM standing_reviews WHERE reviewer = ? AND source = ? "
+            "SELECT id FROM standing_reviews WHERE reviewer = ? AND source = ? "
             "AND fingerprint IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT 1",
             [self.reviewer, self.source, json.dumps([place.fingerprint for place in self.places])],
         )
         if not found:
             raise UsageError("there is no verdict of yours to take back")
-        fingerprint = found[0]["fingerprint"]
-        self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == fingerprint)
-        return reviews.undo(self.store, self._row(self.places[self.at]), reviewer=self.reviewer, source=self.source)
+        words = undo_words(self.store, self.run_id, batch_of(self.store, found[0]["id"]), source=self.source)
+        self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == words[0].fingerprint)
+        return words
 
     def words(self, fingerprint: str) -> list[Said]:
         """The last word of each reviewer on a row; those of others stay hidden while a second opinion is asked for."""
@@ -199,8 +219,20 @@ def _places(store: Store, run_id: int, filters: Filters) -> Iterator[QueuePlace]
         "WHERE EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id "
         "AND f.rule = ifnull(:rule, f.rule)) "
         "AND (:label IS NULL OR e.label = :label) AND e.split = ifnull(:split, e.split) "
-        "AND (:least IS NULL OR s.suspicion >= :least)",
-        {"run": run_id, "rule": filters.rule, "label": filters.label, "split": filters.split, "least": filters.least},
+        "AND (:least IS NULL OR s.suspicion >= :least) "
+        "AND (:suggested IS NULL OR (s.suggested_label = :suggested AND s.suggested_probability >= :sure)) "
+        "AND (:cluster IS NULL OR EXISTS (SELECT 1 FROM findings AS c WHERE c.run_id = :run AND c.example_id = e.id "
+        "AND (c.subject_name = :cluster AND c.subject = 'cluster' OR c.evidence ->> '$.group.of' = :cluster)))",
+        {
+            "run": run_id,
+            "rule": filters.rule,
+            "label": filters.label,
+            "split": filters.split,
+            "least": filters.least,
+            "suggested": filters.suggested,
+            "cluster": filters.cluster,
+            "sure": LEAST_SUGGESTION,
+        },
     )
     fingerprints = {row["id"]: row["fingerprint"] for row in rows}
     taken = set()

@@ -11,10 +11,11 @@ from PIL.Image import Image
 from rich.text import Text
 
 from curate.files.reading import read_regular
+from curate.process.numbers import percent
 from curate.reports.halfblocks import opened
 from curate.reports.html.sentences import facts, records, spoke
 from curate.reports.layout import SEVERITY_STYLES
-from curate.reports.words import brief, clean, percent, plural, signed
+from curate.reports.words import brief, clean, plural, signed
 from curate.review.queue import Queue, Said
 from curate.settings.media import MediaRoots
 from curate.store.rows import Row
@@ -52,7 +53,7 @@ def state(queue: Queue) -> Text:
     """What the verdicts say of the flags, whether reviewers agree, and the filters."""
     if queue.blind:
         return Text("audit: rows drawn at random, blind; some come twice")
-    progress, filters = queue.progress, queue.filters
+    progress = queue.progress
     decided = progress.confirmed + progress.refuted
     parts = []
     if decided:
@@ -60,16 +61,24 @@ def state(queue: Queue) -> Text:
         parts.append(f"flags right: {progress.confirmed:,} of {decided:,} ({right})")
     if progress.shared:
         parts.append(f"reviewers agree on {progress.agreed:,} of {plural(progress.shared, 'row')}")
+    told = filtered(queue)
+    parts += [f"filter: {told}"] if told else []
+    return Text(clean("  ·  ".join(parts)))
+
+
+def filtered(queue: Queue) -> str:
+    """The filters in words; "" if there are none."""
+    filters = queue.filters
     chosen = {
         "rule": filters.rule,
         "class": filters.label,
+        "suggested": filters.suggested,
         "split": filters.split,
-        "suspicion from": filters.least,
+        "suspicion from": None if filters.least is None else percent(filters.least, 0),
+        "cluster of": filters.cluster,
         "rows": None if filters.which == "open" else filters.which,
     }
-    told = [f"{name} {value}" for name, value in chosen.items() if value is not None]
-    parts += [f"filter: {', '.join(told)}"] if told else []
-    return Text(clean("  ·  ".join(parts)))
+    return ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
 
 
 def row_text(card: Row) -> Text:
@@ -102,7 +111,7 @@ def about(card: Row, words: list[Said], note: str | None, *, blind: bool = False
         told.append("\n")
     if card.suspicion is not None:
         filled = round(BAR * card.suspicion)
-        told.append("suspicion  ", "dim").append(f"{card.suspicion:.3f} ")
+        told.append("suspicion  ", "dim").append(f"{percent(card.suspicion, 0)} ")
         told.append("━" * filled, "red").append("━" * (BAR - filled), "dim").append("\n")
     for finding in card.findings:
         style = SEVERITY_STYLES.get(finding.severity, "")

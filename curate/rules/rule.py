@@ -26,6 +26,7 @@ class Rule:
     since: str  # the version that had it first
     preview: bool = False  # shown, and counted by a gate only if --fail-on names it: for one release
     finder: str = ""  # module:function that yields its findings
+    of_contents: bool = False  # its finder asks for the rows' contents alone: pictures need no model for it
 
 
 _MENDED = ("relabel", "drop", "none")
@@ -68,6 +69,7 @@ RULES: dict[str, Rule] = {
             confirmed_by=_MENDED,
             since="0.1.0",
             finder=f"{_FINDERS}.conflict:find",
+            of_contents=True,
         ),
         Rule(
             name="leak",
@@ -79,6 +81,7 @@ RULES: dict[str, Rule] = {
             confirmed_by=_MENDED,
             since="0.1.0",
             finder=f"{_FINDERS}.leak:find",
+            of_contents=True,
         ),
         Rule(
             name="unreadable",
@@ -90,6 +93,7 @@ RULES: dict[str, Rule] = {
             confirmed_by=_MENDED,
             since="0.1.0",
             finder=f"{_FINDERS}.unreadable:find",
+            of_contents=True,
         ),
         Rule(
             name="leaking_column",
@@ -115,6 +119,7 @@ RULES: dict[str, Rule] = {
             since="0.1.0",
             preview=True,
             finder=f"{_FINDERS}.label_variant:find",
+            of_contents=True,
         ),
     )
 }

@@ -19,7 +19,7 @@ BASELINE = "curate-baseline.json"
 """Where findings are accepted: beside the file of settings, else in the current folder."""
 
 _OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head", "output"})
-_NOT_OF_THE_RUN = frozenset({"db", "format"})
+_NOT_OF_THE_RUN = frozenset({"db", "format", "top", "verbose", "quiet"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class ScanSettings:
     changed_rows: bool = False
     since: str | None = None
     exit_zero: bool = False
+    top: int = 20
+    verbose: bool = False
+    quiet: bool = False
     format: tuple[str, ...] = ()
 
     @property

@@ -44,7 +44,8 @@ class Option:
 
     ``place`` says what a relative value is relative to its file as: "data", "code", "path", "run" (a number is none),
     "classes", "keys" or "format". ``typed``: a number or a boolean where the form has such (TOML).
-    ``switch``: a flag without a value on the command line, which turns the setting on, or off (``--no-cache``).
+    ``switch``: a flag without a value on the command line, which turns the setting on, or off (``--no-cache``);
+    ``short`` is its one letter there.
     ``otherwise`` is what holds without the option, ``more`` what only the reference page says.
     """
 
@@ -59,6 +60,7 @@ class Option:
     typed: bool = False
     several: bool = False
     switch: Literal["on", "off"] | None = None
+    short: str = ""
 
     @property
     def flag(self) -> str:
@@ -80,8 +82,8 @@ class Option:
         return not self.read(value)
 
 
-def _switch(key: str, section: str, switch: Literal["on", "off"], told: str, more: str = "") -> Option:
-    return Option(key, section, read_flag, None, told, more=more, typed=True, switch=switch)
+def _switch(key: str, section: str, switch: Literal["on", "off"], told: str, more: str = "", short: str = "") -> Option:
+    return Option(key, section, read_flag, None, told, more=more, typed=True, switch=switch, short=short)
 
 
 _TABLE = (
@@ -385,6 +387,23 @@ _TABLE = (
         "Repeat for more. Links are followed: one that leads out is scanned, and never shown without this.",
         place="path",
         several=True,
+    ),
+    Option("top", "Output", at_least(1), "N", "Rows in each list of the report.", "20", typed=True),
+    _switch(
+        "verbose",
+        "Output",
+        "on",
+        "The whole report: every reason, notes, receipts, and what is next in line.",
+        "Of the formats `rich` and `text`; the others always tell all of it.",
+        short="v",
+    ),
+    _switch(
+        "quiet",
+        "Output",
+        "on",
+        "Nothing but warnings, the summary and the gate's sentence.",
+        "Of the formats `rich` and `text`, and no progress.",
+        short="q",
     ),
     Option(
         "format",

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.models.network import Network
+from curate.process.numbers import percent
 from curate.stages.forward import Forward
 
 LEAST_GAIN = 0.1
@@ -40,8 +41,8 @@ class ClassOrder:
         names = ",".join(self.classes)
         quoted = names if all(sign.isalnum() or sign in ",._-" for sign in names) else f"'{names}'"
         return (
-            f"the model's outputs fit the labels in another order of the classes ({self.after:.0%} instead of "
-            f"{self.before:.0%}): --classes {quoted}"
+            f"the model's outputs fit the labels in another order of the classes ({percent(self.after, 0)} instead of "
+            f"{percent(self.before, 0)}): --classes {quoted}"
         )
 
 
@@ -90,15 +91,16 @@ def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str |
     if better is not None:
         what, before, after, rows = better
         return (
-            f"the inputs do not seem to be prepared as in training: {what}, the model's head is right on {after:.0%} "
-            f"of {rows:,} rows instead of {before:.0%}; give the model a `transform` that does so"
-            + (" (for models by name: --model-arg image_size=N)" if "pixels" in what else "")
+            f"the inputs do not seem to be prepared as in training: {what}, the model's head is right on "
+            f"{percent(after, 0)} of {rows:,} rows instead of {percent(before, 0)}; give the model a `transform` "
+            "that does so" + (" (for models by name: --model-arg image_size=N)" if "pixels" in what else "")
         )
     if probe - head <= FAR_BELOW:
         return None
     return (
-        f"the model's head is right on {head:.0%} of the labels, a probe on the same features on {probe:.0%}: are the "
-        "inputs prepared as in training (size, normalisation, order of channels), and are these the trained weights?"
+        f"the model's head is right on {percent(head, 0)} of the labels, a probe on the same features, "
+        f"without each row's own label, on {percent(probe, 0)}: are the inputs prepared as in training (size, "
+        "normalisation, order of channels), and are these the trained weights?"
     )
 
 

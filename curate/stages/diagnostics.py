@@ -24,6 +24,7 @@ from curate.engine.loss import SOFTMAX
 from curate.engine.ranks import spearman
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
+from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import evaluation_at_head
@@ -182,16 +183,16 @@ def _advice(found: Diagnostics) -> Iterator[str]:
     gain, cosine = found.to_gain, found.penalty_cosine
     if gain is not None and gain > MUCH_TO_GAIN:
         yield (
-            f"the checkpoint is no minimum: one step down still takes {gain:.0%} off the training loss; influence "
-            "through the network assumes a minimum, so take its ranks, not its sizes"
+            f"the checkpoint is no minimum: one step down still takes {percent(gain, 0)} off the training loss; "
+            "influence through the network assumes a minimum, so take its ranks, not its sizes"
         )
     if cosine is not None and cosine < SURE and found.memorised > MOST_MEMORISED:
         yield (
-            f"no weight decay shows in the gradient, and {found.memorised:.0%} of the rows have no gradient left: "
-            "influence at the head is recommended (--params head)"
+            f"no weight decay shows in the gradient, and {percent(found.memorised, 0)} of the rows have no gradient "
+            "left: influence at the head is recommended (--params head)"
         )
     elif found.memorised > MOST_MEMORISED:
-        yield f"{found.memorised:.0%} of the rows have no gradient left: the network has memorised them"
+        yield f"{percent(found.memorised, 0)} of the rows have no gradient left: the network has memorised them"
     lowest, highest = found.smallest_eigenvalue, found.largest_eigenvalue
     if lowest is not None and highest is not None and -lowest > NEGATIVE * highest:
         yield (

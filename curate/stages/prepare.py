@@ -35,6 +35,8 @@ from curate.stages.targets import refuse_rows
 
 MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+LEAST_ROWS = 5
+"""Training rows under which nothing can be said of any label."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
@@ -110,13 +112,8 @@ def _refuse_classes(settings: ScanSettings, train: Source) -> None:
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     """With the model, or texts and records encoded if none is named. Raises `UsageError` for options that need one."""
     train, evaluation, limits = opened.train, opened.evaluation, opened.notes
-    if settings.model is None and (settings.weights or settings.params not in ("auto", "head")):
-        option = "--weights" if settings.weights else f"--params {settings.params}"
-        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
-    if settings.model is None and settings.asks_network is not None:
-        raise UsageError(
-            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
-        )
+    if settings.model is None:
+        refuse_options_of_models(settings)
     model = None
     if settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
@@ -131,6 +128,17 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     prepared = (*notes, *(column.name for column in train.inputs))
     return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
+
+
+def refuse_options_of_models(settings: ScanSettings) -> None:
+    """Options that mean nothing without a model. Raises `UsageError`."""
+    if settings.weights or settings.params not in ("auto", "head"):
+        option = "--weights" if settings.weights else f"--params {settings.params}"
+        raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.asks_network is not None:
+        raise UsageError(
+            f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
+        )
 
 
 def _model(settings: ScanSettings, opened: Opened, weights: str | None) -> LoadedModel:
@@ -262,6 +270,11 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if network is None or not network.own_classes:
         train, evaluation = _centred(train, evaluation)
     outside = loaded.opened.outside.of(train.keys)
+    if len(train) < LEAST_ROWS:
+        raise NothingScanned(
+            f"{train.source.location} has {len(train)} readable rows: too few to tell a wrong label from a rare one",
+            f"A scan takes {LEAST_ROWS} rows at least, and says something from some dozens on.",
+        )
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")

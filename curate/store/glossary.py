@@ -19,6 +19,8 @@ TABLES: dict[str, str] = {
     "verdict_words": "What can be said of a row.",
     "receipts": "How a quantity was solved.",
     "reviews": "What people said: append-only.",
+    "map_points": "Training rows on a plane: the two principal directions of their features.",
+    "batches": "Words that were given at once, and are taken back at once.",
     "accepted": "Findings that a baseline accepts (`curate baseline`).",
     "audits": "A draw of rows for `curate audit`: never changed. Its frame is the training rows of its run that no "
     "earlier audit of the series was drawn from.",
@@ -201,6 +203,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "stratum": "from 1, the most suspect first",
         "again": "1: the row's second showing",
     },
+    "map_points": {"run_id": "", "example_id": "", "x": "-1 to 1", "y": "-1 to 1"},
+    "batches": {"review_id": "one of the words", "batch": "the first word of the batch"},
     "audit_words": {"audit_id": "", "place": "", "review_id": ""},
     "verifications": {
         "id": "",

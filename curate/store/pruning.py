@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curate.store.store import Store
 
-RESULTS = ("scores", "influences", "receipts")
+RESULTS = ("map_points", "scores", "influences", "receipts")
 """What goes with a run."""
 _OF_A_RUN = (*RESULTS, "findings", "summaries")
 

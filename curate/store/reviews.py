@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import UsageError
+from curate.process.numbers import percent
 from curate.rules.rule import RULES
 from curate.settings.specs import did_you_mean
+from curate.store.batching import LEAST_SUGGESTION
 from curate.store.values import text
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class ReviewedRow:
     label: str | None
     suggested_label: str | None
     fingerprint: str
+    suggested_probability: float | None = None
+
+    @property
+    def sure_label(self) -> str | None:
+        """The suggested label, if it is probable enough to be taken."""
+        return sure(self.suggested_label, self.suggested_probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,11 @@ class Review:
     source: str
     undoes: int | None = None
     rule: str | None = None
+
+
+def sure(label: str | None, probability: float | None) -> str | None:
+    """A suggested label; None if it is too improbable to be told. An unknown probability withholds nothing."""
+    return label if probability is None or probability >= LEAST_SUGGESTION else None
 
 
 def login() -> str:
@@ -89,7 +102,8 @@ def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) 
 
 def _rows(store: "Store", run_id: int, where: str, parameters: list[Any]) -> list[ReviewedRow]:
     found = store.query(
-        "SELECT e.id AS example_id, e.dataset_id, e.key, e.label, s.suggested_label, e.fingerprint "
+        "SELECT e.id AS example_id, e.dataset_id, e.key, e.label, s.suggested_label, e.fingerprint, "
+        "s.suggested_probability "
         "FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = ? AND s.example_id = e.id "
         f"WHERE e.dataset_id = (SELECT dataset_id FROM runs WHERE id = ?) AND {where}",
         [run_id, run_id, *parameters],
@@ -155,17 +169,24 @@ def undo(
         hint = f"there is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
         raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
     word = standing[0]
-    return add(
-        store,
-        row.fingerprint,
-        row.key,
-        "unsure",
-        None,
-        note,
-        reviewer=reviewer or word["reviewer"],
-        source=source,
-        undoes=word["id"],
+    return _take_back(store, row, note, reviewer=reviewer or word["reviewer"], source=source, word=word["id"])
+
+
+def undo_word(store: "Store", run_id: int, word: int, *, source: str) -> Review:
+    """Take back this word, of its reviewer. Raises ``UsageError`` if it does not stand."""
+    found = store.query(
+        "SELECT v.reviewer, e.id FROM standing_reviews AS v JOIN examples AS e ON e.fingerprint = v.fingerprint "
+        "WHERE v.id = ? LIMIT 1",
+        [word],
     )
+    if not found:
+        raise UsageError("this verdict was taken back already")
+    row = row_by_id(store, run_id, found[0]["id"])
+    return _take_back(store, row, None, reviewer=found[0]["reviewer"], source=source, word=word)
+
+
+def _take_back(store: "Store", row: ReviewedRow, note: str | None, *, reviewer: str, source: str, word: int) -> Review:
+    return add(store, row.fingerprint, row.key, "unsure", None, note, reviewer=reviewer, source=source, undoes=word)
 
 
 def add(
@@ -231,9 +252,15 @@ def _new_label(store: "Store", row: ReviewedRow, verdict: str, label: str | None
             raise UsageError(f"{row.key}: a label belongs to the verdict relabel, not to {verdict}")
         return None
     if label is None:
-        if row.suggested_label is None:
-            raise UsageError(f"{row.key}: no label is suggested for this row", "give the right one with --label")
-        label = row.suggested_label
+        label = row.sure_label
+        if label is None:
+            told = "no label is suggested for this row"
+            if row.suggested_label is not None:
+                told = (
+                    f"no label is sure enough to be suggested: {row.suggested_label} is "
+                    f"{percent(row.suggested_probability, 0)} likely, and it takes {percent(LEAST_SUGGESTION, 0)}"
+                )
+            raise UsageError(f"{row.key}: {told}", "give the right one with --label")
     if not label.strip():
         raise UsageError(f"{row.key}: the label is blank", "give the right one, or the verdict drop")
     if label == row.label:

@@ -6,11 +6,12 @@ Leaves layout, ranks and words to those who show it: terminal, page, card and re
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from curate.store.reviews import sure
 from curate.store.store import Store
 
 SCORES = (
@@ -50,6 +51,8 @@ class Near:
     key: str
     label: str | None
     similarity: float | None = None
+    text: str | None = None
+    thumbnail: bytes | None = None  # JPEG; of the rows nearest to the gravest findings only
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +152,12 @@ def rows_of(store: Store, run_id: int, examples: Sequence[int]) -> tuple[Row, ..
     )
     findings = _findings(store, run_id, [row["id"] for row in rows])
     words = _words(store, [row["fingerprint"] for row in rows])
+    nearest = _nearest(store, run_id, findings)
     found = []
     for row in rows:
         example = row.pop("id")
         suggested = row["suggested_probability"]
+        row["suggested_label"] = sure(row["suggested_label"], suggested)
         scores = {name: value for name in SCORES if (value := row.pop(name)) is not None}
         strongest = partial(hits, store, run_id, example, limit=STRONGEST)
         found.append(
@@ -162,7 +167,7 @@ def rows_of(store: Store, run_id: int, examples: Sequence[int]) -> tuple[Row, ..
                 scores=scores,
                 findings=tuple(findings[example]),
                 verdict=words.get(row["fingerprint"]),
-                nearest=_nearest(findings[example]),
+                nearest=nearest.get(example, ()),
                 helps=strongest(harmful=False),
                 harms=strongest(harmful=True),
                 helped_by=strongest(harmful=False, of="eval"),
@@ -214,11 +219,26 @@ def _words(store: Store, fingerprints: list[str]) -> dict[str, Word]:
     return {row.pop("fingerprint"): Word(**row) for row in rows}
 
 
-def _nearest(findings: Iterable[RowFinding]) -> tuple[Near, ...]:
-    """The rows that a scan stored as evidence of a finding, if it did."""
-    stored = next((finding.evidence["nearest"] for finding in findings if finding.evidence.get("nearest")), ())
-    return tuple(
-        Near(str(near["key"]), near.get("label"), near.get("similarity"))
-        for near in (stored if isinstance(stored, list) else ())
-        if isinstance(near, dict) and "key" in near
+def _nearest(store: Store, run_id: int, findings: Mapping[int, Sequence[RowFinding]]) -> dict[int, tuple[Near, ...]]:
+    """By row the nearest ones that a scan stored as evidence of a finding, if it did, with text and picture."""
+    named: dict[int, list[dict[str, Any]]] = {}
+    for example, theirs in findings.items():
+        stored = next((finding.evidence["nearest"] for finding in theirs if finding.evidence.get("nearest")), ())
+        if isinstance(stored, list):
+            named[example] = [near for near in stored if isinstance(near, dict) and "key" in near]
+    keys = sorted({str(near["key"]) for nearest in named.values() for near in nearest})
+    rows = store.query(
+        "SELECT e.key, e.text, e.thumbnail FROM json_each(:keys) AS j CROSS JOIN examples AS e ON e.key = j.value "
+        "AND e.split = 'train' AND e.dataset_id = (SELECT dataset_id FROM runs WHERE id = :run) "
+        "WHERE EXISTS (SELECT 1 FROM scores AS s WHERE s.run_id = :run AND s.example_id = e.id)",
+        {"run": run_id, "keys": json.dumps(keys)},
     )
+    shown = {row["key"]: (row["text"], row["thumbnail"]) for row in rows} if keys else {}
+    return {
+        example: tuple(
+            Near(key, near.get("label"), near.get("similarity"), *shown.get(key, (None, None)))
+            for near in nearest
+            for key in [str(near["key"])]
+        )
+        for example, nearest in named.items()
+    }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from curate.errors import StoreError
 from curate.process.installing import UPGRADE
 from curate.store.auditing import AUDITING
+from curate.store.batching import BATCHING
 from curate.store.browsing import BROWSING
 from curate.store.keeping import KEEPING
 from curate.store.reviewing import REVIEWING
@@ -87,6 +88,12 @@ def m010_rules(db: "Database") -> None:
     apply_ruling(db)
 
 
+def m011_batches(db: "Database") -> None:
+    """Tables of verdicts that were given at once and of a map of the rows; `relabel` takes no unsure suggestion."""
+    for statement in BATCHING:
+        db.execute(statement)
+
+
 MIGRATIONS: list[Callable[["Database"], None]] = [
     m001_tables,
     m002_views,
@@ -98,6 +105,7 @@ MIGRATIONS: list[Callable[["Database"], None]] = [
     m008_keeping,
     m009_words,
     m010_rules,
+    m011_batches,
 ]
 
 

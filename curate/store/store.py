@@ -219,6 +219,14 @@ class Store:
                 ],
             )
 
+    def add_map(self, run_id: int, places: Iterable[tuple[int, float, float]]) -> None:
+        """(example id, x, y) of training rows on the map of the run."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO map_points (run_id, example_id, x, y) VALUES (?, ?, ?, ?)",
+                ((run_id, example, x, y) for example, x, y in places),
+            )
+
     def mark_run(self, run_id: int, status: str) -> None:
         """Mark a run as `failed`, `interrupted` or `running` again; a finished one refuses."""
         with self.transaction() as connection:

@@ -17,6 +17,7 @@ from curate.onboarding.init.checkpoints import choose_checkpoint, name_architect
 from curate.onboarding.init.code import COUNTS, Maker, find_makers
 from curate.onboarding.init.data import find_data
 from curate.onboarding.init.found import Discovery, FoundSetting, listed
+from curate.onboarding.init.project import project_of, rebase
 from curate.onboarding.init.text import file_text
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.specs import as_typed, near_path, split_code, split_kind, split_model
@@ -45,12 +46,13 @@ class Initialised:
 
 
 def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, debug: bool = False) -> Initialised:
-    """Look, write ``folder``/curate.toml, check. ``given`` is what a person said: eval, label, model, weights.
+    """Look, write a curate.toml, check. ``given`` is what a person said: eval, label, model, weights.
 
-    Code that lies in a folder outside of the current one is not run unless ``given`` names it. Raises ``UsageError``
-    where there is such a file already, ``DataError`` where there is no data; what else fails is in the outcome.
+    The file is written into ``folder`` if that is a project, else into the nearest project around it, else into the
+    current folder: never among the data alone. Code that lies outside of the current folder is not run unless ``given``
+    names it. Raises ``UsageError`` if there is such a file already, ``DataError`` if there is no data; what else fails
+    is in the outcome.
     """
-    path = folder / FILE
     if not folder.is_dir():
         if folder.exists():
             raise UsageError(
@@ -59,16 +61,19 @@ def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, d
                 f"curate scan {as_typed(folder.as_posix())}",
             )
         raise UsageError(f"{folder.as_posix()} is not there; init looks at a folder.", near_path(folder))
+    project = project_of(folder)
+    path = project / FILE
     if path.exists() and not force:
         raise UsageError(f"There is a {path.as_posix()} already.", "Give --force to write it anew.")
-    outcome = Initialised(path, find_data(folder), not folder.resolve().is_relative_to(Path.cwd().resolve()))
+    outcome = Initialised(path, find_data(folder), not project.resolve().is_relative_to(Path.cwd().resolve()))
     found = outcome.found
+    rebase(found, folder, project)
     for key in ("eval", "label"):
         if given.get(key):
-            value = _relative(given[key], folder) if key == "eval" else given[key]
+            value = _relative(given[key], project) if key == "eval" else given[key]
             found.settings[key] = FoundSetting(value, f"as --{key} says")
     _write(path, found)
-    settings = _settings(outcome, folder)
+    settings = _settings(outcome, project)
     data = next(check_scan(settings, debug=debug))
     if data.status == "FAILED":
         outcome.checks = [data]
@@ -76,9 +81,9 @@ def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, d
         _write(path, found)
         return outcome
     media, classes = _opened(settings)
-    makers = _find_model(folder, given, found, media, len(classes))
+    makers = _find_model(project, given, found, media, len(classes))
     _write(path, found)
-    _check(outcome, folder, makers, given, media, len(classes), data, debug)
+    _check(outcome, project, makers, given, media, len(classes), data, debug)
     return outcome
 
 
@@ -137,7 +142,7 @@ def _check(
             outcome.missing.append(f"a model for {said.value}: {said.failed or 'name the code that makes it'}")
             _write(path, found)
         elif needs_model:
-            outcome.missing.append("a model: pictures say nothing without one")
+            outcome.missing.append("a model: without one a scan tells broken files and copies, and judges no label")
         if needs_model:
             return
     elif outcome.outside and not given.get("model"):

@@ -11,14 +11,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.process.numbers import percent
+from curate.reports import trend
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
-from curate.reports.harmful_terminal import group_sentence, turned
+from curate.reports.harmful_terminal import group_sentence, none_harmful, turned
 from curate.reports.html import charts, sentences
 from curate.reports.report import Report
 from curate.reports.summary import summary_sentence
+from curate.reports.trust_terminal import accuracy_sentence
 from curate.reports.trusted import trust_advice, trust_facts
-from curate.reports.words import brief, clean, duration, memory, moment, percent, plural, signed
+from curate.reports.words import brief, clean, duration, memory, moment, plural, signed
 from curate.rules.rule import rule_of
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ def page(report: Report) -> str:
             report=report,
             run=report.run,
             summary=summary_sentence(report),
+            accuracy=accuracy_sentence(report),
+            none_harmful=none_harmful(report),
             gallery=gallery,
             outcome=report.outcome,
             style=style,
@@ -58,6 +63,10 @@ def page(report: Report) -> str:
             ),
             histogram=charts.histogram(gallery.distribution) if gallery.distribution else None,
             matrix=charts.matrix(gallery.confusion) if gallery.confusion else None,
+            scatter=gallery.scatter,
+            trend=[trend.cells_of(line) for line in gallery.trend] if len(gallery.trend) > 1 else [],
+            trend_headings=trend.HEADINGS,
+            trend_sentence=trend.sentence(gallery.trend),
             noise=charts.noise(report.by_class),
             trust=list(trust_facts(report.run.counts, report.checked)),
             advice=trust_advice(report.run.counts),

@@ -12,6 +12,7 @@ from typing import Any
 
 from curate.reports.gallery import flagged
 from curate.store import Store
+from curate.store.batching import LEAST_SUGGESTION
 
 OPEN = "open"
 ALL = "all"
@@ -62,7 +63,9 @@ class Board:
         self.columns: dict[str, list[Any]] = {name: list(empty) for name in (*FACETS, "harm", "key")}
         self.fingerprints: list[str] = [""] * len(self.examples)
         rows = store.query(
-            "SELECT q.example_id, q.rules, e.label, s.suggested_label, e.split, e.fingerprint, s.harm, e.key FROM ("
+            "SELECT q.example_id, q.rules, e.label, "
+            f"CASE WHEN s.suggested_probability < {LEAST_SUGGESTION} THEN NULL ELSE s.suggested_label END, "
+            "e.split, e.fingerprint, s.harm, e.key FROM ("
             "SELECT example_id, group_concat(rule, ' ') AS rules FROM (SELECT example_id, rule FROM findings "
             "WHERE run_id = :run ORDER BY example_id, rule) GROUP BY example_id) AS q "
             "JOIN examples AS e ON e.id = q.example_id "

@@ -19,9 +19,10 @@ from curate.errors import CurateError, UsageError
 from curate.reports.gather import read_run
 from curate.reports.html.sentences import records
 from curate.reports.words import clean
-from curate.review.web.board import ALL, FACETS, ORDERS, Asked, Board, Facets
+from curate.review.web.board import ALL, FACETS, OPEN, ORDERS, Asked, Board, Facets
 from curate.settings.specs import whole
 from curate.store import VERDICTS, Store, audits, reviews
+from curate.store.batches import batch_of, mark_many, undo_words
 from curate.store.rows import rows_of
 
 ADDRESS = "/-/review"
@@ -114,6 +115,7 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
     pages = max(1, math.ceil(len(places) / PAGE))
     page = min(max(1, whole(parameters.get("page", "")) or 1), pages)
     here = places[(page - 1) * PAGE : page * PAGE]
+    waiting = sum(board.columns["verdict"][at] == OPEN for at in places)
     examples = [board.examples[at] for at in here]
     shown = rows_of(store, board.run_id, examples)
     run, _ = read_run(store, board.run_id)
@@ -128,6 +130,7 @@ def _context(store: Store, served: Serving, parameters: dict[str, str]) -> dict[
         "orders": ORDERS,
         "facets": _facets(facets, asked, base),
         "found": len(places),
+        "waiting": waiting,
         "page": page,
         "pages": pages,
         "report": {"eval_loss": run.counts.get("eval_loss")},
@@ -183,11 +186,17 @@ def said(store: Store, number: str) -> dict[str, Any] | None:
     if whole(number) is None:
         return None
     rows = store.query(
-        "SELECT v.key, v.verdict, v.new_label, v.reviewer, v.undoes, e.id AS example FROM reviews AS v "
+        "SELECT v.id, v.key, v.verdict, v.new_label, v.reviewer, v.undoes, e.id AS example, "
+        "(SELECT count(*) FROM batches AS b WHERE b.batch = v.id) AS many FROM reviews AS v "
         "JOIN examples AS e ON e.fingerprint = v.fingerprint WHERE v.id = ? LIMIT 1",
         [int(number)],
     )
     return rows[0] if rows else None
+
+
+async def to_review(request: Request, datasette: Datasette) -> Response:
+    """The first page is the review; Datasette's own list of databases stands under the database's address."""
+    return Response.redirect(datasette.urls.path(ADDRESS), status=302)
 
 
 async def leave_verdict(request: Request, datasette: Datasette) -> Response:
@@ -205,19 +214,56 @@ async def leave_verdict(request: Request, datasette: Datasette) -> Response:
     page = AUDIT if back.partition("?")[0] == AUDIT else ADDRESS
     reviewer = (form.get("reviewer") or "").strip() or served.reviewer
     try:
-        word = await asyncio.to_thread(_store, served.path, form, reviewer)
+        chosen = await read(datasette, lambda store: _chosen(store, served, dict(parameters), form))
+        word = await asyncio.to_thread(_store, served.path, form, reviewer, chosen)
         parameters.append(("said", str(word.id)))
+        told = _told(word)
     except CurateError as error:
         parameters.append(("refused", clean(error.message)))
+        word, told = None, clean(error.message)
+    if request.headers.get("accept") == "application/json":  # a script of ours asks, and the page stays
+        board = await read(datasette, lambda store: served.board(store, dict(parameters).get("dataset")))
+        done = board.done if board is not None else 0
+        said = {"refused": told} if word is None else {"told": told, "undone": word.undoes is not None, "done": done}
+        return Response.json(said)
     response = Response.redirect(_address(dict(parameters)).replace(ADDRESS, page, 1), status=303)
     response.set_cookie(REVIEWER_COOKIE, quote(reviewer), httponly=True, samesite="strict", max_age=10**7)
     return response
 
 
-def _store(path: Path, form: dict[str, str], reviewer: str) -> reviews.Review:
-    """``say`` is "EXAMPLE VERDICT"; relabel takes label-EXAMPLE, or the suggested label where it is empty."""
+def _told(word: reviews.Review) -> str:
+    label = f" to {word.new_label}" if word.new_label else ""
+    return clean(
+        f"{word.key}: {'taken back' if word.undoes is not None else f'{word.verdict}{label}'}, by {word.reviewer}"
+    )
+
+
+def _chosen(store: Store, served: Serving, parameters: dict[str, str], form: dict[str, str]) -> list[int]:
+    """Examples of all rows that fit the page's filters and wait, if the form speaks of them."""
+    board = served.board(store, parameters.get("dataset")) if form.get("say", "").startswith("all ") else None
+    if board is None:
+        return []
+    places, _ = board.found(store, Asked.of(parameters))
+    return [board.examples[at] for at in places if board.columns["verdict"][at] == OPEN]
+
+
+def _store_many(store: Store, run: int, say: str, chosen: list[int], reviewer: str) -> reviews.Review:
+    """ "all VERDICT" on the chosen rows, or "batch ID" taken back; the first of the words."""
+    what, _, rest = say.partition(" ")
+    if what == "batch":
+        return undo_words(store, run, batch_of(store, whole(rest) or 0), source=SOURCE)[0]
+    rows = [reviews.row_by_id(store, run, example) for example in chosen]
+    return mark_many(store, rows, rest, reviewer=reviewer, source=SOURCE).words[0]
+
+
+def _store(path: Path, form: dict[str, str], reviewer: str, chosen: list[int]) -> reviews.Review:
+    """``say`` is "EXAMPLE VERDICT", "all VERDICT" or "batch ID"; relabel takes label-EXAMPLE, else the suggestion."""
     example, _, verdict = form.get("say", "").partition(" ")
     source = audits.SOURCE if form.get("back", "").partition("?")[0] == AUDIT else SOURCE
+    if example in ("all", "batch"):
+        with Store.open(path) as store:
+            store.connection.execute("PRAGMA synchronous = FULL")
+            return _store_many(store, whole(form.get("run", "")) or 0, form["say"], chosen, reviewer)
     if whole(example) is None or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
         raise UsageError("the form named no row and no verdict")
     with Store.open(path) as store:

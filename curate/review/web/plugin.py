@@ -21,7 +21,7 @@ from curate.reports.html import FILTERS, TEMPLATES, picture
 from curate.reports.words import clean, shorten
 from curate.review.web.audit_page import audit_page
 from curate.review.web.log import LONGEST, logger
-from curate.review.web.pages import ADDRESS, AUDIT, leave_verdict, read, review_page, serving
+from curate.review.web.pages import ADDRESS, AUDIT, leave_verdict, read, review_page, serving, to_review
 from curate.review.web.safety import Application, Guard, Receive, Scope, Send, policy
 
 FOR_A_BAD_ADDRESS = (DatasetteError, AssertionError, ValueError, OverflowError, LookupError)
@@ -146,6 +146,7 @@ def render_cell(value: Any, column: str, datasette: Datasette) -> Any:
 def register_routes() -> list[tuple[str, Any]]:
     """The addresses of curate's pages."""
     return [
+        (r"^/$", to_review),
         (rf"^{ADDRESS}$", review_page),
         (rf"^{ADDRESS}/verdict$", leave_verdict),
         (rf"^{AUDIT}$", audit_page),

@@ -2,20 +2,23 @@
 
 from importlib import import_module
 
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Contents, Found, Scan
 from curate.rules.rule import RULES
 
 NEAREST = 5
 """Nearest rows that are named on a finding."""
 
 
-def find_all(scan: Scan) -> list[Found]:
-    """The findings of all rules."""
+def find_all(scan: Contents) -> list[Found]:
+    """The findings of all rules; of those that ask for contents alone if nothing else is known."""
     found: list[Found] = []
     for rule in RULES.values():
+        if not (rule.of_contents or isinstance(scan, Scan)):
+            continue
         module, _, function = rule.finder.partition(":")
         found += getattr(import_module(module), function)(scan)
-    _name_nearest(scan, found)
+    if isinstance(scan, Scan):
+        _name_nearest(scan, found)
     return found
 
 

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Contents, Found
 
 
-def find(scan: Scan) -> Iterator[Found]:
+def find(scan: Contents) -> Iterator[Found]:
     """Findings within each split; a note in a table, for the same measurement may have two outcomes."""
     for split, rows in scan.splits.items():
         severity = "error" if rows.one_label_each else "note"

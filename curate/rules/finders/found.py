@@ -14,19 +14,25 @@ from curate.stages.suspicion import Judged
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What the stages of a scan found out: all that a finder may ask."""
+class Contents:
+    """The rows as they were read: all that a finder of a rule ``of_contents`` may ask."""
 
     data: Data
-    judged: Judged
-    influence: Influence
-    neighbours: Neighbours
 
     @property
     def splits(self) -> dict[str, Forward]:
         """The rows by split; `eval` is there only if an evaluation set was given."""
         data = self.data
         return {"train": data.train} if data.own_evaluation else {"train": data.train, "eval": data.evaluation}
+
+
+@dataclass(frozen=True)
+class Scan(Contents):
+    """What the stages of a scan found out: all that a finder may ask."""
+
+    judged: Judged
+    influence: Influence
+    neighbours: Neighbours
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from curate.process.numbers import percent
 from curate.rules.finders.found import Found, Scan
 from curate.stages.influence import Influence
 from curate.stages.prepare import Data
@@ -24,8 +25,9 @@ def find(scan: Scan) -> Iterator[Found]:
             "minimum": harmful.minimum,
         }
         why = (
-            f"without it the mean loss of {influence.targets.name} falls by an estimated {harm / loss_then:.2%}, "
-            f"{harm:.2g} nats (95 %: {low:.2g} to {high:.2g} over the choice of these rows)"
+            f"without it the mean loss of {influence.targets.name} falls by an estimated "
+            f"{percent(harm / loss_then, 2)}, {harm:.2g} nats (95 %: {low:.2g} to {high:.2g} over the choice "
+            "of these rows)"
         )
         if place < len(influence.flips):
             fixed, broken = influence.flips[place].tolist()

@@ -4,13 +4,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Contents, Found
 
 LEAST_STEM = 3
 """Letters that a name keeps without its plural: shorter ones are other words."""
 
 
-def find(scan: Scan) -> Iterator[Found]:
+def find(scan: Contents) -> Iterator[Found]:
     """Findings on classes: of those whose names are one but for case, signs or plural, on all but the largest."""
     rows = scan.data.train
     counts = Counter(rows.labels.tolist())

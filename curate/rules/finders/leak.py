@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Contents, Found
 
 
-def find(scan: Scan) -> Iterator[Found]:
+def find(scan: Contents) -> Iterator[Found]:
     """Findings on evaluation rows."""
     if scan.data.own_evaluation:
         return

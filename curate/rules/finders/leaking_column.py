@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from curate.process.numbers import percent
 from curate.rules.finders.found import Found, Scan
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def find(scan: Scan) -> Iterator[Found]:
         if told < (TOLD if named else PERFECT) or told <= most:
             continue
         others = ",".join(other.name for other in columns if other is not column)
-        why = f"{column.name} alone tells {told:.1%} of the labels: leave it out, --input {others[:200]}"
+        why = f"{column.name} alone tells {percent(told)} of the labels: leave it out, --input {others[:200]}"
         evidence: dict[str, object] = {"accuracy": told}
         yield Found("train", None, "leaking_column", "warning", None, why, evidence, subject="column", name=column.name)
 

@@ -1,12 +1,14 @@
 """``mislabeled``: rows of a suspicion above the cut, with what the experts said of them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from curate.engine.suspicion import DETECTORS, Judgement, Signals
 from curate.engine.suspicion.detectors import agreement, loss
 from curate.engine.suspicion.experts import VOTERS
+from curate.process.numbers import percent
 from curate.rules.finders.found import Found, Scan
 from curate.rules.rule import LEAST_ROWS
 from curate.stages.prepare import Data
@@ -14,6 +16,45 @@ from curate.stages.suspicion import Judged
 
 CERTAIN = 0.9
 """Suspicion from which a wrong label is an error rather than a warning."""
+
+
+NOUNS = {"image": "pictures", "text": "texts"}
+"""What rows of a medium are called; all others are rows."""
+EVEN = 0.2
+"""How far votes may be from a whole number of rows, since the nearest weigh a little more, and still be told as one."""
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What the nearest rows and a classifier say of one row: ``votes`` ``[C]`` of ``of`` rows, ``probe`` ``[C]``."""
+
+    given: int
+    suggested: int
+    votes: np.ndarray
+    probe: np.ndarray
+    of: int
+
+    @property
+    def evidence(self) -> dict[str, object]:
+        """The votes for both labels as shares, and of how many rows."""
+        suggested, given = (round(self._share(label), 4) for label in (self.suggested, self.given))
+        return {"suggested": suggested, "given": given, "of": self.of}
+
+    def _share(self, label: int) -> float:
+        return float(self.votes[label]) / max(float(self.votes.sum()), 1e-12)
+
+    def _count(self, label: int) -> str:
+        exact = self.of * self._share(label)
+        return f"{'' if abs(exact - round(exact)) <= EVEN else 'about '}{round(exact) or 'none'}"
+
+    def sentence(self, classes: list[str], noun: str, who: str) -> str:
+        """Why another label is more probable; ``who`` says what the classifier knew."""
+        other, own = classes[self.suggested], classes[self.given]
+        return (
+            f"{self._count(self.suggested)} of its {self.of} nearest {noun} are {other}, {self._count(self.given)} "
+            f"{own}; {who}, {other} is {percent(float(self.probe[self.suggested]), 0)} likely, "
+            f"{own} {percent(float(self.probe[self.given]), 0)}"
+        )
 
 
 def find(scan: Scan) -> Iterator[Found]:
@@ -37,14 +78,17 @@ def _of_training(data: Data, judged: Judged) -> Iterator[Found]:
     probe, votes, who = signals.left_out, signals.votes, "without its own label"
     if judged.panel.by_heart and signals.early_left_out is not None and signals.early_votes is not None:
         probe, votes, who = signals.early_left_out, signals.early_votes, "by what the network had not learnt by heart"
+    noun = NOUNS.get(data.train.source.media, "rows")
     for row in flagged.tolist():
         spoke = {name: round(float(place[row]), 4) for name, (_, place) in columns.items()}
         evidence: dict[str, object] = {
             "detectors": {name: float(values[row]) for name, (values, _) in columns.items()},
             "more_suspect_than": spoke,
         }
-        why = _sentence(classes, int(signals.given[row]), judged.train, row, probe[row], votes[row], who)
-        why += _others(classes, signals, row)
+        given, suggested = int(signals.given[row]), int(judged.train.suggested[row])
+        said = Grounds(given, suggested, votes[row], probe[row], min(VOTERS, len(data.train) - 1))
+        evidence["votes"] = said.evidence
+        why = said.sentence(classes, noun, who) + _others(classes, signals, row)
         severity = _severity(judged.train, row, int(counts[signals.given[row]]))
         yield Found("train", row, "mislabeled", severity, float(judged.train.suspicion[row]), why, evidence, near=True)
 
@@ -58,11 +102,13 @@ def _of_evaluation(data: Data, judged: Judged) -> Iterator[Found]:
     # Of a class that no training row has nothing is known: a note says so.
     for row in np.flatnonzero((judgement.suspicion > judged.evaluation_cut) & (counts[given] > 0)).tolist():
         votes, probe = reading.votes[row], reading.probe[row]
+        said = Grounds(int(given[row]), int(judgement.suggested[row]), votes, probe, min(VOTERS, len(data.train)))
         evidence: dict[str, object] = {
             "probe_loss": float(loss(probe[None], given[row : row + 1])[0]),
             "neighbours": float(1 - agreement(votes[None], given[row : row + 1])[0]),
+            "votes": said.evidence,
         }
-        why = _sentence(classes, int(given[row]), judgement, row, probe, votes, "by its features")
+        why = said.sentence(classes, NOUNS.get(data.evaluation.source.media, "rows"), "by its features")
         severity = _severity(judgement, row, int(counts[given[row]]))
         yield Found("eval", row, "mislabeled", severity, float(judgement.suspicion[row]), why, evidence)
 
@@ -76,18 +122,6 @@ def _class_counts(data: Data) -> np.ndarray:
 def _severity(judgement: Judgement, row: int, of_class: int) -> str:
     """An error only if the given class has rows enough for suspicion to be a probability."""
     return "error" if judgement.suspicion[row] >= CERTAIN and of_class >= LEAST_ROWS else "warning"
-
-
-def _sentence(
-    classes: list[str], given: int, judgement: Judgement, row: int, probe: np.ndarray, votes: np.ndarray, who: str
-) -> str:
-    suggested = int(judgement.suggested[row])
-    total = max(float(votes.sum()), 1e-12)
-    other, own = classes[suggested], classes[given]
-    return (
-        f"{votes[suggested] / total:.0%} of its {VOTERS} nearest rows are {other}, {votes[given] / total:.0%} {own}; "
-        f"{who}, {other} is {probe[suggested]:.0%} likely, {own} {probe[given]:.0%}"
-    )
 
 
 def _others(classes: list[str], signals: Signals, row: int) -> str:

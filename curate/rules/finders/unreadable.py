@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from curate.errors import UnreadableRow
-from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.found import Contents, Found
 from curate.sources import Source
 
 
-def find(scan: Scan) -> Iterator[Found]:
+def find(scan: Contents) -> Iterator[Found]:
     """Findings on rows behind those that were read."""
     for split, rows in scan.splits.items():
         for place, (index, reason) in enumerate(rows.unreadable):

@@ -51,18 +51,24 @@
       filter();
     });
   }
-  // Keys work inside of the gallery alone: elsewhere they belong to the browser and to assistive software.
-  gallery.tabIndex = 0;
-  gallery.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const go = (card) => { card.hidden = false; card.tabIndex = -1; card.focus(); card.scrollIntoView({ block: "center" }); };
+  for (const link of document.querySelectorAll(".map a")) {
+    link.addEventListener("click", (event) => {
+      const card = cards.find((each) => each.dataset.key === link.dataset.key);
+      if (card) { event.preventDefault(); go(card); }
+    });
+  }
+  // Keys work wherever the focus is, but where somebody types; with Ctrl, Alt or Meta they are the browser's.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
     if (event.key === "/") { event.preventDefault(); field("search").focus(); return; }
     const shown = [...gallery.querySelectorAll(".card:not([hidden])")];
     const place = shown.indexOf(document.activeElement.closest(".card"));
     if (event.key === "j" || event.key === "k") {
       const next = shown[Math.max(0, place + (event.key === "j" ? 1 : -1))];
-      if (next) { next.focus(); next.scrollIntoView({ block: "nearest" }); }
+      if (next) go(next);
     } else if (event.key === "e" && place >= 0) {
-      const part = shown[place].querySelector("details");
+      const part = shown[place].querySelector("details.numbers");
       part.open = !part.open;
     }
   });

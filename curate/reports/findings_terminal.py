@@ -1,0 +1,172 @@
+"""The findings in the report for people: the certain ones, then labels that are probably wrong, then the others.
+
+Knows one line a finding, and how a list is cut; leaves widths and colours to ``layout.py`` and harm to
+``harmful_terminal.py``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from curate.process.numbers import percent
+from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
+from curate.reports.report import OWN_SECTION, MislabeledRow, OtherFinding, Report
+from curate.reports.words import clean, first_shown, plural, quoted
+from curate.rules.rule import SEVERITIES, rules_with
+
+NARROW = 80
+"""Below, a row's number and its neighbours are left out."""
+FEW = 5
+"""Rows up to which each stands with its whole reason; more of them stand with it in the long report."""
+MOST_NEXT = 5
+"""Rows next in line that the short report shows."""
+
+
+def write_findings(page: Page, report: Report) -> None:
+    """By severity, whatever their rule: errors of all rules but ``harmful`` stand before the first warning."""
+    errors = [row for row in report.others if row.severity == "error"]
+    slighter = [row for row in report.others if row.severity != "error"]
+    _others(page, report, "Certainly wrong", errors, ("error",))
+    if not report.unjudged:
+        _mislabeled(page, report)
+    _others(page, report, "Other findings", slighter, ("warning", "note"))
+
+
+def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding], severities: tuple[str, ...]) -> None:
+    rules = [rule for rule in rules_with(total.rule for total in report.totals) if rule.name not in OWN_SECTION]
+    counts = {
+        f"{rule.name}{' (preview)' if rule.preview else ''}": sum(
+            report.count(rule.name, severity=severity) for severity in severities
+        )
+        for rule in rules
+    }
+    if not any(counts.values()):
+        return
+    told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
+    page.heading(title, told + first_shown(rows, sum(counts.values())))
+    columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
+    cells = [
+        [
+            Text(row.severity, SEVERITY_STYLES.get(row.severity, "")),
+            Text(row.rule),
+            cell(row.key),
+            cell("" if row.label is None else row.label),
+        ]
+        for row in rows
+    ]
+    page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
+
+
+def _mislabeled(page: Page, report: Report) -> None:
+    """Training and evaluation rows in one list, the gravest first."""
+    rows = sorted(
+        (*report.mislabeled, *report.eval_mislabeled),
+        key=lambda row: (SEVERITIES.index(row.severity), -(row.suspicion or 0.0)),
+    )
+    errors = sum(row.severity == "error" for row in rows)
+    rows = rows[: max(report.top, errors)]
+    total = report.count("mislabeled")
+    page.heading("Probably mislabeled", _counted(report) + first_shown(rows, total))
+    if report.sketch is not None:  # pillow is imported only then
+        _drawn(page, report, rows)
+    if rows:
+        _table(page, report, rows)
+    else:
+        page.paragraph("none", indent=2, style="dim")
+    _suspects(page, report)
+
+
+def _counted(report: Report) -> str:
+    """How many of which rows, and how grave."""
+    train, theirs = report.rows.get("train", 0), report.count("mislabeled", "eval")
+    told = f"{report.count('mislabeled', 'train'):,} of "
+    told += (
+        f"{train:,} training, {theirs:,} of {report.rows.get('eval', 0):,} evaluation"
+        if theirs
+        else (plural(train, "training row"))
+    )
+    counts = {severity: report.count("mislabeled", severity=severity) for severity in SEVERITY_STYLES}
+    grades = ", ".join(plural(count, severity) for severity, count in counts.items() if count)
+    return told + (f": {grades}" if grades else "")
+
+
+def _drawn(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
+    """Pictures, if the terminal has colours for them."""
+    from curate.reports.sketch import can_draw, curve, strips
+
+    assert report.sketch is not None
+    if can_draw(page):
+        if report.sketch.distribution is not None and report.depth == "long":
+            curve(page, report.sketch.distribution)
+        if report.sketch.pictures:
+            page.line()
+            strips(page, report.sketch, rows)
+
+
+def _table(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
+    narrow = page.width < NARROW
+    agreeing = ["" if row.suggested_label is None else _agreeing(row.evidence) for row in rows]
+    reasons = report.depth == "long" or len(rows) <= FEW
+    near = not narrow and not reasons and any(agreeing)
+    columns = [
+        *([] if narrow else [Column("", right=True)]),
+        Column("severity"),
+        Column("key", shrinks=True),
+        Column("given", shrinks=True),
+        Column(f"{page.signs.arrow} suggested", shrinks=True),
+        Column("suspicion", right=True),
+        *([Column("nearest rows")] if near else []),
+    ]
+    cells = []
+    for number, (row, agree) in enumerate(zip(rows, agreeing, strict=True), 1):
+        style = SEVERITY_STYLES.get(row.severity, "")
+        suggested = "-" if row.suggested_label is None else row.suggested_label
+        cells.append(
+            [
+                *([] if narrow else [Text(str(number), "dim")]),
+                Text(row.severity, style),
+                cell(row.key),
+                cell("(none)" if row.given_label is None else row.given_label),
+                Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
+                Text(percent(row.suspicion, 0), style),
+                *([Text(agree, "dim")] if near else []),
+            ]
+        )
+    details = [[quoted(row.text), row.why if reasons else ""] for row in rows]
+    page.table(columns, cells, details)
+
+
+def _agreeing(evidence: Mapping[str, Any]) -> str:
+    """ "19 of 20 agree" with the suggested label; nothing for runs that did not store it."""
+    votes = evidence.get("votes")
+    if not isinstance(votes, Mapping):
+        return ""
+    return f"{round(float(votes['suggested']) * int(votes['of']))} of {votes['of']} agree"
+
+
+def _suspects(page: Page, report: Report) -> None:
+    """Below the cut the order still says where to look next."""
+    shown = report.suspects if report.depth == "long" else report.suspects[:MOST_NEXT]
+    if not shown:
+        return
+    told = f"; {report.ambiguous:,} are ambiguous: most experts favour another label" if report.ambiguous else ""
+    page.heading("Next in line", f"the most suspect rows that are not flagged{told}")
+    columns = [
+        Column("", right=True),
+        Column("suspicion", right=True),
+        Column("key", shrinks=True),
+        Column("given", shrinks=True),
+        Column(f"{page.signs.arrow} suggested", shrinks=True),
+    ]
+    cells = [
+        [
+            Text(str(row.rank), "dim"),
+            Text(percent(row.suspicion, 0)),
+            cell(row.key),
+            cell("(none)" if row.given_label is None else row.given_label),
+            Text.assemble((f"{page.signs.arrow} ", "dim"), clean(row.suggested_label or "-")),
+        ]
+        for row in shown
+    ]
+    page.table(columns, cells, [[quoted(row.text)] for row in shown])
