@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from curate.engine.curvature.ekfac import Layers
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.causes import Cause, find_causes
 from curate.engine.influence.deep import Candidates, DeepInfluence, Question, deep_influence
@@ -41,6 +42,8 @@ from curate.stages.slices import SliceHarm, harm_by_slice
 from curate.stages.targets import Targets, choose_targets
 
 MOST_DEEP_PARAMETERS = 5_000_000
+LEAST_KNOWN = 0.5
+"""Share of the parameters in layers with a formula, from which EK-FAC stands for the network."""
 MOST_SHIFTS = 64
 """Rows whose predicted flips are solved for where the head is too large to be factorised."""
 
@@ -215,11 +218,14 @@ def _through_network(
 def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
     """Whether EK-FAC answers layer by layer: nobody asked for a damping or another solver.
 
-    At a minimum with a known penalty influence is the derivative of a refit, and is solved for.
+    At a minimum with a known penalty influence is the derivative of a refit, and is solved for; so it is where most
+    parameters lie in layers that EK-FAC has no formula for.
     """
     if settings.solver not in ("auto", "ekfac") or settings.damping is not None or settings.curvature != "ggn":
         return False
-    return settings.solver == "ekfac" or problem.gradient.known_penalty == 0
+    if settings.solver == "ekfac":
+        return True
+    return problem.gradient.known_penalty == 0 and Layers(problem.objective).known_share() > LEAST_KNOWN
 
 
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:

@@ -27,7 +27,14 @@ DAMPINGS = {"kronfluence": None, "kronfluence at 1e-8": 1e-8}
 
 
 class Classify(Task):
-    """Cross-entropy, labels sampled from the model for the curvature."""
+    """Cross-entropy, labels sampled from the model for the curvature; the layers that kronfluence knows."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.known = [name for name, layer in module.named_modules() if type(layer) in (nn.Linear, nn.Conv2d)]
+
+    def get_influence_tracked_modules(self) -> list[str]:
+        return self.known
 
     def compute_train_loss(self, batch: list[Tensor], model: nn.Module, sample: bool = False) -> Tensor:
         x, y = batch
@@ -55,7 +62,7 @@ def main() -> None:
                 continue
             module = nn.Sequential(lds_networks.whole(name, asked.folder, HOME))  # it cannot wrap a bare layer
             started = time.process_time()
-            task = Classify()
+            task = Classify(module)
             with tempfile.TemporaryDirectory() as folder:
                 analyzer = Analyzer(
                     "lds", prepare_model(module, task), task, cpu=True, output_dir=folder, disable_tqdm=True,

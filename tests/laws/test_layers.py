@@ -130,3 +130,28 @@ def test_a_blend_of_an_answer_with_itself_is_that_answer() -> None:
     one = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(blended(one, 7 * one, together=2), one)
     torch.testing.assert_close(blended(one, torch.zeros_like(one)), (1 - PROBE_SHARE) * one)
+
+
+class Placed(nn.Module):
+    """Words beside their places, which one look-up answers for all rows of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(11, 5), nn.Embedding(6, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.words(x) + self.places(torch.arange(x.shape[1]))).tanh().mean(1))
+
+
+@pytest.mark.parametrize("rows", [6, 40])  # as many rows as places, and more
+def test_a_layer_that_answers_for_all_rows_at_once_is_named_and_counts(rows: int) -> None:
+    torch.manual_seed(0)
+    module, x, y = Placed(), torch.randint(11, (rows, 6)), torch.randint(3, (rows,))
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    problem = Problem(objective, LabelledRows.of(module, x, y, "t"))
+    layers = ByLayers(problem, 0, SILENT)
+    assert "places.weight" in layers.ekfac.layers.approximations()
+    directions = torch.randn(3, objective.p)
+    plain = problem.row_gradients(torch.arange(rows)) @ directions.T
+    torch.testing.assert_close(layers.influence(directions), (plain - plain.mean(0)) / rows, rtol=1e-4, atol=1e-7)

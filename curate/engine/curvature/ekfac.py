@@ -6,7 +6,7 @@ Knows `nn.Linear`, `nn.Conv2d`, `nn.Embedding` and the affine part of normalisat
 whole block or a diagonal of their rows' gradients, and are named.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import reduce
 
@@ -55,12 +55,18 @@ def unwatched(rows: int) -> None:
 
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+FORMULAS = (nn.Linear, nn.Conv2d, nn.Embedding, *NORMS)
+"""Layers that may have a formula here; each of them gives one tensor."""
 
 
 class Layers:
-    """The chosen parameters as blocks, and what one forward pass gives each of them."""
+    """The chosen parameters as blocks, and what one forward pass gives each of them.
 
-    def __init__(self, objective: Objective) -> None:
+    What one row does to a layer that answers for all rows at once (a table of positions, say) cannot be told from the
+    gradient at its output: layers of ``shared`` have no formula here.
+    """
+
+    def __init__(self, objective: Objective, shared: Set[nn.Module] = frozenset()) -> None:
         self.objective = objective
         self.blocks: list[Block] = []
         self.unknown: list[str] = []
@@ -76,7 +82,7 @@ class Layers:
         known: set[str] = set()
         for layer, names in by_layer.items():
             block = _known(layer, {own: places[name] for own, name in names.items()}, objective.loss)
-            if block is not None:
+            if block is not None and layer not in shared:
                 self.blocks.append(block)
                 self._found.append(layer)
                 known |= set(names.values())
@@ -111,6 +117,11 @@ class Layers:
         sizes = [self.rest.module.get_parameter(name).numel() for name in self.unknown]
         return [[(gradients.new_empty(0), part)] for part in gradients.split(sizes, dim=1)]
 
+    def known_share(self) -> float:
+        """Of the parameters, those in layers that have a formula."""
+        unknown = sum(self.objective.module.get_parameter(name).numel() for name in self.unknown)
+        return 1 - unknown / self.objective.p
+
     def approximations(self) -> str:
         """For a receipt: how many layers are known, and what stands for the others."""
         said = f"{len(self._found)} layers by EK-FAC"
@@ -118,6 +129,24 @@ class Layers:
             blocks = self.blocks[len(self._found) :]
             said += "; " + ", ".join(f"{n}: {b.approximation}" for n, b in zip(self.unknown, blocks, strict=True))
         return said
+
+
+def shared_layers(objective: Objective, inputs: RowInputs, rows: Tensor) -> set[nn.Module]:
+    """Layers whose output does not have a row for each row of the batch, at two sizes of it."""
+    found: set[nn.Module] = set()
+    layers = [layer for layer in owned_layers(objective) if isinstance(layer, FORMULAS)]
+    for size in (2, 3):
+        x = inputs.batch(rows[:size])
+        captured = capture(layers, lambda x=x: objective.forward(x))  # type: ignore[misc]
+        found |= {use.layer for use in captured.uses if use.output.shape[0] != len(x)}
+    return found
+
+
+def owned_layers(objective: Objective) -> list[nn.Module]:
+    """Those that hold a chosen parameter, once each."""
+    owners = owners_of(objective.module)
+    held = (owners[id(objective.module.get_parameter(name))] for name in objective.names)
+    return list(dict.fromkeys(layer for parts in held for layer, _ in parts))
 
 
 def _known(layer: nn.Module, places: dict[str, Place], loss: Loss) -> Block | None:
@@ -193,7 +222,7 @@ class EKFAC:
         advance: Callable[[int], None],
     ) -> "tuple[EKFAC, list[Passed]]":
         """The curvature, and the passes over all rows, or over the sample that fits in memory."""
-        found = cls(Layers(objective))
+        found = cls(Layers(objective, shared_layers(objective, inputs, rows)))
 
         def run(part: Tensor, drawn: bool) -> Passed:
             advance(len(part))
