@@ -34,8 +34,10 @@ class CurateError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        message = _shortened(self.message, LONGEST_MESSAGE)
-        return f"{message}\n{_shortened(self.hint, LONGEST_HINT)}" if self.hint else message
+        said = [self.message, self.hint] if self.hint else [self.message]
+        if sum(map(len, said)) > LONGEST_MESSAGE + LONGEST_HINT:
+            said = [_shortened(*part) for part in zip(said, (LONGEST_MESSAGE, LONGEST_HINT), strict=False)]
+        return "\n".join(said)
 
 
 def _shortened(text: str, most: int) -> str:
