@@ -16,9 +16,15 @@ Each message is one or two lines: what is wrong and where, then what to do (``hi
 import errno
 from pathlib import Path
 
+LONGEST_MESSAGE, LONGEST_HINT = 360, 220
+"""Signs of what is said of an error, and of what to do: 600 with the line ends."""
+
 
 class CurateError(Exception):
-    """An error that a person can mend. ``exit_status`` is what the command ends with."""
+    """An error that a person can mend. ``exit_status`` is what the command ends with.
+
+    As a text it has a bounded length, whatever stands in a name or a label; ``message`` and ``hint`` are whole.
+    """
 
     exit_status = 2
 
@@ -28,7 +34,15 @@ class CurateError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        said = [self.message, self.hint] if self.hint else [self.message]
+        if sum(map(len, said)) > LONGEST_MESSAGE + LONGEST_HINT:
+            said = [_shortened(*part) for part in zip(said, (LONGEST_MESSAGE, LONGEST_HINT), strict=False)]
+        return "\n".join(said)
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text without its middle if it is longer; of terminals, where signs have widths, ``reports.words`` knows."""
+    return text if len(text) <= most else f"{text[: most // 3]}...{text[most // 3 + 3 - most :]}"
 
 
 class UsageError(CurateError):

@@ -359,6 +359,7 @@ class Unknown(nn.Module):
         (lambda: curate.scan((X, Y), model=NETWORK, model_args={"a": 1}), UsageError, "made already"),
         (lambda: curate.scan((X, Y), transform=len), UsageError, "needs a model"),
         (lambda: curate.scan((X, Y), sed=1), UsageError, "Did you mean seed"),
+        (lambda: curate.scan((X, Y), **{"x" * 5000: 1}), UsageError, "There is no setting 'xxx"),
         (lambda: curate.scan((X, Y), seed="x"), UsageError, "whole number"),
         (lambda: curate.scan((X, Y), format="json"), UsageError, "no meaning in Python"),
     ],
@@ -368,6 +369,7 @@ def test_a_slip_has_an_exception_that_says_what_to_do(call: Any, error: type[Cur
         call()
     assert type(raised.value) is error
     assert told in str(raised.value)
+    assert len(str(raised.value)) < 600
 
 
 def test_changed_labels_of_digits_are_found_and_every_row_is_scored() -> None:

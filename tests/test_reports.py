@@ -85,15 +85,17 @@ def test_a_report_says_the_same_with_and_without_what_was_counted_when_the_run_e
 
 
 def test_a_report_that_lists_no_findings_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It reads only those that are shown: here one of several that count, and one of several new opinions."""
+    """It reads only those that are shown: here three of several that count, and three of several new opinions."""
     path = tmp_path / "curate.db"
     fill(path)
     for module in (reports, problems, markdown):
-        monkeypatch.setattr(module, "SHOWN", 1)
+        monkeypatch.setattr(module, "SHOWN", 3)
     with Store.open(path) as store:
         run = begin(store, 1)
         rows = [row["id"] for row in store.query("SELECT id FROM examples WHERE split = 'train' ORDER BY id")]
-        store.add_scores(run, [{"example_id": row, "suspicion": 0.6, "rank": row} for row in rows])
+        suspicion = [0.6 + 0.01 * (place // 2) for place in range(len(rows))]  # two and two are equal
+        scores = [{"example_id": row, "suspicion": s, "rank": row} for row, s in zip(rows, suspicion, strict=True)]
+        store.add_scores(run, scores)
         found = [FindingRecord(row, "mislabeled", "warning", 0.6, {}, "") for row in rows[:7]]
         store.add_findings(run, [*found, FindingRecord(rows[8], "conflict", "error", None, {}, "")])
         finish(store, run)

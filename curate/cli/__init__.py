@@ -15,12 +15,10 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.errors import CurateError, of_environment
+from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, of_environment
 from curate.process import stopping
 
 BUG_STATUS = 3
-LONGEST_MESSAGE, LONGEST_HINT = 360, 220
-"""Signs of what is said of an error, and of what to do: 600 with the line ends."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE: never 1, which says "findings"
 

@@ -101,7 +101,7 @@ def _refuse_unfinished(store: Store, run: RunFacts, *, named: bool) -> None:
 
 
 def _verify(store: Store, run: RunFacts) -> dict[tuple[str, str], int]:
-    """Positions of the rows as they stand now. Raises ``DataError`` where a row is not what the run read."""
+    """Where rows stand now that stand elsewhere. Raises ``DataError`` where a row is not what the run read."""
     from curate.pipeline.unchanged import compare
     from curate.process.progress import Progress
 
@@ -113,4 +113,4 @@ def _verify(store: Store, run: RunFacts) -> dict[tuple[str, str], int]:
             f"{run.location} has changed since run {run.id}: {compared}",
             "Scan it again: what this run says of it does not hold any more.",
         )
-    return compared.positions
+    return compared.moved

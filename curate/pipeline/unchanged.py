@@ -18,19 +18,19 @@ from curate.store import Store
 
 Row = tuple[str, str]
 """Split and key."""
-Content = tuple[str, str | None]
-"""Content hash ("" where nothing can be read) and label."""
+Stored = tuple[str | None, str | None, int]
+"""Content hash ("" where nothing can be read, None where it was not kept), label and position."""
 NOT_COMPARED = "--no-verify judges the run without looking at the data."
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Rows that differ from those of a run, and where each row stands now."""
+    """Rows that differ from those of a run, and where the others stand now that stand elsewhere."""
 
     new: list[Row]
     gone: list[Row]
     changed: list[Row]
-    positions: dict[Row, int]
+    moved: dict[Row, int]
 
     @property
     def same(self) -> bool:
@@ -56,9 +56,8 @@ def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda
             raise DataError(
                 f"{spec} is made by code: whether it has changed cannot be seen without running it", NOT_COMPARED
             )
-    before = _stored(store, run.id)
-    now: dict[Row, Content] = {}
-    positions: dict[Row, int] = {}
+    before = _stored(store, run.id)  # what is found again leaves it: of a million rows nothing is held twice
+    new, changed, moved = list[Row](), list[Row](), dict[Row, int]()
     try:
         train, evaluation = _opened(settings)
         for split, source in (("train", train), ("eval", evaluation)):
@@ -66,30 +65,31 @@ def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda
                 assert source is not None
                 if source.labels[index] < 0 and index not in source.malformed:
                     continue
-                row = (split, source.keys[index])
-                now[row] = (_content(source, index), source.label_texts[index])
-                positions[row] = source.positions[index]
+                row, position = (split, source.keys[index]), source.positions[index]
+                known = before.pop(row, None)
+                if known is None:
+                    new.append(row)
+                elif _differs(known, _content(source, index), source.label_texts[index]):
+                    changed.append(row)
+                elif known[2] != position:
+                    moved[row] = position
                 advance(1)
     except CurateError as error:
         raise DataError(f"the data of run {run.id} cannot be read again: {error.message}", NOT_COMPARED) from error
-    return Compared(
-        new=sorted(now.keys() - before.keys()),
-        gone=sorted(before.keys() - now.keys()),
-        changed=sorted(row for row in now.keys() & before.keys() if _differs(before[row], now[row])),
-        positions=positions,
-    )
+    return Compared(new=sorted(new), gone=sorted(before), changed=sorted(changed), moved=moved)
 
 
-def _stored(store: Store, run_id: int) -> dict[Row, tuple[str | None, str | None]]:
-    """Content and label of every row of the run; content None where an older version did not keep it."""
+def _stored(store: Store, run_id: int) -> dict[Row, Stored]:
+    """Content, label and position of every row of the run; content None where an older version did not keep it."""
     rows = store.connection.execute(
-        "SELECT e.split, e.key, e.content_sha256, e.label FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "SELECT e.split, e.key, e.content_sha256, e.label, e.position FROM scores AS s "
+        "JOIN examples AS e ON e.id = s.example_id "
         "WHERE s.run_id = ?1 UNION ALL "
-        "SELECT e.split, e.key, json_extract(f.evidence, '$.content_sha256'), e.label FROM findings AS f "
+        "SELECT e.split, e.key, json_extract(f.evidence, '$.content_sha256'), e.label, e.position FROM findings AS f "
         "JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ?1 AND f.rule = 'unreadable'",
         [run_id],
     )
-    return {(split, key): (content, label) for split, key, content, label in rows}
+    return {(split, key): (content, label, position) for split, key, content, label, position in rows}
 
 
 def _opened(settings: ScanSettings) -> tuple[Source, Source | None]:
@@ -108,5 +108,5 @@ def _content(source: Source, index: int) -> str:
         return ""
 
 
-def _differs(before: tuple[str | None, str | None], now: Content) -> bool:
-    return before[1] != now[1] or (before[0] is not None and before[0] != now[0])
+def _differs(before: Stored, content: str, label: str | None) -> bool:
+    return before[1] != label or (before[0] is not None and before[0] != content)

@@ -296,7 +296,7 @@ class Report:
         """The report of a stored run; StoreError where there is no such run.
 
         ``gate`` is the one that was stored with the run unless another is given; ``positions`` of rows, by split and
-        key, are those of the run unless they were looked up anew; ``looks`` are what the formats show of it.
+        key, are those of the run but for these, if all were looked up anew; ``looks`` are what the formats show of it.
         """
         from curate.reports.gather import gather
 
