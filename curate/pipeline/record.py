@@ -206,8 +206,8 @@ class OpenRun:
             outside = [path for path in paths if path is not None and not roots.holds(path)]
             if outside:
                 self._said.append(
-                    f"{len(outside):,} flagged pictures lie outside of the data's folder, the first is {min(outside)}: "
-                    "they are not shown (--media-root FOLDER allows it)"
+                    f"{WARNING}{len(outside):,} flagged pictures lie outside of the data's folder, the first is "
+                    f"{min(outside)}: they are not shown (--media-root FOLDER allows it)"
                 )
 
     def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> list[Found]:

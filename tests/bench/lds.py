@@ -224,8 +224,9 @@ def scanned(case: Case) -> Tensor:
     return predictor.drop_on_each()[:, 1:]
 
 
+DEFAULT = "curate's default"
 METHODS: dict[str, Callable[[Case], Tensor]] = {
-    "curate's default": scanned,
+    DEFAULT: scanned,
     "probe": probe,
     "head": own_head,
     "ekfac, a tenth of each layer's mean": by_layer(0.1),
@@ -339,6 +340,8 @@ def matrices(name: str) -> dict[str, tuple[Tensor, float]]:
 
 
 def table(names: list[str], folder: Path, seeds: int, shares: list[float], against: str) -> None:
+    """A table for each network and share; at the end the default beside ``against``, the mean over networks."""
+    apart: dict[tuple[float, bool], list[np.ndarray]] = {}
     for name in names:
         for share in shares:
             truth = Truth.of(name, folder, share, seeds)
@@ -355,9 +358,16 @@ def table(names: list[str], folder: Path, seeds: int, shares: list[float], again
                 own = float(spearman(values, truth.mean).mean())
                 beside = ""
                 if rival is not None and method != against:
-                    beside = f"  {interval(resampled(values, truth.mean) - rival)} against {against}"
+                    gain = resampled(values, truth.mean) - rival
+                    beside = f"  {interval(gain)} against {against}"
+                    if method == DEFAULT:
+                        apart.setdefault((share, name in lds_networks.JUDGE), []).append(gain)
                 lines.append((own, f"  {own:6.3f}  {cost:7.1f} s  {method}{beside}"))
             print("\n".join(line for _, line in sorted(lines, reverse=True)), flush=True)
+    for (share, judged), gains in apart.items():
+        kind = "judged on" if judged else "chosen on"
+        mean = np.mean(gains, axis=0)
+        print(f"\n{share:g} kept, mean of {len(gains)} networks {kind}: {mean.mean():+.3f} ({interval(mean)})")
 
 
 def main() -> None:
