@@ -96,7 +96,7 @@ SOLVERS: dict[str, SolverPlug] = {
     "ekfac": SolverPlug(
         "curate.engine.solvers.approximate:EKFACSolver",
         "layer by layer; fast, a ranking; layers that it does not know are named on the receipt. Without `--damping` "
-        "each layer is damped by a tenth of its mean eigenvalue, and every row is scored",
+        "each layer is damped by three tenths of its mean eigenvalue, and every row is scored",
         "with `--damping` measured on four right-hand sides, with the rank correlation of their scores; below 0.5 a "
         "warning",
         "a forward and two backward passes; with `--damping` two passes over up to 8,192 rows",
