@@ -172,7 +172,7 @@ def test_output_that_cannot_show_a_sign_gets_an_escape(here: Path):
 
 
 def test_show_a_training_row(database: Path):
-    told = curate("show", "cat/00.png").stdout
+    told = curate("show", "cat/00.png", "-v").stdout
     for words in (
         "cat/00.png | train | pets | run 1", "dog (90.0 %)", "pets/train/cat/00.png", "1 of 10", "mislabeled | error",
         "its neighbours are dogs", "detectors: loss 3", "Evaluation rows it harms most", "eval:cat/02.png", "-0.4",
@@ -293,7 +293,7 @@ def test_file_that_cannot_be_written(database: Path, here: Path):
 
 
 def test_usage_errors_of_click_end_with_2(database: Path):
-    error(curate("rport"), 2, "No such command 'rport'")
+    error(curate("rport"), 2, "There is no command 'rport'. Did you mean report")
     error(curate("report", "--no-such"), 2, "No such option")
     error(curate("report", "--top", "0"), 2, "--top")
     error(curate(), 2, "Usage: curate")

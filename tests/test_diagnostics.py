@@ -60,7 +60,7 @@ def signs(folder: Path, code: str, penalty: float, steps: int, *arguments: str) 
         main,
         ["scan", str(folder / "train.npz"), "--eval", str(folder / "eval.npz"), "--model", f"{folder}/model.py:build",
          "--weights", str(folder / "weights.pt"), "--db", str(folder / "run.db"), "-f", f"json:{folder}/run.json",
-         "-f", "text", *arguments],
+         "-f", "text", "-v", *arguments],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads((folder / "run.json").read_text())["run"]["counts"]["diagnostics"]

@@ -65,7 +65,7 @@ def test_a_class_of_under_five_rows_has_a_note_and_no_error_and_one_of_none_no_f
     np.savez("train.npz", x=x[train], y=labels[train])
     np.savez("eval.npz", x=x[evaluation], y=labels[evaluation])
     classes = ",".join(map(str, range(10)))
-    told = curate("scan", "train.npz", "--eval", "eval.npz", "--classes", classes, "--db", "c.db").output
+    told = curate("scan", "train.npz", "--eval", "eval.npz", "--classes", classes, "--db", "c.db", "-v").output
     assert told.count("classes with none or under five training rows") == 1
     with sqlite3.connect("c.db") as connection:
         found = connection.execute(

@@ -32,7 +32,7 @@ def write(rows: int) -> None:
 
 def scan(*options: str, db: str = "a/curate.db") -> tuple[dict[str, dict[str, float]], str, int]:
     """(scores by key, the report, rows reused)."""
-    command = ["scan", "a.npz", "--model", "net.py:build", "--params", "head", "-f", "text", "--db", db, *options]
+    command = ["scan", "a.npz", "--model", "net.py:build", "--params", "head", "-f", "text", "-v", "--db", db, *options]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     with Store.open(db) as store:

@@ -306,7 +306,11 @@ def test_flagged_pictures_have_thumbnails(images: Path, tmp_path: Path) -> None:
     assert {"class0/00.png", "class1/copy.png"} <= set(flagged)
     small = Image.open(io.BytesIO(flagged["class0/00.png"]))
     assert (small.format, small.size, small.mode) == ("JPEG", (8, 8), "RGB")
-    others = "SELECT count(*) FROM examples WHERE thumbnail IS NOT NULL AND id NOT IN (SELECT example_id FROM findings)"
+    # So have the rows nearest to them, which are shown beside them, and no others.
+    others = (
+        "SELECT count(*) FROM examples WHERE thumbnail IS NOT NULL AND id NOT IN (SELECT example_id FROM findings) "
+        "AND id NOT IN (SELECT near.neighbor_id FROM neighbors AS near JOIN findings AS f ON f.example_id = near.example_id)"
+    )
     assert table(tmp_path / "t.db", others) == [(0,)]
 
 

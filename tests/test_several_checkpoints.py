@@ -51,7 +51,7 @@ def scan(folder: Path, database: Path, *weights: str, extra: tuple[str, ...] = (
     return CliRunner().invoke(
         main,
         ["scan", str(folder / "train.npz"), "--model", f"{folder / 'net.py'}:build", *options, "--db", str(database),
-         "--params", "head", *extra],
+         "--params", "head", "-v", *extra],
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_column_that_recodes_the_label_is_named_with_the_input_without_it(
     table(tmp_path / "t.csv", {"outcome": [{"low": "X", "mid": "Y", "high": "Z"}[label] for label in labels]}, labels)
     (found,) = findings(tmp_path, monkeypatch)
     assert (found["rule"], found["subject"], found["subject_name"]) == ("leaking_column", "column", "outcome")
-    assert str(found["why"]) == "outcome alone tells 100.0% of the labels: leave it out, --input a,b,c"
+    assert str(found["why"]) == "outcome alone tells 100.0 % of the labels: leave it out, --input a,b,c"
 
 
 def test_another_annotators_column_need_not_agree_with_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_other_weights_are_refitted_anew(world: Path, linear: dict) -> None:
 def test_the_answer_is_stored_and_told_with_every_report(world: Path) -> None:
     db = world / "told.db"
     assert curate("scan", "--config", world / "linear.toml", "--db", db, "-f", "text").exit_code == 0
-    before = curate("report", "--db", db, "-f", "text").stdout
+    before = curate("report", "--db", db, "-f", "text", "-v").stdout
     assert "not yet: `curate verify` leaves rows out" in " ".join(before.split())
     verify(world, "linear", db="told.db")
     verify(world, "linear", "--control", db="told.db")  # a control is no answer
@@ -203,13 +203,13 @@ def test_the_answer_is_stored_and_told_with_every_report(world: Path) -> None:
             "SELECT trust, settings ->> '$.at', json_valid(found) FROM verifications"
         ).fetchall()
     assert stored == [("trust", "head", 1)]
-    after = " ".join(curate("report", "--db", db, "-f", "text").stdout.split())
+    after = " ".join(curate("report", "--db", db, "-f", "text", "-v").stdout.split())
     assert "refits of the model's head TRUST: the mean loss: correlation" in after
     assert "not yet" not in after
     (checked,) = json.loads(curate("report", "--db", db, "-f", "json").stdout)["checked"]
     assert checked["trust"] == "trust"
     assert "TRUST: the mean loss" in curate("report", "--db", db, "-f", "html").stdout
-    other = curate("scan", "--config", world / "network.toml", "--db", db, "-f", "text", "--params", "head")
+    other = curate("scan", "--config", world / "network.toml", "--db", db, "-f", "text", "-v", "--params", "head")
     assert "not yet: `curate verify`" in " ".join(other.stdout.split())  # of other weights nothing is known
 
 

@@ -238,7 +238,7 @@ def test_a_slice_of_a_table_is_named_by_any_column(tmp_path: Path, monkeypatch: 
             f"{a:.4f},{b:.4f},{c:.4f},{s},{t}" for (a, b, c), s, t in zip(x[rows], side[rows], y[rows], strict=True)
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,c,side,label", *lines]) + "\n")
-    result = curate("scan", "train.csv", "--eval", "eval.csv", "--slice", "side=left")
+    result = curate("scan", "train.csv", "--eval", "eval.csv", "--slice", "side=left", "-v")
     assert result.exit_code == 0, result.output
     assert (
         f"harm is measured on the {(side[200:] == 'left').sum()} evaluation rows with side=left"

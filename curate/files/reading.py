@@ -17,6 +17,8 @@ from curate.errors import UsageError
 PACKED = ".gz"
 LARGEST_FILE = 2**28
 """Bytes of a picture, a checkpoint's note, a file of settings or of verdicts: 256 MiB. Beyond, it is not read."""
+UNPACKED_PART = 2**24
+"""Bytes that are unpacked at a time."""
 
 
 def read_regular(path: str | Path, most: int = LARGEST_FILE) -> bytes:
@@ -47,14 +49,18 @@ def read_unpacked(path: str | Path, most: int = LARGEST_FILE) -> bytes:
     content = read_regular(path, most)
     if Path(path).suffix.lower() != PACKED:
         return content
+    found = bytearray()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            found = file.read(most + 1)
+            while part := file.read(UNPACKED_PART):  # to ask for all that is allowed would take that much memory
+                found += part
+                if len(found) > most:
+                    break
     except (EOFError, zlib.error) as error:
         raise OSError(errno.EIO, f"no gzip file, or cut short ({error})", str(path)) from error
     if len(found) > most:
         raise OSError(errno.EFBIG, f"unpacked larger than {size_text(most)}, and not read", str(path))
-    return found
+    return bytes(found)
 
 
 def read_text(path: str | Path, most: int = LARGEST_FILE) -> str:

@@ -107,16 +107,17 @@ def load_model(
     )
 
 
-def _named_otherwise(spec: str, error: ModelError) -> ModelError:
+def _named_otherwise(spec: str, error: ModelError | UsageError) -> ModelError | UsageError:
     """The same error; for a name that torchvision knows, or nearly, with the way to say so."""
-    if not spec.replace("-", "_").isidentifier() or not isinstance(error.__cause__, ModuleNotFoundError):
+    no_code = isinstance(error, UsageError) or isinstance(error.__cause__, ModuleNotFoundError)
+    if not no_code or not spec.replace("-", "_").isidentifier():
         return error
     from torchvision.models import list_models
 
     near = get_close_matches(spec.lower(), list_models(), n=1, cutoff=0.8)
     if not near:
         return error
-    return ModelError(error.message, f"Did you mean torchvision:{near[0]}? Your own code is FILE.py:NAME.")
+    return type(error)(error.message, f"Did you mean torchvision:{near[0]}? Your own code is FILE.py:NAME.")
 
 
 def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trust: bool) -> LoadedModel:
@@ -125,7 +126,7 @@ def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trus
     with importable(where):
         try:
             holder = import_code(where, _ROLE)
-        except ModelError as error:
+        except (ModelError, UsageError) as error:
             raise _named_otherwise(spec, error) from error
         factory = named(holder, name, where, _ROLE, lambda value: isinstance(value, nn.Module))
         module = _build(factory, arguments, spec, where)
