@@ -309,7 +309,7 @@ def test_flagged_pictures_have_thumbnails(images: Path, tmp_path: Path) -> None:
     # So have the rows nearest to them, which are shown beside them, and no others.
     others = (
         "SELECT count(*) FROM examples WHERE thumbnail IS NOT NULL AND id NOT IN (SELECT example_id FROM findings) "
-        "AND id NOT IN (SELECT near.neighbor_id FROM neighbors AS near JOIN findings AS f ON f.example_id = near.example_id)"
+        "AND key NOT IN (SELECT near.value ->> 'key' FROM findings AS f, json_each(f.evidence, '$.nearest') AS near)"
     )
     assert table(tmp_path / "t.db", others) == [(0,)]
 
