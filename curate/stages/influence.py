@@ -44,6 +44,8 @@ from curate.stages.targets import Targets, choose_targets
 MOST_DEEP_PARAMETERS = 5_000_000
 LEAST_KNOWN = 0.5
 """Share of the parameters in layers with a formula, from which EK-FAC stands for the network."""
+WIDEST = 4_097
+"""Inputs of a layer, with its bias, up to which eigenvectors of their covariance take half a minute at most."""
 MOST_SHIFTS = 64
 """Rows whose predicted flips are solved for where the head is too large to be factorised."""
 
@@ -219,13 +221,15 @@ def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
     """Whether EK-FAC answers layer by layer: nobody asked for a damping or another solver.
 
     At a minimum with a known penalty influence is the derivative of a refit, and is solved for; so it is where most
-    parameters lie in layers that EK-FAC has no formula for.
+    parameters lie in layers that EK-FAC has no formula for, or a layer is too wide for its eigenvectors.
     """
     if settings.solver not in ("auto", "ekfac") or settings.damping is not None or settings.curvature != "ggn":
         return False
     if settings.solver == "ekfac":
         return True
-    return problem.gradient.known_penalty == 0 and Layers(problem.objective).known_share() > LEAST_KNOWN
+    layers = Layers(problem.objective)
+    named = layers.known_share() > LEAST_KNOWN and layers.widest() <= WIDEST
+    return named and problem.gradient.known_penalty == 0
 
 
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:

@@ -7,6 +7,7 @@ from tensor_rows import LabelledRows
 from torch import nn
 from torch.nn import functional as F
 
+from curate.engine.curvature.ekfac import Layers
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.deep import Question
 from curate.engine.influence.head import HeadInfluence, SameContent
@@ -142,6 +143,13 @@ class Placed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head((self.words(x) + self.places(torch.arange(x.shape[1]))).tanh().mean(1))
+
+
+def test_what_share_of_a_network_has_formulas_and_how_wide_it_is() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5), nn.ReLU(), nn.Conv1d(1, 2, 3))
+    layers = Layers(Objective(module, choose_parameters(module, "all"), lambda output: output))
+    assert layers.widest() == 145
+    assert layers.known_share() == pytest.approx(1 - 8 / (40 + 725 + 8))
 
 
 @pytest.mark.parametrize("rows", [6, 40])  # as many rows as places, and more
