@@ -420,6 +420,7 @@ def test_port_in_use_is_told_with_what_to_do(path: Path):
 
 def test_without_the_extra_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "curate.review.web.running", raising=False)  # as it is before its first import
     result = CliRunner().invoke(main, ["--db", str(path), "serve"])
     assert result.exit_code == 2
     assert "needs the extra 'review'" in result.stderr
