@@ -149,15 +149,7 @@ def ekfac_at(damping: Callable[[Case], float]) -> Callable[[Case], Tensor]:
 
 def by_layer(share: float) -> Callable[[Case], Tensor]:
     """EK-FAC, each layer damped by a share of its own mean eigenvalue."""
-
-    def scores(case: Case) -> Tensor:
-        solved = torch.empty_like(case.targets)
-        for block in case.ekfac.layers.blocks:
-            mean = block.trace() / sum(end - start for start, end in block.places)
-            block.put(block.scale(block.take(case.targets), -1, max(share * mean, 1e-12)), solved)
-        return case.along(solved)
-
-    return scores
+    return lambda case: case.along(case.ekfac.solve(case.targets, case.ekfac.dampings(share)))
 
 
 def gradient_product(case: Case) -> Tensor:

@@ -57,15 +57,15 @@ class ByLayers:
         return self.ekfac.solve(rights, [factor * damping for damping in self.dampings])
 
     def answer(
-        self, rights: Float[Tensor, "k p"], along: Float[Tensor, "j p"] | None = None
+        self, rights: Float[Tensor, "k p"], solved: Float[Tensor, "k p"], along: Float[Tensor, "j p"] | None = None
     ) -> tuple[Float[Tensor, "n k"], float, Float[Tensor, "n j"]]:
-        """Influence of every training row on what the right-hand sides are gradients of, nats.
+        """Influence of every training row on what the right-hand sides, ``solved``, are gradients of, nats.
 
         With it the factor that brings what `solve` says to this unit, and influence ``along`` other directions, without
         it. The factor is that of the first right-hand side, for all of them: sums stay sums.
         """
         heavy = self.ekfac.solve(rights[:1], UNIT * self.ekfac.largest_eigenvalue())
-        found = self.influence(torch.cat([heavy, self.solve(rights), *([] if along is None else [along])]))
+        found = self.influence(torch.cat([heavy, solved, *([] if along is None else [along])]))
         heavy, values, others = found.split([1, len(rights), found.shape[1] - 1 - len(rights)], dim=1)
         factor = float(spread_ratio(heavy, values[:, :1]))
         return factor * values, factor, others
@@ -122,7 +122,8 @@ def influence_by_layers(
     layers = ByLayers(problem, seed, progress)
     rights = right_hand_sides(problem.over(question.rows), question.chosen, progress, question.groups)
     along = torch.cat([layers.solve(rights.mean, factor) for factor in FACTORS])
-    values, factor, scores = layers.answer(rights.together(), along)
+    solved = layers.solve(rights.together())
+    values, factor, scores = layers.answer(rights.together(), solved, along)
     if beside is not None:
         together = 1 + len(rights.groups)
         values = blended(values, beside.influence(question.chosen, question.groups), together)
@@ -133,13 +134,12 @@ def influence_by_layers(
     harm = -answers.mean[0]
     harmful = (harm >= question.minimum).nonzero()[:, 0]
     mean = sum(layers.dampings) / len(layers.dampings)
-    unmeasured = along.new_full(
-        (values.shape[1],), torch.nan
-    )  # it answers EK-FAC's own curvature: nothing is left over
+    # It answers EK-FAC's own curvature: nothing is left over that a residual could tell.
+    unmeasured = solved.new_full((len(solved),), torch.nan)
     return DeepInfluence(
         pairs=strongest.pairs(),
         harm=harm,
-        solution=Solution(layers.solve(rights.together()), unmeasured, 1, mean, detail=_detail(layers, factor, beside)),
+        solution=Solution(solved, unmeasured, 1, mean, detail=_detail(layers, factor, beside)),
         score_error=None,
         ranks_kept=None,
         recall=1.0,

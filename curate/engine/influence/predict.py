@@ -130,8 +130,9 @@ class ThroughNetwork(Predictor):
         """The same as a scan answers it by default; ``probe`` names the rows that are also asked for one by one."""
         layers = ByLayers(problem, seed, progress)
         rights = right_hand_sides(problem.over(targets), nobody() if probe is None else probe.alone, progress)
-        drops, factor, _ = layers.answer(rights.together())
-        direction = factor * layers.solve(rights.mean)[0]
+        solved = layers.solve(rights.together())
+        drops, factor, _ = layers.answer(rights.together(), solved)
+        direction = factor * solved[0]
         how = f"ekfac, {problem.objective.p:,} parameters, damped by layer"
         if probe is None:
             return cls(problem, rights.mean, direction, drops, how, seed, progress)
