@@ -13,7 +13,7 @@ from curate.process.progress import Progress
 from curate.rules.finders.found import Contents
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
-from curate.stages.forward import Forward, run_forward
+from curate.stages.forward import Forward, Pass
 from curate.stages.prepare import Data, Loaded, Opened, refuse_options_of_models
 
 PICTURES = ("image", "array")
@@ -48,17 +48,8 @@ def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, st
 
 def _read(source: Source | None, title: str, settings: ScanSettings, progress: Progress) -> Forward:
     assert source is not None
-    return run_forward(
-        source,
-        None,
-        _decoded,
-        device=torch.device("cpu"),
-        batch_size=1,
-        cache=None,
-        progress=progress,
-        title=title,
-        strict=settings.strict,
-    ).in_content_order()
+    cpu = torch.device("cpu")
+    return Pass(None, _decoded, cpu, progress, strict=settings.strict).through(source, title)
 
 
 def _decoded(row: object) -> torch.Tensor:

@@ -4,7 +4,7 @@ Knows how rows become batches and what of them is kept: ``[n d]`` features and `
 only as far as `Inputs` can afford. Leaves reading to `sources` and what is made of the numbers to everyone above.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,53 +22,98 @@ Transform = Callable[[object], Tensor]
 T = TypeVar("T")
 INPUT_BYTES = 2**30
 """Decoded inputs are kept for later passes up to this size; beyond it rows are read again."""
+ORDERED_AT_ONCE = 64
+"""Columns that are put in another order at a time."""
 SHARD_ROWS = 2048
 """Rows a shard of the cache holds: what an interruption can cost."""
 UNREADABLE_SHARE = 0.05
 
 
-class Inputs:
-    """The rows of a source as the network reads them, decoded once if they fit ``INPUT_BYTES``."""
+class Column:
+    """Numbers of each row, ``[n ...]``, in one tensor that is made when the first row is known.
 
-    def __init__(self, source: Source, transform: Transform, indices: list[int], device: torch.device) -> None:
+    A column of more than ``most`` bytes is not made, and a row of another shape or type than the first is not kept.
+    """
+
+    def __init__(self, rows: int, most: int | None = None) -> None:
+        self._count, self._most = rows, most
+        self._values: Tensor | None = None
+
+    def put(self, places: Sequence[int], values: Tensor) -> bool:
+        """Keep the numbers of the rows at these places, ``[b ...]``; whether that could be."""
+        if self._values is None:
+            if self._most is not None and values[0].numel() * values.element_size() * self._count > self._most:
+                return False
+            self._values = torch.empty(self._count, *values.shape[1:], dtype=values.dtype)
+        if values.shape[1:] != self._values.shape[1:] or values.dtype != self._values.dtype:
+            return False
+        self._values[torch.tensor(places)] = values
+        return True
+
+    def ordered(self, rows: Tensor) -> Tensor | None:
+        """The rows at these places, all that were put, in this order; None if none was kept. The column is spent.
+
+        Done in place and some columns at a time: no second copy of all numbers stands beside the first.
+        """
+        if self._values is None:
+            return None
+        values = self._values[: len(rows)]
+        if values.numel() == 0:
+            return values
+        flat = values.view(len(rows), -1)
+        for some in flat.split(ORDERED_AT_ONCE, dim=1):
+            some.copy_(some.index_select(0, rows))
+        return values
+
+
+class Inputs:
+    """The rows of a source as the network reads them; those that were kept need not be decoded again."""
+
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        indices: list[int],
+        device: torch.device,
+        kept: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """``kept``: decoded rows, ``[n ...]``, and which of them are there, ``[n]``."""
         self._source, self._transform, self._indices, self.device = source, transform, indices, device
-        self._kept: Tensor | None = None
-        self._have = torch.zeros(len(indices), dtype=torch.bool)
+        self._kept = kept
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def keep(self, position: int, value: Tensor) -> None:
-        """Remember a row that is decoded already."""
-        if self._kept is None and value.numel() * value.element_size() * len(self) <= INPUT_BYTES:
-            self._kept = torch.empty(len(self), *value.shape, dtype=value.dtype)
-        if self._kept is not None and value.shape == self._kept.shape[1:]:
-            self._kept[position], self._have[position] = value, True
-
     def batch(self, indices: Tensor) -> Tensor:
         """Inputs of the rows at these positions, ``[b ...]``, on the device."""
         positions = indices.cpu()
-        if self._kept is not None and bool(self._have[positions].all()):
-            return self._kept[positions].to(self.device)
+        if self._kept is not None and bool(self._kept[1][positions].all()):
+            return self._kept[0][positions].to(self.device)
         return torch.stack([self._one(int(position)) for position in positions]).to(self.device)
 
     def taken(self, positions: list[int]) -> "Inputs":
         """The rows at these positions, in this order."""
-        part = Inputs(self._source, self._transform, [self._indices[position] for position in positions], self.device)
-        if self._kept is not None:
-            part._kept, part._have = self._kept[positions], self._have[positions]
-        return part
+        kept = None if self._kept is None else (self._kept[0][positions], self._kept[1][positions])
+        indices = [self._indices[position] for position in positions]
+        return Inputs(self._source, self._transform, indices, self.device, kept)
 
     def _one(self, position: int) -> Tensor:
-        if self._kept is not None and self._have[position]:
-            return self._kept[position]
+        if self._kept is not None and self._kept[1][position]:
+            return self._kept[0][position]
         try:
             value = self._transform(self._source.read(self._indices[position]).decode())
         except UnreadableRow as error:
             key = self._source.keys[self._indices[position]]
             raise DataError(f"{key} could be read once but not again: {error}") from error
-        self.keep(position, value)
+        self._keep(position, value)
         return value
+
+    def _keep(self, position: int, value: Tensor) -> None:
+        if self._kept is None and value.numel() * value.element_size() * len(self) <= INPUT_BYTES:
+            rows = torch.empty(len(self), *value.shape, dtype=value.dtype)
+            self._kept = rows, torch.zeros(len(self), dtype=torch.bool)
+        if self._kept is not None and (value.shape, value.dtype) == (self._kept[0].shape[1:], self._kept[0].dtype):
+            self._kept[0][position], self._kept[1][position] = value, True
 
 
 @dataclass(frozen=True)
@@ -110,16 +155,6 @@ class Forward:
         """Whether equal content must have one label, as a picture or a text; a measurement may have two outcomes."""
         return self.source.media not in ("features", "record")
 
-    def in_content_order(self) -> "Forward":
-        """The same rows sorted by content, label and key: what is computed does not depend on the source's order."""
-        texts = self.source.label_texts
-
-        def place(row: int) -> tuple[str, str, str]:
-            index = self.indices[row]
-            return self.sha256[row], texts[index] or "", self.source.keys[index]
-
-        return self.taken(sorted(range(len(self)), key=place))
-
     def first(self, count: int) -> "Forward":
         """The first rows only."""
         return self.taken(list(range(count)))
@@ -137,111 +172,150 @@ class Forward:
         )
 
 
-def run_forward(
-    source: Source,
-    network: Network | None,
-    transform: Transform,
-    *,
-    device: torch.device,
-    batch_size: int,
-    cache: ForwardCache | None,
-    progress: Progress,
-    title: str,
-    strict: bool = False,
-) -> Forward:
-    """Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`_refuse_broken`)."""
-    wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
-    # Decoded rows are remembered by their place among the rows that have a label; the unreadable leave gaps.
-    inputs = Inputs(source, transform, wanted, device)
-    kept: list[int] = []
-    hashes: list[str] = []
-    features: list[Tensor] = []
-    logits: list[Tensor] = []
-    early: list[Tensor] = []
-    unreadable: list[tuple[int, str]] = []
-    reused = 0
-    with progress.stage(title, len(wanted)) as advance:
-        for shard in _split(list(enumerate(wanted)), SHARD_ROWS):
-            fresh: list[tuple[int, Tensor]] = []
-            known: dict[int, Depths] = {}
-            found: list[tuple[int, str]] = []
-            for position, index in shard:
-                try:
-                    item = source.read(index)
-                    stored = cache.get(item.content_sha256) if cache is not None else None
-                    if stored is None:
-                        value = transform(item.decode())
-                        inputs.keep(position, value)
-                        fresh.append((position, value))
-                    else:
-                        known[position] = stored
-                        reused += 1
-                    found.append((position, item.content_sha256))
-                except UnreadableRow as error:
-                    unreadable.append((index, str(error)))
-            computed = _batches(fresh, network, device, batch_size, source, wanted)
-            if cache is not None and network is not None and computed:
-                by_position = dict(found)
-                new = [position for position, _ in fresh]
-                cache.put(
-                    [by_position[position] for position in new],
-                    *(torch.stack([computed[position][depth] for position in new]) for depth in range(3)),
-                )
-            for position, sha in found:
-                feature, logit, soon = known[position] if position in known else computed[position]
-                kept.append(position)
-                hashes.append(sha)
-                features.append(feature)
-                logits.append(logit)
-                early.append(soon)
-            advance(len(shard))
-    _refuse_broken(source, wanted, unreadable, kept, strict)
-    return Forward(
-        source=source,
-        indices=[wanted[position] for position in kept],
-        sha256=hashes,
-        features=torch.stack(features),
-        logits=torch.stack(logits) if network is not None else None,
-        early=torch.stack(early) if early[0].numel() else None,
-        inputs=inputs.taken(kept),
-        unreadable=unreadable,
-        blank=len(source) - len(wanted),
-        reused=reused,
-    )
+@dataclass(frozen=True)
+class Pass:
+    """How rows are read: by which network, through which transform, where, and what of it is kept for the next time."""
+
+    network: Network | None
+    transform: Transform
+    device: torch.device
+    progress: Progress
+    batch_size: int = 1
+    cache: ForwardCache | None = None
+    strict: bool = False
+    """No row may be unreadable."""
+
+    def through(self, source: Source, title: str) -> Forward:
+        """All rows of ``source`` that have a label, sorted by content, label and key: nothing rests on their order.
+
+        Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`_refuse_broken`).
+        """
+        wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
+        read = _Read(self, source, len(wanted))
+        with self.progress.stage(title, len(wanted)) as advance:
+            for shard in _split(wanted, SHARD_ROWS):
+                read.shard(shard)
+                advance(len(shard))
+        _refuse_broken(source, wanted, read.unreadable, read.indices, self.strict)
+        return read.forward(blank=len(source) - len(wanted))
 
 
-def _batches(
-    rows: list[tuple[int, Tensor]],
-    network: Network | None,
-    device: torch.device,
-    batch_size: int,
-    source: Source,
-    wanted: list[int],
-) -> dict[int, Depths]:
-    """What the network makes of decoded rows, by position; without one the row is its own feature."""
-    if network is None:
-        return {position: (value.float().flatten(), torch.empty(0), torch.empty(0)) for position, value in rows}
-    out: dict[int, Depths] = {}
-    for part in _split(rows, batch_size):
-        shapes = {tuple(value.shape) for _, value in part}
+class _Read:
+    """What a pass has found so far, of the rows that could be read."""
+
+    def __init__(self, how: Pass, source: Source, rows: int) -> None:
+        self._how, self._source = how, source
+        self.indices: list[int] = []
+        self.unreadable: list[tuple[int, str]] = []
+        self._sha256: list[str] = []
+        self._reused = 0
+        self._features, self._logits, self._early = (Column(rows) for _ in range(3))
+        # Without a network nothing is asked of a row but its features.
+        self._inputs = Column(rows, INPUT_BYTES) if how.network is not None else None
+        self._decoded = torch.zeros(rows, dtype=torch.bool)
+
+    def shard(self, rows: list[int]) -> None:
+        """Read these rows of the source; those that the cache does not know go through the network."""
+        known: list[tuple[int, Depths]] = []
+        fresh: list[tuple[int, Tensor]] = []
+        for index in rows:
+            try:
+                item = self._source.read(index)
+                stored = self._how.cache.get(item.content_sha256) if self._how.cache is not None else None
+                value = self._how.transform(item.decode()) if stored is None else None
+            except UnreadableRow as error:
+                self.unreadable.append((index, str(error)))
+                continue
+            place = len(self.indices)
+            self.indices.append(index)
+            self._sha256.append(item.content_sha256)
+            if value is not None:
+                fresh.append((place, value))
+                if self._inputs is not None:
+                    self._decoded[place] = self._inputs.put([place], value[None])
+            elif stored is not None:
+                known.append((place, stored))
+        if known:
+            self._reused += len(known)
+            columns = zip(*(depths for _, depths in known), strict=True)
+            self._put([place for place, _ in known], *(torch.stack(column) for column in columns))
+        if fresh:
+            self._compute(fresh)
+
+    def _put(self, places: list[int], *depths: Tensor) -> None:
+        for column, values in zip((self._features, self._logits, self._early), depths, strict=True):
+            if not column.put(places, values):
+                raise self._other_shape(self.indices[places[0]])
+
+    def _other_shape(self, index: int) -> DataError:
+        return DataError(
+            f"{self._source.keys[index]} comes out in another shape than the rows before it",
+            "All rows have as many numbers, and a model as many outputs for each.",
+        )
+
+    def _compute(self, rows: list[tuple[int, Tensor]]) -> None:
+        """What the network makes of decoded rows, each with its place; without one a row is its own feature."""
+        made: list[Depths] = []
+        for part in _split(rows, self._how.batch_size):
+            made.append(self._depths(part, self._how.network) if self._how.network is not None else self._flat(part))
+            self._put([place for place, _ in part], *made[-1])
+        if self._how.cache is not None:
+            hashes = [self._sha256[place] for place, _ in rows]
+            self._how.cache.put(hashes, *(torch.cat(depth) for depth in zip(*made, strict=True)))
+
+    def _flat(self, rows: list[tuple[int, Tensor]]) -> Depths:
+        values = [value.float().flatten() for _, value in rows]
+        for (place, _), value in zip(rows, values, strict=True):
+            if value.shape != values[0].shape:
+                raise self._other_shape(self.indices[place])
+        return torch.stack(values), torch.empty(len(rows), 0), torch.empty(len(rows), 0)
+
+    def _depths(self, rows: list[tuple[int, Tensor]], network: Network) -> Depths:
+        shapes = {tuple(value.shape) for _, value in rows}
         if len(shapes) > 1:
             raise DataError(
                 f"rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
                 "Let the model file's `transform` resize or crop them.",
             )
-        feature, logit, early = network.at_depths(torch.stack([value for _, value in part]).to(device))
+        batch = torch.stack([value for _, value in rows]).to(self._how.device)
+        feature, logit, early = network.at_depths(batch)
         feature, logit = feature.float().cpu(), logit.float().cpu()
         broken = ~(torch.isfinite(feature).all(1) & torch.isfinite(logit).all(1))
         if bool(broken.any()):
-            position = part[int(broken.nonzero()[0])][0]
+            first = self.indices[rows[int(broken.nonzero()[0])][0]]
             raise NumericalError(
-                f"the model's output is not finite on {int(broken.sum())} rows, "
-                f"first on {source.keys[wanted[position]]}",
+                f"the model's output is not finite on {int(broken.sum())} rows, first on {self._source.keys[first]}",
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
-        for k, (position, _) in enumerate(part):
-            out[position] = (feature[k].clone(), logit[k].clone(), early[k].clone())
-    return out
+        return feature, logit, early
+
+    def forward(self, blank: int) -> Forward:
+        """All that was found, in the order of content, label and key."""
+        source, texts = self._source, self._source.label_texts
+
+        def content(place: int) -> tuple[str, str, str]:
+            index = self.indices[place]
+            return self._sha256[place], texts[index] or "", source.keys[index]
+
+        order = sorted(range(len(self.indices)), key=content)
+        places = torch.tensor(order)
+        indices = [self.indices[place] for place in order]
+        features, early = self._features.ordered(places), self._early.ordered(places)
+        assert features is not None
+        decoded = None if self._inputs is None else self._inputs.ordered(places)
+        kept = None if decoded is None else (decoded, self._decoded[places])
+        return Forward(
+            source,
+            indices,
+            [self._sha256[place] for place in order],
+            features,
+            self._logits.ordered(places) if self._how.network is not None else None,
+            None if early is None or early.numel() == 0 else early,
+            Inputs(source, self._how.transform, indices, self._how.device, kept),
+            self.unreadable,
+            blank,
+            self._reused,
+        )
 
 
 def _refuse_broken(

@@ -28,7 +28,7 @@ from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
-from curate.stages.forward import Forward, Transform, run_forward
+from curate.stages.forward import Forward, Pass, Transform
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
@@ -37,6 +37,8 @@ MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
 LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
+COLUMNS_AT_ONCE, ROWS_AT_ONCE = 32, 2_048
+"""Of features that are standardised: no second copy of all numbers stands beside the first."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
@@ -216,6 +218,39 @@ class Data:
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     """Every row's features and outputs, cached or made now; some training rows serve as missing evaluation rows."""
+    reading, moving = _reading(settings, loaded, progress)
+    train = reading.through(loaded.train, "Reading training rows")
+    evaluation = None if loaded.evaluation is None else reading.through(loaded.evaluation, "Reading evaluation rows")
+    _refuse_few(train)
+    network, cache = reading.network, reading.cache
+    notes = [*loaded.notes, *(network.notes if network else ())]
+    if cache is not None:
+        notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
+    warnings: list[str] = []
+    if moving is not None:
+        warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
+    if network is not None and network.own_classes:
+        assert train.logits is not None
+        order = other_order(train.logits, train.labels, loaded.train.classes)
+        if order is not None:
+            _refuse_order(settings, order)
+            # Each output stands for a wrong class: its features still serve.
+            network = replace(network, own_classes=False)
+            warnings.append(f"{order}. Without it the probe on the model's features answers")
+    if network is None and train.source.media == "features" and _scaled(train, evaluation):  # encoders scale the others
+        notes.append("the columns are on very different scales: each was standardised")
+    if network is None or not network.own_classes:
+        _centred(train, evaluation)
+    outside = loaded.opened.outside.of(train.keys)
+    own = evaluation is None
+    if evaluation is None:
+        evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
+    said = (tuple(notes), tuple(warnings), outside)
+    return Data(train, evaluation, own, network, *said, passes=passes_of(settings), unsteady=moving)
+
+
+def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
+    """How the rows are to be read, and what of the network moves from one pass to the next."""
     network, cache, moving = None, None, None
     if loaded.model is not None:
         sample = _sample(loaded, min(SAMPLE_ROWS, max(2, settings.batch_size or SAMPLE_ROWS)))
@@ -231,45 +266,12 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             layer = network.early.name if network.early else None
             told = (loaded.prepared, loaded.train.ready, str(loaded.device), sorted(versions().items()))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
-    sources = {"Reading training rows": loaded.train, "Reading evaluation rows": loaded.evaluation}
-    train, evaluation = (
-        None
-        if source is None
-        else run_forward(
-            source,
-            network,
-            loaded.transform,
-            device=loaded.device,
-            batch_size=settings.batch_size or 128,
-            cache=cache,
-            progress=progress,
-            title=title,
-            strict=settings.strict,
-        ).in_content_order()
-        for title, source in sources.items()
-    )
-    assert train is not None
-    notes = [*loaded.notes, *(network.notes if network else ())]
-    if cache is not None:
-        notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
-    warnings: list[str] = []
-    if moving is not None:
-        warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
-    if network is not None and network.own_classes:
-        assert train.logits is not None
-        order = other_order(train.logits, train.labels, loaded.train.classes)
-        if order is not None:
-            _refuse_order(settings, order)
-            # Each output stands for a wrong class: its features still serve.
-            network = replace(network, own_classes=False)
-            warnings.append(f"{order}. Without it the probe on the model's features answers")
-    if network is None and train.source.media == "features":  # encoders have scaled the others
-        train, evaluation, scaled = _scaled(train, evaluation)
-        if scaled:
-            notes.append("the columns are on very different scales: each was standardised")
-    if network is None or not network.own_classes:
-        train, evaluation = _centred(train, evaluation)
-    outside = loaded.opened.outside.of(train.keys)
+    batch_size = settings.batch_size or 128
+    return Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict), moving
+
+
+def _refuse_few(train: Forward) -> None:
+    """Too few rows, or one class, are told before anything is computed."""
     if len(train) < LEAST_ROWS:
         raise NothingScanned(
             f"{train.source.location} has {len(train)} readable rows: too few to tell a wrong label from a rare one",
@@ -278,11 +280,6 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     present = len(set(train.labels.tolist()))
     if present < 2:
         raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
-    own = evaluation is None
-    if evaluation is None:
-        evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
-    said = (tuple(notes), tuple(warnings), outside)
-    return Data(train, evaluation, own, network, *said, passes=passes_of(settings), unsteady=moving)
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
@@ -327,25 +324,23 @@ def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     return torch.stack(values).to(loaded.device)
 
 
-def _scaled(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None, bool]:
-    """Raw columns on very different scales are standardised: distances would see one column only."""
-    spread = train.features.double().std(0)  # squares of large numbers are beyond float32
+def _scaled(train: Forward, evaluation: Forward | None) -> bool:
+    """Raw columns on very different scales are standardised, in place: distances would see one column only."""
+    blocks = train.features.split(COLUMNS_AT_ONCE, dim=1)
+    mean = torch.cat([block.double().mean(0) for block in blocks])
+    spread = torch.cat([block.double().std(0) for block in blocks])  # squares of large numbers are beyond float32
     moving = spread[spread > 0]
     if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
-        return train, evaluation, False
-    mean, scale = train.features.double().mean(0), spread.clamp_min(1e-12)
-    scale = torch.where(spread > 0, scale, torch.ones_like(scale))
-
-    def scaled(rows: Forward) -> Forward:
-        return replace(rows, features=((rows.features - mean) / scale).float())
-
-    return scaled(train), None if evaluation is None else scaled(evaluation), True
+        return False
+    scale = torch.where(spread > 0, spread.clamp_min(1e-12), torch.ones_like(spread))
+    for rows in filter(None, (train, evaluation)):
+        for part in rows.features.split(ROWS_AT_ONCE):
+            part.copy_((part - mean) / scale)
+    return True
 
 
-def _centred(train: Forward, evaluation: Forward | None) -> tuple[Forward, Forward | None]:
-    """What all rows share tells none of them apart, yet takes most of their length."""
+def _centred(train: Forward, evaluation: Forward | None) -> None:
+    """What all rows share tells none of them apart, yet takes most of their length: taken off, in place."""
     mean = train.features.mean(0)
-    return (
-        replace(train, features=train.features - mean),
-        None if evaluation is None else replace(evaluation, features=evaluation.features - mean),
-    )
+    for rows in filter(None, (train, evaluation)):
+        rows.features.sub_(mean)
