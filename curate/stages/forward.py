@@ -29,10 +29,10 @@ SHARD_ROWS = 2048
 UNREADABLE_SHARE = 0.05
 
 
-class Column:
+class RowValues:
     """Numbers of each row, ``[n ...]``, in one tensor that is made when the first row is known.
 
-    A column of more than ``most`` bytes is not made, and a row of another shape or type than the first is not kept.
+    It is not made if it would take more than ``most`` bytes; a row of another shape or type than the first is not kept.
     """
 
     def __init__(self, rows: int, most: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Column:
         return True
 
     def ordered(self, rows: Tensor) -> Tensor | None:
-        """The rows at these places, all that were put, in this order; None if none was kept. The column is spent.
+        """The rows at these places, all that were put, in this order; None if none was kept. To be asked once.
 
         Done in place and some columns at a time: no second copy of all numbers stands beside the first.
         """
@@ -209,9 +209,9 @@ class _Read:
         self.unreadable: list[tuple[int, str]] = []
         self._sha256: list[str] = []
         self._reused = 0
-        self._features, self._logits, self._early = (Column(rows) for _ in range(3))
+        self._features, self._logits, self._early = (RowValues(rows) for _ in range(3))
         # Without a network nothing is asked of a row but its features.
-        self._inputs = Column(rows, INPUT_BYTES) if how.network is not None else None
+        self._inputs = RowValues(rows, INPUT_BYTES) if how.network is not None else None
         self._decoded = torch.zeros(rows, dtype=torch.bool)
 
     def shard(self, rows: list[int]) -> None:

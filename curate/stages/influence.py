@@ -17,6 +17,7 @@ from curate.engine.influence.harmful import (
     FEW_GROUPS,
     FEWEST_ROWS,
     GROUPS,
+    HarmByGroup,
     Harmful,
     at_chance,
     deal,
@@ -88,6 +89,109 @@ class Influence:
     """The head is at chance on the training labels: no row is called harmful."""
 
 
+@dataclass(frozen=True)
+class _Targeted:
+    """What is asked of all target rows at once, and what answers it."""
+
+    settings: ScanSettings
+    data: Data
+    heads: Heads
+    neighbours: Neighbours
+    progress: Progress
+    everyone: EvaluationAtHead
+    """The whole evaluation set at the head."""
+    targets: Targets
+    rows: EvaluationAtHead
+    """The target rows at the head."""
+    same: SameContent
+    least: float
+    """Harm from which a row is called harmful."""
+
+    @classmethod
+    def of(
+        cls, settings: ScanSettings, data: Data, heads: Heads, neighbours: Neighbours, progress: Progress
+    ) -> "_Targeted":
+        everyone = evaluation_at_head(data, heads)
+        if not bool(torch.isfinite(everyone.losses).all()):
+            raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
+        named = settings if settings.sliced_by is None else replace(settings, slice=None)
+        targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
+        same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
+        least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
+        rows = everyone.of(targets.rows)
+        return cls(settings, data, heads, neighbours, progress, everyone, targets, rows, same, least)
+
+    def groups(self, many: int) -> Tensor | None:
+        """Target rows dealt into so many groups, ``[m]``; None where they are too few."""
+        count = len(self.targets.rows)
+        return deal(count, many, self.settings.seed) if count >= FEWEST_ROWS else None
+
+    def at_head(self) -> "_Answer":
+        """In closed form at the head, or at the probe where the model has none."""
+        head = self.rows.head
+        groups = self.groups(GROUPS if head.head.exact else FEW_GROUPS)
+        harm, residual = head.harm(self.rows.x, self.rows.residuals)
+        by_group = None
+        if groups is not None:
+            candidates = (harm >= self.least).nonzero()[:, 0]
+            by_group = head.harm_by_group(self.rows.x, self.rows.residuals, groups, candidates)
+        left = torch.arange(len(self.targets.rows)) if head.head.exact else self.targets.chosen
+        return _Answer(harm, by_group, left, self.rows, residual)
+
+    def through_network(self, objective: Objective) -> "_Answer":
+        """Through the parameters of ``objective``; the chosen rows one by one, the others at a head beside it."""
+        beside = evaluation_at_head(self.data, self.heads, probe=True).of(self.targets.rows)
+        groups = self.groups(FEW_GROUPS)
+        deep = self._deep(objective, beside, groups)
+        rest = beside if deep.whole else self.rows
+        others = torch.full((len(self.targets.rows),), rest.head.head.exact)
+        others[self.targets.chosen] = False
+        by_group = deep.by_group if groups is not None else None
+        return _Answer(deep.harm, by_group, others.nonzero()[:, 0], rest, 0.0, deep)
+
+    def _deep(self, objective: Objective, beside: EvaluationAtHead, groups: Tensor | None) -> DeepInfluence:
+        settings, data, targets, progress = self.settings, self.data, self.targets, self.progress
+        evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
+        problem = Problem(objective, data.train, settings.curvature)
+        question = Question(evaluation, targets.chosen, self.same, groups, self.least)
+        if answered_by_layers(settings, problem):
+            probe = Beside(beside.head, beside.x, beside.residuals) if settings.solver == "auto" else None
+            return influence_by_layers(problem, question, probe, settings.seed, progress)
+        k = _candidate_count(settings, data)
+        nearest, _ = self.neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
+        chosen = self.rows.of(targets.chosen)
+        by_head = None
+        if chosen.head.head.exact:
+            by_head = chosen.head.most_influential(chosen.x, chosen.residuals, nearest.shape[1])
+        solver = solver_for(settings)
+        candidates = Candidates(nearest, by_head)
+        return deep_influence(problem, question, candidates, solver, settings.damping, settings.seed, progress)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Harm of all training rows, and what is left to answer."""
+
+    harm: Tensor
+    by_group: HarmByGroup | None
+    """Harm on each group of target rows; None where they are too few."""
+    left: Int[Tensor, " r"]
+    """Target rows whose strongest pairs the head answers."""
+    rest: EvaluationAtHead
+    """All target rows at the head that answers those."""
+    residual: float
+    deep: DeepInfluence | None = None
+
+    def strongest(self, asked: _Targeted) -> tuple[list[Pairs], float]:
+        """The strongest pairs of all rows answered, and the largest residual of the head's solves."""
+        parts = [self.deep.pairs] if self.deep is not None else []
+        if not len(self.left):
+            return parts, self.residual
+        rest = self.rest.of(self.left)
+        found, worst = rest.head.strongest(rest.x, rest.residuals, self.left, asked.same, asked.progress)
+        return [*parts, found], max(self.residual, worst)
+
+
 def evaluation_influence(
     settings: ScanSettings,
     data: Data,
@@ -98,79 +202,51 @@ def evaluation_influence(
 ) -> Influence:
     """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
     started = time.monotonic()
-    everyone = evaluation_at_head(data, heads)
-    if not bool(torch.isfinite(everyone.losses).all()):
-        raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
-    named = settings if settings.sliced_by is None else replace(settings, slice=None)
-    targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
-    asked = everyone.of(targets.rows)
-    same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
+    asked = _Targeted.of(settings, data, heads, neighbours, progress)
     objective, names = deep_objective(settings, data)
-    least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
-    many = objective is None and asked.head.head.exact
-    groups = None
-    if len(targets.rows) >= FEWEST_ROWS:
-        groups = deal(len(targets.rows), GROUPS if many else FEW_GROUPS, settings.seed)
-
-    deep, parts, residual, rest_at = None, [], 0.0, asked
-    others = torch.ones(len(targets.rows), dtype=torch.bool)
     if objective is None:
         names = "head" if heads.own_influence is not None else "probe"
-        harm, residual = asked.head.harm(asked.x, asked.residuals)
-        by_group = None
-        if groups is not None:
-            by_group = asked.head.harm_by_group(asked.x, asked.residuals, groups, (harm >= least).nonzero()[:, 0])
-        if not asked.head.head.exact:
-            others[:] = False
-            others[targets.chosen] = True
-    else:
-        beside = evaluation_at_head(data, heads, probe=True).of(targets.rows)
-        deep = _through_network(
-            settings, data, objective, targets, asked, beside, same, neighbours, groups, least, progress
-        )
-        rest_at = beside if deep.whole else asked
-        harm, by_group = deep.harm, deep.by_group if groups is not None else None
-        parts.append(deep.pairs)
-        others[targets.chosen] = False
-        others &= rest_at.head.head.exact
-    rows = others.nonzero()[:, 0]
-    if len(rows):
-        rest = rest_at.of(rows)
-        found, worst = rest.head.strongest(rest.x, rest.residuals, rows, same, progress)
-        parts.append(found)
-        residual = max(residual, worst)
-    at_head = deep is None or len(rows) > 0
-    stability = rest_at.head.stability(rest_at.x, rest_at.residuals) if at_head else None
-    pairs = Pairs.concatenate(parts)
+    answer = asked.at_head() if objective is None else asked.through_network(objective)
+    parts, residual = answer.strongest(asked)
+    pairs, rest, deep, targets = Pairs.concatenate(parts), answer.rest, answer.deep, asked.targets
+    at_head = deep is None or len(answer.left) > 0
     guesses = at_chance(heads.probabilities(data.train), data.train.labels.numpy())
-    harmful = None if by_group is None or guesses else harmful_rows(harm, by_group, least)
-    flips, together = _flips(everyone, harmful)
-    causes: list[Cause] = []
-    if harmful is not None and len(harmful.rows):
-        near, _ = neighbours.nearest(data.train.features[harmful.rows], _candidate_count(settings, data))
-        causes = find_causes(harmful.rows, near, data.train.labels.numpy(), suggested)
-    answered = len(rows) + (len(targets.chosen) if deep is not None else 0)
+    harmful = None
+    if answer.by_group is not None and not guesses:
+        harmful = harmful_rows(answer.harm, answer.by_group, asked.least)
+    flips, together = _flips(asked.everyone, harmful)
+    causes = _causes(asked, harmful, suggested)
+    answered = len(answer.left) + (len(targets.chosen) if deep is not None else 0)
     return Influence(
         replace(pairs, evaluation=targets.rows[pairs.evaluation]),
-        harm,
+        answer.harm,
         deep,
         names,
-        "probe" if rest_at.head is heads.probe_influence else "head",
+        "probe" if rest.head is heads.probe_influence else "head",
         residual,
-        stability,
-        len(rows),
+        rest.head.stability(rest.x, rest.residuals) if at_head else None,
+        len(answer.left),
         len(targets.rows) - answered,
-        float(asked.losses.mean()),
+        float(asked.rows.losses.mean()),
         time.monotonic() - started,
         targets,
         harmful,
         flips,
         together,
         causes,
-        _cause_flips(everyone, causes),
-        _slices(settings, data, everyone),
+        _cause_flips(asked.everyone, causes),
+        _slices(settings, data, asked.everyone),
         guesses,
     )
+
+
+def _causes(asked: _Targeted, harmful: Harmful | None, suggested: Int[np.ndarray, " n"]) -> list[Cause]:
+    """Harmful rows that lie near each other and would take the same label."""
+    if harmful is None or not len(harmful.rows):
+        return []
+    train = asked.data.train
+    near, _ = asked.neighbours.nearest(train.features[harmful.rows], _candidate_count(asked.settings, asked.data))
+    return find_causes(harmful.rows, near, train.labels.numpy(), suggested)
 
 
 def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> list[SliceHarm]:
@@ -185,36 +261,6 @@ def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> l
 def _candidate_count(settings: ScanSettings, data: Data) -> int:
     """K, the rows that count as near."""
     return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
-
-
-def _through_network(
-    settings: ScanSettings,
-    data: Data,
-    objective: Objective,
-    targets: Targets,
-    asked: EvaluationAtHead,
-    beside: EvaluationAtHead,
-    same: SameContent,
-    neighbours: Neighbours,
-    groups: Tensor | None,
-    least: float,
-    progress: Progress,
-) -> DeepInfluence:
-    evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
-    problem = Problem(objective, data.train, settings.curvature)
-    question = Question(evaluation, targets.chosen, same, groups, least)
-    if answered_by_layers(settings, problem):
-        probe = Beside(beside.head, beside.x, beside.residuals) if settings.solver == "auto" else None
-        return influence_by_layers(problem, question, probe, settings.seed, progress)
-    k = _candidate_count(settings, data)
-    nearest, _ = neighbours.nearest(evaluation.features[targets.chosen], k, progress, "Candidates")
-    chosen = asked.of(targets.chosen)
-    by_head = None
-    if asked.head.head.exact:
-        by_head = asked.head.most_influential(chosen.x, chosen.residuals, nearest.shape[1])
-    candidates = Candidates(nearest, by_head)
-    solver = solver_for(settings)
-    return deep_influence(problem, question, candidates, solver, settings.damping, settings.seed, progress)
 
 
 def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
