@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from curate.cli import main
 from curate.stages.diagnosis import IMAGENET_MEAN, IMAGENET_STD, other_order
@@ -21,10 +20,21 @@ NAMES = ["ant", "bee", "cat", "dog"]
 ORDER = [2, 0, 3, 1]  # the class that each output stands for
 MODEL = """
 import numpy as np, torch
-from torchvision.models.resnet import BasicBlock, ResNet
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+class ResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
+        self.blocks = nn.Sequential(BasicBlock(32, 32), nn.MaxPool2d(2), BasicBlock(32, 32), nn.AdaptiveAvgPool2d(1))
+        self.fc = nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).flatten(1))
 
 def build():
-    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
+    return ResNet()
 
 def plain(picture):
     return torch.from_numpy(np.asarray(picture, dtype="float32").transpose(2, 0, 1) / 255)
@@ -35,6 +45,15 @@ def normalised(picture):
 
 transform = {transform}
 """
+
+
+def built() -> nn.Module:
+    """A small network with blocks of a ResNet, as the model's file makes it."""
+    names: dict[str, object] = {}
+    exec(MODEL.format(mean=IMAGENET_MEAN, std=IMAGENET_STD, transform="plain"), names)
+    net = names["build"]()  # type: ignore[operator]
+    assert isinstance(net, nn.Module)
+    return net
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +75,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     x, y = (torch.tensor(np.array(pixels)) - mean) / std, torch.tensor(labels)
     torch.manual_seed(0)
-    net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=len(NAMES))
+    net = built()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(6):
         for part in torch.randperm(len(y)).split(32):
@@ -120,7 +139,7 @@ def test_a_missing_normalisation_is_named(trained: Path) -> None:
 
 def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
     code = (trained / "normalised.py").read_text()
-    (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((128, 128)),"))
+    (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((96, 96)),"))
     [warning] = report(scan(trained, "large", "trained", "-f", "json"))["warnings"]
     assert "at 28x28 pixels" in warning or "at 32x32 pixels" in warning
     assert "image_size=N" in warning
@@ -128,7 +147,7 @@ def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
 
 def test_weights_of_another_training_are_doubted(trained: Path) -> None:
     torch.manual_seed(1)
-    torch.save(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4).state_dict(), trained / "other.pt")
+    torch.save(built().state_dict(), trained / "other.pt")
     [warning] = report(scan(trained, "normalised", "other", "-f", "json"))["warnings"]
     assert "a probe on the same features" in warning
 

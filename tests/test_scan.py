@@ -96,10 +96,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("solver", ["exact", "lissa"])
-def test_the_image_fixture_needs_no_option(tmp_path: Path, solver: str) -> None:
+def test_the_image_fixture_needs_no_option(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "fashion", tmp_path / "fashion")
-    result = curate_scan("fashion", "--solver", solver)
+    result = curate_scan("fashion")
     assert result.exit_code == 0, result.output
     assert "600 training rows in 5 classes and 125 evaluation rows" in result.output
     lines = result.stdout.splitlines()

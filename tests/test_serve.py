@@ -572,7 +572,7 @@ def test_a_request_that_never_ends_does_not_keep_the_server(
 
 
 def test_a_pipe_that_nobody_reads_does_not_stop_the_server(served, path: Path):
-    """Each refused page is a line; a pipe takes 64 KB of them, which 2,000 lines are well beyond."""
+    """Each refused page is a line; a pipe takes 64 KB of them, which 300 lines of this length are well beyond."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -580,8 +580,8 @@ def test_a_pipe_that_nobody_reads_does_not_stop_the_server(served, path: Path):
     assert base.hostname
     assert base.port
     connection = http.client.HTTPConnection(base.hostname, base.port, timeout=60)
-    for number in range(2000):
-        connection.request("GET", f"/there/is/no/page/of/this/rather/long/name/{number}")
+    for number in range(300):
+        connection.request("GET", f"/there/is/no/page/{'of/this/rather/long/name/' * 20}{number}")
         assert connection.getresponse().read()
     connection.request("GET", "/-/review")
     assert connection.getresponse().status == 200
