@@ -9,8 +9,7 @@
 imported when they are asked for: ``import curate`` and ``curate --help`` cost nothing.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as of typing, whose import takes longer than the rest of what stands before the signals
 if TYPE_CHECKING:
     from curate.api.run import Run
     from curate.api.scanning import scan
@@ -20,7 +19,7 @@ __all__ = ["CurateError", "Run", "__version__", "scan"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "Run":
         from curate.api.run import Run
 

@@ -4,13 +4,14 @@ While Python imports, nothing is held that could be lost: the process says one l
 signal becomes an exception, so that transactions roll back, files are cleaned up and a run is marked interrupted. A
 computation that does not return to Python in time is left where it is: ``last_will`` then marks the run.
 
-Standard library only, and imported before everything else.
+Standard library only, and imported before everything else; until ``install`` has run Python's own traceback would
+answer Ctrl-C, so nothing slow is imported here.
 """
 
 import contextlib
 import os
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -34,11 +35,10 @@ _wills: list[Callable[[], None]] = []
 
 def install() -> None:
     """From here on signals end the process at once, until ``running``. In the main thread of a process alone."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
-            signal.signal(number, _stop)
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
+                signal.signal(number, _stop)
 
 
 @contextlib.contextmanager
@@ -90,6 +90,8 @@ def _watch() -> None:
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     except (OSError, ValueError):
         return
+    import threading
+
     threading.Thread(target=_wait, args=(heard,), name="curate-signals", daemon=True).start()
 
 
@@ -104,11 +106,13 @@ def _wait(heard: int) -> None:
 
 def end_soon(number: int) -> None:
     """For a server that heeds signals itself: should it not have ended by then, this process ends all the same."""
+    import threading
+
     threading.Thread(target=_end_after_patience, args=(number,), name="curate-ends", daemon=True).start()
 
 
 def _end_after_patience(number: int) -> None:
-    threading.Event().wait(PATIENCE)
+    time.sleep(PATIENCE)
     for act in _wills:
         with contextlib.suppress(Exception):
             act()

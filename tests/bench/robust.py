@@ -20,6 +20,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -55,6 +56,8 @@ import curate
 
 BATCH = 200
 """Cases in one child process: a crash or a hang costs the rest of them."""
+FIRST = ("__init__", "__main__", "process/__init__", "process/stopping")
+"""Files of curate's that are read before it heeds signals."""
 TALKED = 3.0
 """Seconds within which a process that is talked to is ended."""
 ROOM = (0, 4096, 65_536, 400_000)
@@ -198,8 +201,8 @@ def _duration(command: Command) -> float:
 
 def _heeded(name: str, number: int, status: int, took: float) -> None:
     told = Path("stderr").read_text(errors="replace") if Path("stderr").exists() else ""
-    if status == 1 and "KeyboardInterrupt" in told and "curate" not in told:
-        return  # Python was still starting, and had not come to curate's first line
+    if status in (1, -signal.SIGINT) and _before_curate(told):
+        return
     if status not in (0, 128 + number, -number):  # it may have been done; before its first line the shell says 128 + n
         raise Fault(f"{name}: status {status} after signal {number}: {told[-200:]}")
     if took > 2.0 + 3.0 * (os.getloadavg()[0] > (os.cpu_count() or 1)):
@@ -212,6 +215,12 @@ def _heeded(name: str, number: int, status: int, took: float) -> None:
                 running = db.execute("SELECT count(*) FROM runs WHERE status = 'running'").fetchone()[0]
                 if running:
                     raise Fault(f"{name}: the run is not marked interrupted")
+
+
+def _before_curate(told: str) -> bool:
+    """Whether Python was still starting, or importing what curate needs in order to heed signals."""
+    files = set(re.findall(r'/(curate/[^"]*)"', told))
+    return "KeyboardInterrupt" in told and files <= {f"curate/{name}.py" for name in FIRST}
 
 
 # Disks

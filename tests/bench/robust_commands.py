@@ -67,10 +67,16 @@ def start(arguments: list[str], *, real: bool = False) -> int:
             [sys.executable, "-m", "curate", *arguments], stdout=subprocess.DEVNULL,
             stderr=Path("stderr").open("w"), env=environment,
         ).pid  # fmt: skip
+    # As a process that has just been started, which a signal ends: this one's answer to signals is not the child's.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         return child
     try:  # whatever happens in it: a child must never go on with the campaign
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         out = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
