@@ -142,7 +142,7 @@ def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
     (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((96, 96)),"))
     [warning] = report(scan(trained, "large", "trained", "-f", "json"))["warnings"]
     assert "at 28x28 pixels" in warning or "at 32x32 pixels" in warning
-    assert "image_size=N" in warning
+    assert "--model-arg size=N" in warning
 
 
 def test_weights_of_another_training_are_doubted(trained: Path) -> None:

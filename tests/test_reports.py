@@ -17,7 +17,7 @@ from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
-from curate.process.numbers import percent
+from curate.process.numbers import duration, memory, percent
 from curate.reports import REPORTS, Report, RichReport, markdown, problems, sketch
 from curate.reports import report as reports
 from curate.reports.halfblocks import half_blocks
@@ -25,7 +25,7 @@ from curate.reports.report import Looks
 from curate.reports.row import RowReport
 from curate.reports.summary import summary_sentence
 from curate.reports.terminal import TextReport
-from curate.reports.words import brief, clean, duration, memory, shorten
+from curate.reports.words import brief, clean, shorten
 from curate.rules.rule import RULES, SEVERITIES
 from curate.store import FindingRecord, Store
 

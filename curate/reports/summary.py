@@ -36,7 +36,7 @@ def summary_sentence(report: Report) -> str:
 def _labels(report: Report) -> str:
     rows = report.rows.get("train", 0)
     if report.unjudged:
-        return f"the labels of {plural(rows, 'row')} were not judged"
+        return f"The labels of {plural(rows, 'row')} were not judged"
     flagged = report.count("mislabeled", "train")
     return f"{flagged:,} of {plural(rows, 'label')} {'is' if flagged == 1 else 'are'} flagged as wrong{_range(report)}"
 

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.process.numbers import percent
+from curate.process.numbers import duration, memory, percent
 from curate.reports import trend
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
@@ -21,7 +21,7 @@ from curate.reports.report import Report
 from curate.reports.summary import summary_sentence
 from curate.reports.trust_terminal import accuracy_sentence
 from curate.reports.trusted import trust_advice, trust_facts
-from curate.reports.words import brief, clean, duration, memory, moment, plural, signed
+from curate.reports.words import brief, clean, moment, plural, signed
 from curate.rules.rule import rule_of
 
 if TYPE_CHECKING:
