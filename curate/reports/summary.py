@@ -38,7 +38,10 @@ def _labels(report: Report) -> str:
     if report.unjudged:
         return f"The labels of {plural(rows, 'row')} were not judged"
     flagged = report.count("mislabeled", "train")
-    return f"{flagged:,} of {plural(rows, 'label')} {'is' if flagged == 1 else 'are'} flagged as wrong{_range(report)}"
+    doubtful = report.doubted.get("train", 0)
+    doubted = f" ({doubtful:,} of them only worth a look)" if doubtful else ""
+    verb = "is" if flagged == 1 else "are"
+    return f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{doubted}{_range(report)}"
 
 
 def _range(report: Report) -> str:

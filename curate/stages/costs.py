@@ -156,7 +156,7 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
 
 def _experts(n: int, p: int) -> float:
     """Experts that read one depth, each with p parameters: fits with several weights, votes, a cross-fit."""
-    return 7e-4 * n + 20.0 * min(1.0, (p / 2_600) ** 2) + 4e-8 * n * p
+    return 7e-4 * n + 20.0 * min(1.0, (p / 2_600) ** 2) + 4e-7 * n * p
 
 
 def _through_network(size: Size, speed: Speed) -> float:
