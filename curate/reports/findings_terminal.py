@@ -71,9 +71,9 @@ def _mislabeled(page: Page, report: Report) -> None:
     page.heading("Probably mislabeled", _counted(report) + first_shown(likely, total - sum(report.doubted.values())))
     if report.sketch is not None:  # pillow is imported only then
         _drawn(page, report, rows)
-    reasons = report.depth == "long" or len(rows) <= FEW
+    reasons, lines = report.depth == "long" or len(rows) <= FEW, _lines(report)
     if likely:
-        _table(page, likely, 1, reasons)
+        _table(page, likely, lines, 1, reasons)
     else:
         page.paragraph("none" if not rows else "none of 50 % or more", indent=2, style="dim")
     doubted = rows[len(likely) :]
@@ -83,7 +83,7 @@ def _mislabeled(page: Page, report: Report) -> None:
         page.paragraph(f"worth a look: {remark}", style="dim")
     elif doubted:
         page.heading("Worth a look", remark + first_shown(doubted, count))
-        _table(page, doubted, len(likely) + 1, reasons)
+        _table(page, doubted, lines, len(likely) + 1, reasons)
     _suspects(page, report)
 
 
@@ -116,8 +116,16 @@ def _drawn(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
             strips(page, report.sketch, rows)
 
 
-def _table(page: Page, rows: Sequence[MislabeledRow], first: int, reasons: bool) -> None:
-    """``first`` is the number of the first row."""
+def _lines(report: Report) -> dict[tuple[str, str], str]:
+    """Where rows of a text file stand in it, by split and key: a key made of the content finds nothing there."""
+    found = report.findings
+    return {(one.split, one.key): f"line {one.line:,}: " for one in found if one.line is not None}
+
+
+def _table(
+    page: Page, rows: Sequence[MislabeledRow], lines: Mapping[tuple[str, str], str], first: int, reasons: bool
+) -> None:
+    """``lines`` are what is said before a row's text, ``first`` is the number of the first row."""
     narrow = page.width < NARROW
     agreeing = ["" if row.suggested_label is None else _agreeing(row.evidence) for row in rows]
     near = not narrow and not reasons and any(agreeing)
@@ -145,7 +153,7 @@ def _table(page: Page, rows: Sequence[MislabeledRow], first: int, reasons: bool)
                 *([Text(agree, "dim")] if near else []),
             ]
         )
-    details = [[quoted(row.text), row.why if reasons else ""] for row in rows]
+    details = [[lines.get((row.split, row.key), "") + quoted(row.text), row.why if reasons else ""] for row in rows]
     page.table(columns, cells, details)
 
 

@@ -107,6 +107,11 @@ def lines(text: str) -> str:
     return "\n".join(clean(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
+def whole(text: str) -> str:
+    """A sentence whose per cent signs stay on the line of their number."""
+    return text.replace(" %", "\u00a0%")
+
+
 def picture(thumbnail: bytes) -> str:
     """A thumbnail as an address that holds it; "" if it is no picture that browsers know."""
     kind = "jpeg" if thumbnail.startswith(b"\xff\xd8") else "png" if thumbnail.startswith(b"\x89PNG") else None
@@ -117,6 +122,7 @@ FILTERS = {
     "brief": brief,
     "clean": clean,
     "lines": lines,
+    "whole": whole,
     "duration": duration,
     "memory": memory,
     "moment": moment,
