@@ -552,7 +552,7 @@ def test_a_checkpoint_tells_the_size_of_its_training(
 
     row, notes = asked()
     assert row.shape == (3, 40, 40)
-    assert f"40 pixels{' and mean and std' if 'mean' in str(kept) else ''} of the pictures as the checkpoint's" in notes
+    assert f"of 40 pixels{' and their mean and std' if 'mean' in str(kept) else ''}, as the checkpoint's" in notes
     assert ("mean 0.5 and std 0.25" in notes) == ("mean" in str(kept))
     assert ("resized to 48" in notes) == isinstance(kept, argparse.Namespace)
     assert "left unread" not in notes

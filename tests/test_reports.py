@@ -300,7 +300,10 @@ def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(
     assert said.startswith("2 of 10 labels are flagged as wrong")
     assert "1 row whose content has another label too" in said
     assert " ".join(lines[-4:]).count(said[:40]) == 1
-    assert f"<strong>{said}.</strong>" in REPORTS["html"]().render(report)
+    page = REPORTS["html"]().render(report)
+    assert f"<strong>{said}.</strong>" in page
+    head = page[page.index("<header>") : page.index("<main>")]
+    assert not [word for word in OF_NUMERICS if word in head]
 
 
 def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:

@@ -65,6 +65,9 @@ def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: 
     check_reference(gate, settings.db)
     parse_formats(settings.format)
     depth = depth_of(settings.verbose, settings.quiet)
+    from curate.sources import refuse_missing
+
+    refuse_missing(settings.train, settings.eval)
     if dry_run:
         tell_plan(settings)
         return

@@ -33,9 +33,9 @@ class AsTrained:
     @property
     def note(self) -> str | None:
         """What was taken from the checkpoint, for the report."""
-        parts = [f"{self.size} pixels"] if self.size is not None else []
-        parts += ["mean and std"] if self.mean is not None else []
-        return f"{' and '.join(parts)} of the pictures as the checkpoint's '{self.where}' say" if parts else None
+        parts = [f"pictures of {self.size} pixels"] if self.size is not None else []
+        parts += ["their mean and std"] if self.mean is not None else []
+        return f"{' and '.join(parts)}, as the checkpoint's '{self.where}' say" if parts else None
 
 
 def as_trained(checkpoint: object) -> AsTrained:

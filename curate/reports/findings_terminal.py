@@ -128,13 +128,14 @@ def _table(
     """``lines`` are what is said before a row's text, ``first`` is the number of the first row."""
     narrow = page.width < NARROW
     agreeing = ["" if row.suggested_label is None else _agreeing(row.evidence) for row in rows]
+    better = any(row.suggested_label is not None for row in rows)
     near = not narrow and not reasons and any(agreeing)
     columns = [
         *([] if narrow else [Column("", right=True)]),
         Column("severity"),
         Column("key", shrinks=True),
         Column("given", shrinks=True),
-        Column(f"{page.signs.arrow} suggested", shrinks=True),
+        *([Column(f"{page.signs.arrow} suggested", shrinks=True)] if better else []),
         Column("suspicion", right=True),
         *([Column("nearest rows")] if near else []),
     ]
@@ -148,7 +149,7 @@ def _table(
                 Text(row.severity, style),
                 cell(row.key),
                 cell("(none)" if row.given_label is None else row.given_label),
-                Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
+                *([Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold"))] if better else []),
                 Text(percent(row.suspicion, 0), style),
                 *([Text(agree, "dim")] if near else []),
             ]
