@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from command import curate
-from stored import HOSTILE, fill
+from stored import HOSTILE, begin, fill, finish
 
 from curate.files.label_studio import NO_CLASS
 from curate.review.queue import Filters, Queue
-from curate.store import Store
+from curate.store import FindingRecord, Store
 
 
 @pytest.fixture
@@ -94,6 +94,38 @@ def test_a_relabel_leaves_out_rows_without_a_sure_suggestion(database: Path) -> 
     curate("--db", database, "mark", "--undo", "--last")
     told = curate("--db", database, "mark", "--class", "cat", "-v", "relabel", status=2).output
     assert "none of them has a sure suggested label" in told
+
+
+def test_a_verdict_on_a_cluster_is_one_on_each_of_its_rows_and_on_no_other(database: Path) -> None:
+    """A cluster is the subject of a finding, or the cause that harmful rows share."""
+    with Store.open(database) as store:
+        run, rows = (
+            begin(store, 1),
+            store.query("SELECT id, key FROM examples WHERE split = 'train' ORDER BY id LIMIT 5"),
+        )
+        ids, keys = [row["id"] for row in rows], [row["key"] for row in rows]
+        cause = {"group": {"of": keys[2], "size": 2}}
+        found = [
+            FindingRecord(ids[0], "leak", "error", None, {}, "copies", "cluster", keys[0], ("1", "2")),
+            FindingRecord(ids[1], "leak", "error", None, {}, "copies", "cluster", keys[0], ("1", "2")),
+            FindingRecord(ids[2], "harmful", "warning", 0.01, cause, "why"),
+            FindingRecord(ids[3], "harmful", "warning", 0.01, cause, "why"),
+            FindingRecord(ids[4], "harmful", "warning", 0.01, {}, "why"),
+        ]
+        store.add_findings(run, found)
+        finish(store, run)
+    before = verdicts(database)
+    for place, verdict in ((0, "drop"), (2, "none")):
+        curate("--db", database, "mark", "--cluster", keys[place], "-v", verdict)
+        words = verdicts(database)
+        assert {key: words.get(key) for key in keys[place : place + 2]} == dict.fromkeys(
+            keys[place : place + 2], (verdict, None)
+        )
+        assert len(words) == len(before | dict.fromkeys(keys[place : place + 2]))
+        assert "2 verdicts taken back" in curate("--db", database, "mark", "--undo", "--last").output
+        assert verdicts(database) == before
+    told = curate("--db", database, "mark", "--cluster", "nothing", "-v", "drop", status=2).output
+    assert "no flagged row fits" in told
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def photos(here: Path) -> Path:
 def test_what_contents_tell_is_told_and_labels_are_said_not_to_be_judged(photos: Path) -> None:
     done = curate("scan", "photos", "-f", "text", "-f", "json:r.json", "-f", "html:r.html", "-f", "markdown:r.md")
     lines = done.stdout.splitlines()
-    assert lines[2].startswith("the labels of 40 rows were not judged; 2 rows whose content has another label too; 1 ")
+    assert lines[2].startswith("The labels of 40 rows were not judged; 2 rows whose content has another label too; 1 ")
     assert "--model torchvision:resnet18" in " ".join(done.stdout.split())
     assert "Probably mislabeled" not in done.stdout
     assert "Class by class" not in done.stdout

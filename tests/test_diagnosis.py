@@ -1,5 +1,6 @@
 """The two silent failures, on a ResNet: another class order, inputs without the normalisation of training."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from curate.cli import main
-from curate.stages.diagnosis import IMAGENET_MEAN, IMAGENET_STD, other_order
+from curate.errors import ModelError
+from curate.stages.diagnosis import IMAGENET_MEAN, IMAGENET_STD, better_preparation, other_order
 
 NAMES = ["ant", "bee", "cat", "dog"]
 ORDER = [2, 0, 3, 1]  # the class that each output stands for
@@ -142,7 +144,43 @@ def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
     (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((96, 96)),"))
     [warning] = report(scan(trained, "large", "trained", "-f", "json"))["warnings"]
     assert "at 28x28 pixels" in warning or "at 32x32 pixels" in warning
-    assert "image_size=N" in warning
+    assert "--model-arg size=N" in warning
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        words = ["doctor", "data", "--model", "large.py:build", "--weights", "trained.pt"]
+        told = CliRunner().invoke(main, words).stdout
+    assert "more right   at 28x28 pixels: " in told or "more right   at 32x32 pixels: " in told
+
+
+class Rows:
+    """200 grey pictures, the lighter half of another class, as `better_preparation` asks for them."""
+
+    labels = (torch.arange(200) >= 100).long()
+
+    def __len__(self) -> int:
+        return 200
+
+    @property
+    def inputs(self) -> "Rows":
+        return self
+
+    def batch(self, rows: torch.Tensor) -> torch.Tensor:
+        return (rows / 200)[:, None, None, None].expand(-1, 3, 48, 48)
+
+
+def test_a_size_that_the_network_refuses_ends_no_search() -> None:
+    tried = set()
+
+    def network(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tried.add(x.shape[-1])
+        if x.shape[-1] < 40:
+            raise ModelError("the model failed on a batch")
+        return x, nn.functional.one_hot((x.mean((1, 2, 3)) > 1).long(), 2).float()
+
+    found = inspect.unwrap(better_preparation)(network, Rows())  # stand-ins are no Network and no Forward
+    assert tried == {48, 32, 28}
+    assert found is not None
+    assert found[0] == "normalised with ImageNet's mean and standard deviation"
 
 
 def test_weights_of_another_training_are_doubted(trained: Path) -> None:

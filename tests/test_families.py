@@ -3,6 +3,7 @@
 Every checkpoint here is made here, tiny and random; what is tested is that curate asks the same network the same.
 """
 
+import argparse
 import builtins
 import json
 import sqlite3
@@ -23,7 +24,9 @@ from curate.errors import ModelError, UsageError
 from curate.models.keywords import called_as
 from curate.models.loading import load_model
 from curate.models.network import inspect_network
+from curate.models.training import AsTrained
 from curate.models.transforms import _Users
+from curate.models.weights import read_checkpoint
 from curate.settings.files import Layer
 from curate.settings.options import OPTIONS
 from curate.settings.specs import split_model
@@ -510,7 +513,7 @@ def test_a_model_with_more_classes_than_the_data(tmp_path: Path) -> None:
     assert all(loss > 0 for loss in named.values())
 
 
-def test_image_size_is_the_size_of_the_preset(fine_tuned: tuple[nn.Module, str], picture: Image.Image) -> None:
+def test_size_is_the_size_of_the_preset(fine_tuned: tuple[nn.Module, str], picture: Image.Image) -> None:
     pytest.importorskip("timm")
     for spec, weights in ((f"torchvision:{NET}", fine_tuned[1]), ("timm:test_resnet", None)):
         if weights is None:
@@ -519,11 +522,48 @@ def test_image_size_is_the_size_of_the_preset(fine_tuned: tuple[nn.Module, str],
             module = timm.create_model("test_resnet", num_classes=3)
             weights = str(Path(fine_tuned[1]).with_name("timm.pt"))
             torch.save(module.state_dict(), weights)
-        model = load_model(
-            spec, model_args={"image_size": "48"}, weights=weights, media="image", classes=["a", "b", "c"]
-        )
+        model = load_model(spec, model_args={"size": "48"}, weights=weights, media="image", classes=["a", "b", "c"])
         assert model.transform is not None
         assert model.transform(picture).shape == (3, 48, 48)
         assert "cropped to 48" in " ".join(model.notes)
-        with pytest.raises(ModelError, match="image_size is 0"):
-            load_model(spec, model_args={"image_size": "0"}, weights=weights, media="image", classes=["a", "b", "c"])
+        with pytest.raises(ModelError, match="size is 0"):
+            load_model(spec, model_args={"size": "0"}, weights=weights, media="image", classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("kept", "key"),
+    [
+        (argparse.Namespace(model=NET, val_crop_size=40, val_resize_size=48, lr=0.1), "args"),
+        ({"image_size": 40, "optimizer": "adamw"}, "hyper_parameters"),
+        ({"input_size": (3, 40, 40), "mean": (0.5, 0.5, 0.5), "std": [0.25, 0.25, 0.25]}, "args"),
+    ],
+)
+def test_a_checkpoint_tells_the_size_of_its_training(
+    fine_tuned: tuple[nn.Module, str], picture: Image.Image, tmp_path: Path, kept: object, key: str
+) -> None:
+    file = tmp_path / "best.pth"
+    torch.save({"model": fine_tuned[0].state_dict(), key: kept, "epoch": 3}, file)
+
+    def asked(**arguments: str) -> tuple[torch.Tensor, str]:
+        spec = f"torchvision:{NET}"
+        model = load_model(spec, model_args=arguments, weights=str(file), media="image", classes=["a", "b", "c"])
+        assert model.transform is not None
+        return model.transform(picture), " ".join(model.notes)
+
+    row, notes = asked()
+    assert row.shape == (3, 40, 40)
+    assert f"of 40 pixels{' and their mean and std' if 'mean' in str(kept) else ''}, as the checkpoint's" in notes
+    assert ("mean 0.5 and std 0.25" in notes) == ("mean" in str(kept))
+    assert ("resized to 48" in notes) == isinstance(kept, argparse.Namespace)
+    assert "left unread" not in notes
+    row, notes = asked(size="32")  # a person knows better
+    assert row.shape == (3, 32, 32)
+    assert "40" not in notes
+
+
+def test_a_size_that_no_network_was_trained_on_is_not_believed(
+    fine_tuned: tuple[nn.Module, str], tmp_path: Path
+) -> None:
+    for said in ({"img_size": True}, {"img_size": 3}, {"input_size": (3, 40, 64)}, {"img_size": "40"}, {"mean": [0.5]}):
+        torch.save({"model": {"w": torch.ones(1)}, "args": said}, tmp_path / "w.pt")
+        assert read_checkpoint(str(tmp_path / "w.pt")).trained == AsTrained()

@@ -83,6 +83,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     for name, make in (("pets", fill), ("attacked", attacked)):
         run = make(folder / f"{name}.db")
+        with Store.open(folder / f"{name}.db") as store, store.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO map_points (run_id, example_id, x, y) SELECT s.run_id, s.example_id, 0.5, "
+                "s.example_id / 20.0 FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+                "WHERE s.run_id = ? AND e.split = 'train'",
+                [run],
+            )
         (folder / f"{name}.html").write_text(HtmlReport().render(of(folder / f"{name}.db", run)), encoding="utf-8")
     return folder
 
@@ -300,6 +307,18 @@ def press(browser, key: str) -> None:
     from selenium.webdriver import ActionChains
 
     ActionChains(browser).send_keys(key).perform()
+
+
+def test_a_click_on_the_map_opens_the_card_of_the_row(browser, folder: Path):
+    look(browser, 1200)
+    browser.get((folder / "pets.html").as_uri())
+    for link in find(browser, ".map a"):
+        click = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))"
+        browser.execute_script(click, link)
+        key = link.get_attribute("data-key")
+        assert browser.execute_script("return document.activeElement.dataset.key") == key
+    assert len(find(browser, ".map a")) == 2
+    assert len(find(browser, ".map circle")) >= 10
 
 
 def test_a_pair_of_confused_classes_leads_to_its_rows(browser, folder: Path):

@@ -1,5 +1,7 @@
 """Help that finds its way: groups, own options first, near names for slips, completion by the shell."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -74,6 +76,20 @@ def test_two_rows_are_too_few(here: Path) -> None:
     (here / "tiny.csv").write_text("a,b,label\n1,2,x\n2,3,y\n")
     told = curate("scan", "tiny.csv", status=5).output
     assert "tiny.csv has 2 readable rows: too few to tell a wrong label from a rare one" in told
+
+
+def test_a_file_that_is_not_there_is_told_before_torch_is_imported(here: Path) -> None:
+    (here / "rows.csv").write_text("a,label\n1,x\n2,y\n")
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom curate.cli import main\n"
+        "for words in (['nowhere.csv'], ['rows.csv', '--eval', 'rowz.csv']):\n"
+        "    done = CliRunner().invoke(main, ['scan', *words])\n"
+        "    print(done.exit_code, 'torch' in sys.modules, done.output)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "2 False curate: error: There is no file or folder nowhere.csv." in told
+    assert "2 False curate: error: There is no file or folder rowz.csv." in told
+    assert "rows.csv" in told.partition("rowz.csv")[2]  # what it may have meant
 
 
 # Completion

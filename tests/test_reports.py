@@ -17,7 +17,7 @@ from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
-from curate.process.numbers import percent
+from curate.process.numbers import duration, memory, percent
 from curate.reports import REPORTS, Report, RichReport, markdown, problems, sketch
 from curate.reports import report as reports
 from curate.reports.halfblocks import half_blocks
@@ -25,7 +25,7 @@ from curate.reports.report import Looks
 from curate.reports.row import RowReport
 from curate.reports.summary import summary_sentence
 from curate.reports.terminal import TextReport
-from curate.reports.words import brief, clean, duration, memory, shorten
+from curate.reports.words import brief, clean, shorten
 from curate.rules.rule import RULES, SEVERITIES
 from curate.store import FindingRecord, Store
 
@@ -163,7 +163,7 @@ def test_totals_count_everything_and_lists_only_the_first(tmp_path: Path):
     assert len(report.mislabeled) == len(report.harmful) == 1
     assert report.count("mislabeled") == 3
     assert report.count("mislabeled", "train", "error") == 1
-    assert "2 of 10 training, 1 of 3 evaluation: 1 error, 2 warnings; the first 1" in REPORTS["text"]().render(report)
+    assert "2 of 10 training rows: 1 error, 1 warning; the first 1" in REPORTS["text"]().render(report)
 
 
 def test_unknown_run_names_the_command_that_lists_them(tmp_path: Path):
@@ -251,6 +251,21 @@ def test_a_long_list_has_no_reasons_unless_asked(report: Report) -> None:
     assert "19 of 20 agree" in REPORTS["text"]().render(replace(many, mislabeled=6 * (votes,)))
 
 
+def test_a_flagged_row_whose_own_label_is_the_likelier_is_worth_a_look(report: Report) -> None:
+    doubtful = replace(report.mislabeled[0], key="dog/30.png", suspicion=0.3, severity="warning")
+    told = replace(report, mislabeled=(*report.mislabeled, doubtful), doubted={"train": 1, "eval": 1})
+    text = REPORTS["text"]().render(told)
+    assert summary_sentence(told).startswith("2 of 10 labels are flagged as wrong (1 of them only worth a look)")
+    likely, _, rest = text.partition(
+        "Worth a look  2 rows more: flagged, but their own label is still the likelier one"
+    )
+    assert "dog/30.png" not in likely
+    assert "dog/30.png" in rest
+    assert "Probably mislabeled  1 of 10 training" in likely
+    unlisted = REPORTS["text"]().render(replace(report, doubted={"train": 1}, eval_mislabeled=()))
+    assert "\nworth a look: 1 row more: flagged" in unlisted
+
+
 def test_all_surfaces_tell_the_same_facts(report: Report) -> None:
     """Summary, first finding, its labels and its suspicion; percent written one way."""
     first = report.mislabeled[0]
@@ -285,7 +300,10 @@ def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(
     assert said.startswith("2 of 10 labels are flagged as wrong")
     assert "1 row whose content has another label too" in said
     assert " ".join(lines[-4:]).count(said[:40]) == 1
-    assert f"<strong>{said}.</strong>" in REPORTS["html"]().render(report)
+    page = REPORTS["html"]().render(report)
+    assert f"<strong>{said}.</strong>" in page
+    head = page[page.index("<header>") : page.index("<main>")]
+    assert not [word for word in OF_NUMERICS if word in head]
 
 
 def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:

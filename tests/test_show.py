@@ -1,6 +1,7 @@
 """`curate show` of flagged rows, and harmful rows of one cause, through the real entry point."""
 
 import json
+import re
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -69,7 +70,12 @@ def curate(*arguments: str, **environment: str) -> str:
 
 
 def test_harmful_rows_of_one_cause_are_one_entry_of_the_report() -> None:
-    told = curate("report", "-f", "text")
+    short = curate("report", "-f", "text")
+    assert "Harmful rows  3 of 10 training rows: without one, the evaluation loss falls; the first 2" in short
+    assert "without all of them by about 4.00 %; predictions that turn right 4, wrong 1" in short
+    assert re.search(r"1 +3\.20 % +cat/00\.png +cat +1 row near it, taken for dog", short)
+    assert "nats" not in short
+    told = curate("report", "-f", "text", "-v")
     assert "Harmful rows  3 of 10 training rows" in told
     assert "without the 3 rows marked *: 0.02 nats less (4.00 % of the loss)" in told
     assert "2 rows close together, called cat and taken for dog; predictions that turn right 3, wrong 1" in told

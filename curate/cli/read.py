@@ -29,6 +29,7 @@ from curate.cli.options import (
     write_outputs,
     write_reports,
 )
+from curate.process.numbers import memory
 from curate.reports import Report
 from curate.reports.json import SCHEMA_VERSION, dump
 from curate.reports.layout import FANCY, Page
@@ -36,7 +37,7 @@ from curate.reports.row import RowReport
 from curate.reports.row_html import row_page
 from curate.reports.row_terminal import write_row
 from curate.reports.runs import run_lines, write_runs
-from curate.reports.words import memory, plural
+from curate.reports.words import plural
 from curate.settings.merge import setting
 from curate.settings.specs import MOST_WHOLE
 from curate.store import Store

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from curate.cli.dry_run import tell_plan
 from curate.cli.gating import accept_baseline, check_reference, end, printed
 from curate.cli.options import (
     Sections,
@@ -28,12 +29,15 @@ from curate.settings.options import SECTIONS
 
 @click.command(cls=Sections)
 @click.argument("train", required=False, metavar="[TRAIN]")
+@click.option(
+    "--dry-run", is_flag=True, help="Tell what would be read and computed, with time and memory; score nothing."
+)
 @scan_options(*SECTIONS)
 @config_option
 @format_option
 @db_option
 @click.pass_context
-def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
+def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: Any) -> None:
     """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
 
     TRAIN is one of:
@@ -61,6 +65,12 @@ def scan(context: click.Context, /, config: str | None, **given: Any) -> None:
     check_reference(gate, settings.db)
     parse_formats(settings.format)
     depth = depth_of(settings.verbose, settings.quiet)
+    from curate.sources import refuse_missing
+
+    refuse_missing(settings.train, settings.eval)
+    if dry_run:
+        tell_plan(settings)
+        return
 
     keep_freed_memory()
     from curate.pipeline.story import scan as run  # torch

@@ -5,8 +5,8 @@ Knows layout; leaves the experiment to ``curate.experiments.verify``.
 
 from typing import TYPE_CHECKING
 
-from curate.process.numbers import percent
-from curate.reports.words import brief, clean, duration, plural, signed
+from curate.process.numbers import duration, percent
+from curate.reports.words import brief, clean, plural, signed
 
 if TYPE_CHECKING:
     from curate.experiments.verify.agreement import Bounded

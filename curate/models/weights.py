@@ -4,10 +4,12 @@ Knows file formats, where trainers put the state dict, and the prefixes that wra
 code unless told to. Whether the weights suit the data is left to the report's accuracies.
 """
 
+import argparse
 import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from curate.errors import ModelError
+from curate.models.training import AsTrained, as_trained
 from curate.settings.specs import near_path
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 
@@ -22,6 +25,8 @@ from curate.sources.images import LFS_REASON, is_lfs_pointer
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 EMA_KEYS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
 KNOWN_PREFIXES = ("module.", "model.", "net.")
+OPTIONS = "argparse.Namespace"
+"""A trainer's options as names and values: the one class beside tensors that is read, for it runs nothing."""
 
 State = dict[str, torch.Tensor]
 
@@ -36,8 +41,24 @@ def weights_file(location: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a file, its sha256, what was found where, and what it tells of its training."""
+
+    state: State
+    sha256: str
+    notes: list[str]
+    trained: AsTrained
+
+
 def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, list[str]]:
     """(state dict, sha256 of the file, what was found where). Raises ``ModelError``."""
+    found = read_checkpoint(location, trust=trust)
+    return found.state, found.sha256, found.notes
+
+
+def read_checkpoint(location: str, *, trust: bool = False) -> Checkpoint:
+    """All that curate takes from a file of weights. Raises ``ModelError``."""
     path = weights_file(location)
     with path.open("rb") as file:
         head = file.read(64)
@@ -56,7 +77,7 @@ def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, 
     for name, tensor in state.items():
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             raise ModelError(f"{location}: '{name}' holds NaN.", "Take an earlier checkpoint.")
-    return state, sha, notes
+    return Checkpoint(state, sha, notes, as_trained(loaded))
 
 
 def _safetensors(location: str) -> State:
@@ -84,7 +105,8 @@ class _Unread:
 
 def _torch_load(location: str, trust: bool, notes: list[str]) -> Any:
     try:
-        return _load(location, weights_only=not trust)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return _load(location, weights_only=not trust)
     except pickle.UnpicklingError as error:
         names = _refused_globals(location, str(error))
         if not names:
@@ -121,7 +143,7 @@ def _without_objects(location: str, names: list[str]) -> Any | None:
     known = list(names)
     while True:
         try:
-            with torch.serialization.safe_globals([(_Unread, name) for name in known]):
+            with torch.serialization.safe_globals([argparse.Namespace, *((_Unread, name) for name in known)]):
                 loaded = _load(location, weights_only=True)
                 break
         except Exception as error:  # an old format names one class at a time
@@ -163,7 +185,7 @@ def _refused_globals(location: str, message: str) -> list[str]:
         names = []
     if not names and "GLOBAL " in message:
         names = [message.split("GLOBAL ", 1)[1].split()[0]]
-    return sorted(names)
+    return sorted(name for name in names if name != OPTIONS)
 
 
 def _state_dict(loaded: Any, location: str, notes: list[str]) -> State:

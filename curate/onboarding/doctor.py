@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.onboarding.checks import Check, Facts, check, skipped
 from curate.onboarding.environment import add_database, add_devices, add_versions
-from curate.process.numbers import percent
+from curate.process.numbers import duration, percent
 from curate.settings.merge import FoundSettings, ScanSettings, find_settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TRIED_ROWS = 256
 """Rows that are read and sent through the model."""
 SHOWN_CLASSES = 10
+USUALLY_RIGHT = 0.8
+"""Accuracy on the given labels from which the pictures are taken to be prepared as in training."""
 
 
 def doctor(given: Mapping[str, Any], config: str | None, *, debug: bool = False) -> Iterator[Check]:
@@ -140,11 +142,12 @@ class _Steps:
         import torch
 
         from curate.process.progress import Progress
+        from curate.stages.diagnosis import better_preparation
         from curate.stages.prepare import read
 
         assert self.loaded is not None
         loaded = self.loaded
-        few = _some(loaded.train)
+        few = some_rows(loaded.train)
         started = time.monotonic()
         data = read(self.settings, replace(loaded, train=few, evaluation=None), Progress.silent())
         each = (time.monotonic() - started) / max(len(few), 1)
@@ -172,15 +175,21 @@ class _Steps:
                 told = f"{percent(right / len(rows))} of {len(rows):,} rows"
                 facts.append(("outputs are", "the classes of the data"))
                 facts.append(("accuracy", f"{told}; the largest class alone {percent(most / len(rows))}"))
+                better = better_preparation(data.network, rows) if right < USUALLY_RIGHT * len(rows) else None
+                if better is not None:
+                    what, before, after, tried = better
+                    facts.append(
+                        ("more right", f"{what}: {percent(after)} of {tried:,} rows, instead of {percent(before)}")
+                    )
             else:
                 facts.append(("outputs are", "not the classes of the data: its features serve, a probe answers"))
         told = f"{1000 * each:.3g} ms a row with reading"
-        facts.append(("time", f"{told}, about {_seconds(each * total)} for a pass over all {total:,}"))
+        facts.append(("time", f"{told}, about {duration(each * total)} for a pass over all {total:,}"))
         facts += [("note", note) for note in data.notes if note not in loaded.notes]
         facts += [("warning", warning) for warning in data.warnings]
 
 
-def _some(source: "Source") -> "Source":
+def some_rows(source: "Source") -> "Source":
     """Up to ``TRIED_ROWS`` labelled rows, each class by its share, from all over the data; no row is read for it."""
     from curate.sources.limit import Sample, shared_out
 
@@ -223,9 +232,3 @@ def _head(network: "Network") -> str:
 
 def _shape(tensor: "Any") -> str:
     return "x".join(map(str, tensor.shape))
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -16,19 +16,11 @@ from curate.sources import Source
 from curate.stages.forward import Forward, Pass
 from curate.stages.prepare import Data, Loaded, Opened, refuse_options_of_models
 
-PICTURES = ("image", "array")
-"""Media that say nothing of their labels without a model."""
 UNJUDGED = (
     "labels were not judged: no model says what to see in the pictures. Name yours with `--model file.py:factory "
     "--weights FILE`, or one that torchvision has with `--model torchvision:resnet18 --weights FILE`; "
     "`curate init` looks for them"
 )
-
-
-def speaks(settings: ScanSettings, opened: Opened) -> bool:
-    """Whether contents are all there is to go by."""
-    given = opened.given
-    return settings.model is None and given.transform is None and opened.train.media in PICTURES
 
 
 def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, started: float) -> int:
@@ -37,10 +29,15 @@ def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, st
     sets = [opened.train, *([opened.evaluation] if opened.evaluation else [])]
     notes = (*opened.notes, *(note for source in sets for note in source.notes))
     loaded = Loaded(opened.train, opened.evaluation, None, _decoded, torch.device("cpu"), notes, opened)
-    with begin_run(settings, loaded) as run:
+    with (
+        begin_run(settings, loaded) as run,
+        progress.steps(("reading", "storing"), f"read {loaded.train.location}") as begin,
+    ):
+        begin("reading")
         train = _read(opened.train, "Reading training rows", settings, progress)
         own = opened.evaluation is None
         evaluation = train.first(0) if own else _read(opened.evaluation, "Reading evaluation rows", settings, progress)
+        begin("storing")
         data = Data(train, evaluation, own, None, notes, (UNJUDGED,))
         run.finish_contents(Contents(data), time.monotonic() - started)
     return run.id

@@ -6,16 +6,19 @@ Knows the order of the stages; leaves every number to the stage that makes it an
 import time
 
 from curate.engine.neighbours import Neighbours
-from curate.pipeline.contents import scan_contents, speaks
+from curate.pipeline.contents import scan_contents
 from curate.pipeline.record import begin_run
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.checkpoints import with_earlier
+from curate.stages.costs import expected_seconds
 from curate.stages.diagnostics import diagnose
 from curate.stages.heads import doubts, fit_heads
 from curate.stages.influence import evaluation_influence, network_self_influence
-from curate.stages.prepare import Loaded, Opened, add_model, open_data, read
+from curate.stages.prepare import Loaded, Opened, add_model, by_contents, open_data, read
 from curate.stages.suspicion import judge_rows, with_network, with_verdicts
+
+STEPS = ("reading", "suspicion", "influence", "checks", "storing")
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
@@ -32,7 +35,7 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> int:
 def scan_opened(settings: ScanSettings, opened: Opened, progress: Progress, started: float | None = None) -> int:
     """Scan data sets that are opened already: pictures without a model by their contents alone. As ``scan`` else."""
     started = time.monotonic() if started is None else started
-    if speaks(settings, opened):
+    if by_contents(settings, opened):
         return scan_contents(settings, opened, progress, started)
     return scan_loaded(settings, add_model(settings, opened), progress, started)
 
@@ -40,8 +43,11 @@ def scan_opened(settings: ScanSettings, opened: Opened, progress: Progress, star
 def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, started: float | None = None) -> int:
     """Scan what is opened already; ``started`` is when its opening began, by ``time.monotonic``. As ``scan`` else."""
     started = time.monotonic() if started is None else started
-    with begin_run(settings, loaded) as run:
+    with begin_run(settings, loaded) as run, progress.steps(STEPS, f"scanned {loaded.train.location}") as begin:
+        begin("reading")
         data = read(settings, loaded, progress)
+        begin("suspicion")
+        progress.expect(lambda: expected_seconds(settings, data))
         heads = fit_heads(data, settings.damping)
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed, budget=data.passes.budget)
@@ -50,7 +56,10 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         known = run.known_level(data.train, settings.noise_rate)
         judged = with_verdicts(judged, known, data.train, settings.expected_precision)
         judged = with_network(judged, network_self_influence(settings, data, progress))
+        begin("influence")
         influence = evaluation_influence(settings, data, heads, neighbours, judged.train.suggested, progress)
+        begin("checks")
         diagnostics = diagnose(settings, data, heads, influence, progress)
+        begin("storing")
         run.finish(data, heads, judged, influence, diagnostics, neighbours, time.monotonic() - started)
     return run.id

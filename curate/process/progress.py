@@ -1,26 +1,99 @@
-"""Progress on stderr: a bar with an honest time left on a terminal, one line a stage in a log file.
+"""Progress on stderr: bars with an honest time left on a terminal, a line now and then in a log file.
 
-Knows rich; the computing modules only see `Progress.stage`, and `Progress.silent()` in tests and as a library.
+Knows rich; the computing modules only see `Progress.stage`, and `Progress.silent()` in tests and as a library. A scan
+also says which of its steps it is at, and how long each is expected to take.
 """
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from curate.process.numbers import about, duration, percent
+
 Advance = Callable[[int], None]
+FIRST_LINE = 2.0
+"""Seconds of a stage or step before a log has a line of it: what is over sooner needs none."""
+EVERY = 30.0
+"""Seconds between two lines."""
+TELLING = 0.1
+"""Share of a stage that has to be done before its pace tells what is left."""
+
+
+@dataclass
+class _Loop:
+    """A loop of so many rounds."""
+
+    title: str
+    total: int
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        return min(self.done / self.total, 1.0) if self.total else 1.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, by its own pace; None as long as that tells nothing."""
+        if self.share < TELLING:
+            return None
+        return (time.monotonic() - self.started) * (1 - self.share) / self.share
+
+
+@dataclass
+class _Course:
+    """The steps of a whole, in order, with the seconds that each is expected to take; None: nobody knows."""
+
+    expected: dict[str, float | None]
+    name: str = ""
+    started: float = field(default_factory=time.monotonic)
+    took: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, name: str) -> None:
+        """End the step that is on, and begin the one of this name; "": none."""
+        now = time.monotonic()
+        if self.name:
+            self.took[self.name] = now - self.started
+        self.name, self.started = name, now
+
+    @property
+    def told(self) -> str:
+        """Which step is on."""
+        return f"step {list(self.expected).index(self.name) + 1} of {len(self.expected)}, {self.name}"
+
+    def left(self, stage: _Loop | None) -> tuple[float, bool] | None:
+        """Seconds of this step that are left and those of the next ones, and whether all of them are known."""
+        names = list(self.expected)
+        expected = self.expected[self.name]
+        own = None if expected is None else max(expected - (time.monotonic() - self.started), 0.0)
+        pace = None if stage is None else stage.left
+        if own is None and pace is None:
+            return None
+        later = [self.expected[name] for name in names[names.index(self.name) + 1 :]]
+        whole = all(seconds is not None for seconds in later)
+        return max(own or 0.0, pace or 0.0) + sum(seconds or 0.0 for seconds in later if whole), whole
 
 
 class Progress:
-    """Stages one after another; each says how many steps it will take."""
+    """Stages one after another, each of so many rounds; those of a scan belong to steps, told as "step 2 of 5".
 
-    def __init__(self, quiet: bool = False) -> None:
+    A log gets its first line of a step after ``first`` seconds, and one more whenever ``every`` have gone by.
+    """
+
+    def __init__(self, quiet: bool = False, *, first: float = FIRST_LINE, every: float = EVERY) -> None:
         self._console = Console(file=sys.stderr)
         self._quiet, self._terminal = quiet, self._console.is_terminal and not self._console.is_dumb_terminal
+        self._first, self._every = first, every
+        self._steps: _Course | None = None
+        self._stage: _Loop | None = None
+        self._bars: Bars | None = None
 
     @classmethod
     def silent(cls) -> "Progress":
@@ -28,24 +101,112 @@ class Progress:
         return cls(quiet=True)
 
     @contextmanager
+    def steps(self, names: tuple[str, ...], what: str) -> Iterator[Callable[[str], None]]:
+        """``with progress.steps(("reading", "judging"), "scanned 600 rows") as begin: begin("reading")``.
+
+        At the end a log has one line that says what took how long.
+        """
+        self._steps = steps = _Course(dict.fromkeys(names))
+        with self._shown():
+            yield steps.begin
+            steps.begin("")
+        self._steps = None
+        if not self._quiet and not self._terminal:
+            parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in steps.took.items())
+            self._say(f"{what} in {duration(sum(steps.took.values()))}: {parts}")
+
+    def expect(self, seconds: Callable[[], Mapping[str, float]]) -> None:
+        """How long steps will take, as soon as it is known: asked if anybody is told."""
+        if self._steps is not None and not self._quiet:
+            told = seconds()
+            self._steps.expected |= {name: told[name] for name in self._steps.expected if name in told}
+
+    @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """``with progress.stage("Reading rows", n) as advance: advance(k)``."""
-        started = time.monotonic()
         if self._quiet:
             yield lambda steps: None
             return
-        if not self._terminal:
-            yield lambda steps: None
-            print(f"curate: {title}: {total:,} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+        self._stage = stage = _Loop(title, total)
+        try:
+            if self._steps is not None:
+                yield self._advance
+            else:
+                with self._shown():
+                    yield self._advance
+        finally:
+            self._stage = None
+        took = time.monotonic() - stage.started
+        if not self._terminal and took >= self._first:
+            self._say(f"{title}: {total:,} in {duration(took)}")
+
+    def _advance(self, rounds: int) -> None:
+        if self._stage is not None:
+            self._stage.done += rounds
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Look at what is on from a thread of its own: a solve or a fit says nothing while it runs."""
+        if self._quiet:
+            yield
             return
+        over = threading.Event()
+        bars = self._new_bars() if self._terminal else None
+        show = self._log if bars is None else lambda over: self._draw(bars, over)
+        thread = threading.Thread(target=show, args=(over,), daemon=True)
+        with bars or nullcontext():
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
+
+    def _log(self, over: threading.Event) -> None:
+        wait = self._first
+        while not over.wait(wait):
+            wait = self._every
+            told = ", ".join(part for part in self._now() if part)
+            if told:
+                self._say(told)
+
+    def _new_bars(self) -> Bars:
         columns = (
-            TextColumn("{task.description:<28}"),
-            BarColumn(None),
-            MofNCompleteColumn(),
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(10),
+            TextColumn("{task.fields[share]:>4}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
-        with Bars(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda steps: bars.update(task, advance=steps)
+        return Bars(*columns, console=self._console, transient=True)
+
+    def _draw(self, bars: Bars, over: threading.Event) -> None:
+        task: TaskID = bars.add_task("", total=None, share="", left="")
+        while not over.wait(0.1):
+            step, stage, share, left = self._now()
+            done = self._stage
+            bars.update(
+                task,
+                description=": ".join(part for part in (step, stage) if part),
+                total=None if done is None else max(done.total, 1),
+                completed=0 if done is None else done.done,
+                share=share,
+                left=left,
+            )
+
+    def _now(self) -> tuple[str, str, str, str]:
+        """Step, stage, how much of the stage is done, and how long the rest will take; "" for what nobody knows."""
+        steps, stage = self._steps, self._stage
+        step = steps.told if steps is not None and steps.name else ""
+        share = "" if stage is None else percent(stage.share, 0)
+        left: tuple[float, bool] | None = None
+        if steps is not None and steps.name:
+            left = steps.left(stage)
+        elif stage is not None and stage.left is not None:
+            left = stage.left, True
+        told = "" if left is None else f"{about(left[0])} left{'' if left[1] else ' of this step'}"
+        return step, "" if stage is None else stage.title, share, told
+
+    def _say(self, text: str) -> None:
+        print(f"curate: {text}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from curate.process.numbers import percent
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import OWN_SECTION, MislabeledRow, OtherFinding, Report
+from curate.reports.report import DOUBTED, OWN_SECTION, MislabeledRow, OtherFinding, Report
 from curate.reports.words import clean, first_shown, plural, quoted
 from curate.rules.rule import SEVERITIES, rules_with
 
@@ -66,27 +66,39 @@ def _mislabeled(page: Page, report: Report) -> None:
     )
     errors = sum(row.severity == "error" for row in rows)
     rows = rows[: max(report.top, errors)]
+    likely = [row for row in rows if row.suspicion is None or row.suspicion >= DOUBTED]
     total = report.count("mislabeled")
-    page.heading("Probably mislabeled", _counted(report) + first_shown(rows, total))
+    page.heading("Probably mislabeled", _counted(report) + first_shown(likely, total - sum(report.doubted.values())))
     if report.sketch is not None:  # pillow is imported only then
         _drawn(page, report, rows)
-    if rows:
-        _table(page, report, rows)
+    reasons, lines = report.depth == "long" or len(rows) <= FEW, _lines(report)
+    if likely:
+        _table(page, likely, lines, 1, reasons)
     else:
-        page.paragraph("none", indent=2, style="dim")
+        page.paragraph("none" if not rows else "none of 50 % or more", indent=2, style="dim")
+    doubted = rows[len(likely) :]
+    count = max(sum(report.doubted.values()), len(doubted))
+    remark = f"{plural(count, 'row')} more: flagged, but their own label is still the likelier one"
+    if count and not doubted:
+        page.paragraph(f"worth a look: {remark}", style="dim")
+    elif doubted:
+        page.heading("Worth a look", remark + first_shown(doubted, count))
+        _table(page, doubted, lines, len(likely) + 1, reasons)
     _suspects(page, report)
 
 
 def _counted(report: Report) -> str:
     """How many of which rows, and how grave."""
-    train, theirs = report.rows.get("train", 0), report.count("mislabeled", "eval")
-    told = f"{report.count('mislabeled', 'train'):,} of "
+    train = report.rows.get("train", 0)
+    ours, theirs = (report.count("mislabeled", split) - report.doubted.get(split, 0) for split in ("train", "eval"))
+    told = f"{ours:,} of "
     told += (
         f"{train:,} training, {theirs:,} of {report.rows.get('eval', 0):,} evaluation"
         if theirs
         else (plural(train, "training row"))
     )
     counts = {severity: report.count("mislabeled", severity=severity) for severity in SEVERITY_STYLES}
+    counts["warning"] -= sum(report.doubted.values())
     grades = ", ".join(plural(count, severity) for severity, count in counts.items() if count)
     return told + (f": {grades}" if grades else "")
 
@@ -104,22 +116,31 @@ def _drawn(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
             strips(page, report.sketch, rows)
 
 
-def _table(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
+def _lines(report: Report) -> dict[tuple[str, str], str]:
+    """Where rows of a text file stand in it, by split and key: a key made of the content finds nothing there."""
+    found = report.findings
+    return {(one.split, one.key): f"line {one.line:,}: " for one in found if one.line is not None}
+
+
+def _table(
+    page: Page, rows: Sequence[MislabeledRow], lines: Mapping[tuple[str, str], str], first: int, reasons: bool
+) -> None:
+    """``lines`` are what is said before a row's text, ``first`` is the number of the first row."""
     narrow = page.width < NARROW
     agreeing = ["" if row.suggested_label is None else _agreeing(row.evidence) for row in rows]
-    reasons = report.depth == "long" or len(rows) <= FEW
+    better = any(row.suggested_label is not None for row in rows)
     near = not narrow and not reasons and any(agreeing)
     columns = [
         *([] if narrow else [Column("", right=True)]),
         Column("severity"),
         Column("key", shrinks=True),
         Column("given", shrinks=True),
-        Column(f"{page.signs.arrow} suggested", shrinks=True),
+        *([Column(f"{page.signs.arrow} suggested", shrinks=True)] if better else []),
         Column("suspicion", right=True),
         *([Column("nearest rows")] if near else []),
     ]
     cells = []
-    for number, (row, agree) in enumerate(zip(rows, agreeing, strict=True), 1):
+    for number, (row, agree) in enumerate(zip(rows, agreeing, strict=True), first):
         style = SEVERITY_STYLES.get(row.severity, "")
         suggested = "-" if row.suggested_label is None else row.suggested_label
         cells.append(
@@ -128,12 +149,12 @@ def _table(page: Page, report: Report, rows: Sequence[MislabeledRow]) -> None:
                 Text(row.severity, style),
                 cell(row.key),
                 cell("(none)" if row.given_label is None else row.given_label),
-                Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold")),
+                *([Text.assemble((f"{page.signs.arrow} ", "dim"), (clean(suggested), "bold"))] if better else []),
                 Text(percent(row.suspicion, 0), style),
                 *([Text(agree, "dim")] if near else []),
             ]
         )
-    details = [[quoted(row.text), row.why if reasons else ""] for row in rows]
+    details = [[lines.get((row.split, row.key), "") + quoted(row.text), row.why if reasons else ""] for row in rows]
     page.table(columns, cells, details)
 
 

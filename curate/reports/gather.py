@@ -15,6 +15,7 @@ from curate.errors import StoreError
 from curate.gate.judgement import Gate
 from curate.reports.judged import Weighed, judge
 from curate.reports.report import (
+    DOUBTED,
     OWN_SECTION,
     ClassRow,
     ConfusionRow,
@@ -92,6 +93,11 @@ def gather(
         reference=judged.reference,
         outcome=judged.outcome,
         top=top,
+        doubted=Counter(
+            finding.split
+            for finding in judged.weighed
+            if finding.rule == "mislabeled" and finding.suspicion is not None and finding.suspicion < DOUBTED
+        ),
         checked=checked(store, run.dataset, run.weights_sha256),
     )
 

@@ -11,6 +11,13 @@ from curate.reports.report import HarmfulGroup, HarmfulRow, Report
 from curate.reports.words import brief, clean, first_shown, plural, quoted, signed
 
 _FLAG = "*"
+MOST_SHOWN = 5
+"""Findings that the short report lists."""
+BELIEVED = 0.5
+"""Share of the loss from which a sum of single estimates is no estimate of all rows at once."""
+TOO_MANY = (
+    "too many for an estimate of all of them at once: `curate verify --what-if drop` refits without the ones you name"
+)
 
 
 def write_harmful(page: Page, report: Report) -> None:
@@ -22,6 +29,52 @@ def write_harmful(page: Page, report: Report) -> None:
         page.heading("Harmful rows", none_harmful(report))
         _slices(page, report)
         return
+    if report.depth == "long":
+        _in_full(page, report, flagged)
+    else:
+        _in_short(page, report, flagged)
+    _slices(page, report)
+
+
+def _in_short(page: Page, report: Report, flagged: int) -> None:
+    """The first findings, a line each, by how much leaving them out would lower the loss."""
+    shown = [row for row in report.harmful if row.flagged][:MOST_SHOWN]
+    rows = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}"
+    page.heading("Harmful rows", f"{rows}: without one, the {_loss(report)} falls{first_shown(shown, flagged)}")
+    facts = report.run.counts.get("harm") or {}
+    if facts.get("sum") is not None and report.eval_loss:
+        together = facts["sum"] / report.eval_loss
+        told = f"without all of them by about {_share(together)}{turned(facts['turn_right'], facts['turn_wrong'])}"
+        page.paragraph(told if together < BELIEVED else TOO_MANY, indent=2)
+    columns = [
+        Column("", right=True),
+        Column("by about", right=True),
+        Column("key", shrinks=True),
+        Column("label", shrinks=True),
+        Column("together with"),
+    ]
+    cells = [
+        [
+            Text(str(number), "dim"),
+            Text(_share(row.group.share if row.group else row.share), "yellow"),
+            cell(row.key),
+            cell("(none)" if row.label is None else row.label),
+            cell(_company(row.group)),
+        ]
+        for number, row in enumerate(shown, 1)
+    ]
+    page.table(columns, cells)
+
+
+def _company(group: HarmfulGroup | None) -> str:
+    """The rows of the same cause, in short."""
+    if group is None:
+        return ""
+    return f"{plural(group.size - 1, 'row')} near it, taken for {group.suggested_label}"
+
+
+def _in_full(page: Page, report: Report, flagged: int) -> None:
+    """Ranked rows with their intervals, and the evaluation rows that each hits hardest; findings are marked."""
     judged = "judged" in (facts := report.run.counts.get("harm") or {}) and facts["judged"]
     of_loss = f" ({brief(report.eval_loss)} nats)" if report.eval_loss else ""
     counted = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}; " if judged else ""
@@ -57,7 +110,6 @@ def write_harmful(page: Page, report: Report) -> None:
         for number, row in enumerate(report.harmful, 1)
     ]
     page.table(columns, cells, [[quoted(row.text), *_beyond(row), _hits(row)] for row in report.harmful])
-    _slices(page, report)
 
 
 def none_harmful(report: Report) -> str:

@@ -47,13 +47,13 @@ def _table(report: Report) -> list[str]:
         return []
     rows = [_row(finding) for finding in report.counted[:SHOWN]]
     more = [f"{counted - SHOWN:,} more are not shown.", ""] if counted > SHOWN else []
-    heading = ["| where | finding | label | probably | suspicion | row |", "|---|---|---|---|---:|---|"]
+    heading = ["| where | finding | label | probably | suspicion | row, or why |", "|---|---|---|---|---:|---|"]
     return [*heading, *rows, "", *more]
 
 
 def _row(finding: Finding) -> str:
     told = finding.path is None or finding.path.endswith(finding.key)  # the first column says it
-    what = _code(finding.text) if finding.text else "" if told else _code(finding.key)
+    what = _code(finding.text) if finding.text else _code(finding.why) if told else _code(finding.key)
     if finding.rule != "mislabeled":
         what = _code(finding.why)
     given = "" if finding.given_label is None else _code(finding.given_label)

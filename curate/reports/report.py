@@ -4,7 +4,7 @@ Knows what a report says; ``gather.py`` knows how to find it in the database, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.gate.judgement import OPINION, Gate, Outcome, Reference
@@ -139,6 +139,8 @@ class HarmfulGroup:
     members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
+DOUBTED = 0.5
+"""Suspicion under which a mislabeled row is worth a look, and no more."""
 SHOWN = 50
 """Findings that a text for people lists at the most."""
 OWN_SECTION = ("mislabeled", "harmful")
@@ -278,6 +280,7 @@ class Report:
     outcome: Outcome
     top: int
     depth: Depth = "short"
+    doubted: Mapping[str, int] = field(default_factory=dict)  # mislabeled rows under one half of suspicion, by split
     checked: tuple[Checked, ...] = ()  # what refits said of influence on this model
     gallery: "Gallery | None" = None  # every flagged row in full, where a page of pictures was asked for
     sketch: "Sketch | None" = None  # what a terminal with colours draws, where one may be written to

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from curate.process.numbers import duration
 from curate.reports.layout import Column, Page, cell
-from curate.reports.words import duration, moment
+from curate.reports.words import moment
 from curate.store import Store
 
 STATUS_STYLES = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}

@@ -36,9 +36,12 @@ def summary_sentence(report: Report) -> str:
 def _labels(report: Report) -> str:
     rows = report.rows.get("train", 0)
     if report.unjudged:
-        return f"the labels of {plural(rows, 'row')} were not judged"
+        return f"The labels of {plural(rows, 'row')} were not judged"
     flagged = report.count("mislabeled", "train")
-    return f"{flagged:,} of {plural(rows, 'label')} {'is' if flagged == 1 else 'are'} flagged as wrong{_range(report)}"
+    doubtful = report.doubted.get("train", 0)
+    doubted = f" ({doubtful:,} of them only worth a look)" if doubtful else ""
+    verb = "is" if flagged == 1 else "are"
+    return f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{doubted}{_range(report)}"
 
 
 def _range(report: Report) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.text import Text
 
-from curate.process.numbers import percent
+from curate.process.numbers import duration, memory, percent
 from curate.reports.harmful_terminal import target
 from curate.reports.layout import Page
 from curate.reports.report import Receipt, Report
 from curate.reports.trusted import PLACES, trust_advice, trust_facts
-from curate.reports.words import brief, clean, duration, memory, plural
+from curate.reports.words import brief, clean, plural
 
 
 def write_trust(page: Page, report: Report) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curate.process.numbers import percent
-from curate.reports.words import brief
+from curate.reports.words import brief, plural
 
 if TYPE_CHECKING:
     from curate.store import Store
@@ -66,7 +66,7 @@ def _signs(signs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "curvature",
             (
                 f"eigenvalues {brief(signs['smallest_eigenvalue'])} to {brief(signs['largest_eigenvalue'])}; "
-                f"{signs['depth']} layers, {signs['width']:,} wide at most"
+                f"{plural(signs['depth'], 'layer')}, {signs['width']:,} wide at most"
             ),
         )
     ranks = signs.get("ranks") or {}

@@ -82,22 +82,6 @@ def signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3g}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as "4.2 s", "3 min 5 s" or "2 h 10 min"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
-
-
-def memory(size: int) -> str:
-    """Bytes as whole MB, or GB from 10⁹ on."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
 def moment(time: str | None) -> str:
     """2025-01-31 12:34 UTC, from ISO 8601."""
     if not time:

@@ -13,9 +13,9 @@ from rich.text import Text
 from curate.files.reading import read_regular
 from curate.process.numbers import percent
 from curate.reports.halfblocks import opened
-from curate.reports.html.sentences import facts, records, spoke
+from curate.reports.html.sentences import facts, records
 from curate.reports.layout import SEVERITY_STYLES
-from curate.reports.words import brief, clean, plural, signed
+from curate.reports.words import brief, clean, plural, quoted, signed
 from curate.review.queue import Queue, Said
 from curate.settings.media import MediaRoots
 from curate.store.rows import Row
@@ -122,15 +122,16 @@ def about(card: Row, words: list[Said], note: str | None, *, blind: bool = False
         told.append(clean(f"\n{said.reviewer} says {said.verdict}{label}{remark}"), "bold green").append("\n")
     if note:
         told.append(f"\nyour note: {clean(note)}\n", "green")
-    _listed(told, "nearest rows", [f"{near.label or '(none)'}  {near.key}" for near in card.nearest])
+    _listed(
+        told, "nearest rows", [f"{near.label or '(none)'}  {quoted(near.text) or near.key}" for near in card.nearest]
+    )
     trains = card.split == "train"
     for title, hits in (
         ("harms most" if trains else "harmed most by", card.bad),
         ("helps most" if trains else "helped most by", card.good),
     ):
         _listed(told, title, [f"{signed(hit.influence)} nats  {hit.label or '(none)'}  {hit.key}" for hit in hits])
-    evidence = [f"{name}: {more}" for finding in card.findings for name, more in spoke(finding)]
-    evidence += [f"{name}: {value}" for finding in card.findings for name, value in facts(finding)]
+    evidence = [f"{name}: {value}" for finding in card.findings for name, value in facts(finding)]
     evidence += [f"loss {brief(card.loss)} nats"] if card.loss is not None else []
     evidence += [f"harm {brief(card.harm)} nats"] if card.harm is not None else []
     _listed(told, "evidence", evidence)

@@ -132,6 +132,14 @@ def open_source(
     return _OPENERS[kind](location, options) if value is None else open_memory(value, spec, options)
 
 
+def refuse_missing(*specs: str | None) -> None:
+    """Raise ``DataError`` if one of these names a file or folder that is not there: told before torch is imported."""
+    for spec in filter(None, specs):
+        kind, location = _kind(spec)
+        if kind in ("images", "arrays", "table") and not set("*?[") & set(location) and not Path(location).exists():
+            raise DataError(f"There is no file or folder {location}.", near_path(Path(location)))
+
+
 def _kind(spec: str) -> tuple[str, str]:
     kinds = ", ".join(SOURCES)
     if not spec.strip():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.errors import ModelError
 from curate.models.network import Network
 from curate.process.numbers import percent
 from curate.stages.forward import Forward
@@ -87,13 +88,13 @@ def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str |
     probe = float((left_out.argmax(1) == train.labels).double().mean())
     if probe - head <= NEAR:
         return None
-    better = _better_preparation(network, train)
+    better = better_preparation(network, train)
     if better is not None:
         what, before, after, rows = better
         return (
             f"the inputs do not seem to be prepared as in training: {what}, the model's head is right on "
             f"{percent(after, 0)} of {rows:,} rows instead of {percent(before, 0)}; give the model a `transform` "
-            "that does so" + (" (for models by name: --model-arg image_size=N)" if "pixels" in what else "")
+            "that does so" + (" (for models by name: --model-arg size=N)" if "pixels" in what else "")
         )
     if probe - head <= FAR_BELOW:
         return None
@@ -105,7 +106,7 @@ def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str |
 
 
 @torch.no_grad()
-def _better_preparation(network: Network, train: Forward) -> tuple[str, float, float, int] | None:
+def better_preparation(network: Network, train: Forward) -> tuple[str, float, float, int] | None:
     """(what to do, accuracy now, accuracy then, rows) for pictures; None where nothing tried is clearly better."""
     rows = torch.arange(min(TRIED_ROWS, len(train)))
     x = train.inputs.batch(rows)
@@ -125,7 +126,7 @@ def _better_preparation(network: Network, train: Forward) -> tuple[str, float, f
     for side in USUAL_SIDES:
         if side < max(x.shape[2:]):
             # A network with a fixed size refuses the others.
-            with contextlib.suppress(RuntimeError, ValueError, AssertionError):
+            with contextlib.suppress(ModelError, RuntimeError, ValueError, AssertionError):
                 resized = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
                 tried.append((f"at {side}x{side} pixels", accuracy(resized)))
     what, best = max(tried, key=lambda one: one[1])

@@ -35,6 +35,8 @@ from curate.stages.targets import refuse_rows
 
 MOST_OWN_EVALUATION_ROWS = 1_000
 """Training rows that also serve as evaluation rows where no evaluation set is given, at most."""
+PICTURES = ("image", "array")
+"""Media that say nothing of their labels without a model."""
 LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
 COLUMNS_AT_ONCE, ROWS_AT_ONCE = 32, 2_048
@@ -130,6 +132,11 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     said = (*limits, *train.notes, *(evaluation.notes if evaluation else ()), *(model.notes if model else ()), *notes)
     prepared = (*notes, *(column.name for column in train.inputs))
     return Loaded(train, evaluation, model, transform, _device(settings.device), said, opened, prepared)
+
+
+def by_contents(settings: ScanSettings, opened: Opened) -> bool:
+    """Whether contents are all there is to go by: no model says what to see in the pictures."""
+    return settings.model is None and opened.given.transform is None and opened.train.media in PICTURES
 
 
 def refuse_options_of_models(settings: ScanSettings) -> None:

@@ -129,7 +129,8 @@ class Layers:
 
     def approximations(self) -> str:
         """For a receipt: how many layers are known, and what stands for the others."""
-        said = f"{len(self._found)} layers by EK-FAC"
+        count = len(self._found)
+        said = f"{count} layer{'' if count == 1 else 's'} by EK-FAC"
         if self.unknown:
             blocks = self.blocks[len(self._found) :]
             said += "; " + ", ".join(f"{n}: {b.approximation}" for n, b in zip(self.unknown, blocks, strict=True))

@@ -132,7 +132,10 @@ def influence_by_layers(
     every = torch.arange(len(problem.rows))
     strongest.add(question.same.hidden(answers.chosen.T.contiguous(), every, question.chosen), every)
     harm = -answers.mean[0]
-    harmful = (harm >= question.minimum).nonzero()[:, 0]
+    # Away from a minimum a refit gains something whichever row it lacks, one without a gradient too: no row's fault.
+    share = 1.0 if beside is None else 1 - PROBE_SHARE
+    anyway = share * factor * float(solved[0].double() @ problem.gradient.flat.to(solved.device)) / len(problem.rows)
+    harmful = (harm - max(anyway, 0.0) >= question.minimum).nonzero()[:, 0]
     mean = sum(layers.dampings) / len(layers.dampings)
     # It answers EK-FAC's own curvature: nothing is left over that a residual could tell.
     unmeasured = solved.new_full((len(solved),), torch.nan)

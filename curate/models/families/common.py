@@ -16,7 +16,8 @@ from PIL import Image
 from torch import nn
 
 from curate.errors import CurateError, ModelError
-from curate.models.weights import State, fit_state_dict, outputs_in, read_state_dict
+from curate.models.training import LEAST
+from curate.models.weights import Checkpoint, State, fit_state_dict, outputs_in, read_checkpoint
 from curate.process.installing import needs
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -93,14 +94,22 @@ def only_pictures(asked: ModelSpec) -> None:
 
 
 def image_size(asked: ModelSpec, arguments: dict[str, object], *, kept: bool = False) -> int | None:
-    """``--model-arg image_size=N``, taken out of the model's arguments unless it is one of them (``kept``)."""
-    size = arguments.get("image_size") if kept else arguments.pop("image_size", None)
-    if size is None:
+    """``--model-arg size=N``, or ``image_size=N`` as some libraries say, taken out of the model's arguments.
+
+    A model that is built for one size (``kept``) has it as its argument ``image_size`` in any case.
+    """
+    given = [name for name in ("size", "image_size") if arguments.get(name) is not None]
+    if not given:
         return None
-    if not isinstance(size, int) or isinstance(size, bool) or size < 8:
+    size = arguments[given[0]]
+    if not isinstance(size, int) or isinstance(size, bool) or size < LEAST:
         raise ModelError(
-            f"{asked.spec}: image_size is {size} (--model-arg).", "Give the pixels of a side, such as image_size=64."
+            f"{asked.spec}: {given[0]} is {size} (--model-arg).", "Give the pixels of a side, such as size=64."
         )
+    for name in given:
+        del arguments[name]
+    if kept:
+        arguments["image_size"] = size
     return size
 
 
@@ -110,15 +119,20 @@ def holds(media: str) -> str:
     return names.get(media, "arrays")
 
 
+def checkpoint_of(asked: ModelSpec) -> Checkpoint | None:
+    """The file that ``--weights`` names; None without one."""
+    return None if asked.weights is None else read_checkpoint(asked.weights, trust=asked.trust)
+
+
 def fill(
-    asked: ModelSpec, build: Callable[[int | None], nn.Module], outputs: int, said: bool
+    asked: ModelSpec, given: Checkpoint, build: Callable[[int | None], nn.Module], outputs: int, said: bool
 ) -> tuple[Any, str, list[str]]:
-    """(the architecture with ``--weights`` in it, their sha256, notes). ``build(None)`` has ``outputs`` outputs.
+    """(the architecture with the ``given`` weights in it, their sha256, notes). ``build(None)`` has ``outputs``.
 
     The checkpoint's head gives the number of outputs, unless a person ``said`` it.
     """
     assert asked.weights is not None
-    state, sha, notes = read_state_dict(asked.weights, trust=asked.trust)
+    state, notes = given.state, list(given.notes)
     module = build(None)
     drop_positions(state, module)
     if not said:
@@ -130,7 +144,7 @@ def fill(
         "Give the arguments it was trained with (--model-arg NAME=VALUE); "
         "where its head was rebuilt, write the model down: --model file.py:factory."
     )
-    return module, sha, [*notes, *fit_state_dict(module, state, asked.weights, hint)]
+    return module, given.sha256, [*notes, *fit_state_dict(module, state, asked.weights, hint)]
 
 
 def drop_positions(state: State, module: nn.Module) -> None:

@@ -19,6 +19,7 @@ from curate.models.families.common import (
     Built,
     ModelSpec,
     building,
+    checkpoint_of,
     fill,
     holds,
     library,
@@ -277,7 +278,9 @@ def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tup
         module: nn.Module = _classifier(transformers, asked.media).from_config(config, attn_implementation="eager")
         return module
 
-    return fill(asked, build, config.num_labels, said)
+    given = checkpoint_of(asked)
+    assert given is not None
+    return fill(asked, given, build, config.num_labels, said)
 
 
 def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) -> tuple[Any, str, list[str]]:

@@ -11,6 +11,7 @@ from curate.models.families.common import (
     Built,
     ModelSpec,
     building,
+    checkpoint_of,
     fill,
     image_size,
     library,
@@ -21,6 +22,7 @@ from curate.models.families.common import (
     side,
 )
 from curate.models.pictures import input_channels
+from curate.models.training import AsTrained
 from curate.models.weights import read_state_dict
 from curate.settings.specs import did_you_mean
 
@@ -37,6 +39,8 @@ def build_timm(asked: ModelSpec) -> Built:
 
     arguments = dict(asked.arguments)
     size = image_size(asked, arguments)
+    given = checkpoint_of(asked)
+    trained = given.trained if given is not None and "img_size" not in arguments else AsTrained()
 
     def build(outputs: int | None, **options: Any) -> Any:
         chosen = arguments if outputs is None else {**arguments, "num_classes": outputs}
@@ -44,15 +48,16 @@ def build_timm(asked: ModelSpec) -> Built:
             return timm.create_model(asked.name, **{"pretrained": False, **chosen, **options})
 
     said = asked.arguments.get("num_classes")
-    if asked.weights is not None:
+    if given is not None:
         usual = said if isinstance(said, int) else int(build(None).num_classes)
-        module, sha, notes = fill(asked, build, usual, said is not None)
+        module, sha, notes = fill(asked, given, build, usual, said is not None)
     else:
         file = _pretrained(asked, build(None), said)
         _, sha, _ = read_state_dict(str(file))  # refuses a pickle that holds more than tensors
         module = build(None, pretrained=True, pretrained_cfg_overlay={"file": str(file), "hf_hub_id": None, "url": ""})
         notes = [f"timm's pretrained weights, from {file.name}"]
-    transform, said_of_it = _transform(timm, module, asked, size)
+    transform, said_of_it = _transform(timm, module, asked, size, trained)
+    notes += [trained.note] if trained.note and size in (None, trained.size) else []
     return Built(module, transform, sha, f"timm {timm.__version__} {said_of_it}", [said_of_it, *notes])
 
 
@@ -91,11 +96,20 @@ class _Transform:
         return result
 
 
-def _transform(timm: Any, module: nn.Module, asked: ModelSpec, size: int | None) -> tuple[_Transform, str]:
+def _transform(
+    timm: Any, module: nn.Module, asked: ModelSpec, size: int | None, trained: AsTrained
+) -> tuple[_Transform, str]:
     with building(asked.spec):
         config = timm.data.resolve_model_data_config(module)
-        if size is not None:
-            config |= {"input_size": (config["input_size"][0], size, size), "crop_pct": 1.0}
+        side_of = size or trained.size
+        if side_of is not None:
+            config |= {"input_size": (config["input_size"][0], side_of, side_of)}
+            if side_of != trained.size:
+                config |= {"crop_pct": 1.0}
+            elif trained.resized is not None:
+                config |= {"crop_pct": side_of / trained.resized}
+        if trained.mean is not None:
+            config |= {"mean": trained.mean, "std": trained.std}
         channels = input_channels(module) or config["input_size"][0]  # timm does not count in_chans in
         if channels == 1:  # timm's mean and std are those of colours
             config |= {key: (sum(config[key]) / len(config[key]),) for key in ("mean", "std")}

@@ -1,7 +1,8 @@
 """``torchvision:NAME``: a classifier of torchvision, with the preprocessing of its pretrained weights.
 
 ``--model-arg weights=IMAGENET1K_V1`` takes other pretrained weights, and their preprocessing, than the newest;
-``--model-arg image_size=64`` is for networks that were fine-tuned on pictures of another size than the preset's.
+A network that was fine-tuned on pictures of another size than the preset's is given these: its checkpoint says how
+large they were if torchvision's reference script wrote it, else ``--model-arg size=64`` does.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from curate.models.families.common import (
     Built,
     ModelSpec,
     building,
+    checkpoint_of,
     fill,
     image_size,
     no_download,
@@ -25,6 +27,7 @@ from curate.models.families.common import (
     side,
 )
 from curate.models.families.common import picture as as_picture
+from curate.models.training import AsTrained
 from curate.models.weights import read_state_dict
 from curate.settings.specs import did_you_mean
 
@@ -35,9 +38,14 @@ def build_torchvision(asked: ModelSpec) -> Built:
     name = _known(asked.name)
     arguments = dict(asked.arguments)
     weights = _weights(name, arguments.pop("weights", "DEFAULT"))
-    size = image_size(asked, arguments, kept=name.startswith("vit_"))
-    preset = weights.transforms() if size is None else weights.transforms(crop_size=size, resize_size=size)
-    notes = [_preprocessing(name, preset)]
+    given = checkpoint_of(asked)
+    trained = given.trained if given is not None else AsTrained()
+    one_size = name.startswith("vit_")
+    if one_size and trained.size is not None and not {"size", "image_size"} & set(arguments):
+        arguments["image_size"] = trained.size
+    size = image_size(asked, arguments, kept=one_size)
+    preset = weights.transforms(**_as_told(size, trained))
+    notes = [_preprocessing(name, preset), *([trained.note] if trained.note and size in (None, trained.size) else [])]
 
     def build(outputs: int | None) -> nn.Module:
         chosen = arguments if outputs is None else {**arguments, "num_classes": outputs}
@@ -45,9 +53,9 @@ def build_torchvision(asked: ModelSpec) -> Built:
             module: nn.Module = torchvision.models.get_model(name, weights=None, **chosen)
         return module
 
-    if asked.weights is not None:
+    if given is not None:
         said = arguments.get("num_classes")
-        module, sha, found = fill(asked, build, said if isinstance(said, int) else 1000, said is not None)
+        module, sha, found = fill(asked, given, build, said if isinstance(said, int) else 1000, said is not None)
         notes += found
     else:
         file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
@@ -59,6 +67,17 @@ def build_torchvision(asked: ModelSpec) -> Built:
             module = torchvision.models.get_model(name, weights=weights, progress=False, **arguments)
         notes.append(f"torchvision's pretrained weights {weights.name}, from {file.name}")
     return Built(module, _Preset(preset), sha, f"torchvision {torchvision.__version__} {preset}", notes)
+
+
+def _as_told(size: int | None, trained: AsTrained) -> dict[str, Any]:
+    """Options of a preset: ``size`` as a person said it, else what the checkpoint says of its training."""
+    if size is not None and size != trained.size:
+        told: dict[str, Any] = {"crop_size": size, "resize_size": size}
+    elif trained.size is not None:
+        told = {"crop_size": trained.size, "resize_size": trained.resized or trained.size}
+    else:
+        told = {}
+    return told if trained.mean is None else told | {"mean": trained.mean, "std": trained.std}
 
 
 class _Preset:

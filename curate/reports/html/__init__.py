@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.process.numbers import percent
+from curate.process.numbers import duration, memory, percent
 from curate.reports import trend
 from curate.reports.base import Renderer
 from curate.reports.gallery import Gallery
@@ -21,7 +21,7 @@ from curate.reports.report import Report
 from curate.reports.summary import summary_sentence
 from curate.reports.trust_terminal import accuracy_sentence
 from curate.reports.trusted import trust_advice, trust_facts
-from curate.reports.words import brief, clean, duration, memory, moment, plural, signed
+from curate.reports.words import brief, clean, moment, plural, signed
 from curate.rules.rule import rule_of
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ def lines(text: str) -> str:
     return "\n".join(clean(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
+def whole(text: str) -> str:
+    """A sentence whose per cent signs stay on the line of their number."""
+    return text.replace(" %", "\u00a0%")
+
+
 def picture(thumbnail: bytes) -> str:
     """A thumbnail as an address that holds it; "" if it is no picture that browsers know."""
     kind = "jpeg" if thumbnail.startswith(b"\xff\xd8") else "png" if thumbnail.startswith(b"\x89PNG") else None
@@ -117,6 +122,7 @@ FILTERS = {
     "brief": brief,
     "clean": clean,
     "lines": lines,
+    "whole": whole,
     "duration": duration,
     "memory": memory,
     "moment": moment,

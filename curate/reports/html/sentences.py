@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.plugs import CURVATURES, solver_words
-from curate.process.numbers import percent
+from curate.process.numbers import duration, percent
 from curate.reports.report import Receipt
 from curate.reports.row_terminal import flat
-from curate.reports.words import brief, clean, duration, plural
+from curate.reports.words import brief, clean, plural
 from curate.store.rows import Near, RowFinding
 
 NO_OPTION = {

@@ -69,5 +69,5 @@
       if (button) say(button.value, card); else { told.hidden = false; told.className = "warning"; told.textContent = "No label is sure enough to be suggested: l takes another."; }
     }
   });
-  go(cards()[0]);
+  const first = cards()[0]; if (first) first.focus({ preventScroll: true });  // the head of the page stays in sight
 })();

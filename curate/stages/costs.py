@@ -1,0 +1,178 @@
+"""What the steps of a scan will cost, before they run: seconds of one core, and memory.
+
+Each step's work is counted in rows, in sums of products and in passes through the network, and the speed of the last
+two is measured here and now. The constants are fitted to measured scans (docs/explanation/scale.md): they tell a minute
+from an hour, not 40 seconds from 50.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from curate.engine.influence.problem import Problem
+from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
+from curate.settings.merge import ScanSettings
+from curate.stages.diagnostics import HESSIAN_ROWS, LANCZOS_STEPS
+from curate.stages.forward import INPUT_BYTES
+from curate.stages.influence import answered_by_layers, deep_objective
+from curate.stages.prepare import Data
+
+USUAL_SPEED = 52e9
+"""Products and sums a second, float32, of the machine that the constants were fitted on."""
+PROBED_ROWS = 16
+"""Rows that go through the network to time it."""
+LAYER_PASSES = 11.0
+"""Passes there and back, over all rows, that influence by layers is worth."""
+SOLVE_PASSES = 170.0
+"""The same of a solve: LiSSA's seven hundred batches, or some fifty products of CG."""
+HESSIAN_PASSES = 4.0
+"""The same of one product with a Hessian."""
+FACTORISED = 8_000
+"""Parameters of a head up to which its curvature is factorised; beyond, products with the rows answer."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured here and now."""
+
+    products: float
+    """Products and sums a second, float32, one thread."""
+    pass_of_a_row: float = 0.0
+    """Seconds of a row through the network and back again; 0: no influence goes through it."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the cost depends on."""
+
+    rows: int
+    evaluation: int
+    """0: training rows serve."""
+    classes: int
+    features: int
+    depths: int
+    """How many depths of the network are listened to: last and early features, inputs."""
+    parameters: int
+    """Of the network, if evaluation influence goes through it; 0: it is taken at the head."""
+    by_layers: bool
+    """Whether EK-FAC answers at once, without steps."""
+    bytes_a_row: int
+    """Of one decoded row."""
+    temporaries: int
+    """Bytes of a batch's gradients, if influence goes through the network."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one core of each step, and the most memory at once, bytes."""
+
+    seconds: dict[str, float]
+    memory: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of all steps."""
+        return sum(self.seconds.values())
+
+
+def problem_of(settings: ScanSettings, few: Data) -> Problem | None:
+    """What influence through the network is solved for, on the ``few`` rows; None if it is taken at the head."""
+    if few.network is None or not few.network.own_classes:
+        return None
+    objective, _ = deep_objective(settings, few)
+    return None if objective is None else Problem(objective, few.train, settings.curvature)
+
+
+def measured_speed(few: Data, problem: Problem | None) -> Speed:
+    """How fast this machine multiplies, and sends rows through the network and back."""
+    square = torch.ones(512, 512)
+    products = 2 * 512**3 / _time(lambda: square @ square, 8)
+    if problem is None:
+        return Speed(products)
+    rows = torch.arange(min(PROBED_ROWS, len(few.train)))
+    x, residuals = few.train.inputs.batch(rows), problem.residuals[rows.to(problem.residuals.device)]
+    return Speed(products, _time(lambda: problem.objective.cotangents(x, residuals[None]), 1) / len(rows))
+
+
+def _time(work: Callable[[], object], rounds: int) -> float:
+    """Seconds of one call, after a first one that is not counted."""
+    work()
+    started = time.process_time()
+    for _ in range(rounds):
+        work()
+    return max((time.process_time() - started) / rounds, 1e-9)
+
+
+def expected_seconds(settings: ScanSettings, data: Data) -> dict[str, float]:
+    """What the steps after reading will take, by a look at a few rows."""
+    few = replace(data, train=data.train.first(min(len(data.train), PROBED_ROWS)))
+    problem = problem_of(settings, few)
+    evaluation = 0 if data.own_evaluation else len(data.evaluation)
+    size = size_of(settings, few, problem, len(data.train), evaluation)
+    return cost_of(size, measured_speed(few, problem), 0.0).seconds
+
+
+def size_of(settings: ScanSettings, few: Data, problem: Problem | None, rows: int, evaluation: int) -> Size:
+    """Of a scan of so many rows, of which ``few`` were read."""
+    train = few.train
+    own = few.network is not None and few.network.own_classes
+    row = train.inputs.batch(torch.arange(1))
+    return Size(
+        rows,
+        evaluation,
+        few.classes,
+        train.features.shape[1],
+        1 if not own else 2 + (train.early is not None),
+        0 if problem is None else problem.objective.p,
+        problem is not None and answered_by_layers(settings, problem),
+        row.numel() * row.element_size(),
+        0 if problem is None else 4 * few.passes.budget.batch,
+    )
+
+
+def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
+    """``reading`` is what a row takes to be read and sent through the network, seconds."""
+    slower = USUAL_SPEED / speed.products
+    n, sets = size.rows, size.rows + size.evaluation
+    head = size.classes * (size.features + 1)
+    widths = [min(size.features, LAST_WIDTH), *[EARLY_WIDTH] * (size.depths - 1)]
+    experts = sum(_experts(n, size.classes * (width + 1)) for width in widths)
+    heads = (3.0 * head**3 if head <= FACTORISED else 400.0 * n * head) / USUAL_SPEED
+    seconds = {
+        "reading": sets * reading,
+        "suspicion": slower * (0.7 + experts + heads * min(2, size.depths)),
+        "influence": slower * (0.1 + 2.5e-4 * n + 2e-4 * min(head, FACTORISED)) + _through_network(size, speed),
+        "checks": _checks(size, speed),
+        "storing": slower * (0.05 + 1.5e-4 * sets),
+    }
+    kept = min(INPUT_BYTES, n * size.bytes_a_row) + 16 * n * (size.features + 1_024 * (size.depths > 2))
+    squares = 16 * min(head, FACTORISED) ** 2 + 4 * min(n, 32_768) ** 2
+    return Cost(seconds, most_memory() + kept + squares + size.temporaries)
+
+
+def _experts(n: int, p: int) -> float:
+    """Experts that read one depth, each with p parameters: fits with several weights, votes, a cross-fit."""
+    return 7e-4 * n + 20.0 * min(1.0, (p / 2_600) ** 2) + 4e-7 * n * p
+
+
+def _through_network(size: Size, speed: Speed) -> float:
+    if not size.parameters:
+        return 0.0
+    passes = LAYER_PASSES if size.by_layers else SOLVE_PASSES
+    return passes * size.rows * speed.pass_of_a_row
+
+
+def _checks(size: Size, speed: Speed) -> float:
+    """Products with a Hessian on a sample of rows."""
+    if not size.parameters:
+        return 0.01
+    return min(size.rows, HESSIAN_ROWS) * LANCZOS_STEPS * HESSIAN_PASSES * speed.pass_of_a_row
+
+
+def most_memory() -> int:
+    """Bytes that this process has held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
