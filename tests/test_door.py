@@ -1,24 +1,33 @@
 """``curate.scan``: what is in memory gives the command line's numbers, and leaves the caller's things as they were."""
 
-import re
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import joblib
 import numpy as np
 import pyarrow
 import pytest
 import torch
 from command import curate as command
 from pyarrow import parquet
-from sklearn.datasets import load_digits
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 import curate
 from curate.errors import CurateError, DataError, ModelError, NothingScanned, StoreError, UsageError
+from curate.process import progress
 
 ROWS, HELD_OUT, CLASSES = 120, 40, 3
 NET = """
@@ -274,7 +283,136 @@ class TestWhatIsTheCallers:
             curate.scan("memory:train")
 
 
+def pipeline() -> Any:
+    return make_pipeline(StandardScaler(), PCA(4), LogisticRegression()).fit(X, Y)
+
+
+class TestAnEstimator:
+    """Of scikit-learn, fitted: rows are compared by what its last step reads."""
+
+    def test_what_the_last_step_of_a_pipeline_reads(self) -> None:
+        model = pipeline()
+        state = joblib.hash(model)
+        run = curate.scan((X, Y), (X_HELD, Y_HELD), model=model)
+        made = model[:-1].transform
+        assert numbers(run) == numbers(curate.scan((X, Y), (X_HELD, Y_HELD), features=(made(X), made(X_HELD))))
+        assert joblib.hash(model) == state
+        told = run.report
+        assert (told.run.model, told.accuracy_head) == ("memory:Pipeline", None)
+        assert any(
+            "by what LogisticRegression reads of them, and the probe answers: 4 numbers" in n for n in told.notes
+        )
+        agreed = float((model.predict(X) == Y).mean())
+        assert any(f"Pipeline gives {100 * agreed:.1f} % of the training rows" in note for note in told.notes)
+        other = make_pipeline(StandardScaler(), PCA(4), LogisticRegression(C=0.1)).fit(X, Y)
+        hashes = [curate.scan((X, Y), model=one).report.run.weights_sha256 for one in (pipeline(), other)]
+        assert hashes[0] == told.run.weights_sha256 != hashes[1]
+
+    def test_a_transformer_and_a_classifier_of_numbers(self) -> None:
+        reduced = PCA(3).fit(X)
+        by_it = numbers(curate.scan((X, Y), model=reduced))
+        assert by_it == numbers(curate.scan((X, Y), features=reduced.transform(X)))
+        forest = RandomForestClassifier(5, random_state=0).fit(X, Y)
+        assert numbers(curate.scan((X, Y), model=forest)) == numbers(curate.scan((X, Y)))
+
+    def test_columns_go_by_the_names_that_it_was_fitted_to(self) -> None:
+        pytest.importorskip("pandas")
+        table = frame().to_pandas()
+        names = [f"c{i}" for i in range(5)]
+        encoder = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), names))
+        model = make_pipeline(encoder, LogisticRegression()).fit(table[["kind", *names]], table["grade"])
+        run = curate.scan(table, label="grade", model=model)
+        wanted = curate.scan(table, label="grade", features=model[:-1].transform(table))
+        assert numbers(run) == numbers(wanted)
+        assert numbers(curate.scan(frame(), label="grade", model=model)) == numbers(wanted)  # a table of Arrow
+        with pytest.raises(DataError, match="fitted to a column 'c0'"):
+            curate.scan(table.drop(columns="c0"), label="grade", model=model)
+
+    def test_texts_and_probabilities(self) -> None:
+        words = ["refund of order", "cannot log in", "where is my card"]
+        texts = [f"{words[label]} number {i}" for i, label in enumerate(Y.tolist())]
+        model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, Y)
+        run = curate.scan((texts, Y), model=model)
+        assert [row["text"] for row in run.scores] == texts
+        table = pyarrow.table({"text": texts, "label": Y})
+        assert [row["suspicion"] for row in curate.scan(table, model=model).scores] == [
+            row["suspicion"] for row in run.scores
+        ]
+
+        class Reader:
+            """Reads texts itself, and has no step before it."""
+
+            def fit(self) -> None: ...
+
+            def predict_proba(self, rows: list[str]) -> np.ndarray:
+                return np.asarray(model.predict_proba(rows))
+
+        told = curate.scan((texts, Y), model=Reader()).report.notes
+        assert any("by the logarithms of Reader's probabilities" in note for note in told)
+
+
 class TestRun:
+    def test_the_labels_after_verdicts(self) -> None:
+        run = curate.scan((X, Y))
+        one, two, three = (row["key"] for row in run.scores[:3])
+        other = str((Y[0] + 1) % CLASSES)
+        run.mark(one, "relabel", label=other)
+        run.mark(two, "drop")
+        run.mark(three, "none")
+        assert [row["label"] for row in run.cleaned[:4]] == [other, None, None, str(Y[3])]
+        assert [row["verdict"] for row in run.cleaned[:4]] == ["relabel", "drop", "none", None]
+        with pytest.raises(DataError, match="to_pandas"):
+            run.export("new")
+
+    def test_an_export_is_the_commands(self) -> None:
+        run = curate.scan(npz())
+        run.mark(run.scores[0]["key"], "drop")
+        done = run.export("ours")
+        assert (done.rows, done.dropped, done.relabelled) == (ROWS, 1, 0)
+        command("export", "theirs")
+        assert Path("ours/rows.npz").read_bytes() == Path("theirs/rows.npz").read_bytes()
+        with pytest.raises(UsageError, match="is there already"):
+            run.export("ours")
+
+    def test_two_runs_and_an_audit_are_told_as_the_commands_tell_them(self) -> None:
+        first, second = curate.scan((X, Y)), curate.scan((X, np.roll(Y, 1)))
+        told = first.compare(second)
+        assert (told.a.run, told.b.run) == (1, 2)
+        by_command = json.loads(command("diff", "1", "2", "-f", "json").output)
+        assert [len(by_command[name]) for name in ("new", "fixed", "still")] == [
+            len(part) for part in (told.new, told.fixed, told.still)
+        ]
+        assert f"{len(told.new)} new" in str(told)
+        drawn = second.audit(20)
+        assert (drawn.drawn_now, drawn.result.verdicts, drawn.result.rate) == (20, 0, None)
+        assert {row["key"] for row in second.to_judge} <= {row["key"] for row in second.scores}
+        second.mark([row["key"] for row in second.to_judge], "keep")
+        rate = second.audit(width=0.1).result.rate
+        assert rate is not None
+        assert rate.value < 0.2
+        assert second.to_judge == []
+        for call, words in ((lambda: second.audit(0), "at least one row"), (lambda: second.audit(width=5), "a share")):
+            with pytest.raises(UsageError, match=words):
+                call()
+
+    def test_influence_is_verified_on_what_the_caller_holds(self) -> None:
+        run = curate.scan((X, Y), model=NETWORK)
+        found = run.verify(minutes=0.02, at="probe")
+        assert str(found).startswith(f"Is influence right on this model? {found.answer.trust.upper()}")
+        assert [checked.trust for checked in curate.Run.open().report.checked] == [found.answer.trust]
+        with pytest.raises(UsageError, match="There is no 'epoch'"):
+            run.verify(epoch=1)
+        with pytest.raises(UsageError, match="this process does not hold it"):
+            curate.Run.open().verify()
+
+    def test_code_that_a_strangers_database_names_is_not_run(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        elsewhere = tmp_path_factory.mktemp("theirs") / "run.db"
+        Path("net.py").write_text(NET)
+        curate.scan(npz(), model="net.py:make", db=elsewhere)
+        Path("net.py").write_text("raise SystemExit('run')")
+        with pytest.raises(UsageError, match="names Python code"):
+            curate.Run.open(elsewhere).verify()
+
     def test_all_rows_and_frames(self) -> None:
         run = curate.scan((X, Y), model=NETWORK)
         assert len(run.scores) == ROWS
@@ -353,6 +491,11 @@ class Unknown(nn.Module):
         (lambda: curate.scan(frame(), frame(), label="grade", features=X), UsageError, "evaluation set are missing"),
         (lambda: curate.scan(Y, features=X, model=NETWORK), UsageError, "features and a model"),
         (lambda: curate.scan((X, Y), model=len), ModelError, "neither a torch module"),
+        (lambda: curate.scan((X, Y), model=LogisticRegression), ModelError, "neither a torch module"),
+        (lambda: curate.scan((X, Y), model=LogisticRegression()), ModelError, "Fit it first"),
+        (lambda: curate.scan((X, Y), model=pipeline(), transform=len), UsageError, "Let the estimator be a pipeline"),
+        (lambda: curate.scan((X, Y), model=pipeline(), params="all"), UsageError, "needs a model"),
+        (lambda: curate.scan((X[:, :3], Y), model=pipeline()), ModelError, "as it was fitted to them"),
         (lambda: curate.scan((X, Y), model="no.py:net"), ModelError, "no model file"),
         (lambda: curate.scan((X, Y), model=Unknown()), ModelError, "cannot be copied"),
         (lambda: curate.scan((X, Y), model=NETWORK, weights="no.pt"), ModelError, "no.pt"),
@@ -372,29 +515,10 @@ def test_a_slip_has_an_exception_that_says_what_to_do(call: Any, error: type[Cur
     assert len(str(raised.value)) < 600
 
 
-def test_changed_labels_of_digits_are_found_and_every_row_is_scored() -> None:
-    digits, rng = load_digits(), np.random.default_rng(0)
-    y, changed = digits.target[:1400].copy(), rng.choice(1400, 60, replace=False)
-    y[changed] = (y[changed] + rng.integers(1, 10, 60)) % 10
-    x = (digits.data[:1400] / 16).astype(np.float32)
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    steps = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.01)
-    for _ in range(150):
-        steps.zero_grad()
-        nn.functional.cross_entropy(net(torch.from_numpy(x)), torch.from_numpy(y)).backward()
-        steps.step()
-    run = curate.scan([(x[i], int(y[i]), f"digit {i}") for i in range(1400)], model=net)
-    flagged = {row["key"] for row in run.findings if row["rule"] == "mislabeled"}
-    assert len(flagged & {f"digit {i}" for i in changed}) >= 55
-    assert len(flagged) <= 80
-    assert [row["key"] for row in run.scores] == [f"digit {i}" for i in range(1400)]
-
-
 def test_the_names_are_told_and_cost_nothing() -> None:
-    assert dir(curate) == ["CurateError", "Run", "__version__", "scan"]
+    assert dir(curate) == ["CurateError", "Run", "__version__", "engine", "scan"]
     code = (
-        "import sys, curate; dir(curate); curate.CurateError; "
+        "import sys, curate; dir(curate); dir(curate.engine); curate.CurateError; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'sqlite3', 'rich', 'curate.api.scanning')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -402,13 +526,28 @@ def test_the_names_are_told_and_cost_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_what_the_page_shows_runs() -> None:
-    pytest.importorskip("pandas")
-    page = (Path(__file__).parents[1] / "docs" / "how-to" / "notebook.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "notebook.md", "exec"), names)
-    assert len(blocks) >= 4
-    assert len(names["frame"]) == len(names["y"])
-    assert Path("report.html").exists()
+def test_the_bar_of_a_notebook_is_drawn_in_one_place_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    class Place:
+        def update(self, what: Any) -> None:
+            of_rich = hasattr(what, "_repr_mimebundle_")
+            drawn.append(what._repr_mimebundle_([], [])["text/html"] if of_rich else what._repr_html_())
+
+    def display(what: Any, display_id: bool) -> Place:
+        Place().update(what)
+        return Place()
+
+    ipython, its_display = ModuleType("IPython"), ModuleType("IPython.display")
+    vars(ipython)["get_ipython"] = lambda: SimpleNamespace(kernel=None)
+    vars(its_display)["display"] = display
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", its_display)
+    monkeypatch.setattr(progress, "REDRAWN", 0.0)
+    bar = progress.Progress.of_caller(None)
+    with bar.stage("Reading", 4) as advance:
+        advance(3)
+    first, second, last = drawn
+    assert ("Reading" in first, "0/4" in first, "3/4" in second, last) == (True, True, True, "<span></span>")
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    assert type(progress.Progress.of_caller(True)) is progress.Progress

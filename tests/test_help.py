@@ -101,7 +101,7 @@ def completed(words: list[str], incomplete: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_options_keys_and_data_sets(here: Path) -> None:
-    assert completed([], "re") == ["report", "review"]
+    assert completed([], "re") == ["report", "review", "retrain-check"]
     assert completed(["report"], "--re") == ["--receipts"]
     assert completed(["show"], "cat/") == []  # no database, no words
     fill(here / "curate.db", name="pets")

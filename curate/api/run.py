@@ -5,10 +5,10 @@ torch.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import UsageError
 from curate.reports.gather import read_run
@@ -24,6 +24,13 @@ from curate.store.statements import RECEIPT_JSON
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+    from curate.audit.telling import AuditTold
+    from curate.experiments.cleaned import CleaningEffect
+    from curate.experiments.verify.protocol import Verification
+    from curate.export import Exported, Pictures
+    from curate.reports.diff import Diff
+    from curate.stages.prepare import Held
 
 CARDS = 200
 """Rows in a notebook's gallery: a notebook keeps what its cells show."""
@@ -44,6 +51,14 @@ ROWS = {
     "i.influence, i.rank FROM influences AS i JOIN named_examples AS e ON e.id = i.eval_example_id "
     "JOIN named_examples AS t ON t.id = i.train_example_id WHERE i.run_id = ? ORDER BY e.key, i.influence DESC",
     "receipts": "SELECT * FROM receipts WHERE run_id = ? ORDER BY rowid",
+    "cleaned": "SELECT e.key, e.split, e.position, e.label AS given_label, CASE WHEN v.verdict = 'relabel' THEN "
+    "v.new_label WHEN v.verdict IN ('drop', 'none') THEN NULL ELSE e.label END AS label, v.verdict, v.reviewer, "
+    "v.note, e.media_path AS path, e.text FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
+    "LEFT JOIN verdicts AS v ON v.fingerprint = e.fingerprint "
+    "WHERE s.run_id = ? ORDER BY e.split = 'eval', e.position, e.key",
+    "to_judge": "SELECT q.place, q.key, q.given_label, q.path, q.text FROM audit_queue AS q WHERE q.dataset = "
+    "(SELECT d.name FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?) AND q.verdict IS "
+    "NULL ORDER BY q.place",
 }
 """What a run holds as rows, and how it is read."""
 
@@ -53,13 +68,15 @@ class Run:
 
     import curate
     run = curate.scan("photos", model="net.py:make", weights="net.pt")
-    run.to_pandas("scores")                 # also findings, pairs, receipts
+    run.to_pandas("scores")                 # also findings, pairs, receipts, cleaned
     curate.Run.open()                       # newest finished run of .curate/curate.db
     curate.Run.open("other.db", dataset="photos").findings
     """
 
-    def __init__(self, path: Path, run_id: int, cards: int = CARDS) -> None:
+    def __init__(self, path: Path, run_id: int, cards: int = CARDS, *, held: "Held | None" = None) -> None:
         self.path, self.id, self.cards = path, run_id, cards
+        self.held = held
+        """Rows and model in memory that ``curate.scan`` was given, for what is asked of them again."""
 
     @classmethod
     def open(
@@ -108,8 +125,22 @@ class Run:
         rows = self._rows("receipts")[1]
         return [{**row, **{name: json.loads(row[name] or "null") for name in RECEIPT_JSON}} for row in rows]
 
+    @property
+    def cleaned(self) -> list[dict[str, Any]]:
+        """Every row with its label after verdicts, one dict each, in the data set's order; None: it is left out.
+
+        What rows in memory are exported by: ``position`` is the row's place in what was scanned.
+        """
+        return self._rows("cleaned")[1]
+
+    @property
+    def to_judge(self) -> list[dict[str, Any]]:
+        """The rows that an audit has drawn and that wait for a verdict, one dict each, in the order of the draw."""
+        return self._rows("to_judge")[1]
+
     def to_pandas(self, name: str = "scores") -> "pandas.DataFrame":
-        """``scores``, ``findings``, ``pairs`` or ``receipts`` as a frame of pandas, which must be installed."""
+        """``scores``, ``findings``, ``pairs``, ``receipts`` or ``cleaned`` as a frame of pandas, which must be
+        installed."""
         names, rows = self._rows(name)
         try:
             import pandas
@@ -118,7 +149,7 @@ class Run:
         return pandas.DataFrame(rows, columns=names)
 
     def to_arrow(self, name: str = "scores") -> "pyarrow.Table":
-        """``scores``, ``findings``, ``pairs`` or ``receipts`` as a table of Arrow, which polars reads as well."""
+        """The same rows as a table of Arrow, which polars reads as well."""
         import pyarrow
 
         names, rows = self._rows(name)
@@ -163,6 +194,84 @@ class Run:
         file = Path(path)
         file.write_text(text, encoding="utf-8")
         return file
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        allow_eval: bool = False,
+        apply_suggestions: bool = False,
+        pictures: "Pictures" = "copy",
+        media_root: Iterable[str | Path] = (),
+    ) -> "Exported":
+        """Write the data set after verdicts into the new folder ``out``, in the format it came in; as `curate export`.
+
+        Files only: of rows in memory ``cleaned`` has the labels. Raises ``DataError``, ``UsageError``.
+        """
+        from curate.api.asking import export
+
+        roots = [str(root) for root in media_root]
+        return export(
+            self, Path(out), allow_eval=allow_eval, apply_suggestions=apply_suggestions, pictures=pictures, roots=roots
+        )
+
+    def compare(self, other: "Run") -> "Diff":
+        """What is new, fixed and still there in ``other``, a later run of the data set; as `curate diff`."""
+        from curate.reports.diff import diff_runs
+
+        with Store.open(self.path) as store, Store.open(other.path) as others:
+            return diff_runs(store, self.id, others, other.id)
+
+    def verify(
+        self,
+        *,
+        minutes: float = 10.0,
+        at: Literal["model", "head", "probe"] = "model",
+        retrain: "str | Callable[..., Any] | None" = None,
+        control: bool = False,
+        progress: bool | None = None,
+        **recipe: float,
+    ) -> "Verification":
+        """Is influence right on this model? Rows are left out and refitted, for so many minutes; as `curate verify`.
+
+        ``retrain`` is your own training, called with ``dataset`` and ``seed``, which returns the module; else the model
+        is fine-tuned, by ``epochs``, ``rate``, ``momentum``, ``weight_decay`` and ``batch`` if they are given.
+        """
+        from curate.api.asking import verify
+
+        return verify(self, minutes=minutes, at=at, retrain=retrain, control=control, progress=progress, recipe=recipe)
+
+    def audit(
+        self, rows: int | None = None, *, width: float | None = None, anew: bool = False, seed: int = 0
+    ) -> "AuditTold":
+        """How many labels are wrong, from verdicts on rows drawn at random, 50 the first time; as `curate audit`.
+
+        ``rows`` in all, more than there are draws the rest. ``width`` of the interval, 0 to 1: how many more verdicts
+        it takes. The drawn rows are those of ``to_judge``.
+        """
+        from curate.api.asking import audit
+
+        return audit(self, rows, width=width, anew=anew, seed=seed)
+
+    def compare_cleaned(
+        self,
+        train: "str | Callable[..., Any]",
+        *,
+        seeds: int = 1,
+        parts: int | None = None,
+        apply_suggestions: bool = False,
+        progress: bool | None = None,
+    ) -> "CleaningEffect":
+        """Did cleaning help? Train on the given and on the cleaned labels, and compare; as `curate retrain-check`.
+
+        ``train(dataset, seed)`` is given pairs of input and class number (``dataset.arrays()``: all of them at once)
+        and returns a torch module, or an estimator with ``predict_proba``. Both are judged on rows that a person
+        confirmed by keep or relabel and that neither was trained on: evaluation rows if there are enough, else training
+        rows that are left out in ``parts``. ``seeds`` trainings each tell chance from the effect.
+        """
+        from curate.api.asking import compare_cleaned
+
+        return compare_cleaned(self, train, (seeds, parts, apply_suggestions), progress)
 
     def _rows(self, name: str) -> tuple[list[str], list[dict[str, Any]]]:
         """Names of the columns, and the rows."""

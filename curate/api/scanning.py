@@ -6,7 +6,6 @@ signal handler, writes nothing to stdout, and raises the exceptions of ``curate.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def scan(
     label: str | None = None,
     features: Any = None,
     pred_probs: Any = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Run:
     """Find the rows of ``train`` that are probably mislabeled, and those that harm; store the run, and return it.
@@ -46,15 +45,17 @@ def scan(
     ``(input, label)`` or ``(input, label, key)``; a table of pandas, polars, pyarrow or the library datasets, whose
     column ``label`` holds the labels. With ``features``, also labels alone.
 
-    ``model``: a torch module, which stays as it is (a copy is scanned), or a spec as on the command line. ``transform``
-    makes a tensor of one row, for it. ``weights``: files of trained weights. Without a model the inputs, or
-    ``features`` ``[n, d]``, are what rows are compared by; ``features=(train, evaluation)`` are those of two sets.
+    ``model``: a torch module, which stays as it is (a copy is scanned), a fitted scikit-learn estimator, whose features
+    or probabilities rows are compared by, or a spec as on the command line. ``transform`` makes a tensor of one row,
+    for a module. ``weights``: files of trained weights. Without a model the inputs, or ``features`` ``[n, d]``, are
+    what rows are compared by; ``features=(train, evaluation)`` are those of two sets.
     ``pred_probs`` ``[n, classes]``: out-of-sample probabilities of your own for the training rows, as one more expert;
     columns in the order of the classes, which are sorted unless ``classes`` gives their order.
 
     All other settings are those of the command line with ``_`` for ``-`` (``seed=1``, ``noise_rate="5%"``,
     ``db="other.db"``, ``name="intents"``, ``thumbnails=False``). Files of settings and the environment are read if
-    ``train`` is a path or spec. ``progress=True`` tells on stderr how far it is.
+    ``train`` is a path or spec. A notebook shows a bar of how far it is; ``progress=True`` tells it on stderr
+    elsewhere, False nowhere.
 
     Raises ``CurateError``: ``UsageError``, ``DataError``, ``ModelError``, ``NumericalError`` or ``NothingScanned``.
     """
@@ -79,24 +80,38 @@ def scan(
         raise told from error
 
 
-def _scan(given: dict[str, Any], transform: Callable[[Any], Any] | None, progress: bool) -> Run:
+def _scan(given: dict[str, Any], transform: Callable[[Any], Any] | None, progress: bool | None) -> Run:
     from curate.models.loading import GivenModel
     from curate.pipeline.story import scan_opened
     from curate.process.progress import Progress
     from curate.sources.memory import GivenRows
-    from curate.stages.prepare import open_data
+    from curate.stages.prepare import Held, open_data
 
-    held = _held(given)
-    rows, module = GivenRows(**{name: held.get(name) for name in _ROWS}), held.get("model")
-    settings = _settings(given, held)
-    told = Progress() if progress else Progress.silent()
-    with _own_torch():
-        opened = replace(open_data(settings, told, rows), given=GivenModel(module, transform))
-        return Run(Path(settings.db), scan_opened(settings, opened, told))
+    found = _held(given)
+    settings = _settings(given, found)
+    rows = GivenRows(**{name: found.get(name) for name in _ROWS})
+    held = Held(rows, GivenModel(transform=transform, **_as_model(found, transform)))
+    told = Progress.of_caller(progress)
+    with own_torch():
+        return Run(Path(settings.db), scan_opened(settings, open_data(settings, told, held), told), held=held)
+
+
+def _as_model(found: Mapping[str, Any], transform: Callable[[Any], Any] | None) -> dict[str, Any]:
+    """The model that the caller holds, as a module or as an estimator."""
+    from torch import nn
+
+    from curate.models.estimators import GivenEstimator
+
+    model = found.get("model")
+    if model is None or isinstance(model, nn.Module):
+        return {"module": model}
+    if transform is not None:
+        raise UsageError("A transform makes tensors for a torch module.", "Let the estimator be a pipeline with it.")
+    return {"estimator": GivenEstimator(model, (found.get("train"), found.get("evaluation")))}
 
 
 @contextmanager
-def _own_torch() -> Iterator[None]:
+def own_torch() -> Iterator[None]:
     """Torch as a process of its own finds it, whatever the caller has set: gradients on, tensors made on the CPU."""
     import torch
 
@@ -122,6 +137,8 @@ def _held(given: Mapping[str, Any]) -> dict[str, Any]:
     """What of it is in memory, and not a text that names it."""
     from torch import nn
 
+    from curate.models.estimators import is_estimator
+
     held = {
         name: given[name]
         for name in ("train", "evaluation", "features", "pred_probs", "model")
@@ -130,9 +147,10 @@ def _held(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["train"] is None:
         raise UsageError("train is None: no data set was named.", "Give a path, arrays (x, y), a data set or a table.")
     model = held.get("model")
-    if model is not None and not isinstance(model, nn.Module):
+    if model is not None and (isinstance(model, type) or not (isinstance(model, nn.Module) or is_estimator(model))):
         raise ModelError(
-            f"model is a {type(model).__name__}, neither a torch module nor a text that names one.",
+            f"model is a {type(model).__name__}, neither a torch module nor an estimator like scikit-learn's, nor a "
+            "text that names a model.",
             "Of other models give what they say: features=, and pred_probs= of held-out folds.",
         )
     if isinstance(given["features"], str):

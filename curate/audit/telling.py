@@ -11,7 +11,8 @@ from rich.text import Text
 from curate.audit.estimate import Estimate
 from curate.audit.result import CLASS_VERDICTS, Result
 from curate.process.numbers import percent
-from curate.reports.layout import Column, Page, cell
+from curate.process.spoken import Spoken
+from curate.reports.layout import FANCY, Column, Page, cell
 from curate.reports.words import clean, plural
 
 WAYS = (
@@ -23,7 +24,7 @@ WAYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class AuditTold:
+class AuditTold(Spoken):
     """An audit of a run's data set: its result, the run that it is held against, and what was asked beside."""
 
     dataset: str
@@ -35,6 +36,11 @@ class AuditTold:
     flagged: int
     width: float | None = None
     more: int | None = None  # verdicts that this width costs beyond those there are
+
+    def __str__(self) -> str:
+        page = Page.plain(FANCY)
+        write_audit(page, self)
+        return page.written
 
 
 def as_dict(told: AuditTold) -> dict[str, Any]:

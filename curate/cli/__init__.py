@@ -51,6 +51,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Check the numbers": {
         "verify": ("curate.cli.verify:verify", "Is influence right on this model? And what if rows were dropped?"),
+        "retrain-check": (
+            "curate.cli.retrain_check:retrain_check",
+            "Did cleaning help? Trains on both labels.",
+        ),
         "bench": ("curate.cli.bench:bench", "Which detector finds wrong labels best on these rows?"),
         "perturb": ("curate.cli.perturb:perturb", "Which parts of a training row make it help or harm."),
     },

@@ -1,6 +1,6 @@
 """``curate audit``: how many labels are wrong, from few verdicts on rows drawn at random.
 
-Knows options and which run is meant; leaves drawing and counting to ``curate.audit``, which is imported only here.
+Knows options and which run is meant; leaves drawing and counting to ``curate.audit``.
 """
 
 import click
@@ -8,14 +8,10 @@ import click
 from curate.cli.chosen import chosen_run
 from curate.cli.options import asked_formats, database, db_option, plain_format_option, run_options
 from curate.cli.read import write_plain
-from curate.errors import StoreError, UsageError
-from curate.reports.gather import read_run
+from curate.errors import UsageError
 from curate.reports.json import SCHEMA_VERSION
 from curate.settings.values import WrongValue, read_share
 from curate.store import Store
-
-FIRST = 50
-"""Rows drawn where nobody says how many."""
 
 
 @click.command()
@@ -55,41 +51,10 @@ def audit(
     wanted = _width(width)
     with Store.open(database(db)) as store:
         run = chosen_run(store, run_id, dataset)
-        facts, stored = read_run(store, run)
-        if facts.status != "finished":
-            raise StoreError(f"run {run} is {facts.status}: its rows are not complete", "scan again")
-        from curate.audit.drawing import draw
-        from curate.audit.result import TrainRow, result_of
-        from curate.audit.telling import AuditTold, as_dict, write_audit
-        from curate.pipeline.audit_pictures import add_thumbnails
-        from curate.store import audits
+        from curate.api.auditing import audit_run
+        from curate.audit.telling import as_dict, write_audit
 
-        rows = audits.members(store, run)
-        begun = audits.newest_series(store, stored["dataset_id"])
-        drawn = 0
-        if anew or total is not None or not begun:
-            drawn = draw(store, run, min(total or FIRST, len(rows)), seed, anew=anew)
-            add_thumbnails(store, facts)
-        flags = audits.flagged(store, run)
-        result = result_of(
-            store,
-            stored["dataset_id"],
-            [TrainRow(row.fingerprint, row.label, row.fingerprint in flags) for row in rows],
-        )
-        assert result is not None
-        more = None if wanted is None else result.more_for(wanted)
-        seeds = audits.newest_series(store, stored["dataset_id"])
-        told = AuditTold(
-            facts.dataset,
-            run,
-            seeds[0].seed,
-            drawn,
-            result,
-            sum(row.suspicion for row in rows),
-            len(flags),
-            wanted,
-            more,
-        )
+        told = audit_run(store, run, total, wanted, seed, anew=anew)
     plain = {"schema_version": SCHEMA_VERSION, **as_dict(told)}
     write_plain(asked, lambda page: write_audit(page, told), plain)
 

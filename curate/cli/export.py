@@ -3,7 +3,6 @@
 Knows options and what is said afterwards; leaves the writing to ``curate.export`` and ``curate.review``.
 """
 
-import json
 import os
 import re
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from curate.errors import UsageError
 from curate.reports.gather import read_run
 from curate.reports.words import plural
 from curate.review import all_words, write_csv, write_jsonl
-from curate.settings.specs import as_typed, split_kind
+from curate.settings.specs import as_typed
 from curate.store import Store
 
 if TYPE_CHECKING:
@@ -121,11 +120,11 @@ def export(
     with Store.open(path) as store:
         run = chosen_run(store, run_id, dataset)
         facts, _ = read_run(store, run)
-        _keep_off(store, run, [out, backup, *(Path(f) for f in (patch, verdicts, *(f for _, f in formats)) if f)])
-        if out is not None:
-            from curate.export import CHANGES  # numpy
-            from curate.export import export as write
+        from curate.export import CHANGES, keep_off  # numpy
+        from curate.export import export as write
 
+        keep_off(store, run, [out, backup, *(Path(f) for f in (patch, verdicts, *(f for _, f in formats)) if f)])
+        if out is not None:
             done = write(store, run, out, pictures=pictures, media_root=media_root, **which)
             put(f"wrote {out.as_posix()}: {_told(done)}\n")
             if done.kind not in ("images", "table", "arrays", "hf"):
@@ -155,19 +154,6 @@ def _check(
         raise UsageError("--backup belongs to --in-place", "Leave it out, or add --in-place.")
     if verdicts is not None and Path(verdicts).suffix.lower() not in WRITERS:
         raise UsageError(f"--verdicts {verdicts}: no such format", f"Endings: {', '.join(WRITERS)}.")
-
-
-def _keep_off(store: Store, run: int, targets: list[Path | None]) -> None:
-    """Nothing is written over the scanned data, nor into a folder of it, where a later scan would read it."""
-    (found,) = store.query("SELECT settings FROM runs WHERE id = ?", [run])
-    specs = [spec for spec in (json.loads(found["settings"]).get(name) for name in ("train", "eval")) if spec]
-    data = [Path(split_kind(spec)[1]).resolve() for spec in specs]
-    for target in targets:
-        place = None if target is None else target.resolve()
-        for each in data:
-            inside = place is not None and place.is_relative_to(each)
-            if place is not None and inside and not any(n.startswith(".") for n in place.relative_to(each).parts):
-                raise UsageError(f"{target} is, or lies in, the data that was scanned", "Name another place.")
 
 
 def _for_tool(store: Store, run: int, name: str, file: str, media_root: tuple[str, ...]) -> None:

@@ -131,8 +131,8 @@ def verify(
 
     recipe = Recipe(epochs=share * trained_epochs if epochs is None else epochs, rate=rate, weight_decay=weight_decay)
     if change is None:
-        from curate.cli.verified import plan_sentence, verified_page
         from curate.experiments.verify.protocol import verify as run
+        from curate.experiments.verify.telling import plan_sentence, verified_page
 
         try:
             found = run(

@@ -25,10 +25,11 @@ from curate.export.plan import FILES, ExportPlan, Part, read_plan
 from curate.export.tables import export_table, is_text_table, table_patch
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
+from curate.settings.specs import split_kind
 from curate.store import Store
 from curate.store.pruning import add_backup
 
-__all__ = ["CHANGES", "Backup", "Exported", "Patch", "export", "in_place", "patch", "revert"]
+__all__ = ["CHANGES", "Backup", "Exported", "Patch", "export", "in_place", "keep_off", "patch", "revert"]
 
 Pictures = Literal["copy", "link", "list"]
 _WRITERS: dict[str, Callable[[Sequence[Part], ScanSettings, Path], None]] = {
@@ -96,6 +97,19 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return _told(plan, rows)
+
+
+def keep_off(store: Store, run_id: int, targets: Sequence[Path | None]) -> None:
+    """Refuses targets that are, or lie in, the data of the run, where a later scan would read them. `UsageError`."""
+    (found,) = store.query("SELECT settings FROM runs WHERE id = ?", [run_id])
+    specs = [spec for spec in (json.loads(found["settings"]).get(name) for name in ("train", "eval")) if spec]
+    data = [Path(split_kind(spec)[1]).resolve() for spec in specs]
+    for target in targets:
+        place = None if target is None else target.resolve()
+        for each in data:
+            inside = place is not None and place.is_relative_to(each)
+            if place is not None and inside and not any(n.startswith(".") for n in place.relative_to(each).parts):
+                raise UsageError(f"{target} is, or lies in, the data that was scanned", "Name another place.")
 
 
 def patch(store: Store, run_id: int, *, allow_eval: bool = False, apply_suggestions: bool = False) -> Patch:

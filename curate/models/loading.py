@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from curate.errors import ModelError, UsageError
+from curate.models.estimators import GivenEstimator
 from curate.models.weights import fit_state_dict, read_state_dict
 from curate.settings.specs import split_code, split_model
 from curate.sources.code import Role, call, import_code, importable, named
@@ -54,6 +55,7 @@ class GivenModel:
 
     module: nn.Module | None = None
     transform: Callable[[Any], Any] | None = None
+    estimator: GivenEstimator | None = None
 
     def load(self, spec: str, weights: str | None, trust: bool) -> LoadedModel:
         """A copy of the module in memory: the caller's own is never touched. Its weights' hash is that of its state.

@@ -244,7 +244,8 @@ class OpenRun:
 @contextmanager
 def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
     """A run in the database, marked failed or interrupted where the block does not get to its end."""
-    source, model, gate = loaded.train, loaded.model, Gate.of_settings(settings.as_json())
+    source, gate = loaded.train, Gate.of_settings(settings.as_json())
+    model, weights_sha256 = loaded.identity
     with Store.open(Path(settings.db), create=True) as store:
         dataset_id = store.dataset(source.name, source.location, source.kind)
         run_id = store.begin_run(
@@ -252,8 +253,8 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
             settings=settings.as_json(),
             seed=settings.seed,
             versions=versions(),
-            model=model.spec if model else None,
-            weights_sha256=model.weights_sha256 if model else None,
+            model=model,
+            weights_sha256=weights_sha256,
             device=str(loaded.device),
             git_commit=git_commit(),
             gate=gate.settings() if gate.is_set else None,

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars with an honest time left on a terminal, a line now and then in a log file.
+"""Progress: a bar with an honest time left on a terminal and in a notebook, a line now and then in a log file.
 
 Knows rich; the computing modules only see `Progress.stage`, and `Progress.silent()` in tests and as a library. A scan
 also says which of its steps it is at, and how long each is expected to take.
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -22,6 +23,8 @@ FIRST_LINE = 2.0
 """Seconds of a stage or step before a log has a line of it: what is over sooner needs none."""
 EVERY = 30.0
 """Seconds between two lines."""
+REDRAWN = 0.2
+"""Seconds from one drawing of a notebook's bar to the next: each is a message to the browser."""
 TELLING = 0.1
 """Share of a stage that has to be done before its pace tells what is left."""
 
@@ -100,6 +103,13 @@ class Progress:
         """Progress that tells nothing."""
         return cls(quiet=True)
 
+    @classmethod
+    def of_caller(cls, asked: bool | None) -> "Progress":
+        """For a call from Python: the notebook's bar where there is one, on stderr only if it is ``asked`` for."""
+        if asked is not False and in_notebook():
+            return NotebookProgress()
+        return cls() if asked else cls.silent()
+
     @contextmanager
     def steps(self, names: tuple[str, ...], what: str) -> Iterator[Callable[[str], None]]:
         """``with progress.steps(("reading", "judging"), "scanned 600 rows") as begin: begin("reading")``.
@@ -151,7 +161,7 @@ class Progress:
             yield
             return
         over = threading.Event()
-        bars = self._new_bars() if self._terminal else None
+        bars = _new_bars(self._console) if self._terminal else None
         show = self._log if bars is None else lambda over: self._draw(bars, over)
         thread = threading.Thread(target=show, args=(over,), daemon=True)
         with bars or nullcontext():
@@ -170,30 +180,22 @@ class Progress:
             if told:
                 self._say(told)
 
-    def _new_bars(self) -> Bars:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(10),
-            TextColumn("{task.fields[share]:>4}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        return Bars(*columns, console=self._console, transient=True)
-
     def _draw(self, bars: Bars, over: threading.Event) -> None:
-        task: TaskID = bars.add_task("", total=None, share="", left="")
+        task = _new_task(bars)
         while not over.wait(0.1):
-            step, stage, share, left = self._now()
-            done = self._stage
-            bars.update(
-                task,
-                description=": ".join(part for part in (step, stage) if part),
-                total=None if done is None else max(done.total, 1),
-                completed=0 if done is None else done.done,
-                share=share,
-                left=left,
-            )
+            self._update(bars, task)
+
+    def _update(self, bars: Bars, task: TaskID) -> None:
+        step, stage, share, left = self._now()
+        done = self._stage
+        bars.update(
+            task,
+            description=": ".join(part for part in (step, stage) if part),
+            total=None if done is None else max(done.total, 1),
+            completed=0 if done is None else done.done,
+            share=share,
+            left=left,
+        )
 
     def _now(self) -> tuple[str, str, str, str]:
         """Step, stage, how much of the stage is done, and how long the rest will take; "" for what nobody knows."""
@@ -210,3 +212,80 @@ class Progress:
 
     def _say(self, text: str) -> None:
         print(f"curate: {text}", file=sys.stderr, flush=True)
+
+
+class NotebookProgress(Progress):
+    """Rich's bar as the output of a notebook's cell: one place, drawn anew, empty at the end.
+
+    Through IPython's display alone: rich's own live display in a notebook needs ipywidgets. Drawn where a loop
+    advances and by no thread, as what a thread displays may land in another cell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._place: Any = None
+        self._drawn = 0.0
+        self._bar = _new_bars(Console(quiet=True), auto_refresh=False)
+        self._task = _new_task(self._bar)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        self._show()
+        try:
+            yield
+        finally:
+            self._display(_Nothing())
+
+    def _advance(self, rounds: int) -> None:
+        super()._advance(rounds)
+        if time.monotonic() - self._drawn >= REDRAWN:
+            self._show()
+
+    def _show(self) -> None:
+        self._update(self._bar, self._task)
+        self._display(self._bar.make_tasks_table(self._bar.tasks))
+        self._drawn = time.monotonic()
+
+    def _display(self, what: object) -> None:
+        from IPython.display import display
+
+        if self._place is None:
+            self._place = display(what, display_id=True)
+        else:
+            self._place.update(what)
+
+    def _say(self, text: str) -> None:
+        """Nothing is written into a cell."""
+
+
+class _Nothing:
+    """What stands in a bar's place after it."""
+
+    def _repr_html_(self) -> str:
+        return "<span></span>"
+
+    def __repr__(self) -> str:
+        return ""
+
+
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this: IPython in a terminal has a terminal's bar."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
+def _new_bars(console: Console, auto_refresh: bool = True) -> Bars:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(10),
+        TextColumn("{task.fields[share]:>4}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    return Bars(*columns, console=console, transient=True, auto_refresh=auto_refresh)
+
+
+def _new_task(bars: Bars) -> TaskID:
+    return bars.add_task("", total=None, share="", left="")

@@ -10,10 +10,14 @@ from typing import Any
 from curate.errors import UsageError
 from curate.gate.judgement import OPINION
 from curate.process.numbers import percent
+from curate.process.spoken import Spoken
 from curate.reports.gather import read_run
 from curate.reports.judged import findings_of
 from curate.reports.report import Finding, RunFacts
 from curate.store import Store
+
+SHOWN = 20
+"""Rows in each list of its page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class VerdictChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Diff:
+class Diff(Spoken):
     """What differs between two runs of one data set. ``unseen``: findings on rows that the second run left out
     (``--limit``), of which nothing is known."""
 
@@ -68,6 +72,14 @@ class Diff:
     still: tuple[Finding, ...]
     unseen: tuple[Finding, ...]
     verdicts: tuple[VerdictChange, ...]
+
+    def __str__(self) -> str:
+        from curate.reports.diff_terminal import write_diff
+        from curate.reports.layout import FANCY, Page
+
+        page = Page.plain(FANCY)
+        write_diff(page, self, SHOWN)
+        return page.written
 
 
 @dataclass(frozen=True, slots=True)

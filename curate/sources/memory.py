@@ -138,7 +138,7 @@ def with_features(source: Source, features: Any, called: str) -> Source:
 def is_table(value: Any) -> bool:
     """Is it a table of pandas, polars or pyarrow, or a data set of the library datasets?"""
     return (
-        _library(value) in ("pandas", "polars", "pyarrow", "datasets")
+        library_of(value) in ("pandas", "polars", "pyarrow", "datasets")
         and (hasattr(value, "columns") or hasattr(value, "column_names"))
         and not isinstance(value, dict)
     )
@@ -214,6 +214,11 @@ def _arrays(x: Any, y: Any, location: str, options: DataOptions) -> Source:
     if is_table(x):
         raise UsageError(f"{location} is a pair of a table and labels.", "Give the table, and label='COLUMN' of it.")
     rows, texts = as_array(x, f"{location}: x"), label_values(y, f"{location}: y")
+    if _are_texts(rows) and len(rows) == len(texts):
+        import pyarrow
+
+        held = pyarrow.table({"text": pyarrow.array(rows.tolist(), pyarrow.large_string()), "label": texts})
+        return _table(held, location, replace(options, input="text", label="label"))[0]
     if rows.ndim == 0 or len(rows) == 0:
         raise NothingScanned(f"{location}: x holds no row, so nothing was scanned.")
     if len(rows) != len(texts):
@@ -229,6 +234,10 @@ def _arrays(x: Any, y: Any, location: str, options: DataOptions) -> Source:
     )
 
 
+def _are_texts(rows: "Array") -> bool:
+    return rows.ndim == 1 and (rows.dtype.kind == "U" or all(isinstance(row, str) for row in rows[:1000].tolist()))
+
+
 def _table(value: Any, location: str, options: DataOptions) -> tuple[Source, Source | None]:
     table = _raw_table(value, location)
     if not table.positions:
@@ -239,7 +248,7 @@ def _table(value: Any, location: str, options: DataOptions) -> tuple[Source, Sou
 def _raw_table(value: Any, location: str) -> RawTable:
     import pyarrow
 
-    library = _library(value)
+    library = library_of(value)
     if library == "datasets":
         return hf_table(value)
     try:
@@ -268,7 +277,8 @@ def _plain(column: Any) -> Any:
     return column.cast(pyarrow.large_string()) if str(column.type) == "string_view" else column
 
 
-def _library(value: Any) -> str:
+def library_of(value: Any) -> str:
+    """The name of the package that its class comes from."""
     return type(value).__module__.partition(".")[0]
 
 

@@ -21,7 +21,7 @@ from curate.models.weights import weights_file
 from curate.process.progress import Progress
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
-from curate.settings.specs import did_you_mean
+from curate.settings.specs import MEMORY, did_you_mean
 from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.sources.memory import GivenRows, as_array
@@ -43,6 +43,14 @@ COLUMNS_AT_ONCE, ROWS_AT_ONCE = 32, 2_048
 """Of features that are standardised: no second copy of all numbers stands beside the first."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a caller holds in memory, of the data sets and of the model; what is missing, the settings name."""
+
+    rows: GivenRows = field(default_factory=GivenRows)
+    model: GivenModel = field(default_factory=GivenModel)
 
 
 @dataclass(frozen=True)
@@ -73,22 +81,28 @@ class Loaded:
     prepared: tuple[str, ...] = ()
     """What the transform was made to do, where that depends on the whole data set: sizes of pictures, columns."""
 
+    @property
+    def identity(self) -> tuple[str | None, str | None]:
+        """What the model is called, and the hash of its weights or of an estimator's state; None without one."""
+        if self.model is not None:
+            return self.model.spec, self.model.weights_sha256
+        estimator = self.opened.given.estimator
+        return (None, None) if estimator is None else (f"{MEMORY}:{estimator.spec}", estimator.sha256())
 
-def load(
-    settings: ScanSettings, progress: Progress, rows: GivenRows | None = None, model: GivenModel | None = None
-) -> Loaded:
-    """Open what the settings name; ``rows`` and ``model`` are what a caller holds in memory."""
-    opened = open_data(settings, progress, rows)
-    return add_model(settings, opened if model is None else replace(opened, given=model))
+
+def load(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Loaded:
+    """Open what the settings name, or a caller holds."""
+    return add_model(settings, open_data(settings, progress, held))
 
 
-def open_data(settings: ScanSettings, progress: Progress, rows: GivenRows | None = None) -> Opened:
+def open_data(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Opened:
     """The data sets that the settings name or that a caller holds, limited if asked, and what others say of the rows.
 
     Raises `UsageError` for a single class.
     """
-    train, evaluation = open_sets(settings, rows)
-    probabilities = None if rows is None or rows.pred_probs is None else as_array(rows.pred_probs, "pred_probs")
+    held = held or Held()
+    train, evaluation = open_sets(settings, held.rows)
+    probabilities = None if held.rows.pred_probs is None else as_array(held.rows.pred_probs, "pred_probs")
     outside = read_outside(train, settings.pred_probs if probabilities is None else probabilities, settings.votes)
     if len(train.classes) < 2:
         raise UsageError(
@@ -100,7 +114,7 @@ def open_data(settings: ScanSettings, progress: Progress, rows: GivenRows | None
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     _refuse_classes(settings, train)
     refuse_rows(settings, evaluation or train)
-    return Opened(train, evaluation, (*limits, *outside.notes), outside)
+    return Opened(train, evaluation, (*limits, *outside.notes), outside, held.model)
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:
@@ -116,10 +130,13 @@ def _refuse_classes(settings: ScanSettings, train: Source) -> None:
 def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     """With the model, or texts and records encoded if none is named. Raises `UsageError` for options that need one."""
     train, evaluation, limits = opened.train, opened.evaluation, opened.notes
-    if settings.model is None:
+    estimator = opened.given.estimator
+    if settings.model is None or estimator is not None:
         refuse_options_of_models(settings)
     model = None
-    if settings.model is not None:
+    if estimator is not None:
+        train, evaluation = estimator.read(train, evaluation, settings.seed)
+    elif settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
         for file in settings.weights[:-1]:  # read only after the last one's run: told before it
             weights_file(file)

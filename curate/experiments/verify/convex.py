@@ -13,7 +13,8 @@ from torch import Tensor
 
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature
 from curate.engine.probe import SoftmaxHead, fit_softmax
-from curate.experiments.verify.refit import Refit, TrainingSet
+from curate.experiments.training import TrainingSet
+from curate.experiments.verify.refit import Refit
 
 FLOATS = 2**24
 """Size of the logits of the training rows that are held at once: 128 MiB."""

@@ -5,6 +5,7 @@ Knows what is left out in each and under which name the database keeps it; leave
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.plan import Plan, choose_groups, choose_rows
-from curate.experiments.verify.refit import TrainingSet
 from curate.experiments.verify.setting import Setting
 from curate.models.loading import state_sha256
 from curate.stages.forward import Forward
@@ -134,8 +135,11 @@ class Refits:
         )
 
 
-def identity(data: Data, setting: Setting, retrain: str | None, seed: int) -> str:
-    """A digest of all that a refit's losses depend on: rows, weights, recipe, targets, seed."""
+def identity(data: Data, setting: Setting, retrain: str | TrainingFunction | None, seed: int) -> str:
+    """A digest of all that a refit's losses depend on: rows, weights, recipe, targets, seed.
+
+    Of a function in memory nobody can say what code it is: its refits are not used again.
+    """
     rows = [
         [key, sha, label]
         for part in (data.train, data.evaluation)
@@ -143,7 +147,9 @@ def identity(data: Data, setting: Setting, retrain: str | None, seed: int) -> st
     ]
     asked = setting.targets.rows[setting.at_head.alone].tolist()
     code = ""
-    if retrain is not None:
+    if callable(retrain):
+        code = secrets.token_hex()
+    elif retrain is not None:
         file = Path(retrain.rpartition(":")[0])
         code = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
     weights = "" if data.network is None else state_sha256(data.network.module)

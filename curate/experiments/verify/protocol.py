@@ -18,16 +18,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.influence.predict import ThroughNetwork
+from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
 from curate.experiments.verify.answer import Answer, Evidence, answer, doubted
 from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
 from curate.experiments.verify.plan import MIDDLE, RANDOM, TOP, Plan, make_plan
-from curate.experiments.verify.refit import Recipe, TrainingSet
+from curate.experiments.verify.refit import Recipe
 from curate.experiments.verify.setting import Setting, prepare
 from curate.process.progress import Progress
+from curate.process.spoken import Spoken
 from curate.settings.merge import ScanSettings
 from curate.stages.heads import fit_heads
-from curate.stages.prepare import Loaded, load, read
+from curate.stages.prepare import Held, Loaded, load, read
 from curate.store import Store
 from curate.store.verifications import add_verification
 
@@ -66,7 +68,7 @@ class AtReach:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Spoken):
     """The answer, and all that it rests on."""
 
     answer: Answer
@@ -93,24 +95,31 @@ class Verification:
     """Whether the predictions were dealt out at random."""
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        from curate.experiments.verify.telling import verified_page
+
+        return verified_page(self)
+
 
 def verify(
     settings: ScanSettings,
     *,
     at: str,
     recipe: Recipe,
-    retrain: str | None,
+    retrain: str | TrainingFunction | None,
     minutes: float,
     progress: Progress,
     announce: Callable[[Plan], None],
     control: bool = False,
+    held: Held | None = None,
 ) -> Verification:
-    """``announce`` is told the plan before the work; ``control`` deals the predictions out at random.
+    """``announce`` is told the plan before the work; ``control`` deals the predictions out at random; ``held`` is what
+    a caller has in memory of data and model.
 
     Raises `UsageError` where the minutes do not allow enough refits.
     """
     started = time.monotonic()
-    loaded = load(settings, progress)
+    loaded = load(settings, progress, held)
     data = read(settings, loaded, progress)
     setting = prepare(
         settings,
@@ -179,11 +188,12 @@ def _compared(
 
 def _store(store: Store, settings: ScanSettings, loaded: Loaded, found: Verification) -> None:
     source = loaded.train
+    model, weights_sha256 = loaded.identity
     add_verification(
         store,
         store.dataset(source.name, source.location, source.kind),
-        model=settings.model,
-        weights_sha256=loaded.model.weights_sha256 if loaded.model else None,
+        model=model,
+        weights_sha256=weights_sha256,
         settings={**settings.as_json(), "at": found.at, "refit": found.refit},
         trust=found.answer.trust,
         because=found.answer.because,

@@ -9,47 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from curate.errors import ModelError, NumericalError, UsageError
+from curate.errors import UsageError
+from curate.experiments.training import Training, TrainingFunction, TrainingSet, logits_on
 from curate.models.network import Network
-from curate.settings.specs import split_code
-from curate.sources.code import Role, call, import_code, importable, named
-from curate.stages.forward import Forward
 from curate.stages.prepare import Data
-
-_ROLE = Role(ModelError, "training function", "--retrain ", "file.py:function or pkg.mod:function")
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The training rows that are kept, and the label of each row."""
-
-    kept: Bool[Tensor, " n"]
-    labels: Int[Tensor, " n"]
-
-    @classmethod
-    def of(cls, rows: Forward) -> "TrainingSet":
-        """As it is."""
-        return cls(torch.ones(len(rows), dtype=torch.bool), rows.labels)
-
-    def without(self, rows: Int[Tensor, " m"]) -> "TrainingSet":
-        """The same without these rows."""
-        kept = self.kept.clone()
-        kept[rows] = False
-        return TrainingSet(kept, self.labels)
-
-    def relabelled(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> "TrainingSet":
-        """The same with other labels on these rows."""
-        changed = self.labels.clone()
-        changed[rows] = labels
-        return TrainingSet(self.kept, changed)
 
 
 class Refit(ABC):
@@ -140,52 +109,21 @@ def _reach(recipe: Recipe, steps: int) -> float:
     return total
 
 
-class RowDataset(Dataset[tuple[Tensor, int]]):
-    """(input as the network reads it, label) of the kept rows: what ``--retrain`` is given."""
-
-    def __init__(self, rows: Forward, training: TrainingSet) -> None:
-        self._inputs, self._places = rows.inputs, training.kept.nonzero()[:, 0]
-        self._labels = training.labels
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        place = self._places[index]
-        return self._inputs.batch(place[None])[0], int(self._labels[place])
-
-
 class Retrain(Refit):
     """The user's ``function(dataset, seed) -> nn.Module``."""
 
-    def __init__(self, data: Data, network: Network, spec: str, seed: int) -> None:
-        self._data, self._network, self._seed, self._spec = data, network, seed, spec
-        self._where, name = split_code(spec)
-        with importable(self._where):
-            self._function: Callable[..., Any] = named(
-                import_code(self._where, _ROLE), name, self._where, _ROLE, lambda value: False
-            )
-        self.recipe = f"retrained by {spec}"
+    def __init__(self, data: Data, network: Network, asked: str | TrainingFunction, seed: int) -> None:
+        self._data, self._network, self._seed = data, network, seed
+        self._training = Training.of(asked)
+        self.recipe = f"retrained by {self._training.name}"
 
     def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:
-        arguments: dict[str, object] = {
-            "dataset": RowDataset(self._data.train, training),
-            "seed": self._seed + ordering,
-        }
-        with importable(self._where), torch.enable_grad():
-            way = "It is called with dataset (pairs of input and label) and seed, and returns the trained model."
-            module = call(self._function, arguments, self._spec, self._where, _ROLE, way)
+        module = self._training(self._data.train, training, self._seed + ordering)
         if not isinstance(module, nn.Module):
-            raise ModelError(f"--retrain {self._spec} returned {type(module).__name__}, no torch.nn.Module.", way)
+            raise self._training.refuse(module)
         return evaluated(self._network.logits_of, module.eval(), self._data)
 
 
-@torch.no_grad()
 def evaluated(logits_of: Callable[[object], Tensor], module: nn.Module, data: Data) -> Float[Tensor, "E C"]:
     """Logits of the evaluation rows. Raises `NumericalError` where they are not finite."""
-    inputs = data.evaluation.inputs
-    rows = torch.arange(len(data.evaluation)).split(256)
-    logits = torch.cat([logits_of(module(inputs.batch(part))).float().cpu() for part in rows])
-    if not bool(torch.isfinite(logits).all()):
-        raise NumericalError("the refit diverged: its outputs are not finite", "Try a smaller --rate.")
-    return logits
+    return logits_on(logits_of, module, data.evaluation, torch.arange(len(data.evaluation)))

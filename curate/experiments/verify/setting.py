@@ -18,8 +18,9 @@ from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
 from curate.engine.rows import Rows
 from curate.errors import UsageError
+from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.convex import HeadRefit
-from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain, TrainingSet
+from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain
 from curate.experiments.verify.rows import Selection
 from curate.models.network import Network
 from curate.process.progress import Progress
@@ -104,7 +105,7 @@ def prepare(
     *,
     at: str,
     recipe: Recipe,
-    retrain: str | None,
+    retrain: str | TrainingFunction | None,
     progress: Progress,
     choose: Choose | None = None,
 ) -> Setting:
@@ -176,7 +177,7 @@ def _at_network(
     heads: Heads,
     network: Network,
     recipe: Recipe,
-    retrain: str | None,
+    retrain: str | TrainingFunction | None,
     progress: Progress,
     choose: Choose | None,
 ) -> Setting:

@@ -7,7 +7,8 @@ predictions to `predict`. Nothing is stored.
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.experiments.verify.refit import Recipe, TrainingSet
+from curate.experiments.training import TrainingSet
+from curate.experiments.verify.refit import Recipe
 from curate.experiments.verify.rows import select
 from curate.experiments.verify.setting import Effect, prepare
 from curate.process.progress import Progress
