@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
@@ -247,8 +248,7 @@ class NotebookProgress(Progress):
         self._drawn = time.monotonic()
 
     def _display(self, what: object) -> None:
-        from IPython.display import display
-
+        display = import_module("IPython.display").display
         if self._place is None:
             self._place = display(what, display_id=True)
         else:
