@@ -142,7 +142,8 @@ class TestTheSameScoresAsTheCommandLine:
             row["key"]: row["suspicion"] for row in wanted
         }
         frame().to_pandas().to_csv("rows.csv", index=False)
-        exact = pandas.read_csv("rows.csv", float_precision="round_trip")  # else the last bit may be another
+        older = int(pandas.__version__.split(".")[0]) < 3  # there the last bit may be another, unless asked
+        exact = pandas.read_csv("rows.csv", **({"float_precision": "round_trip"} if older else {}))
         found = numbers(curate.scan(exact, label="grade"))
         wanted = by_command("rows.csv", "--label", "grade")
         assert [row | {"text": ""} for row in found] == [row | {"text": ""} for row in wanted]  # as the file spells it
@@ -548,6 +549,6 @@ def test_the_bar_of_a_notebook_is_drawn_in_one_place_and_goes(monkeypatch: pytes
     with bar.stage("Reading", 4) as advance:
         advance(3)
     first, second, last = drawn
-    assert ("Reading" in first, "0/4" in first, "3/4" in second, last) == (True, True, True, "<span></span>")
+    assert ("Reading" in first, "0 %" in first, "75 %" in second, last) == (True, True, True, "<span></span>")
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert type(progress.Progress.of_caller(True)) is progress.Progress
