@@ -279,3 +279,13 @@ def test_texts_stay_out_of_database_and_reports() -> None:
         assert "secret" not in curate("report", "-f", name).output
     curate("scan", "a.jsonl")
     assert stored() == (40, 40)
+
+
+def test_a_call_leaves_texts_out_too() -> None:
+    import curate as door
+
+    texts = [f"secret words about {'cats that purr' if row % 2 else 'dogs that bark'} {row}" for row in range(40)]
+    run = door.scan((texts, ["cd"[row % 2] for row in range(40)]), text=False)
+    run.to_html("rows.html")
+    assert "secret" not in Path("rows.html").read_text("utf-8")
+    assert b"secret" not in Path(".curate/curate.db").read_bytes()
