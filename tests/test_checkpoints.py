@@ -102,7 +102,7 @@ def test_lightning(code: str, net: nn.Module, attribute: str) -> None:
     assert "weights taken from the key 'state_dict'" in model.notes
     assert f"prefix '{attribute}.' removed" in model.notes
     note = next(note for note in model.notes if "left unread" in note)
-    assert note.startswith("the checkpoint's other objects were left unread (argparse.Namespace, ")
+    assert note.startswith("the checkpoint's other objects were left unread (datetime.datetime, ")
 
 
 def test_lightning_in_torch_s_old_format(code: str, net: nn.Module, tmp_path: Path) -> None:
