@@ -37,47 +37,56 @@ class RowValues:
 
     def __init__(self, rows: int, most: int | None = None) -> None:
         self._count, self._most = rows, most
-        self._values: Tensor | None = None
+        self._there = torch.zeros(rows, dtype=torch.bool)
+        self.values: Tensor | None = None
+        """Those of all rows; of a row that was not kept they mean nothing. None if none was."""
 
     def put(self, places: Sequence[int], values: Tensor) -> bool:
         """Keep the numbers of the rows at these places, ``[b ...]``; whether that could be."""
-        if self._values is None:
+        if self.values is None:
             if self._most is not None and values[0].numel() * values.element_size() * self._count > self._most:
                 return False
-            self._values = torch.empty(self._count, *values.shape[1:], dtype=values.dtype)
-        if values.shape[1:] != self._values.shape[1:] or values.dtype != self._values.dtype:
+            self.values = torch.empty(self._count, *values.shape[1:], dtype=values.dtype)
+        if values.shape[1:] != self.values.shape[1:] or values.dtype != self.values.dtype:
             return False
-        self._values[torch.tensor(places)] = values
+        rows = torch.tensor(places)
+        self.values[rows], self._there[rows] = values, True
         return True
 
-    def ordered(self, rows: Tensor) -> Tensor | None:
-        """The rows at these places, all that were put, in this order; None if none was kept. To be asked once.
+    def at(self, rows: Tensor) -> Tensor | None:
+        """The numbers of these rows; None unless all of them were kept."""
+        if self.values is None or not bool(self._there[rows].all()):
+            return None
+        return self.values[rows]
+
+    def taken(self, rows: list[int]) -> "RowValues":
+        """Those of the rows at these places, in this order."""
+        part = RowValues(len(rows), self._most)
+        if self.values is not None:
+            part.values, part._there = self.values[rows], self._there[rows]
+        return part
+
+    def order(self, rows: Tensor) -> None:
+        """Put the rows at these places, all that there are to be, in this order.
 
         Done in place and some columns at a time: no second copy of all numbers stands beside the first.
         """
-        if self._values is None:
-            return None
-        values = self._values[: len(rows)]
-        if values.numel() == 0:
-            return values
-        flat = values.view(len(rows), -1)
-        for some in flat.split(ORDERED_AT_ONCE, dim=1):
-            some.copy_(some.index_select(0, rows))
-        return values
+        self._count, self._there = len(rows), self._there[rows]
+        if self.values is None:
+            return
+        self.values = self.values[: len(rows)]
+        if self.values.numel():
+            for some in self.values.view(len(rows), -1).split(ORDERED_AT_ONCE, dim=1):
+                some.copy_(some.index_select(0, rows))
 
 
 class Inputs:
     """The rows of a source as the network reads them; those that were kept need not be decoded again."""
 
     def __init__(
-        self,
-        source: Source,
-        transform: Transform,
-        indices: list[int],
-        device: torch.device,
-        kept: tuple[Tensor, Tensor] | None = None,
+        self, source: Source, transform: Transform, indices: list[int], device: torch.device, kept: RowValues
     ) -> None:
-        """``kept``: decoded rows, ``[n ...]``, and which of them are there, ``[n]``."""
+        """``kept`` are decoded rows, with room for all of them."""
         self._source, self._transform, self._indices, self.device = source, transform, indices, device
         self._kept = kept
 
@@ -87,33 +96,28 @@ class Inputs:
     def batch(self, indices: Tensor) -> Tensor:
         """Inputs of the rows at these positions, ``[b ...]``, on the device."""
         positions = indices.cpu()
-        if self._kept is not None and bool(self._kept[1][positions].all()):
-            return self._kept[0][positions].to(self.device)
-        return torch.stack([self._one(int(position)) for position in positions]).to(self.device)
+        found = self._kept.at(positions)
+        if found is None:
+            found = torch.stack([self._one(position) for position in positions])
+        return found.to(self.device)
 
     def taken(self, positions: list[int]) -> "Inputs":
         """The rows at these positions, in this order."""
-        kept = None if self._kept is None else (self._kept[0][positions], self._kept[1][positions])
         indices = [self._indices[position] for position in positions]
-        return Inputs(self._source, self._transform, indices, self.device, kept)
+        return Inputs(self._source, self._transform, indices, self.device, self._kept.taken(positions))
 
-    def _one(self, position: int) -> Tensor:
-        if self._kept is not None and self._kept[1][position]:
-            return self._kept[0][position]
+    def _one(self, place: Tensor) -> Tensor:
+        found = self._kept.at(place[None])
+        if found is not None:
+            return found[0]
+        position = int(place)
         try:
             value = self._transform(self._source.read(self._indices[position]).decode())
         except UnreadableRow as error:
             key = self._source.keys[self._indices[position]]
             raise DataError(f"{key} could be read once but not again: {error}") from error
-        self._keep(position, value)
+        self._kept.put([position], value[None])
         return value
-
-    def _keep(self, position: int, value: Tensor) -> None:
-        if self._kept is None and value.numel() * value.element_size() * len(self) <= INPUT_BYTES:
-            rows = torch.empty(len(self), *value.shape, dtype=value.dtype)
-            self._kept = rows, torch.zeros(len(self), dtype=torch.bool)
-        if self._kept is not None and (value.shape, value.dtype) == (self._kept[0].shape[1:], self._kept[0].dtype):
-            self._kept[0][position], self._kept[1][position] = value, True
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,7 @@ class _Read:
         self._sha256: list[str] = []
         self._reused = 0
         self._features, self._logits, self._early = (RowValues(rows) for _ in range(3))
-        # Without a network nothing is asked of a row but its features.
-        self._inputs = RowValues(rows, INPUT_BYTES) if how.network is not None else None
-        self._decoded = torch.zeros(rows, dtype=torch.bool)
+        self._inputs = RowValues(rows, INPUT_BYTES)
 
     def shard(self, rows: list[int]) -> None:
         """Read these rows of the source; those that the cache does not know go through the network."""
@@ -231,8 +233,8 @@ class _Read:
             self._sha256.append(item.content_sha256)
             if value is not None:
                 fresh.append((place, value))
-                if self._inputs is not None:
-                    self._decoded[place] = self._inputs.put([place], value[None])
+                if self._how.network is not None:  # else nothing is asked of a row but its features
+                    self._inputs.put([place], value[None])
             elif stored is not None:
                 known.append((place, stored))
         if known:
@@ -300,18 +302,18 @@ class _Read:
         order = sorted(range(len(self.indices)), key=content)
         places = torch.tensor(order)
         indices = [self.indices[place] for place in order]
-        features, early = self._features.ordered(places), self._early.ordered(places)
+        for column in (self._features, self._logits, self._early, self._inputs):
+            column.order(places)
+        features, early = self._features.values, self._early.values
         assert features is not None
-        decoded = None if self._inputs is None else self._inputs.ordered(places)
-        kept = None if decoded is None else (decoded, self._decoded[places])
         return Forward(
             source,
             indices,
             [self._sha256[place] for place in order],
             features,
-            self._logits.ordered(places) if self._how.network is not None else None,
+            self._logits.values if self._how.network is not None else None,
             None if early is None or early.numel() == 0 else early,
-            Inputs(source, self._how.transform, indices, self._how.device, kept),
+            Inputs(source, self._how.transform, indices, self._how.device, self._inputs),
             self.unreadable,
             blank,
             self._reused,
