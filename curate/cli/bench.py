@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import Sections, config_option, put, scan_options
+from curate.cli.options import Sections, config_option, form_option, put, scan_options
 from curate.errors import UsageError
 from curate.process.numbers import percent
 from curate.reports.words import clean
@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--noise", metavar="SHARE", default="10%", show_default=True, help="Share of labels that are changed.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Times that flips are drawn.")
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@form_option("text", "json")
 def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) -> None:
     """Which detector finds wrong labels best on TRAIN? Changes labels on purpose, looks for them, stores nothing.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from curate.cli.options import Sections, config_option, db_option, put, scan_options
+from curate.cli.options import Sections, config_option, db_option, form_option, put, scan_options
 from curate.onboarding.checks import Check, without_home
 
 INDENT = 9
@@ -24,15 +24,7 @@ class DoctorSections(Sections):
 @click.argument("train", required=False, metavar="[TRAIN]")
 @scan_options("Data", "Model", "Numbers")
 @config_option
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@form_option("text", "json")
 @db_option
 @click.pass_context
 def doctor(context: click.Context, /, config: str | None, form: str, **given: Any) -> None:

@@ -159,6 +159,19 @@ def db_option(function: Function) -> Function:
     return option(function)
 
 
+def form_option(*forms: str) -> Callable[[Function], Function]:
+    """``-f FORM`` as ``form``, one of these, the first by default: for what a command says of itself."""
+    return click.option(
+        "-f",
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help="How to write it.",
+    )
+
+
 def format_option(function: Function) -> Function:
     """``-f FORMAT[:FILE]`` as ``format``: a tuple of texts, for ``write_reports``."""
     return formats_option(FORMATS)(function)

@@ -15,6 +15,7 @@ from curate.cli.options import (
     config_option,
     database,
     db_option,
+    form_option,
     put,
     refuse_column,
     scan_options,
@@ -37,15 +38,7 @@ SHOWN = 15
 @db_option
 @config_option
 @click.option("--png", metavar="FILE", help="Write the picture and its heat map.")
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@form_option("text", "json", "html")
 def perturb(key: str, config: str | None, png: str | None, form: str, db: str | None, **given: Any) -> None:
     """Which parts of the training row KEY make it help or harm? The gradient of its influence in its input.
 

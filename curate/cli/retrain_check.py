@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from curate.cli.options import Sections, config_option, database, db_option, put, refuse_column, scan_options
+from curate.cli.options import (
+    Sections,
+    config_option,
+    database,
+    db_option,
+    form_option,
+    put,
+    refuse_column,
+    scan_options,
+)
 from curate.settings.merge import load_settings
 
 
@@ -39,15 +48,7 @@ from curate.settings.merge import load_settings
 @click.option(
     "--apply-suggestions", is_flag=True, help="Take the suggested label of flagged rows that have no verdict."
 )
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@form_option("text", "json")
 def retrain_check(
     retrain: str,
     seeds: int,

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate.cli.options import Sections, config_option, database, db_option, put, refuse_column, scan_options
+from curate.cli.options import (
+    Sections,
+    config_option,
+    database,
+    db_option,
+    form_option,
+    put,
+    refuse_column,
+    scan_options,
+)
 from curate.errors import UsageError
 from curate.process.numbers import percent
 from curate.reports.words import brief, clean, signed
@@ -83,15 +92,7 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 )
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Gradient steps of finetune.")
 @click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows that finetune steps on.")
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@form_option("text", "json")
 def verify(
     config: str | None,
     change: str | None,
