@@ -12,8 +12,8 @@ from curate.onboarding.doctor import some_rows
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
-from curate.stages.costs import cost_of, measured_speed, most_memory, problem_of, size_of
-from curate.stages.memory import free_bytes
+from curate.stages.costs import cost_of, deep_problem, measured_speed, size_of
+from curate.stages.memory import free_bytes, most_memory
 from curate.stages.prepare import Opened, add_model, by_contents, open_data, read, refuse_options_of_models
 
 KEPT_OF_A_ROW = 2_000
@@ -51,7 +51,7 @@ def dry_run(settings: ScanSettings) -> DryRun:
     data = read(settings, replace(loaded, train=few, evaluation=None), Progress.silent())
     reading = (time.process_time() - started) / max(len(few), 1)
     rows, evaluation = _labelled(opened.train), 0 if opened.evaluation is None else _labelled(opened.evaluation)
-    problem = problem_of(settings, data)
+    problem = deep_problem(settings, data)
     size = size_of(settings, data, problem, rows, evaluation)
     cost = cost_of(size, measured_speed(data, problem), reading)
     model = "none: a probe on the inputs answers" if loaded.model is None else loaded.model.spec

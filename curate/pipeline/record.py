@@ -3,8 +3,6 @@
 Knows how the stages' results become rows of the database; leaves SQL to `store`.
 """
 
-import resource
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +31,7 @@ from curate.stages.forward import Forward
 from curate.stages.heads import Heads
 from curate.stages.influence import Influence
 from curate.stages.mapping import map_of
+from curate.stages.memory import most_memory
 from curate.stages.prepare import Data, Loaded
 from curate.stages.suspicion import Judged
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
@@ -108,7 +107,7 @@ class OpenRun:
                 accuracy_head=None,
                 accuracy_probe=None,
                 seconds=seconds,
-                peak_memory=_peak_memory(),
+                peak_memory=most_memory(),
                 notes=[*(f"{WARNING}{said}" for said in data.warnings), *data.notes, *self._said],
             )
 
@@ -167,7 +166,7 @@ class OpenRun:
             accuracy_head=accuracy_head,
             accuracy_probe=accuracy_probe,
             seconds=seconds,
-            peak_memory=_peak_memory(),
+            peak_memory=most_memory(),
             notes=[
                 *(f"{WARNING}{said}" for said in data.warnings),
                 *data.notes,
@@ -332,9 +331,3 @@ def _slices(train: Forward, influence: Influence) -> list[dict[str, object]]:
         }
         for one in influence.slices
     ]
-
-
-def _peak_memory() -> int:
-    """Bytes; the operating system counts them in kB, on a Mac in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

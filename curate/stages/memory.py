@@ -1,6 +1,8 @@
-"""How much memory a scan's temporaries may take: what `--memory` says, or what this machine has free."""
+"""How much memory a scan may take for temporaries: what `--memory` says, or what is free here; and how much it took."""
 
 import re
+import resource
+import sys
 from pathlib import Path
 
 from curate.engine.passes import USUAL, Alone, Budget, Passes
@@ -29,3 +31,8 @@ def free_bytes() -> int:
     except OSError:
         found = None
     return int(found[1]) * 1024 if found else memory_bytes()
+
+
+def most_memory() -> int:
+    """Bytes that this process has held at once; the operating system counts them in kB, on a Mac in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
