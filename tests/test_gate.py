@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from curate.errors import UsageError
 from curate.gate.judgement import ClassNoise, Gate, Outcome, Reference, Tally
-from curate.rules.rule import RULES, SEVERITIES
+from curate.rules.rule import RULES, SEVERITIES, is_doubted
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,12 @@ class Fact:
     verdict: str | None = None
     fingerprint: str = "f"
     row: str = "r"
+    suspicion: float | None = None
     spared: str = ""
+
+    @property
+    def doubted(self) -> bool:
+        return is_doubted(self.rule, self.suspicion)
 
 
 FACTS = st.builds(
@@ -30,6 +35,7 @@ FACTS = st.builds(
     verdict=st.sampled_from([None, "keep", "relabel", "drop", "unsure"]),
     fingerprint=st.sampled_from("abc"),
     row=st.sampled_from("xyz"),
+    suspicion=st.sampled_from([None, 0.2, 0.5]),
 )
 ASKED = st.lists(st.sampled_from([*RULES, *SEVERITIES]), min_size=1, max_size=3).map(tuple)
 REFERENCE = Reference("before", frozenset("a"), frozenset("x"))
@@ -90,6 +96,16 @@ def test_a_severity_stands_for_all_above_it_and_a_rule_for_any_severity() -> Non
     assert [judged(Gate((word,)), facts).found for word in SEVERITIES] == [1, 2, 3]
     assert judged(Gate(("mislabeled",)), facts).found == 3
     assert judged(Gate(("leak",)), facts).found == 0
+
+
+def test_a_row_that_is_only_worth_a_look_counts_if_its_severity_is_asked_for() -> None:
+    facts = [Fact(severity="warning", suspicion=0.5), Fact(severity="warning", suspicion=0.4)]
+    named = judged(Gate(("mislabeled",)), facts)
+    assert (named.found, named.spared) == (1, {"worth a look": 1})
+    assert named.sentence.endswith("; not counted: 0 accepted, 0 kept by a verdict, 1 only worth a look")
+    assert judged(Gate(("warning",)), facts).found == judged(Gate(("mislabeled", "warning")), facts).found == 2
+    assert judged(Gate(("error",)), facts).found == 0
+    assert judged(Gate(), facts).spared == {}
 
 
 def test_any_option_that_counts_sets_a_gate_on_errors() -> None:

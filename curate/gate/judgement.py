@@ -16,6 +16,8 @@ from curate.rules.rule import LEAST_ROWS, RULES, SEVERITIES, rule_of, rules_with
 COUNTED, ACCEPTED, KEPT, KNOWN, UNTOUCHED, NOT_ASKED = "", "accepted", "kept", "known", "untouched", "not asked for"
 PREVIEW = "preview"
 """Of a rule that is new in this version: a severity does not ask for it, its name does."""
+DOUBTFUL = "worth a look"
+"""The row's own label is still the likelier one: the rule's name does not ask for it, a severity does."""
 OPINION = "old row, new opinion"
 """The finding is new and the row is not: another model, other rows beside it, or another version of curate."""
 ESTIMATE = "estimate:"
@@ -38,6 +40,8 @@ class Judgeable(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def row(self) -> str: ...
+    @property
+    def doubted(self) -> bool: ...
     @property
     def spared(self) -> str: ...
 
@@ -179,11 +183,16 @@ class Gate:
                 return OPINION
         if reference is not None and self.changed_rows and finding.row in (reference.rows or ()):
             return UNTOUCHED
+        if self.is_set and finding.doubted and not self._asks_for_severity(finding):
+            return DOUBTFUL
         return COUNTED
 
     def _asks_for(self, finding: Judgeable) -> bool:
         if finding.rule in self.fail_on or rule_of(finding.rule).preview:
             return finding.rule in self.fail_on
+        return self._asks_for_severity(finding)
+
+    def _asks_for_severity(self, finding: Judgeable) -> bool:
         grave = [SEVERITIES.index(word) for word in self.fail_on if word in SEVERITIES]
         return any(SEVERITIES.index(finding.severity) <= level for level in grave)
 
@@ -347,6 +356,7 @@ def _spared(spared: Mapping[str, int]) -> str:
     told = [f"{spared.get(ACCEPTED, 0):,} accepted", f"{spared.get(KEPT, 0):,} kept by a verdict"]
     told += [f"{spared[KNOWN]:,} known"] if spared.get(KNOWN) else []
     told += [f"{spared[UNTOUCHED]:,} on untouched rows"] if spared.get(UNTOUCHED) else []
+    told += [f"{spared[DOUBTFUL]:,} only worth a look"] if spared.get(DOUBTFUL) else []
     told += [f"{spared[PREVIEW]:,} of rules in preview"] if spared.get(PREVIEW) else []
     opinions = spared.get(OPINION, 0)
     if opinions:

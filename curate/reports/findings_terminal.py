@@ -11,9 +11,9 @@ from rich.text import Text
 
 from curate.process.numbers import percent
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
-from curate.reports.report import DOUBTED, OWN_SECTION, MislabeledRow, OtherFinding, Report
+from curate.reports.report import OWN_SECTION, MislabeledRow, OtherFinding, Report
 from curate.reports.words import clean, first_shown, plural, quoted
-from curate.rules.rule import SEVERITIES, rules_with
+from curate.rules.rule import DOUBTED, SEVERITIES, rules_with
 
 NARROW = 80
 """Below, a row's number and its neighbours are left out."""

@@ -15,7 +15,6 @@ from curate.errors import StoreError
 from curate.gate.judgement import Gate
 from curate.reports.judged import Weighed, judge
 from curate.reports.report import (
-    DOUBTED,
     OWN_SECTION,
     ClassRow,
     ConfusionRow,
@@ -93,11 +92,7 @@ def gather(
         reference=judged.reference,
         outcome=judged.outcome,
         top=top,
-        doubted=Counter(
-            finding.split
-            for finding in judged.weighed
-            if finding.rule == "mislabeled" and finding.suspicion is not None and finding.suspicion < DOUBTED
-        ),
+        doubted=Counter(finding.split for finding in judged.weighed if finding.doubted),
         checked=checked(store, run.dataset, run.weights_sha256),
     )
 

@@ -16,7 +16,7 @@ from curate.gate.judgement import ACCEPTED, KEPT, ClassNoise, Gate, Outcome, Ref
 from curate.gate.references import NoReference, reference_of
 from curate.reports.places import places_of
 from curate.reports.report import Finding, RunFacts, rank_of
-from curate.rules.rule import RULES
+from curate.rules.rule import RULES, is_doubted
 from curate.store import Store, row_digest
 from curate.store.opening import explain
 from curate.store.reviews import sure
@@ -49,6 +49,11 @@ class Weighed:
         if self.verdict is not None:
             return "reviewed"
         return "accepted" if self.accepted else "known" if self.before else "new"
+
+    @property
+    def doubted(self) -> bool:
+        """As of ``Finding``."""
+        return is_doubted(self.rule, self.suspicion)
 
     @property
     def rank(self) -> float:

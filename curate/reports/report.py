@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curate.gate.judgement import OPINION, Gate, Outcome, Reference
 from curate.reports.trusted import Checked
+from curate.rules.rule import is_doubted
 from curate.store.rows import HitRow
 
 if TYPE_CHECKING:
@@ -139,8 +140,6 @@ class HarmfulGroup:
     members: tuple[str, ...]  # keys, most harm first; the first of them only
 
 
-DOUBTED = 0.5
-"""Suspicion under which a mislabeled row is worth a look, and no more."""
 SHOWN = 50
 """Findings that a text for people lists at the most."""
 OWN_SECTION = ("mislabeled", "harmful")
@@ -184,7 +183,14 @@ class Finding:
     verdict: str | None  # the one in force on the row
     accepted: bool  # the baseline holds it
     before: bool  # an earlier finished run has it
-    spared: str = ""  # why the gate does not count it: accepted, kept, known, untouched, old row, not asked for
+    spared: str = (
+        ""  # why the gate does not count it: accepted, kept, known, untouched, worth a look, old row, not asked for
+    )
+
+    @property
+    def doubted(self) -> bool:
+        """It is worth a look, and no more."""
+        return is_doubted(self.rule, self.suspicion)
 
     @property
     def rank(self) -> float:

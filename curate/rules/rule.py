@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SEVERITIES = ("error", "warning", "note")  # from grave to slight
+DOUBTED = 0.5
+"""Suspicion under which a mislabeled row is worth a look, and no more: its own label is still the likelier one."""
 LEAST_ROWS = 5
 """Under so many rows a class's suspicion is a rank and no probability (docs/explanation/limits.md)."""
 
@@ -129,6 +131,11 @@ def rule_of(name: str) -> Rule:
     """The rule of this name; one that says no more than its name if a database holds a newer version's findings."""
     known = RULES.get(name)
     return known or Rule(name, "warning", "row", name, "This version of curate does not know the rule.", "", (), "")
+
+
+def is_doubted(rule: str, suspicion: float | None) -> bool:
+    """A finding of this rule at this suspicion is worth a look, and no more."""
+    return rule == "mislabeled" and suspicion is not None and suspicion < DOUBTED
 
 
 def rules_with(names: Iterable[str]) -> list[Rule]:

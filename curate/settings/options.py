@@ -313,7 +313,8 @@ _TABLE = (
         "RULE,...|SEVERITY",
         "Exit with 1 on findings of these rules, or this grave.",
         "no gate",
-        "Where another option sets a gate, it is `error`.",
+        "Where another option sets a gate, it is `error`. `mislabeled` counts rows of a suspicion of 50 % or more; "
+        "`warning` counts those below it too, which are only worth a look.",
     ),
     Option("max_findings", "Gate", read_count, "N|P%", "Allow so many of them, or that share of the rows.", "0"),
     Option(
