@@ -29,15 +29,20 @@ class CurateError(Exception):
     exit_status = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = sentence(message)
+        self.hint = sentence(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         said = [self.message, self.hint] if self.hint else [self.message]
         if sum(map(len, said)) > LONGEST_MESSAGE + LONGEST_HINT:
             said = [_shortened(*part) for part in zip(said, (LONGEST_MESSAGE, LONGEST_HINT), strict=False)]
         return "\n".join(said)
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, so that all errors read alike."""
+    return text if not text or text[-1] in ".?!:" or "://" in text.rsplit(maxsplit=1)[-1] else f"{text}."
 
 
 def _shortened(text: str, most: int) -> str:
@@ -100,7 +105,7 @@ def of_environment(error: BaseException) -> CurateError | None:
         path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
         reason = error.strerror or str(error)
         if error.errno in _OF_THE_MACHINE or isinstance(error, ConnectionError | TimeoutError):
-            hint = "free some space" if error.errno in _NO_ROOM else "--debug shows where it happened"
+            hint = "Free some space" if error.errno in _NO_ROOM else "--debug shows where it happened"
             return CurateError(reason if path is None else f"{path}: {reason}", hint)
         if path and error.errno in _OF_A_FILE and not Path(path).is_relative_to(Path(__file__).parent):
             return CurateError(f"{path}: {reason}", "--debug shows where it happened")
@@ -112,6 +117,6 @@ def of_environment(error: BaseException) -> CurateError | None:
     if isinstance(error, MemoryError) or torches:
         said = f": {error}" if str(error) else ""
         return CurateError(
-            f"there is not enough memory{said}", "scan fewer rows (--limit N), or on a machine with more"
+            f"There is not enough memory{said}", "Scan fewer rows (--limit N), or on a machine with more"
         )
     return None

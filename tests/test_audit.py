@@ -312,7 +312,7 @@ def test_a_database_without_an_audit_says_how_to_draw_one(path: Path, tmp_path: 
         (("-f", "html"), "no format is called"),
     ):
         assert words in curate(path, "audit", *arguments, status=2).output
-    assert "no database" in curate(tmp_path / "none.db", "audit", status=2).output
+    assert "No database" in curate(tmp_path / "none.db", "audit", status=2).output
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_an_improbable_label_is_shown_nowhere_and_taken_by_nobody(database: Path
     assert "Relabel to dog" not in Path("r.html").read_text()
     refused = curate("--db", database, "mark", "cat/00.png", "-v", "relabel", status=2).output
     assert "no label is sure enough to be suggested: dog is 40 % likely, and it takes 50 %" in refused
-    assert "give the right one with --label" in refused
+    assert "Give the right one with --label" in refused
     with Store.open(database) as store, pytest.raises(sqlite3.Error, match="not probable enough: give new_label"):
         store.connection.execute("INSERT INTO review_queue (key, verdict) VALUES ('cat/00.png', 'relabel')")
     assert "cat/00.png" not in verdicts(database)

@@ -174,7 +174,7 @@ def test_changed_data_is_never_green(table: Path, change: str, words: str) -> No
 def test_data_that_is_not_here_is_never_green(table: Path) -> None:
     table.unlink()
     told = curate("check", "--max-findings", "100%", status=2).stderr
-    assert "the data of run 1 cannot be read again: There is no file or folder points.csv" in told
+    assert "The data of run 1 cannot be read again: There is no file or folder points.csv" in told
     assert "--no-verify" in told
     told = curate("check", "--no-verify", status=1).stdout
     assert "points.csv: error: " in told  # without a line: nobody knows it
@@ -241,9 +241,9 @@ def test_a_run_that_did_not_finish_is_never_green(here: Path, status: str) -> No
         if status != "running":
             store.mark_run(run, status)
     told = curate("check", "--no-verify", "--fail-on", "leak", status=2).stderr
-    assert f"the newest run of pets, 2, is {status}: a gate cannot pass on it" in told
-    assert f"run 2 is {status}" in curate("check", "--no-verify", "--run", "2", status=2).stderr
-    assert f"run 2 is {status}" in curate("baseline", "--run", "2", status=2).stderr
+    assert f"The newest run of pets, 2, is {status}: a gate cannot pass on it" in told
+    assert f"Run 2 is {status}" in curate("check", "--no-verify", "--run", "2", status=2).stderr
+    assert f"Run 2 is {status}" in curate("baseline", "--run", "2", status=2).stderr
     curate("check", "--no-verify", "--fail-on", "leak", "--run", "1", status=0)
 
 

@@ -122,7 +122,7 @@ def test_formats_of_reports_in_the_settings_are_no_business_of_show_and_runs(dat
     assert not (here / "out.sarif").exists()
     assert curate("report").exit_code == 0
     assert (here / "out.sarif").exists()
-    error(curate("runs", "-f", "sarif"), 2, "no format is called 'sarif'", "formats: rich, text, json")
+    error(curate("runs", "-f", "sarif"), 2, "no format is called 'sarif'", "Formats: rich, text, json")
 
 
 def test_top_limits_the_lists(database: Path):
@@ -147,7 +147,7 @@ def test_run_and_dataset_choose(database: Path):
     assert "birds" in curate("report", "--dataset", "birds").stdout
     assert f"run {second}" in curate("report", "--run", str(second)).stdout
     assert "run 1" in curate("report", CURATE_RUN="1").stdout
-    error(curate("report", "--run", "1", "--dataset", "birds"), 2, "run 1 is of pets, not of birds")
+    error(curate("report", "--run", "1", "--dataset", "birds"), 2, "Run 1 is of pets, not of birds")
     error(curate("report", "--dataset", "fish"), 2, "no data set called fish", "birds, pets")
     error(curate("report", "--run", "9"), 2, "holds no run 9", "curate runs")
 
@@ -211,7 +211,7 @@ def test_absolute_path_is_found(database: Path, here: Path):
 
 
 def test_unknown_key_gets_close_matches(database: Path):
-    error(curate("show", "cta/00.png"), 2, "run 1 of pets has no row cta/00.png", "close to it: cat/00.png")
+    error(curate("show", "cta/00.png"), 2, "Run 1 of pets has no row cta/00.png", "Close to it: cat/00.png")
     error(curate("show", "zzzzzz"), 2, "has no row zzzzzz", "keys look like")
 
 
@@ -271,7 +271,7 @@ def test_runs_newest_first(database: Path):
 
 
 def test_missing_database(here: Path):
-    error(curate("report"), 2, "curate: error: no database at .curate/curate.db", "curate scan", "--db FILE")
+    error(curate("report"), 2, "curate: error: No database at .curate/curate.db", "curate scan", "--db FILE")
     assert not (here / ".curate").exists()
 
 
@@ -281,15 +281,15 @@ def test_unknown_format(database: Path):
 
 
 def test_formats_that_clash(database: Path):
-    error(curate("report", "-f", "json", "-f", "text"), 2, "two formats cannot both go to stdout")
-    error(curate("report", "-f", "json:a", "-f", "text:./a"), 2, "two formats cannot both go to a")
+    error(curate("report", "-f", "json", "-f", "text"), 2, "Two formats cannot both go to stdout")
+    error(curate("report", "-f", "json:a", "-f", "text:./a"), 2, "Two formats cannot both go to a")
     error(curate("report", "-f", "json:"), 2, "no file after the colon")
     error(curate("report", "-f", "json:.curate"), 2, ".curate is a folder")
 
 
 def test_file_that_cannot_be_written(database: Path, here: Path):
     (here / "file").touch()
-    error(curate("report", "-f", "json:file/report.json"), 2, "cannot write file/report.json", "name another file")
+    error(curate("report", "-f", "json:file/report.json"), 2, "Cannot write file/report.json", "Name another file")
 
 
 def test_usage_errors_of_click_end_with_2(database: Path):
@@ -310,9 +310,9 @@ def command_raising(monkeypatch: pytest.MonkeyPatch, problem: BaseException) -> 
 @pytest.mark.parametrize(
     ("problem", "status", "words"),
     [
-        (UsageError("that is wrong", "do this"), 2, ["curate: error: that is wrong\n", "do this\n"]),
-        (NumericalError("it diverged"), 4, ["curate: error: it diverged"]),
-        (NothingScanned("no row"), 5, ["curate: error: no row"]),
+        (UsageError("That is wrong", "Do this"), 2, ["curate: error: That is wrong.\n", "Do this.\n"]),
+        (NumericalError("It diverged"), 4, ["curate: error: It diverged"]),
+        (NothingScanned("No row"), 5, ["curate: error: No row"]),
         (KeyboardInterrupt(), 130, ["interrupted"]),
         (ZeroDivisionError("by\nzero"), 3, ["bug in curate", "ZeroDivisionError: by zero", "--debug"]),
         (click.FileError("x"), 2, ["Could not open file"]),

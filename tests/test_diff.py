@@ -134,9 +134,9 @@ def test_verdicts_of_one_database_are_those_given_since(here: Path) -> None:
     ("sides", "words"),
     [
         (("1", "7"), "holds no run 7"),
-        (("none.db",), "no database at none.db"),
+        (("none.db",), "No database at none.db"),
         (("1", "birds.db"), "their rows have nothing in common"),
-        (("1", "2"), "run 2 is interrupted"),
+        (("1", "2"), "Run 2 is interrupted"),
         (("1", "-f", "sarif"), "no format is called 'sarif'"),
     ],
 )

@@ -305,7 +305,7 @@ class TestRefused:
         shutil.copytree(made_table, Path.cwd(), dirs_exist_ok=True)
 
     def test_nothing_named(self) -> None:
-        assert "nothing to write was named" in curate("export", status=2).stderr
+        assert "Nothing to write was named" in curate("export", status=2).stderr
         assert "no such format" in curate("export", "--verdicts", "a.txt", status=2).stderr
 
     def test_a_folder_that_holds_something(self) -> None:

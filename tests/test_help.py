@@ -78,11 +78,11 @@ def test_two_rows_are_too_few(here: Path) -> None:
     assert "tiny.csv has 2 readable rows: too few to tell a wrong label from a rare one" in told
 
 
-def test_a_file_that_is_not_there_is_told_before_torch_is_imported(here: Path) -> None:
+def test_a_file_or_device_that_is_not_there_is_told_before_torch_is_imported(here: Path) -> None:
     (here / "rows.csv").write_text("a,label\n1,x\n2,y\n")
     code = (
-        "import sys\nfrom click.testing import CliRunner\nfrom curate.cli import main\n"
-        "for words in (['nowhere.csv'], ['rows.csv', '--eval', 'rowz.csv']):\n"
+        "import sys\nfrom click.testing import CliRunner\nfrom curate.cli import main\nsys.platform = 'linux'\n"
+        "for words in (['nowhere.csv'], ['rows.csv', '--eval', 'rowz.csv'], ['rows.csv', '--device', 'mps']):\n"
         "    done = CliRunner().invoke(main, ['scan', *words])\n"
         "    print(done.exit_code, 'torch' in sys.modules, done.output)\n"
     )
@@ -90,6 +90,7 @@ def test_a_file_that_is_not_there_is_told_before_torch_is_imported(here: Path) -
     assert "2 False curate: error: There is no file or folder nowhere.csv." in told
     assert "2 False curate: error: There is no file or folder rowz.csv." in told
     assert "rows.csv" in told.partition("rowz.csv")[2]  # what it may have meant
+    assert "2 False curate: error: --device mps: there is no such device here." in told
 
 
 # Completion

@@ -62,7 +62,7 @@ class TestKeys:
             "no verdict by ada on conflict to take back"
             in mark("cat/00.png", "--undo", "--rule", "conflict", status=2).output
         )
-        assert "there is no rule dark" in mark("cat/00.png", "-v", "keep", "--rule", "dark", status=2).output
+        assert "There is no rule dark" in mark("cat/00.png", "-v", "keep", "--rule", "dark", status=2).output
 
     def test_no_class_fits(self) -> None:
         mark("cat/00.png", "-v", "none")
@@ -115,9 +115,9 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ([], "no row was named"),
-            (["cat/00.png"], "give either --verdict or --undo"),
-            (["cat/00.png", "-v", "keep", "--undo"], "give either --verdict or --undo"),
+            ([], "No row was named"),
+            (["cat/00.png"], "Give either --verdict or --undo"),
+            (["cat/00.png", "-v", "keep", "--undo"], "Give either --verdict or --undo"),
             (["cat/00.png", "-v", "keep", "-l", "dog"], "--label belongs to --verdict relabel"),
             (["cat/00.png", "-v", "relabel", "-l", "cat"], "it has the label cat already"),
             (["cat/00.png", "-v", "relabel", "-l", " "], "the label is blank"),
@@ -126,7 +126,7 @@ class TestKeys:
             (["cat/00.png", "-v", "maybe"], "maybe"),
             (["cat/00.png", "--undo"], "there is no verdict by ada to take back"),
             (["cat/00.png", "--from", "a.csv"], "--from FILE brings its own keys"),
-            (["--from", "a.csv"], "there is no file a.csv"),
+            (["--from", "a.csv"], "There is no file a.csv"),
         ],
     )
     def test_refused(self, arguments: list[str], said: str) -> None:
@@ -184,7 +184,7 @@ class TestFiles:
             ('{"key": 1\n', "line 1 is no JSON"),
             ("key,verdict,time\ncat/00.png,keep,yesterday\n", "'yesterday' is no time"),
             ("key,verdict,time\ncat/00.png,keep,2999-01-01T00:00:00Z\n", "still to come"),
-            ("key,verdict,dataset\ncat/00.png,keep,other\n", "the row is of other, not of pets"),
+            ("key,verdict,dataset\ncat/00.png,keep,other\n", "The row is of other, not of pets"),
         ],
     )
     def test_one_bad_line_stores_nothing_and_is_named(self, text: str, said: str) -> None:

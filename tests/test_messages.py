@@ -1,5 +1,6 @@
 """Messages of any error have a length that a log has room for, and say what to do; outputs leave no litter."""
 
+import ast
 import contextlib
 import errno
 import os
@@ -8,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -37,6 +39,32 @@ def refused(*arguments: str, status: int = 2) -> Result:
     assert 0 < len(said) <= LONGEST, said
     assert len(said.splitlines()) <= 2, said
     return done
+
+
+SMALL = {"curate", "git", "pandas", "pip", "timm", "torch", "torchvision"}
+"""Names that begin a sentence small."""
+
+
+def said_at_raise_sites() -> Iterator[tuple[str, str]]:
+    """Where an error is made, and each of its texts that begins with words of ours and not with a name or a value."""
+    errors = {name for name, kind in vars(curate.errors).items() if isinstance(kind, type)} - {"UnreadableRow"}
+    for file in sorted(Path(curate.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors:
+                for part in node.args[:2]:
+                    begun = part.values[0] if isinstance(part, ast.JoinedStr) and part.values else part
+                    if isinstance(begun, ast.Constant) and isinstance(begun.value, str):
+                        yield f"{file.name}:{node.lineno}", begun.value
+
+
+def test_an_error_is_a_sentence_with_a_capital_and_a_full_stop() -> None:
+    said = list(said_at_raise_sites())
+    small = [(where, text) for where, text in said if re.match("[a-z]+ ", text) and text.split()[0] not in SMALL]
+    assert len(said) > 400
+    assert small == []
+    told = str(curate.CurateError("No database at out", "Make one with `curate scan`"))
+    assert told == "No database at out.\nMake one with `curate scan`."
+    assert str(curate.CurateError("Is it half merged?", "See https://pytorch.org")).count(".") == 1
 
 
 LONG = "x" * 10_000
@@ -169,8 +197,8 @@ def test_a_table_that_a_damaged_file_lost_is_damage_whoever_asks(database: Path)
         (OSError(errno.EIO, "Input/output error", "rows.csv"), "rows.csv: Input/output error"),
         (PermissionError(errno.EACCES, "Permission denied", b"x.csv"), "x.csv: Permission denied"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
-        (MemoryError("Unable to allocate 7 TiB"), "there is not enough memory: Unable to allocate 7 TiB"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory"),
+        (MemoryError("Unable to allocate 7 TiB"), "There is not enough memory: Unable to allocate 7 TiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "There is not enough memory"),
     ],
 )  # fmt: skip
 def test_what_the_machine_refuses_is_no_bug(
@@ -214,7 +242,7 @@ def test_outputs_without_room_end_with_two(
         assert subprocess.run(call, stdout=stdout, stderr=stderr).returncode == status
     if err is None:
         said = (database.parent / "said").read_text()
-        assert said == "curate: error: No space left on device\nfree some space\n"
+        assert said == "curate: error: No space left on device.\nFree some space.\n"
 
 
 # Runs that stand in the way

@@ -158,7 +158,7 @@ def test_columns_of_a_table_are_ranked(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nobody", "sklearn:digits"], "no training row is called 'nobody'"),
+        (["nobody", "sklearn:digits"], "No training row is called 'nobody'"),
         (["{digit}", "sklearn:digits", "--png", "heat.png"], "is no picture: it has no heat map"),
     ],
 )

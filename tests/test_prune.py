@@ -56,7 +56,7 @@ def test_a_pruned_run_is_listed_and_not_reported(path: Path) -> None:
     assert ["pruned" in line for line in listed] == [False, False, True, True, True, True]
     assert "13" in listed[-1]
     for command in (["report"], ["show", "cat/00.png"], ["export", "out"], ["check"]):
-        assert "run 1 was pruned" in curate(path, *command, "--run", "1", status=2).stderr
+        assert "Run 1 was pruned" in curate(path, *command, "--run", "1", status=2).stderr
 
 
 def test_findings_of_pruned_runs_are_still_known(path: Path) -> None:

@@ -414,7 +414,7 @@ def test_port_in_use_is_told_with_what_to_do(path: Path):
         port = taken.getsockname()[1]
         result = CliRunner().invoke(main, ["--db", str(path), "serve", "--port", str(port)])
     assert result.exit_code == 2
-    assert f"cannot listen on 127.0.0.1, port {port}" in result.stderr
+    assert f"Cannot listen on 127.0.0.1, port {port}" in result.stderr
     assert "--port 0" in result.stderr
 
 
@@ -431,13 +431,13 @@ def test_a_server_that_cannot_start_ends_with_two(path: Path, monkeypatch: pytes
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: sys.exit(3))
     result = CliRunner().invoke(main, ["--db", str(path), "serve", "--port", "0"])
     assert result.exit_code == 2
-    assert "the server could not start" in result.stderr
+    assert "The server could not start" in result.stderr
 
 
 def test_missing_database_is_told_before_anything_starts(tmp_path: Path):
     result = CliRunner().invoke(main, ["--db", str(tmp_path / "no.db"), "serve"])
     assert result.exit_code == 2
-    assert "no database at" in result.stderr
+    assert "No database at" in result.stderr
 
 
 # What strangers ask for

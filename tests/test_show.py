@@ -158,4 +158,4 @@ def test_html_is_a_format_of_show_alone(tmp_path: Path) -> None:
     assert (tmp_path / "row.html").read_text().startswith("<!doctype html>")
     wrong = CliRunner().invoke(main, ["show", "cat/00.png", "-f", "xml"])
     assert wrong.exit_code == 2
-    assert "formats: rich, text, json, html" in wrong.stderr
+    assert "Formats: rich, text, json, html" in wrong.stderr

@@ -448,7 +448,7 @@ def test_label_confusions_count_pairs(store: Store):
 
 
 def test_missing_database_names_the_command_that_makes_one(tmp_path: Path):
-    with pytest.raises(StoreError, match="no database at") as caught:
+    with pytest.raises(StoreError, match="No database at") as caught:
         Store.open(tmp_path / "no.db")
     assert "curate scan" in caught.value.hint
     assert "--db" in caught.value.hint
@@ -502,7 +502,7 @@ def test_newer_database_is_refused(path: Path, change: str):
     plain.close()
     with pytest.raises(StoreError, match="newer version of curate") as caught:
         Store.open(path)
-    assert "upgrade" in caught.value.hint
+    assert "Upgrade" in caught.value.hint
 
 
 def test_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

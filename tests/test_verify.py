@@ -125,6 +125,40 @@ def test_softmax_regression_at_its_minimum_is_trusted(linear: dict) -> None:
     assert {row["chosen"] for row in found["pairs"]} == {"top", "30th percentile", "random"}
 
 
+def test_a_scan_takes_the_known_penalty_at_the_head_as_a_check_of_it_does(world: Path, linear: dict) -> None:
+    """The numbers that a scan stores against refits without each row, written out here: slope one."""
+    db = world / "head.db"
+    scanned = curate("scan", "--config", world / "linear.toml", "--params", "head", "--db", db, "-f", "json")
+    assert scanned.exit_code == 0, scanned.output
+    (receipt,) = (r for r in json.loads(scanned.stdout)["receipts"] if r["quantity"] == "self-influence")
+    assert receipt["damping"] == pytest.approx(PENALTY, rel=1e-3)
+    assert receipt["detail"]["known_penalty"]
+    with sqlite3.connect(db) as connection:
+        query = "SELECT position, harm FROM scores JOIN examples ON example_id = examples.id WHERE split = 'train'"
+        harm = dict(connection.execute(query))
+    training, evaluation = np.load(world / "train.npz"), np.load(world / "eval.npz")
+    x, y = torch.from_numpy(training["x"]), torch.from_numpy(training["y"])
+    unseen, truth = torch.from_numpy(evaluation["x"]).double(), torch.from_numpy(evaluation["y"])
+
+    def loss_without(row: int | None) -> float:
+        kept = torch.arange(len(x)) != (-1 if row is None else row)
+        scope: dict = {}
+        exec(MODEL, scope)
+        module = scope["linear"]()
+        module.load_state_dict(torch.load(world / "linear.pt", weights_only=True))
+        module = minimised(module, x[kept], y[kept]).double()
+        with torch.no_grad():
+            return float(F.cross_entropy(module(unseen), truth))
+
+    rows = range(0, N, 50)
+    everything = loss_without(None)
+    real = np.array([everything - loss_without(row) for row in rows])
+    predicted = np.array([harm[row] for row in rows])
+    assert np.corrcoef(predicted, real)[0, 1] > 0.99
+    # Of 300 rows each still moves the loss by more than the first order has.
+    assert float(predicted @ real / (predicted @ predicted)) == pytest.approx(1, abs=0.1)
+
+
 def test_predictions_dealt_out_at_random_are_not_trusted(world: Path) -> None:
     found = verify(world, "linear", "--control")
     assert found["answer"]["trust"] == "do not trust"

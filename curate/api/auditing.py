@@ -22,7 +22,7 @@ def audit_run(store: Store, run: int, total: int | None, width: float | None, se
     """
     facts, stored = read_run(store, run)
     if facts.status != "finished":
-        raise StoreError(f"run {run} is {facts.status}: its rows are not complete", "scan again")
+        raise StoreError(f"Run {run} is {facts.status}: its rows are not complete", "Scan again")
     rows = audits.members(store, run)
     begun = audits.newest_series(store, stored["dataset_id"])
     drawn = 0

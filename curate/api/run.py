@@ -88,7 +88,7 @@ class Run:
         gallery shows, the gravest first.
         """
         if run is not None and dataset is not None:
-            raise UsageError("a run is of one data set: name the run or the data set, not both")
+            raise UsageError("A run is of one data set: name the run or the data set, not both")
         path = Path(setting("db", None if db is None else str(db)))
         with Store.open(path) as store:
             found = cls(path, store.latest_run(dataset) if run is None else run, cards)
@@ -277,7 +277,7 @@ class Run:
         """Names of the columns, and the rows."""
         if name not in ROWS:
             hint = did_you_mean(name, ROWS) or f"There are {', '.join(ROWS)}."
-            raise UsageError(f"a run has no rows called '{name}'.", hint)
+            raise UsageError(f"A run has no rows called '{name}'.", hint)
         with Store.open(self.path) as store:
             names = [column[0] for column in store.connection.execute(ROWS[name], [self.id]).description]
             rows = store.query(ROWS[name], [self.id])

@@ -145,22 +145,22 @@ def _held(given: Mapping[str, Any]) -> dict[str, Any]:
         if given[name] is not None and not isinstance(given[name], str)
     }
     if given["train"] is None:
-        raise UsageError("train is None: no data set was named.", "Give a path, arrays (x, y), a data set or a table.")
+        raise UsageError("Train is None: no data set was named.", "Give a path, arrays (x, y), a data set or a table.")
     model = held.get("model")
     if model is not None and (isinstance(model, type) or not (isinstance(model, nn.Module) or is_estimator(model))):
         raise ModelError(
-            f"model is a {type(model).__name__}, neither a torch module nor an estimator like scikit-learn's, nor a "
+            f"Model is a {type(model).__name__}, neither a torch module nor an estimator like scikit-learn's, nor a "
             "text that names a model.",
             "Of other models give what they say: features=, and pred_probs= of held-out folds.",
         )
     if isinstance(given["features"], str):
-        raise UsageError("features is a text.", "Give an array, [rows, features]; a file is scanned as train itself.")
+        raise UsageError("Features is a text.", "Give an array, [rows, features]; a file is scanned as train itself.")
     if given["features"] is not None and given["model"] is not None:
-        raise UsageError("features and a model were given.", "Rows are compared by one of them: leave out the other.")
+        raise UsageError("Features and a model were given.", "Rows are compared by one of them: leave out the other.")
     pair = held.get("features")
     if isinstance(pair, tuple):
         if len(pair) != 2:
-            raise UsageError(f"features is a tuple of {len(pair)}.", "Those of two sets: features=(train, evaluation).")
+            raise UsageError(f"Features is a tuple of {len(pair)}.", "Those of two sets: features=(train, evaluation).")
         held["features"], held["evaluation_features"] = pair
     for name, made in (("train", "features"), ("evaluation", "evaluation_features")):
         held |= _labelled(held, name, made)

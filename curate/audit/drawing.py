@@ -21,7 +21,7 @@ def draw(store: Store, run_id: int, total: int, seed: int, *, anew: bool = False
     (run,) = store.query("SELECT dataset_id FROM runs WHERE id = ?", [run_id])
     rows = audits.members(store, run_id)
     if not rows:
-        raise UsageError(f"run {run_id} holds no suspicion of training rows, so there is nothing to draw from")
+        raise UsageError(f"Run {run_id} holds no suspicion of training rows, so there is nothing to draw from")
     with store.transaction():
         series = audits.newest_series(store, run["dataset_id"])
         number = series[-1].series if series else 0

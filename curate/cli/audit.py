@@ -65,4 +65,4 @@ def _width(text: str | None) -> float | None:
     try:
         return read_share(text)
     except WrongValue as error:
-        raise UsageError(f"--width {text}: expected {error}", "like --width 5%") from None
+        raise UsageError(f"--width {text}: expected {error}", "Like --width 5%") from None

@@ -43,7 +43,7 @@ def baseline(
     with Store.open(database(db)) as store:
         run, _ = read_run(store, chosen_run(store, run_id, dataset))
         if run.status != "finished":
-            raise StoreError(f"run {run.id} is {run.status}: what stands in it is not complete", "Scan again.")
+            raise StoreError(f"Run {run.id} is {run.status}: what stands in it is not complete", "Scan again.")
         path = Path(setting("baseline", file, files=False) or run.settings.get("baseline") or BASELINE)
         before = Baseline.read(path)
         done = accept(store, run.id, before.sections.get(run.dataset, Section()), update=update, rows=rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curate.cli.early import refuse_early
 from curate.cli.options import Sections, config_option, form_option, put, scan_options
 from curate.errors import UsageError
 from curate.process.numbers import percent
@@ -33,6 +34,7 @@ def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) 
     """
     share = _share(noise)
     settings = load_settings(given, config=config)
+    refuse_early(settings)
 
     from curate.experiments.bench import bench as run  # torch
     from curate.process.progress import Progress

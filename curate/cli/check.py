@@ -87,7 +87,7 @@ def _gate(run: RunFacts, given: dict[str, Any]) -> Gate:
 
 def _refuse_unfinished(store: Store, run: RunFacts, *, named: bool) -> None:
     if run.status != "finished":
-        raise StoreError(f"run {run.id} is {run.status}: a gate cannot pass on it", "Scan again.")
+        raise StoreError(f"Run {run.id} is {run.status}: a gate cannot pass on it", "Scan again.")
     newer = store.query(
         "SELECT r.id, r.status FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id "
         "WHERE d.name = ? AND r.id > ? ORDER BY r.id DESC LIMIT 1",
@@ -95,7 +95,7 @@ def _refuse_unfinished(store: Store, run: RunFacts, *, named: bool) -> None:
     )
     if newer and not named:
         raise StoreError(
-            f"the newest run of {run.dataset}, {newer[0]['id']}, is {newer[0]['status']}: a gate cannot pass on it",
+            f"The newest run of {run.dataset}, {newer[0]['id']}, is {newer[0]['status']}: a gate cannot pass on it",
             f"Scan again, or name the one before: --run {run.id}.",
         )
 

@@ -11,5 +11,5 @@ def chosen_run(store: Store, run_id: int | None, dataset: str | None) -> int:
         return store.latest_run(dataset)
     run, _ = read_run(store, run_id)
     if dataset is not None and dataset != run.dataset:
-        raise UsageError(f"run {run_id} is of {run.dataset}, not of {dataset}", "leave out --dataset, or --run")
+        raise UsageError(f"Run {run_id} is of {run.dataset}, not of {dataset}", "Leave out --dataset, or --run")
     return run_id

@@ -32,9 +32,9 @@ def _formats(context: click.Context, parameter: click.Parameter, value: tuple[st
     for text in value:
         name, colon, file = text.partition(":")
         if name not in FORMATS:
-            raise UsageError(f"-f {text}: no format is called '{name}'", f"formats: {', '.join(FORMATS)}")
+            raise UsageError(f"-f {text}: no format is called '{name}'", f"Formats: {', '.join(FORMATS)}")
         if not colon or not file:
-            raise UsageError(f"-f {text}: no file is named", f"give -f {name}:FILE")
+            raise UsageError(f"-f {text}: no file is named", f"Give -f {name}:FILE")
         found.append((name, file))
     return found
 
@@ -147,7 +147,7 @@ def _check(
     out: Path | None, in_place: bool, backup: Path | None, patch: str | None, verdicts: str | None, formats: Any
 ) -> None:
     if not (out or in_place or patch or verdicts or formats):
-        raise UsageError("nothing to write was named", "curate export FOLDER, or curate export --verdicts FILE.csv")
+        raise UsageError("Nothing to write was named", "curate export FOLDER, or curate export --verdicts FILE.csv")
     if out is not None and in_place:
         raise UsageError("OUT and --in-place are two ways", "Leave out one of them.")
     if backup is not None and not in_place:

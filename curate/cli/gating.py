@@ -62,7 +62,7 @@ def end(context: click.Context, report: "Report", *, exit_zero: bool, told: bool
         first = first_counted(report)
         click.echo((f"over the gate: {first}\n" if first else "") + clean(outcome.sentence), err=True)
     if outcome.status == 5:
-        raise NothingScanned(f"run {report.run.id} scanned nothing", "A gate cannot pass on it.")
+        raise NothingScanned(f"Run {report.run.id} scanned nothing", "A gate cannot pass on it.")
     if outcome.status == 1 and exit_zero:
         return
     if outcome.status:

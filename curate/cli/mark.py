@@ -133,7 +133,7 @@ class Choice:
 def _mark_flagged(db: str | None, run_id: int | None, dataset: str | None, said: Choice, which: dict[str, Any]) -> None:
     rule = None if said.flagged in (None, "any") else said.flagged
     if rule is not None and rule not in RULES:
-        raise UsageError(f"--flagged {rule}: there is no such rule", f"rules: any, {', '.join(RULES)}")
+        raise UsageError(f"--flagged {rule}: there is no such rule", f"Rules: any, {', '.join(RULES)}")
     filters = Filters(rule, which["given"], which["split"], which["least"], which["suggested"], which["cluster"])
     with Store.open(database(db)) as store:
         queue = Queue(store, chosen_run(store, run_id, dataset), said.reviewer, filters)
@@ -159,16 +159,16 @@ def _check(
 ) -> None:
     if file is not None:
         if keys or verdict or label or more or undo:
-            raise UsageError("--from FILE brings its own keys and verdicts", "leave out the key and the other options")
+            raise UsageError("--from FILE brings its own keys and verdicts", "Leave out the key and the other options")
         return
     if not keys:
-        raise UsageError("no row was named", "curate mark KEY --verdict keep, or curate mark --from FILE.csv")
+        raise UsageError("No row was named", "curate mark KEY --verdict keep, or curate mark --from FILE.csv")
     if undo == (verdict is not None):
         raise UsageError(
-            "give either --verdict or --undo", f"verdicts: {', '.join(VERDICTS)}; --undo takes the newest one back"
+            "Give either --verdict or --undo", f"Verdicts: {', '.join(VERDICTS)}; --undo takes the newest one back"
         )
     if label is not None and verdict != "relabel":
-        raise UsageError("--label belongs to --verdict relabel", "leave it out, or say --verdict relabel")
+        raise UsageError("--label belongs to --verdict relabel", "Leave it out, or say --verdict relabel")
 
 
 def _told(store: Store, word: Review) -> str:

@@ -64,18 +64,18 @@ def parse_formats(formats: Iterable[str], known: Collection[str] = FORMATS) -> l
     for text in formats:
         name, colon, file = text.partition(":")
         if name not in known:
-            raise UsageError(f"-f {text}: no format is called '{name}'", f"formats: {', '.join(known)}")
+            raise UsageError(f"-f {text}: no format is called '{name}'", f"Formats: {', '.join(known)}")
         if colon and not file:
-            raise UsageError(f"-f {text}: no file after the colon", f"give -f {name}, or -f {name}:FILE")
+            raise UsageError(f"-f {text}: no file after the colon", f"Give -f {name}, or -f {name}:FILE")
         if file and file != "-" and Path(file).is_dir():
-            raise UsageError(f"-f {text}: {file} is a folder", "name a file in it")
+            raise UsageError(f"-f {text}: {file} is a folder", "Name a file in it")
         outputs.append(Output(name, file if file and file != "-" else None))
     if sum(1 for output in outputs if output.file is None) > 1:
-        raise UsageError("two formats cannot both go to stdout", "send one to a file: -f FORMAT:FILE")
+        raise UsageError("Two formats cannot both go to stdout", "Send one to a file: -f FORMAT:FILE")
     files = [os.path.abspath(output.file) for output in outputs if output.file is not None]
     for output in outputs:
         if output.file is not None and files.count(os.path.abspath(output.file)) > 1:
-            raise UsageError(f"two formats cannot both go to {output.file}", "give each its own file")
+            raise UsageError(f"Two formats cannot both go to {output.file}", "Give each its own file")
     return outputs
 
 
@@ -243,7 +243,7 @@ def asked_formats(formats: tuple[str, ...], known: Collection[str] = FORMATS) ->
 def depth_of(verbose: bool, quiet: bool) -> "Depth":
     """How much the report for people tells. Raises ``UsageError`` if both were asked for."""
     if verbose and quiet:
-        raise UsageError("--verbose and --quiet: a report cannot be both", "leave out one of them")
+        raise UsageError("--verbose and --quiet: a report cannot be both", "Leave out one of them")
     return "long" if verbose else "quiet" if quiet else "short"
 
 
@@ -348,7 +348,7 @@ def write_bytes(name: str, data: bytes, option: str = "-f") -> None:
             raise
     except OSError as error:
         raise UsageError(
-            f"cannot write {name}: {error.strerror or error}", f"name another file after {option}"
+            f"Cannot write {name}: {error.strerror or error}", f"Name another file after {option}"
         ) from None
 
 

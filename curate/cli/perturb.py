@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curate.cli.early import refuse_early
 from curate.cli.options import (
     Sections,
     config_option,
@@ -47,6 +48,7 @@ def perturb(key: str, config: str | None, png: str | None, form: str, db: str | 
     """
     settings = load_settings({**given, "db": database(db)}, config=config)
     refuse_column(settings)
+    refuse_early(settings)
 
     from curate.experiments.perturb import perturb as run  # torch
     from curate.process.progress import Progress

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from curate.cli.early import refuse_early
 from curate.cli.options import (
     Sections,
     config_option,
@@ -67,6 +68,7 @@ def retrain_check(
     """
     settings = load_settings({**given, "db": database(db)}, config=config)
     refuse_column(settings)
+    refuse_early(settings)
 
     from curate.experiments.cleaned import Retraining, compare_cleaned  # torch
     from curate.experiments.training import Training

@@ -67,11 +67,11 @@ def review(
         store.connection.execute("PRAGMA synchronous = FULL")  # a verdict outlives a power cut, not only a kill
         filters = Filters(rule, label, split, least, suggested, cluster, which)
         if drawn and filters != Filters():
-            raise UsageError("--audit goes through the rows as they were drawn", "leave out the other choices of rows")
+            raise UsageError("--audit goes through the rows as they were drawn", "Leave out the other choices of rows")
         kind = AuditQueue if drawn else Queue
         queue = kind(store, chosen_run(store, run_id, dataset), reviewer or login(), filters)
         if drawn and not queue.places:
-            raise UsageError("no row was drawn for an audit", "draw some with `curate audit`")
+            raise UsageError("No row was drawn for an audit", "Draw some with `curate audit`")
         if label is not None and label not in queue.labels:
             raise UsageError(
                 f"--class: no class of {clean(queue.dataset)} is called '{clean(label)}'",
@@ -81,7 +81,7 @@ def review(
             put(f"nothing to review: {_told(queue)}\n")
             return
         if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
-            raise UsageError("curate review needs a terminal", "leave verdicts with `curate mark KEY --verdict keep`")
+            raise UsageError("curate review needs a terminal", "Leave verdicts with `curate mark KEY --verdict keep`")
         try:
             from curate.review.app import ReviewApp
         except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from curate.cli.dry_run import tell_plan
+from curate.cli.early import refuse_early
 from curate.cli.gating import accept_baseline, check_reference, end, printed
 from curate.cli.options import (
     Sections,
@@ -65,9 +66,7 @@ def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: 
     check_reference(gate, settings.db)
     parse_formats(settings.format)
     depth = depth_of(settings.verbose, settings.quiet)
-    from curate.sources import refuse_missing
-
-    refuse_missing(settings.train, settings.eval)
+    refuse_early(settings)
     if dry_run:
         tell_plan(settings)
         return

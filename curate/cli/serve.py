@@ -84,7 +84,7 @@ def serve(
             run(made.app(), listening)
     except SystemExit as end:  # uvicorn's own 3, which says "a bug" here
         if end.code:
-            raise StoreError("the server could not start: see the line above", "mend that, and start it again") from end
+            raise StoreError("The server could not start: see the line above", "Mend that, and start it again") from end
     finally:
         listening.close()
 
@@ -100,7 +100,7 @@ def _socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}",
-            "choose another with --port, or --port 0",
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}",
+            "Choose another with --port, or --port 0",
         ) from None
     return listening

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curate.cli.early import refuse_early
 from curate.cli.options import (
     Sections,
     config_option,
@@ -126,6 +127,7 @@ def verify(
     _refuse(change, rows, retrain, control)
     settings = load_settings({**given, "db": database(db)}, config=config)
     refuse_column(settings)
+    refuse_early(settings)
 
     from curate.experiments.verify.refit import Recipe  # torch
     from curate.process.progress import Progress

@@ -89,7 +89,7 @@ def fit_softmax(
             break
         weights = weights - step * direction
         now = problem.value(weights)
-    raise NumericalError("the probe did not reach its optimum", "Are the features on a sensible scale, and finite?")
+    raise NumericalError("The probe did not reach its optimum", "Are the features on a sensible scale, and finite?")
 
 
 class _Problem:
@@ -135,7 +135,7 @@ class _Problem:
             factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
-                "the probe's features have no finite second moments", "Are the inputs on the scale of training?"
+                "The probe's features have no finite second moments", "Are the inputs on the scale of training?"
             ) from error
 
         def product(direction: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> t
     x = probe_inputs(features)
     if not bool(torch.isfinite(x).all()):
         raise NumericalError(
-            "the features are not finite once they are scaled to one length",
+            "The features are not finite once they are scaled to one length",
             "Are the inputs on the scale of training, and the weights those of the model?",
         )
     if x.numel() * classes <= 2**26:

@@ -220,7 +220,7 @@ def _parts(labels: BothLabels, asked: int | None) -> list[Int[Tensor, " _"]]:
     if judging < FEWEST:
         raise UsageError(
             f"{judging} rows that could judge have a confirmed label, and {FEWEST} are the fewest.",
-            "keep and relabel confirm one: curate audit draws rows for it.",
+            "Keep and relabel confirm one: curate audit draws rows for it.",
         )
     if not number:
         return [torch.zeros(0, dtype=torch.long)]
@@ -306,7 +306,7 @@ class _Judged:
 
 def _two_classes(training: TrainingSet) -> TrainingSet:
     if len(set(training.labels[training.kept].tolist())) < 2:
-        raise UsageError("one class would be left to train on.", "Judge on fewer rows: more --parts.")
+        raise UsageError("One class would be left to train on.", "Judge on fewer rows: more --parts.")
     return training
 
 

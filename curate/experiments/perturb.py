@@ -67,12 +67,12 @@ def perturb(settings: ScanSettings, key: str, progress: Progress) -> Perturbed:
     data = read(settings, load(settings, progress), progress)
     places = {name: place for place, name in enumerate(data.train.keys)}
     if key not in places:
-        raise UsageError(f"no training row is called '{key}'.", did_you_mean(key, places) or "Give a key of TRAIN.")
+        raise UsageError(f"No training row is called '{key}'.", did_you_mean(key, places) or "Give a key of TRAIN.")
     row, source = places[key], data.train.source
     label = int(data.train.labels[row])
     if data.network is not None and not data.network.own_classes:
         raise ModelError(
-            "the model's outputs are not the classes: the probe reads its features, and no input lies behind them",
+            "The model's outputs are not the classes: the probe reads its features, and no input lies behind them",
             "Perturbation needs a model of these classes, or features without a model.",
         )
     solved = _at_probe(settings, data) if data.network is None else _through_network(settings, data, progress)

@@ -92,7 +92,7 @@ class Training:
         """A function, or ``FILE.py:NAME``. Raises ``ModelError``, ``UsageError``."""
         if not isinstance(asked, str):
             if not callable(asked):
-                raise ModelError(f"the training function is a {type(asked).__name__}.", WAY)
+                raise ModelError(f"The training function is a {type(asked).__name__}.", WAY)
             return cls(asked, getattr(asked, "__qualname__", type(asked).__name__))
         where, name = split_code(asked)
         with importable(where):
@@ -121,7 +121,7 @@ def logits_on(
     parts = places.split(ASKED_AT_ONCE)
     logits = torch.cat([logits_of(module(rows.inputs.batch(part))).float().cpu() for part in parts])
     if not bool(torch.isfinite(logits).all()):
-        raise NumericalError("the refit diverged: its outputs are not finite", "Try a smaller --rate.")
+        raise NumericalError("The refit diverged: its outputs are not finite", "Try a smaller --rate.")
     return logits
 
 

@@ -104,7 +104,7 @@ def replace_all(entries: Sequence[SavedFile], folder: Path, register: Callable[[
     ``register`` makes the backup known where ``revert`` asks for it, before anything is changed.
     """
     if folder.exists():
-        raise UsageError(f"the backup folder {folder.as_posix()} is there already", "Name another with --backup.")
+        raise UsageError(f"The backup folder {folder.as_posix()} is there already", "Name another with --backup.")
     named = [replace(each, kept=f"{number}-{Path(each.path).name}") for number, each in enumerate(entries)]
     backup = Backup(folder.absolute(), tuple(named))
     begun: list[SavedFile] = []

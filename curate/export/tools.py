@@ -127,7 +127,7 @@ def fiftyone(rows: RunRows, target: Path) -> dict[Path, str]:
                 "attributes": facts,
             }
     if not files:
-        raise UsageError("these rows are no pictures, which FiftyOne shows", "-f label-studio:FILE.json takes texts.")
+        raise UsageError("These rows are no pictures, which FiftyOne shows", "-f label-studio:FILE.json takes texts.")
     return {
         target / "data.json": json.dumps(files, indent=1),
         target / "labels.json": json.dumps({"classes": rows.classes, "labels": labels}, indent=1),
@@ -146,7 +146,7 @@ def label_studio(rows: RunRows, target: Path) -> dict[Path, str]:
     pictures = any(row["media_path"] for row in rows.rows)
     if not pictures and not any(row["text"] for row in rows.rows):
         raise UsageError(
-            "these rows are neither pictures nor texts, which Label Studio shows",
+            "These rows are neither pictures nor texts, which Label Studio shows",
             "-f cleanlab:FILE.csv takes any rows.",
         )
     kind = "image" if pictures else "text"

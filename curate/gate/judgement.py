@@ -115,7 +115,7 @@ class Gate:
             if word not in RULES and word not in SEVERITIES:
                 raise UsageError(
                     f"--fail-on {word or repr(word)}: no such rule or severity",
-                    f"rules: {', '.join(RULES)}; severities: {', '.join(SEVERITIES)}",
+                    f"Rules: {', '.join(RULES)}; severities: {', '.join(SEVERITIES)}",
                 )
         if self.since is not None and not self.compares:
             raise UsageError(

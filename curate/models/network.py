@@ -86,7 +86,7 @@ def inspect_network(
     output = matrix_of(pick(raw), len(sample)).float()
     if not bool(torch.isfinite(output).all()):
         raise NumericalError(
-            "the model's outputs are not finite on the first rows", "Are these the weights you trained?"
+            "The model's outputs are not finite on the first rows", "Are these the weights you trained?"
         )
     fitting = [(name, layer, out.float()) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
     if head_name is not None:

@@ -94,17 +94,17 @@ def matrix_of(raw: object, rows: int) -> Tensor:
     output = _tensor_of(raw)
     if output.layout != torch.strided or not output.is_floating_point():
         kind = "a sparse tensor" if output.layout != torch.strided else f"numbers of type {output.dtype}"
-        raise ModelError(f"the model returned {kind}; logits are floating-point numbers", READS)
+        raise ModelError(f"The model returned {kind}; logits are floating-point numbers", READS)
     if output.ndim == 1 and len(output) == rows:
         output = output[:, None]
     if output.ndim == 4 and len(output) == rows:
         raise ModelError(
-            f"the model returned a map for each row {tuple(output.shape)}: segmentation, or features without pooling",
+            f"The model returned a map for each row {tuple(output.shape)}: segmentation, or features without pooling",
             f"{READS} A backbone can be pooled in the model's file.",
         )
     if output.ndim != 2 or len(output) != rows:
         raise ModelError(
-            f"the model returned {tuple(output.shape)} for {rows} rows; one row of logits each was expected", READS
+            f"The model returned {tuple(output.shape)} for {rows} rows; one row of logits each was expected", READS
         )
     return output
 
@@ -129,7 +129,7 @@ def read_outputs(output: Tensor, classes: int, last: Tensor | None) -> Outputs:
 def _one_output(output: Tensor, classes: int, last: Tensor | None) -> Outputs:
     if classes != 2:
         raise ModelError(
-            f"the model has one output, for {classes} classes: this looks like regression",
+            f"The model has one output, for {classes} classes: this looks like regression",
             "curate works on classification: an output for each class, or one for two classes.",
         )
     if last is not None and torch.allclose(last, output, atol=1e-5):
@@ -171,8 +171,8 @@ def _tensor_of(output: Any) -> Tensor:
         if isinstance(output[0], Tensor):
             return output[0]
         if isinstance(output[0], Mapping) and "boxes" in output[0]:
-            raise ModelError("the model returned boxes for each row: it is a detector", READS)
+            raise ModelError("The model returned boxes for each row: it is a detector", READS)
     raise ModelError(
-        f"the model returned a {type(output).__name__} without logits",
+        f"The model returned a {type(output).__name__} without logits",
         "Name the part that holds them with --output, a name or a number from 0.",
     )

@@ -37,7 +37,7 @@ def add_versions(facts: Facts) -> None:
     facts.append(("sqlite", sqlite3.sqlite_version))
     facts += [(name, _version(name) or "not installed (optional)") for name in EXTRAS]
     if missing:
-        raise LoadError(f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+        raise LoadError(f"Not installed: {', '.join(missing)}", f"`pip install {' '.join(missing)}`")
 
 
 def _version(name: str) -> str | None:
@@ -80,11 +80,11 @@ def add_database(facts: Facts, file: str) -> None:
     path = Path(file)
     facts.append(("file", str(path)))
     if path.is_dir():
-        raise StoreError(f"{path} is a folder, not a database", "name another file with --db")
+        raise StoreError(f"{path} is a folder, not a database", "Name another file with --db")
     folder = _deepest(path.parent)
     if not path.exists():
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise StoreError(f"{path} cannot be made: {folder} cannot be written to", "name another file with --db")
+            raise StoreError(f"{path} cannot be made: {folder} cannot be written to", "Name another file with --db")
         facts.append(("state", "not there yet: the first scan makes it"))
     elif path.stat().st_size == 0:
         facts.append(("state", "empty: the next scan fills it"))

@@ -159,7 +159,7 @@ def _of_the_solve(deep: DeepInfluence) -> Iterator[str]:
     replaces = plug is not None and plug.replaces
     better = "a larger --damping" if deep.solver == "cg" else "--solver cg"
     if replaces and deep.ranks_kept is not None:
-        weak = WARNING if deep.ranks_kept < RANKS_BOUND else ""
+        weak = WARNING if deep.ranks_kept < RANKS_BOUND or (deep.score_error or 0.0) > 1 else ""
         measured = len(deep.solution.missing[0])
         yield (
             f"{weak}{deep.solver} solves an approximation of the curvature: measured on {measured} evaluation rows, "

@@ -41,6 +41,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
         parameters=heads.name,
         damping=float(head.curvature.penalty[0]) if heads.damping is None else heads.damping,
         detail={
+            "known_penalty": heads.known_penalty,
             "mean_leverage": heads.influence.scores.mean_leverage,
             "left_aside": heads.influence.scores.left_aside,
             "largest_error_of_left_out_probabilities": heads.influence.scores.error,

@@ -48,7 +48,7 @@ class Compared:
 def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda rows: None) -> Compared:
     """Read the data of a finished run again. Raises ``CurateError`` where it cannot be read, or is made by code."""
     if not run.settings.get("train"):
-        raise DataError(f"run {run.id} does not say where its data is", NOT_COMPARED)
+        raise DataError(f"Run {run.id} does not say where its data is", NOT_COMPARED)
     settings = stored_settings(run.settings)
     for spec in (settings.train, settings.eval):
         if spec is not None and split_kind(spec)[0] == "python":
@@ -75,7 +75,7 @@ def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda
                     moved[row] = position
                 advance(1)
     except CurateError as error:
-        raise DataError(f"the data of run {run.id} cannot be read again: {error.message}", NOT_COMPARED) from error
+        raise DataError(f"The data of run {run.id} cannot be read again: {error.message}", NOT_COMPARED) from error
     return Compared(new=sorted(new), gone=sorted(before), changed=sorted(changed), moved=moved)
 
 

@@ -96,12 +96,12 @@ def diff_runs(first: Store, a: int, second: Store, b: int) -> Diff:
     left, right = read_run(first, a)[0], read_run(second, b)[0]
     if left.dataset != right.dataset:
         raise UsageError(
-            f"run {a} is of {left.dataset}, run {b} of {right.dataset}: their rows have nothing in common",
+            f"Run {a} is of {left.dataset}, run {b} of {right.dataset}: their rows have nothing in common",
             "Compare runs of one data set; --name gives two places the same name.",
         )
     for run in (left, right):
         if run.status != "finished":
-            raise UsageError(f"run {run.id} is {run.status}: what stands in it is not complete", "Name a finished run.")
+            raise UsageError(f"Run {run.id} is {run.status}: what stands in it is not complete", "Name a finished run.")
     before = {finding.fingerprint: finding for finding in findings_of(first, left)}
     after = {finding.fingerprint: finding for finding in findings_of(second, right)}
     rows_a, rows_b = _rows(first, a), _rows(second, b)

@@ -105,11 +105,11 @@ def read_run(store: Store, run_id: int) -> tuple[RunFacts, dict[str, Any]]:
         [run_id],
     )
     if not found:
-        raise StoreError(f"{store.path} holds no run {run_id}", "see which there are with `curate runs`")
+        raise StoreError(f"{store.path} holds no run {run_id}", "See which there are with `curate runs`")
     row = found[0]
     if row["pruned"]:
         raise StoreError(
-            f"run {run_id} was pruned ({row['pruned'][:10]}): its line, counts and findings' fingerprints are left",
+            f"Run {run_id} was pruned ({row['pruned'][:10]}): its line, counts and findings' fingerprints are left",
             "`curate runs` shows which runs are whole; a scan makes a new one",
         )
     gate = Gate.of_settings(json.loads(row["gate"])) if row["gate"] else Gate()

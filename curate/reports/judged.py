@@ -98,7 +98,7 @@ def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tup
     try:
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
-        return None, Outcome(2, f"failed: {error.message}; {error.hint}".rstrip("; "))
+        return None, Outcome(2, f"failed: {error.message} {error.hint}".rstrip())
     if run.counts.get("unjudged") and gate.is_set and gate.asks_labels:
         rules = ",".join(rule.name for rule in RULES.values() if rule.of_contents and not rule.preview)
         told = f"failed: no model judged the labels, and the gate asks for that; name a model, or --fail-on {rules}"

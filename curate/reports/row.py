@@ -134,9 +134,9 @@ def find(store: Store, run: RunFacts, key: str) -> int:
     if found:
         shown = ", ".join(clean(row["key"]) for row in found[:CLOSE_MATCHES])
         raise UsageError(
-            f"{clean(key)} stands for {len(found)} rows of run {run.id}", f"give the whole key: {shown} ..."
+            f"{clean(key)} stands for {len(found)} rows of run {run.id}", f"Give the whole key: {shown} ..."
         )
-    raise UsageError(f"run {run.id} of {clean(run.dataset)} has no row {clean(key)}", _close(store, run, key))
+    raise UsageError(f"Run {run.id} of {clean(run.dataset)} has no row {clean(key)}", _close(store, run, key))
 
 
 def _by_keys(store: Store, run: RunFacts, keys: list[str]) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _close(store: Store, run: RunFacts, key: str) -> str:
     keys = [row["key"] for row in rows]
     close = _closest(key, keys)
     if close:
-        return f"close to it: {', '.join(clean(match) for match in close)}"
+        return f"Close to it: {', '.join(clean(match) for match in close)}"
     return f"keys look like {clean(keys[0])}" if keys else "this run holds no row"
 
 

@@ -64,7 +64,7 @@ class AuditQueue(Queue):
         self, verdict: str, label: str | None = None, note: str | None = None, *, new_class: bool = False
     ) -> Review:
         if verdict == "relabel" and label is None:
-            raise UsageError("an audit suggests no label", "choose the right one, or say drop")
+            raise UsageError("An audit suggests no label", "Choose the right one, or say drop")
         with self.store.transaction():
             if self.place is not None and self._key(self.place) not in self._waiting():
                 # Answered anew: the old word is taken back, else this one would answer the row's second showing.

@@ -68,10 +68,10 @@ def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], in
         try:
             content = read_text(path)
         except FileNotFoundError:
-            raise DataError(f"there is no file {name}", near_path(path)) from None
+            raise DataError(f"There is no file {name}", near_path(path)) from None
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{name} is not in UTF-8: byte {error.start}", "save it as CSV UTF-8, or as JSON lines"
+                f"{name} is not in UTF-8: byte {error.start}", "Save it as CSV UTF-8, or as JSON lines"
             ) from None
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror}") from None
@@ -79,7 +79,7 @@ def read_entries(name: str, content: str | None = None) -> tuple[list[Entry], in
     reader = {"{": _json_rows, "[": task_rows}.get(first, _csv_rows)
     rows = list(reader(name, content))
     if not rows:
-        raise DataError(f"{name} holds no verdict", "give a file with the columns key and verdict")
+        raise DataError(f"{name} holds no verdict", "Give a file with the columns key and verdict")
     entries = [_entry(where, row) for where, row in rows if row.get("verdict")]
     return entries, len(rows) - len(entries)
 
@@ -93,10 +93,10 @@ def _json_rows(name: str, content: str) -> Iterator[tuple[str, dict[str, str]]]:
             row = strict_json.loads(line)
         except ValueError as error:
             raise DataError(
-                f"{where} is no JSON: {error}", 'one object a line: {"key": "...", "verdict": "keep"}'
+                f"{where} is no JSON: {error}", 'One object a line: {"key": "...", "verdict": "keep"}'
             ) from None
         if not isinstance(row, dict):
-            raise DataError(f"{where} is no object", 'one object a line: {"key": "...", "verdict": "keep"}')
+            raise DataError(f"{where} is no object", 'One object a line: {"key": "...", "verdict": "keep"}')
         yield where, _named({str(key): "" if value is None else str(value) for key, value in row.items()})
 
 
@@ -112,7 +112,7 @@ def _csv_rows(name: str, content: str) -> Iterator[tuple[str, dict[str, str]]]:
     if missing and not {"fingerprint", "verdict"} <= set(names):
         raise DataError(
             f"{name} has no column {' and no column '.join(missing)}; it holds {', '.join(names) or 'nothing'}",
-            "the first line names the columns: key,verdict,new_label,note,reviewer",
+            "The first line names the columns: key,verdict,new_label,note,reviewer",
         )
     while True:
         where = f"{name}, line {reader.line_num + 1}"
@@ -139,7 +139,7 @@ def _entry(where: str, row: dict[str, str]) -> Entry:
     facts: dict[str, Any] = {name: row.get(name) or None for name in COLUMNS if name not in ("source", "state")}
     facts["verdict"] = row["verdict"].strip().lower()
     if not facts["key"] and not facts["fingerprint"]:
-        raise DataError(f"{where} names no row", "give its key")
+        raise DataError(f"{where} names no row", "Give its key")
     return Entry(where, **{**facts, "key": facts["key"] or "", "time": _time(where, facts["time"])})
 
 
@@ -150,10 +150,10 @@ def _time(where: str, given: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(given.strip())
     except ValueError:
-        raise DataError(f"{where}: '{given}' is no time", "write it as 2025-01-31T12:00:00Z, or leave it out") from None
+        raise DataError(f"{where}: '{given}' is no time", "Write it as 2025-01-31T12:00:00Z, or leave it out") from None
     moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     if moment > datetime.now(UTC) + timedelta(minutes=5):
-        raise DataError(f"{where}: the time {given} is still to come", "correct it, or leave it out")
+        raise DataError(f"{where}: the time {given} is still to come", "Correct it, or leave it out")
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -42,7 +42,7 @@ def mark_entries(
                     repeated += 1
                 elif entry.verdict == "undo":
                     if row is None:
-                        raise UsageError("a verdict on a row that was never scanned here cannot be taken back")
+                        raise UsageError("A verdict on a row that was never scanned here cannot be taken back")
                     added.append(reviews.undo(store, row, entry.note, reviewer=entry.reviewer, source="file"))
                 elif row is not None:
                     added.append(
@@ -69,7 +69,7 @@ def mark_entries(
 def _row(store: Store, run_id: int, dataset: str, entry: Entry) -> reviews.ReviewedRow | None:
     """The row that is meant; None where its fingerprint belongs to no row that was ever scanned here."""
     if entry.dataset is not None and entry.dataset != dataset:
-        raise UsageError(f"the row is of {entry.dataset}, not of {dataset}", f"give --dataset {entry.dataset}")
+        raise UsageError(f"The row is of {entry.dataset}, not of {dataset}", f"Give --dataset {entry.dataset}")
     if entry.fingerprint is None:
         return reviews.row_by_key(store, run_id, entry.key, entry.split)
     if entry.content_sha256 is not None:
@@ -100,9 +100,9 @@ def _is_there(store: Store, fingerprint: str, entry: Entry, reviewer: str, row: 
 
 def _foreign(store: Store, entry: Entry, fingerprint: str, reviewer: str) -> Review:
     if entry.verdict not in reviews.VERDICTS:
-        raise UsageError(f"'{entry.verdict}' is no verdict", f"verdicts: {', '.join(reviews.VERDICTS)}")
+        raise UsageError(f"'{entry.verdict}' is no verdict", f"Verdicts: {', '.join(reviews.VERDICTS)}")
     if (entry.verdict == "relabel") != (entry.new_label is not None):
-        raise UsageError("relabel needs a new_label, and no other verdict takes one")
+        raise UsageError("A relabel needs a new_label, and no other verdict takes one")
     return reviews.add(
         store,
         fingerprint,

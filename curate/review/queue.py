@@ -133,7 +133,7 @@ class Queue:
     ) -> Review:
         """Store a word on the row, at once, and go on. Raises ``UsageError`` with nothing stored."""
         if self.place is None:
-            raise UsageError("there is no row to speak on")
+            raise UsageError("There is no row to speak on")
         word = reviews.mark(
             self.store,
             self._row(self.place),
@@ -171,7 +171,7 @@ class Queue:
             [self.reviewer, self.source, json.dumps([place.fingerprint for place in self.places])],
         )
         if not found:
-            raise UsageError("there is no verdict of yours to take back")
+            raise UsageError("There is no verdict of yours to take back")
         words = undo_words(self.store, self.run_id, batch_of(self.store, found[0]["id"]), source=self.source)
         self.at = next(at for at, place in enumerate(self.places) if place.fingerprint == words[0].fingerprint)
         return words

@@ -276,7 +276,7 @@ class _Read:
         shapes = {tuple(value.shape) for _, value in rows}
         if len(shapes) > 1:
             raise DataError(
-                f"rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
+                f"Rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
                 "Let the model file's `transform` resize or crop them.",
             )
         batch = torch.stack([value for _, value in rows]).to(self._how.device)
@@ -286,7 +286,7 @@ class _Read:
         if bool(broken.any()):
             first = self.indices[rows[int(broken.nonzero()[0])][0]]
             raise NumericalError(
-                f"the model's output is not finite on {int(broken.sum())} rows, first on {self._source.keys[first]}",
+                f"The model's output is not finite on {int(broken.sum())} rows, first on {self._source.keys[first]}",
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
         return feature, logit, early

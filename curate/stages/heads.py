@@ -9,8 +9,10 @@ from torch import nn
 
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.minimum import Gradient
 from curate.engine.loss import SOFTMAX
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
+from curate.models.network import Network
 from curate.stages.diagnosis import doubtful_inputs
 from curate.stages.forward import Forward
 from curate.stages.prepare import Data
@@ -25,6 +27,8 @@ class Heads:
     own_influence: HeadInfluence | None
     damping: float | None = None
     """λ at the model's own head, for the parameters as the model has them; None without one."""
+    known_penalty: bool = False
+    """That λ is the L2 penalty of its training, which the gradient at the checkpoint tells of."""
 
     @property
     def influence(self) -> HeadInfluence:
@@ -55,7 +59,11 @@ class Heads:
 
 
 def fit_heads(data: Data, damping: float | None = None) -> Heads:
-    """``damping`` is for the model's own head (None: a tenth of the mean eigenvalue); the probe has its penalty."""
+    """``damping`` is for the model's own head; the probe has its penalty.
+
+    None: at a minimum with an L2 penalty that penalty, so that influence is the derivative of a refit; elsewhere a
+    tenth of the mean eigenvalue.
+    """
     train = data.train
     labels = train.labels
     head, probe = probe_of(data, train.features)
@@ -64,14 +72,19 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     assert train.logits is not None
     own_x = with_ones(train.features, data.network.own_head)
     probabilities = train.logits.to(own_x).softmax(1)  # in float32, 1 - p of a row known by heart is lost
-    damping = _head_damping(own_x, probabilities) if damping is None else damping
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
-    penalty = 2 * damping if data.network.one_output else damping
+    doubled = 2 if data.network.one_output else 1
+    known = 0.0
+    if damping is None:
+        known = _known_penalty(own_x, probabilities, labels, data.network) / doubled
+        damping = known or _head_damping(own_x, probabilities)
+    penalty = doubled * damping
     own = HeadCurvature(
         own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype), passes=data.passes
     )
     sizes, group = content_groups(train)
-    return Heads(head, probe, _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group), damping)
+    influence = _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group)
+    return Heads(head, probe, influence, damping, known > 0)
 
 
 def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxHead, HeadInfluence]:
@@ -93,6 +106,21 @@ def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     """``[n d]`` beside a column of ones if the layer has a bias; in float64 up to 2²⁴ numbers."""
     features = features.double() if features.numel() <= 2**24 else features
     return features if layer.bias is None else torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+
+
+def own_weights(network: Network) -> Float[torch.Tensor, "C D"]:
+    """The head as it acts on features and a column of ones; one output as its two logits (-z/2, z/2)."""
+    layer = network.own_head
+    weights = layer.weight.detach().double().cpu()
+    if layer.bias is not None:
+        weights = torch.cat([weights, layer.bias.detach().double().cpu()[:, None]], dim=1)
+    return torch.cat([-weights / 2, weights / 2]) if network.one_output else weights
+
+
+def _known_penalty(x: torch.Tensor, probabilities: torch.Tensor, labels: torch.Tensor, network: Network) -> float:
+    """λ of ½ λ |θ|² of the head's weights, if the gradient there tells of it; else 0."""
+    rests = SOFTMAX.residuals_of(probabilities, labels)
+    return Gradient.of((rests.T @ x / len(x)).flatten(), own_weights(network).flatten()).known_penalty
 
 
 def _head_damping(x: torch.Tensor, probabilities: torch.Tensor) -> float:

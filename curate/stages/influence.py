@@ -113,7 +113,7 @@ class _Targeted:
     ) -> "_Targeted":
         everyone = evaluation_at_head(data, heads)
         if not bool(torch.isfinite(everyone.losses).all()):
-            raise NumericalError("the evaluation loss is not finite", "Check the weights and the model's transform.")
+            raise NumericalError("The evaluation loss is not finite", "Check the weights and the model's transform.")
         named = settings if settings.sliced_by is None else replace(settings, slice=None)
         targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
         same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])

@@ -18,6 +18,7 @@ from curate.models.network import Network, inspect_network
 from curate.models.steady import unsteady
 from curate.models.transforms import make_transform
 from curate.models.weights import weights_file
+from curate.process.devices import no_device
 from curate.process.progress import Progress
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
@@ -206,8 +207,7 @@ def _device(asked: str) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
     if not available.get(asked.split(":")[0], False):
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"--device {asked}: there is no such device here", f"There is: {there}")
+        raise no_device(asked, tuple(name for name, is_there in available.items() if is_there))
     return torch.device(asked)
 
 
@@ -303,14 +303,14 @@ def _refuse_few(train: Forward) -> None:
         )
     present = len(set(train.labels.tolist()))
     if present < 2:
-        raise UsageError("only one class has readable rows", "curate compares classes: it needs two.")
+        raise UsageError("Only one class has readable rows", "curate compares classes: it needs two.")
 
 
 def _refuse_parameters(settings: ScanSettings, network: Network) -> None:
     """What cannot be differentiated is told before the rows are read."""
     if settings.asks_network is not None and not network.own_classes:
         raise ModelError(
-            "influence through the network needs a model whose outputs are the classes; this one has features only",
+            "Influence through the network needs a model whose outputs are the classes; this one has features only",
             "Use --params head --solver exact: the probe on its features answers.",
         )
     if settings.asks_network is not None and not network.differentiable:

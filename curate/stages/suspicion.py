@@ -220,7 +220,7 @@ def read_depth(
     basis = find_basis(features, seed, width) if features.shape[1] > width else None
     rows = features if basis is None else basis(features)
     if not bool(torch.isfinite(rows).all()):
-        raise NumericalError(f"the {name} are not finite", "Are the inputs on the scale of training?")
+        raise NumericalError(f"The {name} are not finite", "Are the inputs on the scale of training?")
     sizes, group = content_groups(data.train)
     material = Material(
         rows,

@@ -56,7 +56,7 @@ def choose_targets(
         every = True
     rows = keep.nonzero()[:, 0]
     if not len(rows):
-        raise UsageError(f"there are no evaluation rows{words}", "Harm needs some: leave out --eval-rows or --slice.")
+        raise UsageError(f"There are no evaluation rows{words}", "Harm needs some: leave out --eval-rows or --slice.")
     count = len(rows) if every else asked if isinstance(asked, int) else ONE_BY_ONE
     chosen = torch.argsort(losses[rows], descending=True, stable=True)[:count].sort().values
     plural = "evaluation row" if len(rows) == 1 else "evaluation rows"

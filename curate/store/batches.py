@@ -39,7 +39,7 @@ def mark_many(
     left = [row for row in rows if verdict != "relabel" or _moves(row, label)]
     if not left:
         raise UsageError(
-            "no row was marked: " + ("no flagged row fits" if not rows else "none of them has a sure suggested label"),
+            "No row was marked: " + ("no flagged row fits" if not rows else "none of them has a sure suggested label"),
             "Choose others, or give the right label.",
         )
     with store.transaction() as connection:

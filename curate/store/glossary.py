@@ -153,8 +153,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "damping": "λ used",
         "residual": "measured |v - (C + λI)u| / |v|: the mean over right-hand sides through the network, the largest "
         "at the head",
-        "score_error": "relative error of the candidates' scores, measured by solving for what the answer lacks; "
-        "NULL for an exact solve",
+        "score_error": "error of the candidates' scores, relative to what they would be without it, measured by "
+        "solving for what the answer lacks; NULL for an exact solve",
         "steps": "of an iterative solver",
         "seconds": "s",
         "recall": "0 to 1: share of the 20 strongest rows that are candidates, on 4 random evaluation rows",

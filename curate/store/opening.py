@@ -35,22 +35,22 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
     """A connection to a database of this version; StoreError if the file is missing, foreign or newer."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(f"this Python's SQLite is {sqlite3.sqlite_version}", f"curate needs SQLite {oldest} or newer")
+        raise StoreError(f"This Python's SQLite is {sqlite3.sqlite_version}", f"curate needs SQLite {oldest} or newer")
     if path.is_dir():
         raise StoreError(f"{path} is a folder, not a database", _OTHER_FILE)
     if create:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make the folder {path.parent}: {error.strerror}", _OTHER_FILE) from None
+            raise StoreError(f"Cannot make the folder {path.parent}: {error.strerror}", _OTHER_FILE) from None
     elif not path.exists():
-        raise StoreError(f"no database at {path}", "make one with `curate scan`, or say where it is with --db FILE")
+        raise StoreError(f"No database at {path}", "Make one with `curate scan`, or say where it is with --db FILE")
     with explain(path):
         connection = _open(path, create)
         try:
             if not is_current(connection, str(path)):
                 if not create and path.stat().st_size == 0:
-                    raise StoreError(f"{path} is empty", "make a run with `curate scan`, or " + _OTHER_FILE)
+                    raise StoreError(f"{path} is empty", "Make a run with `curate scan`, or " + _OTHER_FILE)
                 connection.execute("PRAGMA journal_mode = WAL")
                 migrate(connection)
             keep_rules(connection)
@@ -120,23 +120,23 @@ def explain(path: Path) -> Iterator[None]:
         message = str(error)
         # The second: for ten seconds others recovered the file, or could not for want of room.
         if "locked" in message or "locking protocol" in message:
-            raise StoreError(f"{path} is in use by another process", "wait for it to end and try again") from error
+            raise StoreError(f"{path} is in use by another process", "Wait for it to end and try again") from error
         if "readonly" in message or "unable to open" in message:
-            raise StoreError(f"{path} cannot be opened for writing", "check its rights, or " + _OTHER_FILE) from error
+            raise StoreError(f"{path} cannot be opened for writing", "Check its rights, or " + _OTHER_FILE) from error
         if "full" in message or "disk I/O" in message:
-            raise StoreError(f"{path} could not be written: {message}", "free some space, or " + _OTHER_FILE) from error
+            raise StoreError(f"{path} could not be written: {message}", "Free some space, or " + _OTHER_FILE) from error
         if any(words in message for words in _DAMAGED):
             raise damaged(path, message) from error
         if any(words in message for words in _MISSING) and not _is_as_made(path):
             raise damaged(path, message) from error
         if "no such module" in message:
-            raise StoreError(f"this Python's SQLite has {message}", "curate needs one with FTS5") from error
+            raise StoreError(f"This Python's SQLite has {message}", "curate needs one with FTS5") from error
         raise
     except UnicodeDecodeError as error:
         raise damaged(path, "it holds a text that is no UTF-8") from error
     except OverflowError as error:
         raise UsageError(
-            f"a number is larger than a database can hold: {error}", f"numbers go up to {MOST_WHOLE}"
+            f"A number is larger than a database can hold: {error}", f"Numbers go up to {MOST_WHOLE}"
         ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InternalError)):
@@ -148,7 +148,7 @@ def damaged(path: Path, reason: str) -> StoreError:
     """The error to raise for a file that SQLite cannot read, with the ways out."""
     return StoreError(
         f"{path} cannot be read as a database: {reason}",
-        f"it is damaged, or no database: restore a copy, save what is left by SQLite's .recover, or {_OTHER_FILE}",
+        f"It is damaged, or no database: restore a copy, save what is left by SQLite's .recover, or {_OTHER_FILE}",
     )
 
 

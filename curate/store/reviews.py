@@ -94,9 +94,9 @@ def row_by_key(store: "Store", run_id: int, key: str, split: str | None = None) 
     rows = _rows(store, run_id, where, [key, plain, split, run_id, run_id])
     found = [row for row in rows if row.key == key] or (rows if split is not None else [])
     if not found:
-        raise UsageError(f"run {run_id} has no row {key}", "see the keys with `curate report`")
+        raise UsageError(f"Run {run_id} has no row {key}", "See the keys with `curate report`")
     if len({row.fingerprint for row in found}) > 1:
-        raise UsageError(f"{key} stands for {len(found)} rows of run {run_id}", "say which split it is in")
+        raise UsageError(f"{key} stands for {len(found)} rows of run {run_id}", "Say which split it is in")
     return found[0]
 
 
@@ -130,7 +130,7 @@ def mark(
     nothing of what else was found on the row.
     """
     if rule is not None and not store.query("SELECT 1 FROM rules WHERE name = ?", [rule]):
-        raise UsageError(f"there is no rule {rule}", f"rules: {', '.join(RULES)}")
+        raise UsageError(f"There is no rule {rule}", f"Rules: {', '.join(RULES)}")
     new_label = _new_label(store, row, verdict, label, new_class)
     return add(
         store,
@@ -166,7 +166,7 @@ def undo(
             "SELECT DISTINCT reviewer FROM standing_reviews WHERE fingerprint = ? ORDER BY 1", [row.fingerprint]
         )
         by = (f" by {reviewer}" if reviewer else "") + (f" on {rule}" if rule else "")
-        hint = f"there is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
+        hint = f"There is one by {', '.join(o['reviewer'] for o in others)}: name --reviewer" if others else ""
         raise UsageError(f"{row.key}: there is no verdict{by} to take back", hint or "see `curate show KEY`")
     word = standing[0]
     return _take_back(store, row, note, reviewer=reviewer or word["reviewer"], source=source, word=word["id"])
@@ -180,7 +180,7 @@ def undo_word(store: "Store", run_id: int, word: int, *, source: str) -> Review:
         [word],
     )
     if not found:
-        raise UsageError("this verdict was taken back already")
+        raise UsageError("This verdict was taken back already")
     row = row_by_id(store, run_id, found[0]["id"])
     return _take_back(store, row, None, reviewer=found[0]["reviewer"], source=source, word=word)
 
@@ -246,7 +246,7 @@ def accept(store: "Store", dataset_id: int, findings: Iterable[tuple[str, str, s
 
 def _new_label(store: "Store", row: ReviewedRow, verdict: str, label: str | None, new_class: bool) -> str | None:
     if verdict not in VERDICTS:
-        raise UsageError(f"'{verdict}' is no verdict", f"verdicts: {', '.join(VERDICTS)}")
+        raise UsageError(f"'{verdict}' is no verdict", f"Verdicts: {', '.join(VERDICTS)}")
     if verdict != "relabel":
         if label is not None:
             raise UsageError(f"{row.key}: a label belongs to the verdict relabel, not to {verdict}")
@@ -260,11 +260,11 @@ def _new_label(store: "Store", row: ReviewedRow, verdict: str, label: str | None
                     f"no label is sure enough to be suggested: {row.suggested_label} is "
                     f"{percent(row.suggested_probability, 0)} likely, and it takes {percent(LEAST_SUGGESTION, 0)}"
                 )
-            raise UsageError(f"{row.key}: {told}", "give the right one with --label")
+            raise UsageError(f"{row.key}: {told}", "Give the right one with --label")
     if not label.strip():
-        raise UsageError(f"{row.key}: the label is blank", "give the right one, or the verdict drop")
+        raise UsageError(f"{row.key}: the label is blank", "Give the right one, or the verdict drop")
     if label == row.label:
-        raise UsageError(f"{row.key}: it has the label {label} already", "the verdict keep says that it is right")
+        raise UsageError(f"{row.key}: it has the label {label} already", "The verdict keep says that it is right")
     classes = [
         known["name"]
         for known in store.query("SELECT name FROM labels WHERE dataset_id = ? ORDER BY id", [row.dataset_id])

@@ -117,13 +117,13 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
         query = "SELECT name FROM _sqlite_migrations WHERE migration_set = ?"
         applied = {name for (name,) in connection.execute(query, [MIGRATION_SET])}
     if tables and not applied:
-        raise StoreError(f"{path} is an SQLite database, but not one of curate's", "name another file with --db")
+        raise StoreError(f"{path} is an SQLite database, but not one of curate's", "Name another file with --db")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     known = {migration.__name__ for migration in MIGRATIONS}
     if applied - known or version > len(MIGRATIONS):
         raise StoreError(
             f"{path} was written by a newer version of curate",
-            f"upgrade with {UPGRADE}, or name another file with --db",
+            f"Upgrade with {UPGRADE}, or name another file with --db",
         )
     return applied == known
 

@@ -265,12 +265,12 @@ class Store:
             )
         ]
         if dataset is None and len(scanned) > 1:
-            raise StoreError(f"{self.path} holds several data sets: {_list(scanned)}", "say which with --dataset NAME")
+            raise StoreError(f"{self.path} holds several data sets: {_list(scanned)}", "Say which with --dataset NAME")
         if dataset is None and scanned:
             (dataset,) = scanned
         if dataset is not None and dataset not in names:
             raise StoreError(
-                f"{self.path} holds no data set called {dataset}", f"it holds: {_list(names)}" if names else _SCAN_FIRST
+                f"{self.path} holds no data set called {dataset}", f"It holds: {_list(names)}" if names else _SCAN_FIRST
             )
         runs = self.query(
             "SELECT r.id, r.status FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id "

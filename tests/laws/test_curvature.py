@@ -248,7 +248,7 @@ def test_a_hessian_with_negative_curvature_names_a_damping_that_works() -> None:
     assert float(lanczos(operator, 30)[0][0]) == pytest.approx(lowest, rel=0.05)
     right = torch.randn(2, objective.p).double()
     for name in ("cg", "lissa", "lanczos"):
-        with pytest.raises(NumericalError, match="negative curvature: the smallest eigenvalue") as caught:
+        with pytest.raises(NumericalError, match="Negative curvature: the smallest eigenvalue") as caught:
             make_solver(name, 0).prepare(operator, -0.5 * lowest)
         assert caught.value.exit_status == 4
         damping = float(caught.value.hint.split("--damping ")[1].split(",")[0])

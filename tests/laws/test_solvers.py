@@ -218,6 +218,19 @@ def test_the_error_a_solver_measures_is_its_error(rows: torch.Tensor, name: str,
     assert 0.5 < solution.error() / error < 2
 
 
+@pytest.mark.parametrize("name", ["lanczos:rank=12", "nystrom:rank=12"])
+def test_an_answer_that_is_many_times_too_large_is_off_by_many_times_the_right_one(
+    rows: torch.Tensor, name: str
+) -> None:
+    """What low rank leaves out it divides by the damping alone."""
+    operator, damping = curvature(n=2000), 1e-3
+    solution = make_solver(name, 0).prepare(operator, damping).solve(rows)
+    true = dense(operator, damping, rows)
+    error = float(((solution.rows - true).norm(dim=1) / true.norm(dim=1)).mean())
+    assert error > 2
+    assert 0.5 < solution.error() / error < 2
+
+
 def test_a_gap_that_is_estimated_is_the_gap_that_is_computed(
     rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +339,7 @@ def test_averaging_is_of_different_draws(rows: torch.Tensor) -> None:
 
 def test_a_damping_lost_in_rounding_is_refused_with_one_to_try(rows: torch.Tensor) -> None:
     factor = curvature(n=100)._factor
-    with pytest.raises(NumericalError, match=r"the damping 1.0e-30 is lost.*\n.*--damping"):
+    with pytest.raises(NumericalError, match=r"The damping 1.0e-30 is lost.*\n.*--damping"):
         Exact().prepare(Dense(factor * 1e3), 1e-30)
 
 

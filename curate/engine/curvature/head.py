@@ -166,7 +166,7 @@ class HeadCurvature(Operator):
             return FactorisedHead(self, torch.cholesky_inverse(whole, out=whole), None)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
-                "the head's curvature cannot be factorised: features are degenerate", "Try a larger --damping."
+                "The head's curvature cannot be factorised: features are degenerate", "Try a larger --damping."
             ) from error
 
 

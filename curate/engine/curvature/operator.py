@@ -93,7 +93,7 @@ def refuse_not_finite(values: Tensor) -> None:
     """Raises `NumericalError` where ``values``, made of gradients, are no numbers."""
     if not bool(torch.isfinite(values).all()):
         raise NumericalError(
-            "the curvature is not finite on some rows",
+            "The curvature is not finite on some rows",
             "Are the inputs on the scale of training? Try --params head, or a larger --damping.",
         )
 

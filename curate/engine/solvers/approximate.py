@@ -56,7 +56,7 @@ class PreparedApproximation(Prepared):
     def solve(self, rows: Float[Tensor, "k p"], advance: Callable[[int], None] = unwatched) -> Solution:
         solved = self.inverse(rows)
         if not bool(torch.isfinite(solved).all()):
-            raise NumericalError("the approximate inverse is not finite", "Try a larger --damping, or --solver cg.")
+            raise NumericalError("The approximate inverse is not finite", "Try a larger --damping, or --solver cg.")
         advance(1)
         found = gaps(self.operator, self.damping, rows, solved)
         few = min(CHECKED, len(rows))

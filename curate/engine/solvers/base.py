@@ -40,19 +40,22 @@ class Solution:
     detail: dict[str, object] = field(default_factory=dict)
 
     def error(self) -> float:
-        """Estimated |u - (C + λ I)⁻¹ v| / |u|, the mean of the rows it was measured on; 0 where the solve is exact."""
+        """Estimated |u - w| / |w| with w = (C + λ I)⁻¹ v, the mean of the rows it was measured on; 0 if it is exact."""
         return relative_size(self.missing, self.rows)
 
 
 def relative_size(parts: tuple[Tensor, ...], whole: Float[Tensor, "k p"]) -> float:
-    """Mean of √(a · b) / |w| over the last rows w of ``whole``, a and b being the first and last of ``parts``.
+    """Mean of √(a · b) / √((u + a) · (u + b)) over the last rows u of ``whole``; a and b: first and last of ``parts``.
 
-    Noise that is independent in the two cancels.
+    u + a is what u would be without its gap: an answer that is many times too large is off by many times the right
+    one, not by nearly itself. Noise that is independent in the two parts cancels.
     """
     if not parts or not len(parts[0]):
         return 0.0
-    size = whole[-len(parts[0]) :].double().square().sum(1)
-    squared = (parts[0].double() * parts[-1].double()).sum(1).clamp_min(0)
+    one, other, last = parts[0].double(), parts[-1].double(), whole[-len(parts[0]) :].double()
+    # Noise may leave next to nothing of an answer that is all gap.
+    size = ((last + one) * (last + other)).sum(1).maximum(1e-12 * last.square().sum(1))
+    squared = (one * other).sum(1).clamp_min(0)
     nonzero = size > 0
     return float((squared[nonzero] / size[nonzero]).sqrt().mean()) if bool(nonzero.any()) else 0.0
 

@@ -105,7 +105,7 @@ class PreparedCG(Prepared):
             gap = v - exact @ solved
         if not bool(torch.isfinite(solved).all()):
             raise NumericalError(
-                f"conjugate gradients left the finite numbers at damping {self.damping:.2g}", "Try a larger --damping."
+                f"Conjugate gradients left the finite numbers at damping {self.damping:.2g}", "Try a larger --damping."
             )
         answer = solved.to(rows)
         missing = missing + (solved - answer)[-len(missing) :]  # what is lost by storing it counts as well
@@ -146,7 +146,7 @@ def descend(
         curvature = (d * product).sum(1)
         if not operator.definite and bool((curvature < 0).any()):
             raise NumericalError(
-                "negative curvature: the Hessian and this damping are no bowl",
+                "Negative curvature: the Hessian and this damping are no bowl",
                 "Try a larger --damping, or --curvature ggn.",
             )
         # A row that has converged has r = 0 up to rounding: its step is set to 0 instead of 0/0.

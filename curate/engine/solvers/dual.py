@@ -43,7 +43,7 @@ class WoodburyInverse:
         if int(broken) or not bool(torch.isfinite(cholesky).all()):
             mean = float(self._gram.trace()) / len(inner) ** 2
             raise NumericalError(
-                f"the damping {damping:.1e} is lost beside a curvature of mean size {mean:.1e} a row",
+                f"The damping {damping:.1e} is lost beside a curvature of mean size {mean:.1e} a row",
                 f"Try --damping {1e-9 * mean * len(inner):.1e}." if mean < float("inf") else "Are the inputs finite?",
             )
         self.cholesky = cholesky

@@ -70,7 +70,7 @@ def lanczos(
     off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
     small = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
     if not bool(torch.isfinite(small).all()):
-        raise NumericalError("the curvature is not finite", "Are the inputs on the scale of training?")
+        raise NumericalError("The curvature is not finite", "Are the inputs on the scale of training?")
     values, vectors = torch.linalg.eigh(small)
     residuals = beside[len(diagonal) - 1] * vectors[-1].abs()
     rows = vectors.T.to(basis[0]) @ torch.stack(basis[: len(diagonal)])
@@ -91,7 +91,7 @@ def refuse_negative(operator: Operator, damping: float) -> None:
     lowest = float(values[0])
     if lowest + damping <= 0:
         raise NumericalError(
-            f"negative curvature: the smallest eigenvalue of the Hessian is {lowest:.2g}, "
+            f"Negative curvature: the smallest eigenvalue of the Hessian is {lowest:.2g}, "
             f"and the damping {damping:.2g} does not reach it",
             f"Try --damping {-2 * lowest:.2g}, or --curvature ggn, which has no negative eigenvalue.",
         )

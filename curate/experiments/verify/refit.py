@@ -81,7 +81,7 @@ class FineTune(Refit):
         module = copy.deepcopy(self._network.module)
         trained = [value for value in module.parameters() if value.requires_grad and value.is_floating_point()]
         if not trained:
-            raise UsageError("every parameter of the model is frozen: there is nothing to fine-tune", "Try --at probe.")
+            raise UsageError("Every parameter of the model is frozen: there is nothing to fine-tune", "Try --at probe.")
         optimiser = torch.optim.SGD(trained, lr=settings.rate, momentum=settings.momentum, weight_decay=self.decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self._steps)
         weights = training.kept.float() / training.kept.float().mean()

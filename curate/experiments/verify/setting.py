@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
@@ -26,7 +25,7 @@ from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
-from curate.stages.heads import Heads, fit_heads
+from curate.stages.heads import Heads, fit_heads, own_weights
 from curate.stages.influence import answered_by_layers, deep_objective, solver_for
 from curate.stages.prepare import Data
 from curate.stages.targets import Targets, choose_targets
@@ -94,7 +93,7 @@ class Setting:
         else:
             training = training.relabelled(selection.rows, selection.labels)
         if len(set(training.labels[training.kept].tolist())) < 2:
-            raise UsageError("one class would be left", "Name fewer rows with --rows.")
+            raise UsageError("One class would be left", "Name fewer rows with --rows.")
         return self.change(unchanged, self.refit(training))
 
 
@@ -149,13 +148,11 @@ def _at_own_head(
     assert heads.own_influence is not None
     start = own_weights(network)
     decay, told = recipe.weight_decay, ""
-    if decay is None:
-        gradient = Gradient.of(heads.own_influence.mean_gradient, start.flatten())
-        # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
-        decay, told = gradient.known_penalty / (2 if network.one_output else 1), ", as its gradient there tells"
+    if decay is None and heads.known_penalty:
+        decay, told = heads.damping, ", as its gradient there tells"
     if not decay:
         decay, told = heads.damping or 0.0, ", the damping"
-    elif settings.damping is None:  # a known penalty is the curvature's own
+    elif settings.damping is None and decay != heads.damping:  # a known penalty is the curvature's own
         heads = fit_heads(data, decay)
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
@@ -214,15 +211,6 @@ def _through_network(
     return ThroughNetwork.solved(
         problem, wanted, solver_for(settings), settings.damping, settings.seed, progress, probe.alone, decay
     )
-
-
-def own_weights(network: Network) -> Float[Tensor, "C D"]:
-    """The head as it acts on features and a column of ones; one output as its two logits (-z/2, z/2)."""
-    layer = network.own_head
-    weights = layer.weight.detach().double().cpu()
-    if layer.bias is not None:
-        weights = torch.cat([weights, layer.bias.detach().double().cpu()[:, None]], dim=1)
-    return torch.cat([-weights / 2, weights / 2]) if network.one_output else weights
 
 
 def _predictor(read: EvaluationAtHead, targets: Targets, how: str, choose: Choose | None) -> AtHead:

@@ -265,13 +265,13 @@ def _store(path: Path, form: dict[str, str], reviewer: str, chosen: list[int]) -
             store.connection.execute("PRAGMA synchronous = FULL")
             return _store_many(store, whole(form.get("run", "")) or 0, form["say"], chosen, reviewer)
     if whole(example) is None or verdict not in (*VERDICTS, "relabel-suggested", "undo"):
-        raise UsageError("the form named no row and no verdict")
+        raise UsageError("The form named no row and no verdict")
     with Store.open(path) as store:
         store.connection.execute("PRAGMA synchronous = FULL")
         try:
             row = reviews.row_by_id(store, whole(form.get("run", "")) or 0, int(example))
         except ValueError:
-            raise UsageError("the form named a row that this run does not hold") from None
+            raise UsageError("The form named a row that this run does not hold") from None
         if verdict == "undo":
             return reviews.undo(store, row, reviewer=reviewer, source=source)
         label = form.get(f"label-{example}", "").strip() if verdict == "relabel" else None

@@ -63,12 +63,13 @@ class Study:
         seconds = time.process_time() - self.started
         self.out.mkdir(parents=True, exist_ok=True)
         lines = [
+            f"# Results: {self.name}\n",
             f"Seeds {', '.join(map(str, self.seeds))}{'; --quick' if self.quick else ''}; "
-            f"{seconds:.0f} s of processor time. Several seeds: mean (lowest to highest).\n"
+            f"{seconds:.0f} s of processor time. Several seeds: mean (lowest to highest).\n",
         ]
         for title, rows in self.tables.items():
             columns = list(dict.fromkeys(key for row in rows for key in row))
-            lines += [f"\n### {title}\n", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+            lines += [f"\n## {title}\n", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
             lines += [f"| {' | '.join(shown(row.get(column, '')) for column in columns)} |" for row in rows]
         (self.out / f"{self.name}.md").write_text("\n".join(lines) + "\n")
         record = {"study": self.name, "quick": self.quick, "seeds": self.seeds, "seconds": round(seconds, 1)}
