@@ -2,10 +2,12 @@
 
 import csv
 import json
+import sqlite3
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from stored import CLASSES, HOSTILE, fill
@@ -125,3 +127,24 @@ def test_rows_that_a_program_cannot_show(filled: Path) -> None:
 @pytest.mark.parametrize(("given", "told"), [("excel:x", "no format is called 'excel'"), ("cleanlab", "no file is")])
 def test_a_format_that_is_none(given: str, told: str) -> None:
     assert told in export("-f", given, status=2).stderr
+
+
+# Scores as Parquet
+
+
+def test_scores_pairs_and_findings_as_parquet_are_those_of_the_database(filled: Path) -> None:
+    with sqlite3.connect(filled) as connection:
+        run = connection.execute("SELECT max(id) FROM runs").fetchone()
+        query = "SELECT key, suspicion, harm FROM scores JOIN examples ON id = example_id WHERE run_id = ?"
+        stored = connection.execute(query, run).fetchall()
+        counts = {
+            name: connection.execute(f"SELECT count(*) FROM {table} WHERE run_id = ?", run).fetchone()[0]
+            for name, table in (("scores", "scores"), ("pairs", "influences"), ("findings", "findings"))
+        }
+    told = export("--scores", "out").stdout
+    assert told.startswith("wrote out: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    assert {file.stem: pq.read_metadata(file).num_rows for file in Path("out").iterdir()} == counts
+    rows = pq.read_table("out/scores.parquet").to_pylist()
+    assert sorted((row["key"], row["suspicion"], row["harm"]) for row in rows) == sorted(stored)
+    assert json.loads(pq.read_schema("out/pairs.parquet").metadata[b"curate"])["run"] == run[0]
+    assert "out is there already" in export("--scores", "out", status=2).stderr

@@ -59,6 +59,12 @@ def _formats(context: click.Context, parameter: click.Parameter, value: tuple[st
     "--verdicts", metavar="FILE", help="Write every verdict to FILE, .csv or .jsonl, for `curate mark --from`."
 )
 @click.option(
+    "--scores",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Write scores, pairs and findings of all rows as Parquet into a new folder.",
+)
+@click.option(
     "-f",
     "--format",
     "formats",
@@ -93,6 +99,7 @@ def export(
     revert: Path | None,
     patch: str | None,
     verdicts: str | None,
+    scores: Path | None,
     formats: list[tuple[str, str]],
     pictures: Any,
     media_root: tuple[str, ...],
@@ -109,13 +116,15 @@ def export(
     if revert is not None:
         from curate.export.backups import read_record
 
-        if out or in_place or patch or verdicts or formats:
+        if out or in_place or patch or verdicts or scores or formats:
             raise UsageError("--revert puts files back and does nothing else", "Leave out the other options.")
         read_record(revert)  # whether it is a backup at all is told first
         with Store.open(database(db)) as store:
             _revert(store, revert)
         return
-    _check(out, in_place, backup, patch, verdicts, formats)
+    if not (out or in_place or patch or verdicts or scores or formats):
+        raise UsageError("Nothing to write was named", "curate export FOLDER, or curate export --verdicts FILE.csv")
+    _check(out, in_place, backup, verdicts)
     path = database(db)
     with Store.open(path) as store:
         run = chosen_run(store, run_id, dataset)
@@ -123,7 +132,9 @@ def export(
         from curate.export import CHANGES, keep_off  # numpy
         from curate.export import export as write
 
-        keep_off(store, run, [out, backup, *(Path(f) for f in (patch, verdicts, *(f for _, f in formats)) if f)])
+        keep_off(
+            store, run, [out, backup, scores, *(Path(f) for f in (patch, verdicts, *(f for _, f in formats)) if f)]
+        )
         if out is not None:
             done = write(store, run, out, pictures=pictures, media_root=media_root, **which)
             put(f"wrote {out.as_posix()}: {_told(done)}\n")
@@ -136,6 +147,8 @@ def export(
             words = all_words(store, facts.dataset)
             write_file(verdicts, WRITERS[Path(verdicts).suffix.lower()](words))
             put(f"wrote {verdicts}: {plural(len(words), 'verdict')}\n")
+        if scores is not None:
+            _scores(store, run, scores)
         for name, file in formats:
             _for_tool(store, run, name, file, media_root)
         if in_place:
@@ -143,17 +156,21 @@ def export(
         _stale(store, facts.dataset)
 
 
-def _check(
-    out: Path | None, in_place: bool, backup: Path | None, patch: str | None, verdicts: str | None, formats: Any
-) -> None:
-    if not (out or in_place or patch or verdicts or formats):
-        raise UsageError("Nothing to write was named", "curate export FOLDER, or curate export --verdicts FILE.csv")
+def _check(out: Path | None, in_place: bool, backup: Path | None, verdicts: str | None) -> None:
     if out is not None and in_place:
         raise UsageError("OUT and --in-place are two ways", "Leave out one of them.")
     if backup is not None and not in_place:
         raise UsageError("--backup belongs to --in-place", "Leave it out, or add --in-place.")
     if verdicts is not None and Path(verdicts).suffix.lower() not in WRITERS:
         raise UsageError(f"--verdicts {verdicts}: no such format", f"Endings: {', '.join(WRITERS)}.")
+
+
+def _scores(store: Store, run: int, folder: Path) -> None:
+    from curate.export.scores import export_scores  # pyarrow
+
+    rows = export_scores(store, run, folder)
+    told = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    put(f"wrote {folder.as_posix()}: {told}, a .parquet file each\n")
 
 
 def _for_tool(store: Store, run: int, name: str, file: str, media_root: tuple[str, ...]) -> None:
