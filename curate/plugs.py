@@ -1,4 +1,5 @@
-"""What can be taken by its name: solvers, curvatures, experts. Plain data, and where each is imported from when used.
+"""What can be taken by its name: solvers, curvatures, experts, kinds of data, libraries of models, reports. Plain data,
+and where each is imported from when used.
 
 Options and their help, receipts' words, the reference page and the laws' parameters are made from these tables: one who
 adds an entry has added it everywhere. Knows no torch, so that commands may read it at once.
@@ -162,6 +163,96 @@ EXPERTS: dict[str, ExpertPlug] = {
     "random_features": ExpertPlug(f"{_EXPERTS}:random_features", "ridge regression on random Fourier features"),
 }
 """Who is asked about a label: each has a say in suspicion."""
+
+
+@dataclass(frozen=True)
+class SourcePlug(Plug):
+    """A function from a location and `DataOptions` to the training set, and the evaluation set if there is one."""
+
+    spec: str
+    """How one is written, the example of ``curate scan --help``."""
+    path: bool = False
+    """Its location is a file or a folder."""
+
+
+SOURCES: dict[str, SourcePlug] = {
+    "images": SourcePlug(
+        "curate.sources.images:open_images",
+        "class folders of pictures; with train/ and val/ in it, a training and an evaluation set",
+        "photos/",
+        path=True,
+    ),
+    "table": SourcePlug(
+        "curate.sources.folders:open_tables",
+        "a table: .csv .parquet .jsonl .json, or a folder of them; --label names its column",
+        "rows.csv",
+        path=True,
+    ),
+    "arrays": SourcePlug("curate.sources.arrays:open_arrays", "the arrays x and y", "arrays.npz", path=True),
+    "hf": SourcePlug("curate.sources.hf:open_hf", "a data set of the library datasets", "hf:FOLDER"),
+    "torchvision": SourcePlug(
+        "curate.sources.torchvision_data:open_torchvision", "as torchvision has it on disk", "torchvision:NAME"
+    ),
+    "sklearn": SourcePlug("curate.sources.arrays:open_sklearn", "digits, iris, wine or breast_cancer", "sklearn:NAME"),
+    "python": SourcePlug(
+        "curate.sources.python_data:open_python",
+        "your own code that makes a map-style data set",
+        "python:FILE.py:NAME",
+    ),
+}
+"""By the kind that stands before a location."""
+
+_FAMILIES = "curate.models.families"
+FAMILIES: dict[str, Plug] = {
+    "torchvision": Plug(f"{_FAMILIES}.torchvision:build_torchvision", "a name in torchvision.models"),
+    "timm": Plug(f"{_FAMILIES}.timm:build_timm", "a name in timm"),
+    "hf": Plug(f"{_FAMILIES}.hf:build_hf", "a folder of transformers, or what its cache holds of an id"),
+}
+"""Libraries whose models are named ``FAMILY:NAME``: a function from `ModelSpec` to `Built`."""
+
+
+@dataclass(frozen=True)
+class ReportPlug(Plug):
+    """A `Renderer` class."""
+
+    readers: str
+    """Who reads it."""
+
+
+REPORTS: dict[str, ReportPlug] = {
+    "rich": ReportPlug(
+        "curate.reports.terminal:RichReport", "the report with colours; its last line is the gate's sentence", "people"
+    ),
+    "text": ReportPlug("curate.reports.terminal:TextReport", "the same without colours", "people"),
+    "json": ReportPlug(
+        "curate.reports.json:JsonReport", "the report as one object", "programs; [JSON Schema](report.schema.json)"
+    ),
+    "html": ReportPlug("curate.reports.html:HtmlReport", "a gallery of flagged rows as one page", "people"),
+    "jsonl": ReportPlug(
+        "curate.reports.jsonl:JsonLinesReport", "one finding a line", "programs; `#/$defs/Line` of the same schema"
+    ),
+    "csv": ReportPlug("curate.reports.csv:CsvReport", "one finding a line, formulas disarmed", "spreadsheets"),
+    "markdown": ReportPlug(
+        "curate.reports.markdown:MarkdownReport",
+        "the findings that count (50 at most) and noise by class",
+        "a comment; `GITHUB_STEP_SUMMARY`",
+    ),
+    "github": ReportPlug(
+        "curate.reports.github:GithubReport",
+        "`::error file=...,line=...::` for findings that count, ten of each kind; then the sentence",
+        "annotations",
+    ),
+    "gitlab": ReportPlug("curate.reports.gitlab:GitlabReport", "findings that nobody accepted or kept", "Code Quality"),
+    "junit": ReportPlug(
+        "curate.reports.junit:JunitReport",
+        "the gate and each finding as test cases; what does not fail the build is skipped",
+        "Jenkins, GitLab",
+    ),
+    "sarif": ReportPlug(
+        "curate.reports.sarif:SarifReport", "SARIF 2.1.0, every finding, at most 5,000 by rank", "code scanning"
+    ),
+}
+"""By the format that ``-f`` takes."""
 
 
 def solver_asked(spec: str) -> tuple[SolverPlug, dict[str, object]]:

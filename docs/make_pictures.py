@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
 from curate import __version__
-from curate.reports import Report, RichReport
+from curate.reports import Report
 from curate.reports.report import Looks
+from curate.reports.terminal import RichReport
 from curate.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

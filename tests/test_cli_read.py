@@ -15,9 +15,8 @@ from stored import HOSTILE, begin, fill
 
 from curate import __version__
 from curate.cli import COMMANDS
-from curate.cli.options import FORMATS, Output, parse_formats, write_file
+from curate.cli.options import Output, parse_formats, write_file
 from curate.errors import NothingScanned, NumericalError, UsageError
-from curate.reports import REPORTS
 from curate.reports.words import clean
 from curate.store import Store
 
@@ -346,10 +345,6 @@ def test_reader_that_leaves_early_is_no_error(database: Path):
 
 
 # Output
-
-
-def test_named_formats_are_those_that_exist():
-    assert tuple(REPORTS) == FORMATS
 
 
 def test_only_the_first_colon_parts():

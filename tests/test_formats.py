@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stored import HOSTILE, fill
 
 from curate.gate.judgement import Gate
-from curate.reports import REPORTS, Report
+from curate.reports import Report, renderer
 from curate.reports.report import SHOWN as MOST_ROWS
 from curate.reports.report import Finding
 from curate.reports.sarif import MOST as MOST_RESULTS
@@ -54,7 +54,7 @@ def many(report: Report, count: int) -> Report:
 
 
 def rendered(report: Report, name: str) -> str:
-    return REPORTS[name]().render(report)
+    return renderer(name)().render(report)
 
 
 # JSON

@@ -16,10 +16,11 @@ from stored import HOSTILE, begin, fill, finish
 import curate
 from curate.cli import main
 from curate.errors import CurateError
-from curate.reports import HtmlReport, Report, TextReport
+from curate.reports import Report
 from curate.reports.gallery import Confusion, Distribution, Gallery
-from curate.reports.html import charts, sentences
+from curate.reports.html import HtmlReport, charts, sentences
 from curate.reports.report import Looks
+from curate.reports.terminal import TextReport
 from curate.reports.words import clean
 from curate.store import ExampleRecord, FindingRecord, Store
 from curate.store.rows import Near

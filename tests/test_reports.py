@@ -17,14 +17,15 @@ from stored import HOSTILE, begin, fill, finish
 
 from curate.errors import StoreError, UsageError
 from curate.gate.judgement import Gate, Outcome, Tally
+from curate.plugs import REPORTS
 from curate.process.numbers import duration, memory, percent
-from curate.reports import REPORTS, Report, RichReport, markdown, problems, sketch
+from curate.reports import Report, markdown, problems, renderer, sketch
 from curate.reports import report as reports
 from curate.reports.halfblocks import half_blocks
 from curate.reports.report import Looks
 from curate.reports.row import RowReport
 from curate.reports.summary import summary_sentence
-from curate.reports.terminal import TextReport
+from curate.reports.terminal import RichReport, TextReport
 from curate.reports.words import brief, clean, shorten
 from curate.rules.rule import RULES, SEVERITIES
 from curate.store import FindingRecord, Store
@@ -110,7 +111,8 @@ def test_a_report_that_lists_no_findings_says_the_same(tmp_path: Path, monkeypat
             assert set(first) <= set(short.findings) <= set(whole.findings)
             assert sum(whole.spared_counts.values()) == len(whole.findings) > len(short.findings)
             assert list(problems.problem_lines(short)) == list(problems.problem_lines(whole))
-            for name, kind in REPORTS.items():
+            for name in REPORTS:
+                kind = renderer(name)
                 if not kind.listed:
                     assert kind().render(short) == kind().render(whole), name
 
@@ -163,7 +165,7 @@ def test_totals_count_everything_and_lists_only_the_first(tmp_path: Path):
     assert len(report.mislabeled) == len(report.harmful) == 1
     assert report.count("mislabeled") == 3
     assert report.count("mislabeled", "train", "error") == 1
-    assert "2 of 10 training rows: 1 error, 1 warning; the first 1" in REPORTS["text"]().render(report)
+    assert "2 of 10 training rows: 1 error, 1 warning; the first 1" in TextReport().render(report)
 
 
 def test_unknown_run_names_the_command_that_lists_them(tmp_path: Path):
@@ -181,7 +183,7 @@ def test_run_that_did_not_finish_says_so(tmp_path: Path):
     with Store.open(tmp_path / "curate.db") as store:
         run = begin(store, 1)
         store.mark_run(run, "interrupted")
-        text = REPORTS["text"]().render(Report.of_run(store, run))
+        text = TextReport().render(Report.of_run(store, run))
     assert "! This run is interrupted: what stands here is not complete." in text
     assert "no evaluation" not in text
 
@@ -200,7 +202,7 @@ def test_older_run_is_named_in_the_next_commands(tmp_path: Path):
 
 
 def test_text_is_ascii_within_its_width_and_without_colour(report: Report):
-    text = REPORTS["text"]().render(replace(report, depth="long"))
+    text = TextReport().render(replace(report, depth="long"))
     assert text.isascii()
     # Commands are never broken, nor is the gate's sentence.
     body = [line for line in text.splitlines()[:-1] if not line.startswith("  curate ")]
@@ -226,7 +228,7 @@ OF_NUMERICS = (
 def test_the_short_report_says_what_the_long_one_says_first(report: Report) -> None:
     """Reasons, notes and receipts stand in the long one alone; the quiet one is warnings, summary and gate."""
     short, long, quiet = (
-        REPORTS["text"]().render(replace(report, depth=depth, warnings=("labels look shifted",)))
+        TextReport().render(replace(report, depth=depth, warnings=("labels look shifted",)))
         for depth in ("short", "long", "quiet")
     )
     assert [word for word in OF_NUMERICS if word in short] == []
@@ -244,17 +246,17 @@ def test_the_short_report_says_what_the_long_one_says_first(report: Report) -> N
 
 def test_a_long_list_has_no_reasons_unless_asked(report: Report) -> None:
     many = replace(report, mislabeled=6 * report.mislabeled, top=20)
-    assert report.mislabeled[0].why in REPORTS["text"]().render(report)
-    assert report.mislabeled[0].why not in REPORTS["text"]().render(many)
-    assert report.mislabeled[0].why in REPORTS["text"]().render(replace(many, depth="long"))
+    assert report.mislabeled[0].why in TextReport().render(report)
+    assert report.mislabeled[0].why not in TextReport().render(many)
+    assert report.mislabeled[0].why in TextReport().render(replace(many, depth="long"))
     votes = replace(report.mislabeled[0], evidence={"votes": {"suggested": 0.95, "given": 0.0, "of": 20}})
-    assert "19 of 20 agree" in REPORTS["text"]().render(replace(many, mislabeled=6 * (votes,)))
+    assert "19 of 20 agree" in TextReport().render(replace(many, mislabeled=6 * (votes,)))
 
 
 def test_a_flagged_row_whose_own_label_is_the_likelier_is_worth_a_look(report: Report) -> None:
     doubtful = replace(report.mislabeled[0], key="dog/30.png", suspicion=0.3, severity="warning")
     told = replace(report, mislabeled=(*report.mislabeled, doubtful), doubted={"train": 1, "eval": 1})
-    text = REPORTS["text"]().render(told)
+    text = TextReport().render(told)
     assert summary_sentence(told).startswith("2 of 10 labels are flagged as wrong (1 of them only worth a look)")
     likely, _, rest = text.partition(
         "Worth a look  2 rows more: flagged, but their own label is still the likelier one"
@@ -262,7 +264,7 @@ def test_a_flagged_row_whose_own_label_is_the_likelier_is_worth_a_look(report: R
     assert "dog/30.png" not in likely
     assert "dog/30.png" in rest
     assert "Probably mislabeled  1 of 10 training" in likely
-    unlisted = REPORTS["text"]().render(replace(report, doubted={"train": 1}, eval_mislabeled=()))
+    unlisted = TextReport().render(replace(report, doubted={"train": 1}, eval_mislabeled=()))
     assert "\nworth a look: 1 row more: flagged" in unlisted
 
 
@@ -270,7 +272,7 @@ def test_all_surfaces_tell_the_same_facts(report: Report) -> None:
     """Summary, first finding, its labels and its suspicion; percent written one way."""
     first = report.mislabeled[0]
     assert first.suspicion is not None
-    told = {name: REPORTS[name]().render(report) for name in ("text", "rich", "html", "markdown", "json")}
+    told = {name: renderer(name)().render(report) for name in ("text", "rich", "html", "markdown", "json")}
     for name, text in told.items():
         plain = unescape(text)
         for fact in (first.key, first.given_label, first.suggested_label, summary_sentence(report)):
@@ -284,7 +286,7 @@ def test_all_surfaces_tell_the_same_facts(report: Report) -> None:
 
 def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(report: Report) -> None:
     """A screen holds the head and the first findings; what is no finding is not listed."""
-    text = REPORTS["text"]().render(replace(report, depth="long"))
+    text = TextReport().render(replace(report, depth="long"))
     lines = text.splitlines()
     headings = [
         "Certainly wrong", "Probably mislabeled", "Harmful rows", "Class by class", "How far to trust", "How it was",
@@ -300,7 +302,7 @@ def test_findings_come_first_the_certain_before_the_likely_and_the_summary_last(
     assert said.startswith("2 of 10 labels are flagged as wrong")
     assert "1 row whose content has another label too" in said
     assert " ".join(lines[-4:]).count(said[:40]) == 1
-    page = REPORTS["html"]().render(report)
+    page = renderer("html")().render(report)
     assert f"<strong>{said}.</strong>" in page
     head = page[page.index("<header>") : page.index("<main>")]
     assert not [word for word in OF_NUMERICS if word in head]
@@ -320,7 +322,7 @@ def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:
 
 def test_last_line_is_the_gates_sentence(report: Report):
     for name in ("text", "rich"):
-        assert REPORTS[name]().render(report).rstrip().splitlines()[-1] == report.outcome.sentence
+        assert renderer(name)().render(report).rstrip().splitlines()[-1] == report.outcome.sentence
     assert report.outcome.sentence == (
         "failed: 1 mislabeled, 1 conflict in 13 rows, 0 allowed (--fail-on error); not counted: 0 accepted, 0 kept by "
         "a verdict"
@@ -364,7 +366,7 @@ def test_keys_that_cannot_be_typed_are_not_offered_for_pasting(tmp_path: Path):
 
 
 def test_json_is_stable_and_finite(report: Report):
-    text = REPORTS["json"]().render(report)
+    text = renderer("json")().render(report)
     told = json.loads(text)
     assert next(iter(told)) == "schema_version"
     assert told["schema_version"] == 1
@@ -374,7 +376,7 @@ def test_json_is_stable_and_finite(report: Report):
     assert told["harmful"][0]["hits"][0] == {"key": "eval:cat/02.png", "label": "cat", "influence": -0.4, "text": None}
     assert "NaN" not in text
     assert "Infinity" not in text
-    assert REPORTS["json"]().render(report) == text
+    assert renderer("json")().render(report) == text
 
 
 def test_database_without_numbers_makes_a_report(tmp_path: Path):
@@ -382,8 +384,8 @@ def test_database_without_numbers_makes_a_report(tmp_path: Path):
         run = begin(store, store.dataset("x", "x", "arrays"), model=None, weights_sha256=None)
         finish(store, run, counts={}, accuracy_head=None, accuracy_probe=None, seconds=None, peak_memory=None, notes=[])
         report = Report.of_run(store, run)
-    for name, renderer in REPORTS.items():
-        assert renderer().render(report) or name == "jsonl"  # no finding, no line
+    for name in REPORTS:
+        assert renderer(name)().render(report) or name == "jsonl"  # no finding, no line
 
 
 @pytest.mark.parametrize("rows", [1, 31])
@@ -399,8 +401,8 @@ def test_many_classes_are_cut_and_counted(tmp_path: Path, rows: int):
         store.add_scores(run, [{"example_id": example} for example in ids])
         finish(store, run)
         report = Report.of_run(store, run)
-    assert ("and 1 class more" in REPORTS["text"]().render(replace(report, depth="long"))) == (rows == 31)
-    assert ("and 21 classes more" in REPORTS["text"]().render(report)) == (rows == 31)
+    assert ("and 1 class more" in TextReport().render(replace(report, depth="long"))) == (rows == 31)
+    assert ("and 21 classes more" in TextReport().render(report)) == (rows == 31)
 
 
 # Words

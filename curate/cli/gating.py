@@ -77,13 +77,13 @@ def printed(formats: tuple[str, ...]) -> bool:
 
 def summarise(report: "Report") -> None:
     """Append to the file that GitHub shows as the summary of a step, where there is one."""
-    from curate.reports import REPORTS
+    from curate.reports.markdown import MarkdownReport
 
     file = os.environ.get("GITHUB_STEP_SUMMARY")
     if not file:
         return
     try:
         with open(file, "a", encoding="utf-8") as summary:
-            summary.write(REPORTS["markdown"]().render(report) + "\n")
+            summary.write(MarkdownReport().render(report) + "\n")
     except OSError as error:
         print(f"curate: no step summary: {file}: {error.strerror}", file=sys.stderr)

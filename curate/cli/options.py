@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from curate.errors import UsageError
+from curate.plugs import REPORTS
 from curate.settings.merge import ScanSettings, setting
 from curate.settings.options import OPTIONS, SECTIONS, Option
 from curate.settings.specs import MOST_WHOLE, whole
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from curate.reports.report import Depth, Looks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# Checked against REPORTS by a test: the names alone cost no import.
 HALF_WRITTEN = ".curate-tmp"
-FORMATS = ("rich", "text", "json", "html", "jsonl", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+FORMATS = tuple(REPORTS)
 PLAIN_FORMATS = ("rich", "text", "json")
 """Of what is no report of a run: one row, the list of runs."""
 HEADINGS = ("Data", "Model", "Numbers")
@@ -249,12 +249,12 @@ def depth_of(verbose: bool, quiet: bool) -> "Depth":
 
 def looks(formats: Iterable[str]) -> "Looks":
     """What these formats show."""
-    from curate.reports import REPORTS
+    from curate.reports import renderer
     from curate.reports.report import Looks
 
-    outputs = parse_formats(formats, tuple(REPORTS))
+    outputs = parse_formats(formats)
     spoken = [output.format for output in outputs if output.file is None] or [default_format()]
-    shown = [REPORTS[output.format] for output in outputs]
+    shown = [renderer(output.format) for output in outputs]
     return Looks(any(kind.gallery for kind in shown), "rich" in spoken, any(kind.listed for kind in shown))
 
 
@@ -262,10 +262,11 @@ def write_reports(
     report: "Report", formats: Iterable[str], otherwise: Callable[["Report"], None] | None = None
 ) -> None:
     """Write the report in each format asked for; where none goes to stdout, ``otherwise`` or the terminal report."""
-    from curate.reports import REPORTS, RichReport
+    from curate.reports import renderer
+    from curate.reports.terminal import RichReport
 
     def to_file(name: str) -> str:
-        return REPORTS[name]().render(report)
+        return renderer(name)().render(report)
 
     def to_stdout(name: str) -> None:
         if name == "rich":
@@ -273,7 +274,7 @@ def write_reports(
         else:
             put(to_file(name))
 
-    outputs = parse_formats(formats, tuple(REPORTS))
+    outputs = parse_formats(formats)
     if otherwise is not None and all(output.file is not None for output in outputs):
         write_files(outputs, to_file)
         otherwise(report)

@@ -4,6 +4,8 @@ Leaves the options to ``curate.settings.options``, what they mean to ``curate.se
 ``curate.pipeline.story``, which is imported only when there is something to do: ``--help`` must not wait for torch.
 """
 
+from itertools import chain, repeat
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -23,12 +25,38 @@ from curate.cli.options import (
     write_reports,
 )
 from curate.gate.judgement import Gate
+from curate.plugs import SOURCES
 from curate.process.allocator import keep_freed_memory
 from curate.settings.merge import load_settings
 from curate.settings.options import SECTIONS
 
 
-@click.command(cls=Sections)
+def _help() -> str:
+    """What `curate scan --help` says, with each kind of data that there is."""
+    kinds = [
+        f"  {plug.spec if first else '':<21} {line}"
+        for plug in SOURCES.values()
+        for first, line in zip(chain([True], repeat(False)), wrap(plug.help, 52), strict=False)
+    ]
+    return HELP.format(kinds="\n".join(kinds))
+
+
+HELP = """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
+
+TRAIN is one of:
+
+\b
+{kinds}
+
+A folder with a curate.toml brings its own settings: `curate init` writes one. Pictures need --model to judge their
+labels; without one, only what their contents tell is found (broken files, copies).
+
+Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
+pyproject.toml or of curate.toml.
+"""
+
+
+@click.command(cls=Sections, help=_help())
 @click.argument("train", required=False, metavar="[TRAIN]")
 @click.option(
     "--dry-run", is_flag=True, help="Tell what would be read and computed, with time and memory; score nothing."
@@ -39,27 +67,7 @@ from curate.settings.options import SECTIONS
 @db_option
 @click.pass_context
 def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: Any) -> None:
-    """Find the rows of TRAIN that are probably mislabeled, and those that harm the results.
-
-    TRAIN is one of:
-
-    \b
-      photos/               class folders of pictures; with train/ and val/ in it,
-                            a training and an evaluation set
-      rows.csv              a table: .csv .parquet .jsonl .json, or a folder of them;
-                            --label names its column
-      arrays.npz            the arrays x and y
-      hf:FOLDER             a data set of the library datasets
-      torchvision:NAME      as torchvision has it on disk
-      sklearn:NAME          digits, iris, wine or breast_cancer
-      python:FILE.py:NAME   your own code that makes a map-style data set
-
-    A folder with a curate.toml brings its own settings: `curate init` writes one. Pictures need --model to judge their
-    labels; without one, only what their contents tell is found (broken files, copies).
-
-    Every option is also an environment variable (CURATE_SEED, CURATE_EVAL_ROWS) and a key of [tool.curate] in
-    pyproject.toml or of curate.toml.
-    """
+    """Compute a run, and report it."""
     settings = load_settings(given, config=config)
     # A slip in the gate or the formats is told before the work, wherever it was written.
     gate = Gate.of_settings(settings.as_json())

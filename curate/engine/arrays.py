@@ -17,7 +17,7 @@ from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.damping import default_damping
 from curate.engine.influence.layers import ByLayers
 from curate.engine.influence.problem import Problem, right_hand_sides
-from curate.engine.passes import Budget
+from curate.engine.passes import pieces
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solver
 from curate.process.progress import Progress
@@ -53,7 +53,7 @@ class ArrayRows:
         """Inputs ``x [n ...]`` with labels ``y [n]``, numbers of the classes, and what the objective's network says."""
         given = torch.as_tensor(x)
         inputs = ArrayInputs(given.float() if given.is_floating_point() else given, objective.flat.device)
-        parts = torch.arange(len(given)).split(Budget().network_rows)
+        parts = pieces(torch.arange(len(given)), objective.passes.budget.network_rows)
         with torch.no_grad():
             logits = torch.cat([objective.forward(inputs.batch(part)).float().cpu() for part in parts])
         return cls(inputs, torch.as_tensor(y).long().cpu(), logits)

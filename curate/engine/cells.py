@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.passes import Budget
+from curate.engine.passes import Budget, Passes, pieces
 from curate.process.progress import Advance
 
 TOGETHER = 32
@@ -27,8 +27,7 @@ Near = tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]
 
 def parts_against(queries: Float[Tensor, "m d"], n: int, budget: Budget) -> tuple[Float[Tensor, "_ d"], ...]:
     """The queries, as many at a time as their products with n rows may fill a block."""
-    parts: tuple[Tensor, ...] = queries.split(budget.rows(n))
-    return parts
+    return pieces(queries, budget.rows(n))
 
 
 def nearest_of(
@@ -67,11 +66,11 @@ def in_order(index: Int[Tensor, "m k"], distance: Float[Tensor, "m k"]) -> Near:
 class CellIndex:
     """``rows [n d]`` by cell; ``seed`` draws the rows that k-means looks at."""
 
-    def __init__(self, rows: Float[Tensor, "n d"], seed: int, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, rows: Float[Tensor, "n d"], seed: int, passes: Passes) -> None:
+        self._budget = budget = passes.budget
         count = max(1, round(2 * math.sqrt(len(rows))))
         self.centres = _means(rows, count, seed, budget)
-        cell = assigned(rows, self.centres, budget)
+        cell = passes.collect([assigned(rows[passes.own(len(rows))], self.centres, budget)])
         self.order = cell.argsort(stable=True)
         """Numbers of the rows, cell by cell."""
         self.rows = rows[self.order]
@@ -84,7 +83,7 @@ class CellIndex:
         distance = torch.empty(len(queries), k)
         for of_cell, near in self._by_cell(queries, probed):
             rows, numbers = self.rows[near], self.order[near]
-            for part in of_cell.split(self._budget.rows(len(near))):
+            for part in pieces(of_cell, self._budget.rows(len(near))):
                 found[part], distance[part] = nearest_of(queries[part], rows, k, numbers)
                 advance(len(part))
         return found, distance
@@ -93,7 +92,7 @@ class CellIndex:
         """For each cell with queries: their numbers, and the places of the rows they are compared with."""
         cell = assigned(queries, self.centres, self._budget)
         order = cell.argsort(stable=True)
-        for own in order.split(torch.bincount(cell, minlength=len(self.centres)).tolist()):
+        for own in order.split_with_sizes(torch.bincount(cell, minlength=len(self.centres)).tolist()):
             if len(own):
                 centre = self.centres[cell[own[0]]]
                 cells = (self.centres - centre).norm(dim=1).argsort()

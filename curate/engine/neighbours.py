@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.cells import CellIndex, in_order, nearest_of, parts_against
-from curate.engine.passes import Budget
+from curate.engine.cells import CellIndex, Near, in_order, nearest_of, parts_against
+from curate.engine.passes import ALONE, Passes
 from curate.process.progress import Advance, Progress
 
 WIDTH = 128
@@ -63,12 +63,12 @@ class Neighbours:
         metric: Metric = "cosine",
         most_pairs: int = MOST_PAIRS,
         probed: int = PROBED_ROWS,
-        budget: Budget | None = None,
+        passes: Passes = ALONE,
     ) -> None:
         """Queries times rows beyond ``most_pairs`` are compared with about ``probed`` rows each, in cells."""
         self.n, self.metric, self._seed = len(features), metric, seed
         self._most_pairs, self._probed = most_pairs, probed
-        self._budget = budget or Budget()
+        self.passes = passes
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
         self._index = self._rows(features)
         self._cells: CellIndex | None = None
@@ -88,44 +88,43 @@ class Neighbours:
 
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
-        k, rows = min(k, self.n), self._rows(queries)
-        with (progress or Progress.silent()).stage(title, len(rows)) as advance:
-            if rows.shape[1] <= FEW_COLUMNS:
-                found, distance = self._by_tree(rows, k)
-                advance(len(rows))
-            elif len(rows) * self.n <= self._most_pairs or k > self._probed // 4:
-                found, distance = self._by_all(rows, k, advance)
+        k, m = min(k, self.n), len(queries)
+        with (progress or Progress.silent()).stage(title, m) as advance:
+            own = self._rows(queries[self.passes.own(m)])
+            if own.shape[1] <= FEW_COLUMNS:
+                nearest = self._by_tree(own, k)
+                advance(len(own))
+            elif m * self.n <= self._most_pairs or k > self._probed // 4:
+                nearest = self._by_all(own, k, advance)
             else:
-                found, distance = self._by_cells(rows, k, advance)
+                nearest = self._by_cells(own, k, advance)
+        found, distance = (self.passes.collect([part]) for part in nearest)
         near = distance.double().numpy()
         return found.numpy(), 1 - near**2 / 2 if self.metric == "cosine" else np.ones_like(near)
 
-    def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+    def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> Near:
         from scipy.spatial import cKDTree
 
         distance, index = cKDTree(self._index.numpy()).query(rows.numpy(), range(1, k + 1))
         return in_order(torch.from_numpy(index), torch.from_numpy(distance))
 
-    def _by_all(
-        self, rows: Float[Tensor, "m d"], k: int, advance: Advance
-    ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+    def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
         parts = []
-        for part in parts_against(rows, self.n, self._budget):
+        for part in parts_against(rows, self.n, self.passes.budget):
             parts.append(nearest_of(part, self._index, k))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)
 
-    def _by_cells(
-        self, rows: Float[Tensor, "m d"], k: int, advance: Advance
-    ) -> tuple[Int[Tensor, "m k"], Float[Tensor, "m k"]]:
+    def _by_cells(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
         if self._cells is None:
-            self._cells = CellIndex(self._index, self._seed, self._budget)
+            self._cells = CellIndex(self._index, self._seed, self.passes)
         found, distance = self._cells.nearest(rows, k, self._probed, advance)
         some = torch.arange(0, len(rows), max(1, len(rows) // MEASURED_QUERIES))
         true, _ = self._by_all(rows[some], k, lambda _: None)
         hits = sum(len(np.intersect1d(*pair)) for pair in zip(true.numpy(), found[some].numpy(), strict=True))
-        self.recall = hits / (k * len(some))
+        hits, asked = self.passes.sum(torch.tensor([hits, k * len(some)])).tolist()
+        self.recall = hits / asked
         return found, distance
 
 

@@ -1,11 +1,15 @@
-"""The one door of all loops over rows: which rows are this process's, how its parts become a whole, and how many rows
-go through at a time, which a budget of memory says.
+"""The one door of all loops: which rows are this process's, how its parts become a whole, and how many go through at a
+time, which a budget of memory says.
 
-`Alone` is one process with all rows. Several would deal the rows out and add up what each has found.
+`Alone` is one process with all rows. Several would deal the rows out in runs, one behind the other: each goes through
+its `own`, `sum` adds up what all have found, and `collect` puts what was found of each row in the order of the rows.
+What is drawn is drawn alike by all. `.ci/house.py` counts loops of engine, stages and experiments beside this door.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from jaxtyping import Int
@@ -44,12 +48,41 @@ class Budget:
     @property
     def network_rows(self) -> int:
         """Rows that go through a network at a time, with what it keeps of them for its derivatives."""
-        return max(1, min(NETWORK_ROWS, NETWORK_ROWS * self.memory // USUAL))
+        return self.share(NETWORK_ROWS)
+
+    @property
+    def sum_rows(self) -> int:
+        """Rows of one product whose sums are added up in float64."""
+        return self.share(SUM_ROWS)
+
+    def share(self, usual: int) -> int:
+        """``usual`` things at a time, less in proportion if there is less memory than usual."""
+        return max(1, min(usual, usual * self.memory // USUAL))
 
     def rows(self, floats: int, most: int | None = None) -> int:
         """Rows of a block whose temporaries take ``floats`` each."""
         size = max(1, self.block // max(1, floats))
         return size if most is None else min(size, most)
+
+
+def slices(n: int, size: int, first: int = 0) -> list[slice]:
+    """Of n things, ``size`` at a time, from ``first`` on."""
+    size = max(1, size)
+    return [slice(start, min(start + size, first + n)) for start in range(first, first + n, size)]
+
+
+def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """``values``, ``size`` at a time: of what a process has for itself, as columns, directions, or rows dealt already.
+
+    Views, no copies; an empty one if there are none.
+    """
+    found: tuple[Tensor, ...] = values.split(max(1, size), dim)
+    return found
+
+
+def summed(parts: Iterable[slice], term: Callable[[slice], Tensor]) -> Tensor:
+    """The sum of ``term`` over the parts, in float64."""
+    return reduce(torch.add, (term(part).double() for part in parts))
 
 
 @dataclass(frozen=True)
@@ -59,35 +92,47 @@ class Passes(ABC):
     budget: Budget = field(default_factory=Budget)
 
     @abstractmethod
-    def mine(self, n: int) -> Int[Tensor, " m"]:
-        """Numbers of the rows that this process goes through."""
+    def own(self, n: int) -> slice:
+        """The run of rows that this process goes through, with both ends."""
 
     @abstractmethod
     def sum(self, part: Tensor) -> Tensor:
         """The sum of all processes' parts."""
 
     @abstractmethod
-    def collect(self, parts: list[Tensor]) -> Tensor:
+    def collect(self, parts: Sequence[Tensor]) -> Tensor:
         """What was found of each row, by all processes, in the order of the rows."""
 
+    def slices(self, n: int, size: int) -> list[slice]:
+        """This process's rows, ``size`` at a time; if there are none an empty part, so that each has one to add."""
+        own = self.own(n)
+        return slices(own.stop - own.start, size, own.start) or [own]
+
     def parts(self, n: int, size: int, device: torch.device | None = None) -> tuple[Int[Tensor, " b"], ...]:
-        """This process's rows, ``size`` at a time."""
-        found: tuple[Tensor, ...] = self.mine(n).to(device or torch.device("cpu")).split(max(1, size))
-        return found
+        """Numbers of this process's rows, ``size`` at a time."""
+        return self.of(torch.arange(n, device=device), size)
+
+    def of(self, rows: Int[Tensor, " m"], size: int) -> tuple[Int[Tensor, " b"], ...]:
+        """This process's share of ``rows``, numbers of rows that all processes know, ``size`` at a time."""
+        return pieces(rows[self.own(len(rows))], size)
+
+    def total(self, n: int, size: int, term: Callable[[slice], Tensor]) -> Tensor:
+        """The sum of ``term`` over all rows in float64, each term being that of ``size`` rows."""
+        return self.sum(summed(self.slices(n, size), term))
 
 
 @dataclass(frozen=True)
 class Alone(Passes):
     """One process: all rows are its own."""
 
-    def mine(self, n: int) -> Int[Tensor, " n"]:
-        return torch.arange(n)
+    def own(self, n: int) -> slice:
+        return slice(0, n)
 
     def sum(self, part: Tensor) -> Tensor:
         return part
 
-    def collect(self, parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts)
+    def collect(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts))
 
 
 ALONE = Alone()

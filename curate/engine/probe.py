@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.loss import SOFTMAX
-from curate.engine.passes import ALONE, SUM_ROWS, Passes
+from curate.engine.passes import ALONE, Passes, slices, summed
 from curate.errors import NumericalError
 
 LENGTH = 8.0
@@ -23,8 +23,8 @@ PENALTY = 0.05
 """L2 penalty λ of ½ λ |W|² on the mean loss; the bias has none. On features that a network may have fitted to these
 very labels it is not to be chosen by the labels' likelihood, which falls to the weakest penalty."""
 PRECONDITIONER_ROWS = 20_000
-PRODUCTS = 250
-"""Curvature products of one Newton step, at most."""
+MOST_STEPS, PRODUCTS = 50, 250
+"""Newton steps, and curvature products of one of them, at most."""
 
 
 def probe_inputs(features: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
@@ -56,20 +56,20 @@ def fit_softmax(
     penalty: Float[Tensor, " D"],
     start: Float[Tensor, "C D"] | None = None,
     tolerance: float = 1e-6,
-    steps: int = 50,
+    passes: Passes = ALONE,
 ) -> SoftmaxHead:
     """Minimum of the mean cross-entropy + ½ Σ penalty w², by damped Newton steps.
 
     ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights (in float32 not below its
     digits). Raises `NumericalError` if it is not reached.
     """
-    problem = _Problem(x, labels, classes, penalty)
+    problem = _Problem(x, labels, classes, penalty, passes)
     weights = x.new_zeros(classes, x.shape[1]) if start is None else start.to(x).clone()
     epsilon = torch.finfo(x.dtype).eps
     tolerance = max(tolerance, 64 * epsilon)
     scale = float(problem.gradient(torch.zeros_like(weights))[0].abs().max())
     now = problem.value(weights)
-    for _ in range(steps):
+    for _ in range(MOST_STEPS):
         gradient, p = problem.gradient(weights)
         largest = float(gradient.abs().max())
         if largest <= tolerance * scale:
@@ -93,43 +93,47 @@ def fit_softmax(
 
 
 class _Problem:
-    """The loss of a softmax head on ``x [n D]``, its gradient and Newton's direction, chunk by chunk."""
+    """The loss of a softmax head on ``x [n D]``, its gradient and Newton's direction, chunk by chunk.
 
-    def __init__(self, x: Float[Tensor, "n D"], labels: Tensor, classes: int, penalty: Float[Tensor, " D"]) -> None:
-        self.x, self.labels, self.penalty = x, labels, penalty
-        self.targets = F.one_hot(labels, classes).to(x)
+    What is held is of this process's rows, and what is returned of all.
+    """
+
+    def __init__(
+        self, x: Float[Tensor, "n D"], labels: Tensor, classes: int, penalty: Float[Tensor, " D"], passes: Passes
+    ) -> None:
+        self.n, self.penalty, self.passes = len(x), penalty, passes
+        self.x, self.labels = x[passes.own(len(x))], labels[passes.own(len(x))]
+        self.targets = F.one_hot(self.labels, classes).to(x)
         some = x
         if len(x) > PRECONDITIONER_ROWS:
             some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
-        self._gram = self._summed(lambda rows, _: rows.T @ rows, some, some) / len(some)
+        size = passes.budget.sum_rows
+        self._gram = passes.total(len(some), size, lambda rows: some[rows].T @ some[rows]) / len(some)
 
-    def _summed(self, part: Callable[[Tensor, Tensor], Tensor], x: Tensor, other: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for rows, beside in zip(x.split(SUM_ROWS), other.split(SUM_ROWS), strict=True):
-            term = part(rows, beside).double()
-            total = term if total is None else total + term
-        assert total is not None
-        return total
+    def _mean(self, term: Callable[[slice], Tensor]) -> Tensor:
+        """Over all rows, of what ``term`` sums over some that are held here."""
+        parts = slices(len(self.x), self.passes.budget.sum_rows) or [slice(0, 0)]
+        return self.passes.sum(summed(parts, term)).to(self.x) / self.n
 
     def value(self, weights: Float[Tensor, "C D"]) -> float:
-        loss = F.cross_entropy(self.x @ weights.T, self.labels, reduction="sum") / len(self.x)
+        loss = self.passes.sum(F.cross_entropy(self.x @ weights.T, self.labels, reduction="sum")) / self.n
         return float(loss + 0.5 * (self.penalty * weights * weights).sum())
 
-    def gradient(self, weights: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C D"], Float[Tensor, "n C"]]:
-        """The gradient, and the probabilities ``[n C]`` at these weights."""
+    def gradient(self, weights: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C D"], Float[Tensor, "m C"]]:
+        """The gradient, and the probabilities ``[m C]`` of the rows that are held here at these weights."""
         p = (self.x @ weights.T).softmax(1)
-        total = self._summed(lambda rows, gap: gap.T @ rows, self.x, p - self.targets).to(weights)
-        gradient = total / len(self.x) + self.penalty * weights
+        gaps = p - self.targets
+        gradient = self._mean(lambda rows: gaps[rows].T @ self.x[rows]) + self.penalty * weights
         # All classes moved together change nothing if there is no penalty: rounding must not build up there.
         return torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient), p
 
-    def newton(self, gradient: Tensor, p: Float[Tensor, "n C"], tolerance: float) -> Float[Tensor, "C D"]:
+    def newton(self, gradient: Tensor, p: Float[Tensor, "m C"], tolerance: float) -> Float[Tensor, "C D"]:
         """H⁻¹ of the gradient to ``tolerance`` of its size, by preconditioned conjugate gradients.
 
         The preconditioner takes every class for the mean one: mean p (1 - p) times the features' second moments,
         one Cholesky factor for all classes.
         """
-        weight = float((p * (1 - p)).mean())
+        weight = float(self.passes.sum((p * (1 - p)).sum()) / (self.n * p.shape[1]))
         ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
         try:
             factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
@@ -139,8 +143,10 @@ class _Problem:
             ) from error
 
         def product(direction: Tensor) -> Tensor:
-            moved = self._summed(lambda rows, at: SOFTMAX.apply(at, (rows @ direction.T)[None])[0].T @ rows, self.x, p)
-            return moved.to(direction) / len(self.x) + direction * self.penalty
+            def moved(rows: slice) -> Tensor:
+                return SOFTMAX.apply(p[rows], (self.x[rows] @ direction.T)[None])[0].T @ self.x[rows]
+
+            return self._mean(moved) + direction * self.penalty
 
         solved, left = torch.zeros_like(gradient), gradient
         towards = precise = torch.cholesky_solve(left.T, factor).T
@@ -160,7 +166,9 @@ class _Problem:
         return solved
 
 
-def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
+def fit_probe(
+    features: Float[Tensor, "n d"], labels: Tensor, classes: int, passes: Passes = ALONE
+) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
     """The probe and its inputs, in float64 if that is cheap."""
     x = probe_inputs(features)
     if not bool(torch.isfinite(x).all()):
@@ -170,7 +178,7 @@ def fit_probe(features: Float[Tensor, "n d"], labels: Tensor, classes: int) -> t
         )
     if x.numel() * classes <= 2**26:
         x = x.double()
-    return fit_softmax(x, labels, classes, penalties(PENALTY, x)), x
+    return fit_softmax(x, labels, classes, penalties(PENALTY, x), passes=passes), x
 
 
 def penalties(penalty: float, x: Float[Tensor, "n D"]) -> Float[Tensor, " D"]:

@@ -103,7 +103,7 @@ def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progre
         raise UsageError("curate bench judges one checkpoint", f"Try --weights {settings.weights[-1]} alone.")
     data = read(settings, load(settings, progress), progress)
     given = data.train.labels.numpy()
-    neighbours = Neighbours(data.train.features, settings.seed)
+    neighbours = Neighbours(data.train.features, settings.seed, passes=data.passes)
     heads = fit_heads(data, settings.damping)
     first = judge_rows(data, heads, neighbours, Progress.silent(), settings.seed)
     usable = np.flatnonzero(first.train.suspicion <= first.cut)
@@ -236,7 +236,7 @@ def _cleanlab(noisy: Data, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " 
     features, labels = noisy.train.features, torch.from_numpy(given)
     p = np.zeros((len(given), noisy.classes))
     for held in _folds(given):
-        head, _ = fit_probe(features[~held], labels[~held], noisy.classes)
+        head, _ = fit_probe(features[~held], labels[~held], noisy.classes, noisy.passes)
         p[held] = head.logits(probe_inputs(features[held]).to(head.weights)).softmax(1).numpy()
     result: np.ndarray = 1 - get_label_quality_scores(given, p, method="self_confidence")
     return result

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from curate.engine.passes import pieces
 from curate.errors import ModelError, NumericalError
 from curate.models.outputs import matrix_of, read_outputs
 from curate.settings.specs import split_code
@@ -118,7 +119,7 @@ def logits_on(
     logits_of: Callable[[object], Tensor], module: nn.Module, rows: Forward, places: Int[Tensor, " m"]
 ) -> Float[Tensor, "m C"]:
     """Logits of these rows. Raises `NumericalError` where they are not finite."""
-    parts = places.split(ASKED_AT_ONCE)
+    parts = pieces(places, ASKED_AT_ONCE)
     logits = torch.cat([logits_of(module(rows.inputs.batch(part))).float().cpu() for part in parts])
     if not bool(torch.isfinite(logits).all()):
         raise NumericalError("The refit diverged: its outputs are not finite", "Try a smaller --rate.")

@@ -24,6 +24,7 @@ from torch import nn
 from curate.errors import ModelError, UsageError
 from curate.models.estimators import GivenEstimator
 from curate.models.weights import fit_state_dict, read_state_dict
+from curate.plugs import FAMILIES
 from curate.settings.specs import split_code, split_model
 from curate.sources.code import Role, call, import_code, importable, named
 
@@ -100,9 +101,11 @@ def load_model(
         return _settled(_own_code(spec, arguments, weights, trust_checkpoint))
     if not name:
         raise UsageError(f"--model '{spec}' names no model.", f"Give {family}:NAME.")
-    from curate.models.families import FAMILIES, ModelSpec  # torchvision, for those who ask for it
+    from curate.models.families.common import ModelSpec
 
-    built = FAMILIES[family](ModelSpec(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered))
+    built = FAMILIES[family].load()(
+        ModelSpec(spec, name, arguments, weights, trust_checkpoint, media, classes, ordered)
+    )
     source = hashlib.sha256(json.dumps([spec, arguments, built.identity], sort_keys=True, default=repr).encode())
     return _settled(
         LoadedModel(built.module, built.transform, spec, built.weights_sha256, source.hexdigest(), built.notes)

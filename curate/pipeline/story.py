@@ -50,7 +50,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         progress.expect(lambda: expected_seconds(settings, data))
         heads = fit_heads(data, settings.damping)
         data = data.warned(doubts(data, heads))
-        neighbours = Neighbours(data.train.features, settings.seed, budget=data.passes.budget)
+        neighbours = Neighbours(data.train.features, settings.seed, passes=data.passes)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
         judged = with_earlier(settings, loaded.opened, data, heads, judged, progress)
         known = run.known_level(data.train, settings.noise_rate)

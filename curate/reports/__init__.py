@@ -1,26 +1,21 @@
-"""Reports of stored runs: one plain ``Report``, one file a format.
+"""Reports of stored runs: one plain ``Report``, one file a format, as `plugs.REPORTS` lists them.
 
-Knows the formats by name; leaves where a report is written to the commands. Formats are imported when one is asked
-for: a verdict or a list of runs waits for none.
+Leaves where a report is written to the commands. A format is imported when it is asked for: a verdict or a list of
+runs waits for none.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from curate.plugs import REPORTS
 from curate.reports.report import Report
 
 if TYPE_CHECKING:
     from curate.reports.base import Renderer
-    from curate.reports.formats import REPORTS
-    from curate.reports.html import HtmlReport
-    from curate.reports.json import JsonReport
-    from curate.reports.terminal import RichReport, TextReport
 
-__all__ = ["REPORTS", "HtmlReport", "JsonReport", "Renderer", "Report", "RichReport", "TextReport"]
+__all__ = ["Report", "renderer"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from curate.reports import formats
-
-    return getattr(formats, name)
+def renderer(format: str) -> "type[Renderer]":
+    """The class that writes this format."""
+    found: type[Renderer] = REPORTS[format].load()
+    return found

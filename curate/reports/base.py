@@ -1,4 +1,4 @@
-"""The shape of a report format: one class a format, found by name in ``curate.reports.REPORTS``."""
+"""The shape of a report format: one class a format, found by name in ``curate.plugs.REPORTS``."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

@@ -13,6 +13,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.files.reading import read_names, read_text
+from curate.plugs import SOURCES
 from curate.settings.options import OPTIONS, Option, option_named
 from curate.settings.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 from curate.settings.values import WrongValue
@@ -28,7 +29,6 @@ _NOT_FROM_STRANGERS = {
     "media_root": "would show other files of this machine",
 }
 _OF_DATA = frozenset({"train", "eval"})
-_PATH_KINDS = frozenset({"images", "arrays", "table"})
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Layer:
             if kind == "torchvision":
                 name, colon, root = location.partition(":")
                 return f"{kind}:{name}:{self._path(root)}" if colon and root else value
-            placed = kind in _PATH_KINDS or (kind == "hf" and (self.base / location).exists())
+            placed = (kind in SOURCES and SOURCES[kind].path) or (kind == "hf" and (self.base / location).exists())
             return f"{kind}:{self._path(location)}" if placed else value
         if option.place == "code":
             family, name = split_model(value)

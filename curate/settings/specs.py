@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-MODEL_FAMILIES = ("torchvision", "timm", "hf")
-"""Libraries whose models are named ``family:NAME``; everything else before a colon is Python code."""
+from curate.plugs import FAMILIES
 
 MEMORY = "memory"
 """The kind of what a caller gives in Python: ``memory:train`` is its name, by which it cannot be opened."""
@@ -33,7 +32,7 @@ def split_kind(spec: str) -> tuple[str | None, str]:
 def split_model(spec: str) -> tuple[str | None, str]:
     """``"timm:resnet18"`` -> ``("timm", "resnet18")``; Python code -> ``(None, as given)``, for ``split_code``."""
     family, colon, name = spec.partition(":")
-    return (family, name) if colon and family in MODEL_FAMILIES else (None, spec)
+    return (family, name) if colon and family in FAMILIES else (None, spec)
 
 
 def split_code(spec: str) -> tuple[str, str | None]:

@@ -5,53 +5,22 @@ not imported here) loads a model; ``curate.models.transforms`` makes tensors of 
 left to ``curate.pipeline.story``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from curate.errors import DataError, UsageError
 from curate.files.reading import ending
+from curate.plugs import SOURCES
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import MEMORY, did_you_mean, near_path, split_code, split_kind
-from curate.sources.arrays import ArraySource, SklearnSource, open_arrays, open_sklearn
 from curate.sources.base import DataOptions, Item, Source
-from curate.sources.folders import open_folder, tables_in
-from curate.sources.hf import HfSource, open_hf
-from curate.sources.images import ImageFolder, is_lfs_pointer, layout, open_images
+from curate.sources.folders import tables_in
+from curate.sources.images import is_lfs_pointer, layout
 from curate.sources.memory import GivenRows, open_memory, with_features
-from curate.sources.python_data import PythonSource, open_python
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
-from curate.sources.tables import TableSource, open_table
-from curate.sources.torchvision_data import TorchvisionSource, open_torchvision
 
-__all__ = ["SOURCES", "Item", "Source", "is_lfs_pointer", "open_sets", "open_source"]
-
-Opener = Callable[[str, DataOptions], tuple[Source, Source | None]]
-
-SOURCES: dict[str, type[Source]] = {
-    "images": ImageFolder,
-    "arrays": ArraySource,
-    "table": TableSource,
-    "hf": HfSource,
-    "sklearn": SklearnSource,
-    "python": PythonSource,
-    "torchvision": TorchvisionSource,
-}
-
-
-def _open_tables(location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    return (open_folder if Path(location).is_dir() else open_table)(location, options)
-
-
-_OPENERS: dict[str, Opener] = {
-    "images": open_images,
-    "arrays": open_arrays,
-    "table": _open_tables,
-    "hf": open_hf,
-    "sklearn": open_sklearn,
-    "python": open_python,
-    "torchvision": open_torchvision,
-}
+__all__ = ["Item", "Source", "is_lfs_pointer", "open_sets", "open_source"]
 
 
 def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[Source, Source | None]:
@@ -129,14 +98,17 @@ def open_source(
         evaluation=evaluation,
         like=like,
     )
-    return _OPENERS[kind](location, options) if value is None else open_memory(value, spec, options)
+    if value is not None:
+        return open_memory(value, spec, options)
+    opened: tuple[Source, Source | None] = SOURCES[kind].load()(location, options)
+    return opened
 
 
 def refuse_missing(*specs: str | None) -> None:
     """Raise ``DataError`` if one of these names a file or folder that is not there: told before torch is imported."""
     for spec in filter(None, specs):
         kind, location = _kind(spec)
-        if kind in ("images", "arrays", "table") and not set("*?[") & set(location) and not Path(location).exists():
+        if SOURCES[kind].path and not set("*?[") & set(location) and not Path(location).exists():
             raise DataError(f"There is no file or folder {location}.", near_path(Path(location)))
 
 

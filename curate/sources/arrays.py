@@ -314,6 +314,7 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
+        """Of the arrays in the file."""
         return self._arrays.names
 
     def take(self, name: str) -> "Array":

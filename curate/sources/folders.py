@@ -15,7 +15,7 @@ from curate.settings.specs import as_typed
 from curate.sources.base import DataOptions, Source
 from curate.sources.splits import EVALUATION, TRAIN
 from curate.sources.table_files import SUFFIXES, RawTable, read_table
-from curate.sources.tables import TableSource, table_sources
+from curate.sources.tables import TableSource, open_table, table_sources
 
 INNER = ("data", "default")
 """Folders that a clone of a hub keeps its shards in."""
@@ -45,6 +45,11 @@ def by_split(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
         split = next((word for word in words if word in TRAIN or word in EVALUATION), "")
         found["train" if split in TRAIN else split].append(path)
     return dict(found)
+
+
+def open_tables(location: str, options: DataOptions) -> tuple[Source, Source | None]:
+    """Those of a table, or of a folder of tables."""
+    return (open_folder if Path(location).is_dir() else open_table)(location, options)
 
 
 def open_folder(location: str, options: DataOptions) -> tuple[Source, Source | None]:

@@ -37,7 +37,7 @@ def with_earlier(
         if (theirs.train.sha256, theirs.evaluation.sha256) != (data.train.sha256, data.evaluation.sha256):
             raise ModelError(f"{file} could not read the same rows as {settings.weights[-1]}.")
         their_heads = fit_heads(theirs, settings.damping)
-        near = Neighbours(theirs.train.features, settings.seed)
+        near = Neighbours(theirs.train.features, settings.seed, passes=theirs.passes)
         found.append(judge_rows(theirs, their_heads, near, progress, settings.seed))
         losses = losses + _losses(theirs, their_heads)
     train, level = levelled(_mean([each.train for each in found], last.signals.given), last.signals.given, data.train)

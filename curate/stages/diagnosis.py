@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.engine.passes import slices, summed
 from curate.errors import ModelError
 from curate.models.network import Network
 from curate.process.numbers import percent
@@ -115,11 +116,10 @@ def better_preparation(network: Network, train: Forward) -> tuple[str, float, fl
     labels = train.labels[rows]
 
     def accuracy(batch: Tensor) -> float:
-        right = [
-            (network(part)[1].argmax(1).cpu() == wanted).double().sum()
-            for part, wanted in zip(batch.split(64), labels.split(64), strict=True)
-        ]
-        return float(sum(right)) / len(rows)
+        def right(part: slice) -> Tensor:
+            return (network(batch[part])[1].argmax(1).cpu() == labels[part]).sum()
+
+        return float(summed(slices(len(rows), 64), right)) / len(rows)
 
     now = accuracy(x)
     tried = [(name, accuracy(batch)) for name, batch in _preparations(x).items()]

@@ -159,12 +159,16 @@ def _through_network(
 def _gained(objective: Objective, train: Forward, step: Float[Tensor, " p"], penalty: float, seed: int) -> float:
     """The best of a few lengths, on some of the rows: far from a minimum the whole step may lead anywhere."""
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:GAIN_ROWS]
+    passes = objective.passes
 
     def loss(theta: Float[Tensor, " p"]) -> float:
-        values, total = objective.unflatten(theta), 0.0
-        for rows in some.to(step.device).split(256):
-            logits = objective.logits(values, train.inputs.batch(rows))
-            total += float(F.cross_entropy(logits, train.labels[rows.cpu()].to(logits.device), reduction="sum"))
+        values = objective.unflatten(theta)
+
+        def of(part: slice) -> Tensor:
+            logits = objective.logits(values, train.inputs.batch(some[part].to(step.device)))
+            return F.cross_entropy(logits, train.labels[some[part]].to(logits.device), reduction="sum")
+
+        total = float(passes.total(len(some), passes.budget.share(256), of))
         return total / len(some) + 0.5 * penalty * float(theta @ theta)
 
     before = loss(objective.flat)

@@ -4,13 +4,13 @@ Knows how rows become batches and what of them is kept: ``[n d]`` features and `
 only as far as `Inputs` can afford. Leaves reading to `sources` and what is made of the numbers to everyone above.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from curate.engine.passes import pieces, slices
 from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow
 from curate.models.network import Network
 from curate.process.progress import Progress
@@ -19,7 +19,6 @@ from curate.sources.images import LFS_REASON
 from curate.stages.cache import Depths, ForwardCache
 
 Transform = Callable[[object], Tensor]
-T = TypeVar("T")
 INPUT_BYTES = 2**30
 """Decoded inputs are kept for later passes up to this size; beyond it rows are read again."""
 ORDERED_AT_ONCE = 64
@@ -76,7 +75,7 @@ class RowValues:
             return
         self.values = self.values[: len(rows)]
         if self.values.numel():
-            for some in self.values.view(len(rows), -1).split(ORDERED_AT_ONCE, dim=1):
+            for some in pieces(self.values.view(len(rows), -1), ORDERED_AT_ONCE, dim=1):
                 some.copy_(some.index_select(0, rows))
 
 
@@ -197,9 +196,9 @@ class Pass:
         wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
         read = _Read(self, source, len(wanted))
         with self.progress.stage(title, len(wanted)) as advance:
-            for shard in _split(wanted, SHARD_ROWS):
-                read.shard(shard)
-                advance(len(shard))
+            for shard in slices(len(wanted), SHARD_ROWS):
+                read.shard(wanted[shard])
+                advance(shard.stop - shard.start)
         _refuse_broken(source, wanted, read.unreadable, read.indices, self.strict)
         return read.forward(blank=len(source) - len(wanted))
 
@@ -258,7 +257,8 @@ class _Read:
     def _compute(self, rows: list[tuple[int, Tensor]]) -> None:
         """What the network makes of decoded rows, each with its place; without one a row is its own feature."""
         made: list[Depths] = []
-        for part in _split(rows, self._how.batch_size):
+        for some in slices(len(rows), self._how.batch_size):
+            part = rows[some]
             made.append(self._depths(part, self._how.network) if self._how.network is not None else self._flat(part))
             self._put([place for place, _ in part], *made[-1])
         if self._how.cache is not None:
@@ -336,8 +336,3 @@ def _refuse_broken(
         )
     if not kept:
         raise NothingScanned(f"{source.location}: no row could be read", "Nothing was scanned.")
-
-
-def _split(rows: list[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

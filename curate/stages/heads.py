@@ -91,7 +91,7 @@ def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxH
     """The probe on these features of the training rows, with its leave-one-out scores."""
     labels = data.train.labels
     sizes, group = content_groups(data.train)
-    head, x = fit_probe(features, labels, data.classes)
+    head, x = fit_probe(features, labels, data.classes, data.passes)
     return head, _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), labels, sizes, group)
 
 

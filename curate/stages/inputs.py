@@ -6,6 +6,7 @@ Knows how decoded inputs become at most `WIDTH` numbers a row; leaves what is ma
 import torch
 from torch import Tensor, nn
 
+from curate.engine.passes import Passes
 from curate.models.early import EarlyLayer
 from curate.stages.forward import INPUT_BYTES, Forward
 
@@ -14,7 +15,7 @@ COMPARED = 32
 """Rows on which inputs and early features are compared."""
 
 
-def input_rows(rows: Forward, early: Tensor | None) -> Tensor | None:
+def input_rows(rows: Forward, early: Tensor | None, passes: Passes) -> Tensor | None:
     """Inputs of the rows, ``[n e]`` float32, e <= `early.WIDTH`.
 
     None if they are no numbers (tokens are places in a vocabulary), if they are too large to be kept in memory, so that
@@ -30,7 +31,7 @@ def input_rows(rows: Forward, early: Tensor | None) -> Tensor | None:
         return None
     parts = [
         reader.rows(batch, nothing, batch)
-        for places in torch.arange(len(rows)).split(BATCH)
+        for places in passes.parts(len(rows), passes.budget.share(BATCH))
         for batch in [rows.inputs.batch(places)]
     ]
-    return torch.cat(parts)
+    return passes.collect(parts)

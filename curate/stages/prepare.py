@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from curate.engine.curvature.objective import choose_parameters
-from curate.engine.passes import ALONE, Passes
+from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.keywords import called_as
@@ -40,7 +40,7 @@ PICTURES = ("image", "array")
 """Media that say nothing of their labels without a model."""
 LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
-COLUMNS_AT_ONCE, ROWS_AT_ONCE = 32, 2_048
+COLUMNS_AT_ONCE = 32
 """Of features that are standardised: no second copy of all numbers stands beside the first."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
@@ -261,7 +261,8 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             # Each output stands for a wrong class: its features still serve.
             network = replace(network, own_classes=False)
             warnings.append(f"{order}. Without it the probe on the model's features answers")
-    if network is None and train.source.media == "features" and _scaled(train, evaluation):  # encoders scale the others
+    passes, raw = passes_of(settings), network is None and train.source.media == "features"
+    if raw and _scaled(train, evaluation, passes.budget):  # encoders scale the others
         notes.append("the columns are on very different scales: each was standardised")
     if network is None or not network.own_classes:
         _centred(train, evaluation)
@@ -270,7 +271,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if evaluation is None:
         evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
     said = (tuple(notes), tuple(warnings), outside)
-    return Data(train, evaluation, own, network, *said, passes=passes_of(settings), unsteady=moving)
+    return Data(train, evaluation, own, network, *said, passes=passes, unsteady=moving)
 
 
 def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
@@ -333,7 +334,7 @@ def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     """Up to ``count`` readable rows from all over the data, to look at what the network takes and returns."""
     values: list[torch.Tensor] = []
     total = len(loaded.train)
-    spread = range(0, total, max(1, total // count))
+    spread = range(total)[:: max(1, total // count)]
     for index in dict.fromkeys([*spread, *range(total)]):
         try:
             value = loaded.transform(loaded.train.read(index).decode())
@@ -348,9 +349,9 @@ def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     return torch.stack(values).to(loaded.device)
 
 
-def _scaled(train: Forward, evaluation: Forward | None) -> bool:
+def _scaled(train: Forward, evaluation: Forward | None, budget: Budget) -> bool:
     """Raw columns on very different scales are standardised, in place: distances would see one column only."""
-    blocks = train.features.split(COLUMNS_AT_ONCE, dim=1)
+    blocks = pieces(train.features, budget.share(COLUMNS_AT_ONCE), dim=1)
     mean = torch.cat([block.double().mean(0) for block in blocks])
     spread = torch.cat([block.double().std(0) for block in blocks])  # squares of large numbers are beyond float32
     moving = spread[spread > 0]
@@ -358,7 +359,7 @@ def _scaled(train: Forward, evaluation: Forward | None) -> bool:
         return False
     scale = torch.where(spread > 0, spread.clamp_min(1e-12), torch.ones_like(spread))
     for rows in filter(None, (train, evaluation)):
-        for part in rows.features.split(ROWS_AT_ONCE):
+        for part in pieces(rows.features, budget.sum_rows):
             part.copy_((part - mean) / scale)
     return True
 

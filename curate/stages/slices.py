@@ -57,7 +57,7 @@ def harm_by_slice(
     members = [torch.tensor([row for row, value in enumerate(of_rows) if value == name]) for name in names]
     means = torch.cat([head.mean_of(x[rows], residuals[rows]) for rows in members])
     solved, _, _ = head.solve(means)
-    harm = -torch.cat([head.on(solved, rows) for rows in head.blocks(len(names))])
+    harm = -head.on_everyone(solved)
     found = []
     for place, (name, rows) in enumerate(zip(names, members, strict=True)):
         most = harm[:, place].argsort(descending=True, stable=True)[:TOP]

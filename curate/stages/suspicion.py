@@ -193,7 +193,7 @@ def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress)
     if own:
         found = {
             EARLY: read_depth("early features", data, data.train.early, seed, progress),
-            INPUTS: read_depth("inputs", data, input_rows(data.train, data.train.early), seed, progress),
+            INPUTS: read_depth("inputs", data, input_rows(data.train, data.train.early, data.passes), seed, progress),
         }
         depths |= {name: depth for name, depth in found.items() if depth is not None}
     return depths
@@ -227,7 +227,7 @@ def read_depth(
         data.train.labels,
         data.classes,
         Copies(group, sizes),
-        neighbours if neighbours is not None and basis is None else Neighbours(rows, seed),
+        neighbours if neighbours is not None and basis is None else Neighbours(rows, seed, passes=data.passes),
         fitted,
         seed,
         progress,
@@ -241,7 +241,7 @@ def readings_of(data: Data, depths: dict[str, Depth]) -> dict[str, Reading]:
     """What the experts say of the evaluation rows."""
     rows = {LAST: data.evaluation.features, EARLY: data.evaluation.early}
     if INPUTS in depths:
-        rows[INPUTS] = input_rows(data.evaluation, None)
+        rows[INPUTS] = input_rows(data.evaluation, None, data.passes)
     return {name: depth.unseen(features) for name, depth in depths.items() if (features := rows[name]) is not None}
 
 

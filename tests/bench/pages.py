@@ -21,7 +21,8 @@ from browser import chromium
 from PIL import Image
 from stored import begin, finish
 
-from curate.reports import HtmlReport, Report
+from curate.reports import Report
+from curate.reports.html import HtmlReport
 from curate.reports.report import Looks
 from curate.review.web import server
 from curate.store import ExampleRecord, FindingRecord, Store

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curate.engine.curvature.leverage import gram, gram_of_few
 from curate.engine.loss import Loss
+from curate.engine.passes import ALONE, Passes
 
 CHANCES = 2.0
 
@@ -23,16 +24,21 @@ class ClassBlocks:
     """
 
     def __init__(
-        self, x: Float[Tensor, "n D"], means: Float[Tensor, "n C"], penalty: Float[Tensor, " D"], loss: Loss
+        self,
+        x: Float[Tensor, "n D"],
+        means: Float[Tensor, "n C"],
+        penalty: Float[Tensor, " D"],
+        loss: Loss,
+        passes: Passes = ALONE,
     ) -> None:
         self.classes = means.shape[1]
         self.few = CHANCES / self.classes
-        self._gram = gram(x, x.new_full((len(x),), 1 / len(x)))
+        self._gram = gram(x, x.new_full((len(x),), 1 / len(x)), passes)
         self.inverses = x.new_empty(self.classes, x.shape[1], x.shape[1])
         ridge = torch.diag(penalty.double())
         for c in range(self.classes):
             weight = loss.entry(means, c, c)
-            block = gram_of_few(x, weight, weight > self.few, self._gram) + ridge
+            block = gram_of_few(x, weight, weight > self.few, self._gram, passes) + ridge
             self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block)).to(x)
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:

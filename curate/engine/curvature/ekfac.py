@@ -20,6 +20,7 @@ from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import capture, owners_of
 from curate.engine.loss import Loss
+from curate.engine.passes import pieces
 from curate.engine.rows import RowInputs
 
 KEPT_FLOATS = 2**27
@@ -27,7 +28,7 @@ KEPT_FLOATS = 2**27
 FIT_ROWS = 8192
 """Rows that the curvature is fitted to: a random sample where there are more."""
 PASS_ROWS = 250
-
+"""Rows that are drawn for at a time: another number would draw others."""
 DRAWN_ROWS = 2048
 """Rows that the output gradients are drawn on."""
 LEAST_DAMPING = 1e-12
@@ -115,7 +116,7 @@ class Layers:
             return []
         gradients = self.rest.row_gradients(x, weights)
         sizes = [self.rest.module.get_parameter(name).numel() for name in self.unknown]
-        return [[(gradients.new_empty(0), part)] for part in gradients.split(sizes, dim=1)]
+        return [[(gradients.new_empty(0), part)] for part in gradients.split_with_sizes(sizes, dim=1)]
 
     def known_share(self) -> float:
         """Of the parameters, those in layers that have a formula."""
@@ -234,14 +235,14 @@ class EKFAC:
             advance(len(part))
             return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn))
 
-        parts = list(torch.arange(len(rows), device=rows.device).split(PASS_ROWS))
+        parts = list(pieces(torch.arange(len(rows), device=rows.device), PASS_ROWS))
         passed = [run(parts[0], True)]
         found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
         fitting = max(PASS_ROWS, KEPT_FLOATS * len(parts[0]) // max(1, passed[0].floats()))
         whole = len(rows) <= min(FIT_ROWS, fitting)
         if not whole:
             order = torch.randperm(len(rows), generator=generator)[: min(FIT_ROWS, fitting)].sort().values
-            parts = list(order.to(rows.device).split(PASS_ROWS))
+            parts = list(pieces(order.to(rows.device), PASS_ROWS))
             passed = [run(parts[0], True)]
         # Output gradients of some rows are enough: only the inputs' covariance is of hundreds of columns.
         every = max(1, len(parts) * PASS_ROWS // DRAWN_ROWS)
@@ -301,7 +302,7 @@ class EKFAC:
         if self._kept is not None:
             yield from self._kept
             return
-        for part in torch.arange(len(weights), device=weights.device).split(PASS_ROWS):
+        for part in pieces(torch.arange(len(weights), device=weights.device), PASS_ROWS):
             yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
             advance(len(part))
 

@@ -108,11 +108,11 @@ class HeadCurvature(Operator):
         directions = rows.to(self.dtype).view(len(rows), self.classes, self.width)
         total = torch.zeros_like(directions)
         size = self.passes.budget.rows(len(rows) * self.classes)
-        for x, p in zip(self.x.split(size), self.probabilities.split(size), strict=True):
-            x, p = x.to(self.dtype), p.to(self.dtype)
+        for own in self.passes.slices(self.n, size):
+            x, p = self.x[own].to(self.dtype), self.probabilities[own].to(self.dtype)
             moves = torch.einsum("bd,kcd->kbc", x, directions)
             total += torch.einsum("kbc,bd->kcd", self.loss.apply(p, moves), x)
-        return (total / self.n + directions * self.penalty.to(self.dtype)).flatten(1).to(rows)
+        return (self.passes.sum(total) / self.n + directions * self.penalty.to(self.dtype)).flatten(1).to(rows)
 
     def precise(self) -> "HeadCurvature":
         """The same products in float64, chunk by chunk: the features themselves are not copied."""
@@ -145,7 +145,7 @@ class HeadCurvature(Operator):
         blocks = whole.view(self.classes, self.width, self.classes, self.width)
         for c in range(self.classes):
             for e in range(c, self.classes):
-                block = gram(x, self.loss.entry(p, c, e) / len(x))
+                block = gram(x, self.loss.entry(p, c, e) / len(x), self.passes)
                 blocks[c, :, e], blocks[e, :, c] = block, block.T
         whole.diagonal().add_(self.penalty.double().repeat(self.classes))
         if self.loss.shift_free:
@@ -159,7 +159,7 @@ class HeadCurvature(Operator):
         try:
             if not self.exact:
                 x, p = self._sampled()
-                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty, self.loss))
+                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty, self.loss, self.passes))
             whole = self._whole()
             # Both in place: each matrix of this size counts.
             torch.linalg.cholesky(whole, out=whole)

@@ -8,31 +8,36 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from curate.engine.passes import SUM_ROWS
+from curate.engine.passes import ALONE, SUM_ROWS, Passes, slices
 
 STRIPS = 4
 """A symmetric matrix is made in as many strips, of each only what is not below it: five eighths of the work."""
 
 
-def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"]) -> Float[Tensor, "D D"]:
+def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = ALONE) -> Float[Tensor, "D D"]:
     """Σ wᵢ xᵢ xᵢᵀ: each chunk's sum in x's own precision, the sum of chunks in float64."""
     width = x.shape[1]
     total = x.new_zeros(width, width, dtype=torch.float64)
-    strips = [slice(start, start + max(1, width // STRIPS)) for start in range(0, width, max(1, width // STRIPS))]
-    for part, w in zip(x.split(SUM_ROWS), weight.to(x).split(SUM_ROWS), strict=True):
-        weighted = (part * w[:, None]).T
-        for strip in strips:
+    weight = weight.to(x)
+    for rows in passes.slices(len(x), passes.budget.sum_rows):
+        part = x[rows]
+        weighted = (part * weight[rows, None]).T
+        for strip in slices(width, width // STRIPS):
             total[strip, strip.start :] += (weighted[strip] @ part[:, strip.start :]).double()
-    upper = total.triu()
+    upper = passes.sum(total).triu()
     return upper + upper.triu(1).T
 
 
 def gram_of_few(
-    x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], much: Bool[Tensor, " n"], moments: Float[Tensor, "D D"]
+    x: Float[Tensor, "n D"],
+    weight: Float[Tensor, " n"],
+    much: Bool[Tensor, " n"],
+    moments: Float[Tensor, "D D"],
+    passes: Passes = ALONE,
 ) -> Float[Tensor, "D D"]:
     """The mean of wᵢ xᵢ xᵢᵀ, where not ``much`` by their mean weight; ``moments`` is the mean of xᵢ xᵢᵀ."""
     rest = float(weight[~much].double().mean()) if not bool(much.all()) else 0.0
-    return rest * moments + gram(x[much], (weight[much] - rest) / len(x))
+    return rest * moments + gram(x[much], (weight[much] - rest) / len(x), passes)
 
 
 def bound_of(weights: Float[Tensor, "..."], share: float) -> float:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.engine.curvature.row_gradients import LayerGradients, owners_of
 from curate.engine.loss import SOFTMAX, Loss
-from curate.engine.passes import ALONE, Passes
+from curate.engine.passes import ALONE, Passes, pieces
 from curate.errors import UsageError
 from curate.models.outputs import failed
 
@@ -144,7 +144,7 @@ class Objective:
 
     def unflatten(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """One vector as the named parameters."""
-        parts = flat.split(self._sizes)
+        parts = flat.split_with_sizes(self._sizes)
         return {name: part.view_as(value) for (name, value), part in zip(self._values.items(), parts, strict=True)}
 
     def logits(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -178,8 +178,8 @@ class Objective:
         # Over convolutions and sequences a vectorised map is slower than a loop (grouped convolutions, copies).
         if len(directions) > 1 and x.ndim == 2 and not self.by_direction:
             try:
-                size = max(1, DIRECTION_FLOATS // max(self.p, x.numel()))
-                return torch.cat([vmap(one)(part) for part in directions.split(size)])
+                size = self.passes.budget.share(DIRECTION_FLOATS) // max(self.p, x.numel())
+                return torch.cat([vmap(one)(part) for part in pieces(directions, size)])
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # a network that looks at its values (`if mask.all()`) cannot be mapped

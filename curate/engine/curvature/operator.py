@@ -10,12 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.passes import ALONE, Passes
+from curate.engine.passes import ALONE, Passes, pieces
 from curate.errors import NumericalError
 
 WRITTEN_FLOATS = 2**27
 """Size of a factor that is written down for its products, 512 MiB in float32. Not of the budget of memory: a stochastic
 solver draws from what is written, and would give other numbers."""
+ESTIMATED_ROWS = 1_024
+"""Rows that are drawn for at a time: another number would draw others."""
+GRAM_FLOATS = 2**24
 
 
 class Operator(ABC):
@@ -63,7 +66,7 @@ class Sampled(Operator):
     def estimate(self, rows: Float[Tensor, "k p"], generator: torch.Generator) -> Float[Tensor, "k p"]:
         """An unbiased estimate of C applied to rows, from one pass over all the data."""
         total = torch.zeros_like(rows)
-        for part in self.passes.parts(self.n, 1024, self.device):
+        for part in pieces(torch.arange(self.n, device=self.device), ESTIMATED_ROWS):
             total += (self.batch(part, generator) @ rows) * (len(part) / self.n)
         return total
 
@@ -84,7 +87,7 @@ class Explicit(ABC):
 def gram(factor: Float[Tensor, "m p"]) -> Float[Tensor, "m m"]:
     """F Fᵀ in float64, some columns at a time."""
     total = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
-    for part in factor.split(max(1, 2**24 // max(1, len(factor))), dim=1):
+    for part in pieces(factor, GRAM_FLOATS // max(1, len(factor)), dim=1):
         total += part.double() @ part.double().T
     return total
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
+from curate.engine.passes import pieces
 from curate.engine.rows import RowInputs
 
 
@@ -79,7 +80,8 @@ class OverRows(Sampled):
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F with C = FᵀF / m: the gradients of every column of every row, larger by the root of their number."""
         parts: list[list[Tensor]] = []
-        for positions, indices in self.chunks(self._gradient_rows):
+        everyone = pieces(torch.arange(self.n, device=self.device), self._gradient_rows)
+        for positions, indices in ((part, self.rows[part]) for part in everyone):
             columns = self.columns(self.targets[positions])
             parts.append(list(self.objective.several_row_gradients(self.inputs.batch(indices), columns)))
         return torch.cat([part[c] for c in range(len(parts[0])) for part in parts]).mul_(len(parts[0]) ** 0.5)
@@ -87,10 +89,10 @@ class OverRows(Sampled):
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""
         pulls = self.pulls(self.targets[indices], generator)
-        size = max(1, self.passes.budget.chunk // self.p)
+        size = self.passes.budget.chunk // self.p
         parts = [
             self.objective.row_gradients(self.inputs.batch(rows), weights)
-            for rows, weights in zip(self.rows[indices].split(size), pulls.split(size), strict=True)
+            for rows, weights in zip(pieces(self.rows[indices], size), pieces(pulls, size), strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -122,8 +124,8 @@ class Pulled(Operator):
         x = self.inputs.batch(self.indices)
         total = self.objective.product_of_columns(x, self.pulls[None], directions, written=False)
         if total is None:
-            total, size = torch.zeros_like(directions), max(1, self.passes.budget.batch // self.p)
-            for some, pulls in zip(x.split(size), self.pulls.split(size), strict=True):
+            total, size = torch.zeros_like(directions), self.passes.budget.batch // self.p
+            for some, pulls in zip(pieces(x, size), pieces(self.pulls, size), strict=True):
                 gradients = self.objective.row_gradients(some, pulls)
                 total += (directions @ gradients.T) @ gradients
         return (total / len(self.indices)).to(rows)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.engine.curvature.operator import gram
-from curate.engine.passes import Budget
+from curate.engine.passes import Budget, slices
 
 Slot = tuple[nn.Module, str]
 """A layer's parameter."""
@@ -180,12 +180,12 @@ class LayerGradients:
         ]
         moves, out = columns.new_zeros(*columns.shape[:2], len(directions)), torch.zeros_like(directions)
         for use, g in factored:
-            for part in _slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
+            for part in slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
                 moves[..., part] += torch.einsum("mbo,bko->mbk", g, self._turned(use, g, directions[part]))
         if spread:
             self._by_written(captured.uses, pulled, spread, directions, moves, out)
         for use, g in factored:
-            for part in _slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
+            for part in slices(len(directions), self._budget.chunk // max(1, g[0].numel())):
                 self._put_back(use, torch.einsum("mbk,mbo->bko", moves[..., part], g), out[part])
         return out
 
@@ -219,7 +219,7 @@ class LayerGradients:
         places = [place for place in self._places if place[0][0] in layers]
         here = torch.cat([torch.arange(start, end, device=out.device) for _, start, end in places])
         own, found = directions[:, here], torch.zeros_like(out[:, here])
-        for rows in _slices(moves.shape[1], self._budget.chunk // len(here)):
+        for rows in slices(moves.shape[1], self._budget.chunk // len(here)):
             some = [_unfolded(use, rows) for use in uses if use.layer in layers]
             for move, gs in zip(moves, pulled, strict=True):
                 theirs = [g for g, use in zip(gs, uses, strict=True) if use.layer in layers]
@@ -233,10 +233,6 @@ class LayerGradients:
         out = weights.new_empty(len(weights), self._places[-1][2])
         _write(captured.uses, captured.pull(weights), self._places, out)
         return out
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    return [slice(start, start + max(1, size)) for start in range(0, length, max(1, size))]
 
 
 def _unfolded(use: Use, rows: slice) -> Use:

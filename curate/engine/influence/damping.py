@@ -10,6 +10,7 @@ import torch
 from curate.engine.curvature.ekfac import LEAST_DAMPING
 from curate.engine.curvature.operator import Sampled
 from curate.engine.influence.minimum import Gradient
+from curate.engine.passes import pieces
 from curate.engine.solvers.lissa import LiSSA
 
 
@@ -23,7 +24,7 @@ def tenth_of_mean(operator: Sampled, seed: int) -> float:
     """A tenth of the mean eigenvalue (of a Hessian's Gauss-Newton part), its trace estimated on 512 rows."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(operator.n, generator=generator)[:512]
-    parts = rows.split(max(1, operator.passes.budget.chunk // operator.p))
+    parts = pieces(rows, operator.passes.budget.chunk // operator.p)
     squares = torch.cat([operator.factor(part, generator).square().sum(1) for part in parts])
     found = 0.1 * float(squares.mean()) / operator.p
     return found if found > 0 else LEAST_DAMPING

@@ -21,6 +21,7 @@ from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.influence.stability import Stability, compare
+from curate.engine.passes import pieces
 from curate.engine.rows import Rows
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.base import Solution, Solver, relative_size
@@ -204,7 +205,7 @@ def _scores(
     influence = problem.influence_on(rows, torch.cat([answers, *lacking]), progress)
     picked = torch.zeros(len(union), count, dtype=torch.bool)
     picked[torch.from_numpy(inverse.reshape(taken.shape)), torch.arange(count)[:, None]] = True
-    gaps = influence[:, count:].split(len(lacking[0]), dim=1) if lacking else ()
+    gaps = pieces(influence[:, count:], len(lacking[0]), dim=1) if lacking else ()
     return Scores(rows, influence[:, :count], picked, tuple(gaps))
 
 

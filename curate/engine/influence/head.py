@@ -17,7 +17,7 @@ from curate.engine.curvature.head import FactorisedHead, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.stability import FACTORS, rank_stability, solved_at
-from curate.engine.passes import Budget
+from curate.engine.passes import Passes, pieces
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.process.progress import Progress
 
@@ -34,8 +34,8 @@ class HeadInfluence:
     scores: HeadScores
 
     @property
-    def _budget(self) -> Budget:
-        return self.head.curvature.passes.budget
+    def _passes(self) -> Passes:
+        return self.head.curvature.passes
 
     @property
     def _plain(self) -> Float[Tensor, "n C"]:
@@ -87,14 +87,18 @@ class HeadInfluence:
         return (moves - solved @ self.mean_gradient.to(solved)) / self.head.curvature.n
 
     def blocks(self, count: int) -> list[slice]:
-        """Slices of the training rows whose gradients, and whose influence on ``count`` rows, fit a block."""
-        size = self._budget.rows(max(count, self.head.curvature.p))
-        return [slice(start, start + size) for start in range(0, self.head.curvature.n, size)]
+        """Slices of this process's rows whose gradients, and whose influence on ``count`` rows, fit a block."""
+        size = self._passes.budget.rows(max(count, self.head.curvature.p))
+        return self._passes.slices(self.head.curvature.n, size)
+
+    def on_everyone(self, solved: Float[Tensor, "T p"]) -> Float[Tensor, "n T"]:
+        """`on` of all training rows."""
+        return self._passes.collect([self.on(solved, rows) for rows in self.blocks(len(solved))])
 
     def harm(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> tuple[Float[Tensor, " n"], float]:
         """Predicted fall of the mean evaluation loss when each row is left out, nats, and the solve's residual."""
         solved, residual, _ = self.solve(self.mean_of(x, residuals))
-        return -torch.cat([self.on(solved, rows)[:, 0] for rows in self.blocks(1)]), residual
+        return -self.on_everyone(solved)[:, 0], residual
 
     def stability(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> dict[str, object]:
         """Rank stability of harm over the penalty, as a receipt has it; a bias without one keeps none.
@@ -109,7 +113,7 @@ class HeadInfluence:
             solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
             curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
             solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
-        return rank_stability(-torch.cat([self.on(solved, rows) for rows in self.blocks(len(solved))]))
+        return rank_stability(-self.on_everyone(solved))
 
     def harm_by_group(
         self,
@@ -143,7 +147,7 @@ class HeadInfluence:
         curvature, loss = self.head.curvature, self.head.curvature.loss
         right = loss.right(logits, labels)
         found = []
-        for part in shifts.split(self._budget.rows(len(x) * curvature.classes)):
+        for part in pieces(shifts, self._passes.budget.rows(len(x) * curvature.classes)):
             moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
             after = loss.right(logits + moves, labels)
             found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
@@ -154,7 +158,7 @@ class HeadInfluence:
     ) -> Int[np.ndarray, "T k"]:
         """The k training rows of most influence on each of a few evaluation rows, by size, whatever its sign."""
         solved, _, _ = self.solve(self.gradients(x, residuals))
-        sizes = torch.cat([self.on(solved.float(), rows) for rows in self.blocks(len(x))]).abs()
+        sizes = self.on_everyone(solved.float()).abs()
         return sizes.topk(min(k, len(sizes)), dim=0).indices.T.cpu().numpy()
 
     def strongest(
@@ -167,9 +171,9 @@ class HeadInfluence:
     ) -> tuple[Pairs, float]:
         """The strongest pairs of the evaluation rows, scanning all training rows, and the solve's largest residual."""
         found, worst = [], 0.0
-        size = max(1, self._budget.chunk // self.head.curvature.p)
+        size = self._passes.budget.chunk // self.head.curvature.p
         with progress.stage("Influence at the head", len(x)) as advance:
-            for part in torch.arange(len(x)).split(size):
+            for part in pieces(torch.arange(len(x)), size):
                 solved, residual, _ = self.solve(self.gradients(x[part], residuals[part]))
                 worst = max(worst, residual)
                 solved = solved.float()  # ranks need no more digits, and half the bytes move
@@ -177,7 +181,7 @@ class HeadInfluence:
                 for rows in self.blocks(len(part)):
                     numbers = torch.arange(self.head.curvature.n)[rows]
                     top.add(same.hidden(self.on(solved, rows), numbers, evaluation[part]), numbers)
-                found.append(top.pairs())
+                found.append(top.pairs(self._passes))
                 advance(len(part))
         return Pairs.concatenate(found), worst
 

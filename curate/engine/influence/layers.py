@@ -66,7 +66,7 @@ class ByLayers:
         """
         heavy = self.ekfac.solve(rights[:1], UNIT * self.ekfac.largest_eigenvalue())
         found = self.influence(torch.cat([heavy, solved, *([] if along is None else [along])]))
-        heavy, values, others = found.split([1, len(rights), found.shape[1] - 1 - len(rights)], dim=1)
+        heavy, values, others = found.split_with_sizes([1, len(rights), found.shape[1] - 1 - len(rights)], dim=1)
         factor = float(spread_ratio(heavy, values[:, :1]))
         return factor * values, factor, others
 
@@ -95,7 +95,7 @@ class Beside:
         means = [self.head.mean_of(self.x[of], self.residuals[of]) for of in members]
         single = self.head.gradients(self.x[chosen], self.residuals[chosen])
         solved, _, _ = self.head.solve(torch.cat([*means, single]))
-        return torch.cat([self.head.on(solved, rows) for rows in self.head.blocks(len(solved))]).float().cpu()
+        return self.head.on_everyone(solved).float().cpu()
 
 
 def spread_ratio(network: Float[Tensor, "n k"], probe: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:

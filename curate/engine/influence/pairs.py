@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from curate.engine.passes import ALONE, Passes
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -68,10 +70,14 @@ class StrongestPairs:
         top = torch.sort(values, dim=1, descending=True, stable=True).indices[:, : self.each_side]
         return values.gather(1, top), rows.gather(1, top)
 
-    def pairs(self) -> Pairs:
-        """The helpful pairs, then the harmful ones: up to ``each_side`` of either for an evaluation row."""
+    def pairs(self, passes: Passes = ALONE) -> Pairs:
+        """The helpful pairs, then the harmful ones: up to ``each_side`` of either for an evaluation row.
+
+        Of what all processes were fed.
+        """
         parts = []
-        for sign, (best, rows) in self._best.items():
+        for sign, of_this_process in self._best.items():
+            best, rows = self._top(*(passes.collect([column.T]).T for column in of_this_process))
             kept = torch.isfinite(best)
             rank = (torch.arange(1, best.shape[1] + 1) * sign).expand_as(best)
             evaluation = self.evaluation.cpu()[:, None].expand_as(rows)

@@ -59,7 +59,7 @@ class AtHead(Predictor):
         solved, _, _ = self.head.solve(
             torch.cat([mean, self.head.gradients(self.x[self.alone], self.rests[self.alone])])
         )
-        return torch.cat([self.head.on(solved, rows) for rows in self.head.blocks(len(solved))])
+        return self.head.on_everyone(solved)
 
     def relabel(self, rows: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         curvature = self.head.head.curvature
@@ -155,9 +155,9 @@ class ThroughNetwork(Predictor):
         moved = moved_labels(train.labels[rows], labels, self.problem.residuals.shape[1])
         parts = [
             objective.tangents(train.inputs.batch(part), self.direction[None])[0].cpu()
-            for part in rows.split(objective.passes.budget.network_rows)
+            for part in objective.passes.of(rows, objective.passes.budget.network_rows)
         ]
-        network = (torch.cat(parts) * moved).sum(1) / len(train)
+        network = (objective.passes.collect(parts) * moved).sum(1) / len(train)
         if self.probe is None:
             return network
         probe, ratio = self.probe

@@ -59,9 +59,8 @@ class Problem:
 
     def gradient_parts(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, " _"], ...]:
         """These rows, as many at a time as their gradients may fill memory; on the network's device."""
-        size = max(1, self.objective.passes.budget.chunk // self.objective.p)
-        parts: tuple[Tensor, ...] = rows.to(self.residuals.device).split(size)
-        return parts
+        passes = self.objective.passes
+        return passes.of(rows.to(self.residuals.device), passes.budget.chunk // self.objective.p)
 
     def influence_along(self, directions: Float[Tensor, "k p"], progress: Progress) -> Float[Tensor, "n k"]:
         """Influence of every row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
@@ -86,7 +85,7 @@ class Problem:
                 parts.append((self.row_gradients(part) @ solved.T).cpu())
                 advance(len(part))
         # ḡ · s is the mean over all rows, which comes from one gradient of the mean loss.
-        return (torch.cat(parts) - (solved @ self.gradient.flat.to(solved)).cpu()) / len(self.rows)
+        return (self.objective.passes.collect(parts) - (solved @ self.gradient.flat.to(solved)).cpu()) / len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class RightHandSides:
 
     def answered(self, solved: Float[Tensor, "k p"]) -> "RightHandSides":
         """What ``solved`` holds for each part of `together`."""
-        return RightHandSides(*solved.split([1, len(self.groups), len(self.chosen)]))
+        return RightHandSides(*solved.split_with_sizes([1, len(self.groups), len(self.chosen)]))
 
 
 def right_hand_sides(
@@ -117,19 +116,20 @@ def right_hand_sides(
 ) -> RightHandSides:
     """Of the rows of ``evaluation``; ``groups`` deals them, ``chosen`` are those asked for one by one."""
     objective, rows, residuals = evaluation.objective, evaluation.rows, evaluation.residuals
+    passes = objective.passes
     numbers = torch.zeros(len(rows), dtype=torch.long) if groups is None else groups
     counts = torch.bincount(numbers)
     sums = torch.zeros(len(counts), objective.p, device=residuals.device)
     with progress.stage("Evaluation gradients", len(rows)) as advance:
         for group in range(len(counts)):
-            for part in (
-                (numbers == group).nonzero()[:, 0].to(residuals.device).split(objective.passes.budget.network_rows)
-            ):
+            members = (numbers == group).nonzero()[:, 0].to(residuals.device)
+            for part in passes.of(members, passes.budget.network_rows):
                 sums[group] += objective.cotangents(rows.inputs.batch(part), residuals[part][None])[0]
                 advance(len(part))
+    sums = passes.sum(sums)
     own = [evaluation.row_gradients(part) for part in evaluation.gradient_parts(chosen) if len(part)]
     return RightHandSides(
         sums.sum(0, keepdim=True) / len(rows),
         sums[:0] if groups is None else sums / counts[:, None].to(sums),
-        torch.cat(own) if own else sums[:0],
+        passes.collect(own or [sums[:0]]),
     )

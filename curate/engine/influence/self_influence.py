@@ -71,7 +71,7 @@ def self_influence(
             for part in problem.gradient_parts(torch.arange(n)):
                 parts.append(inverse.quadratic(problem.row_gradients(part)).cpu())
                 advance(len(part))
-        values = torch.cat(parts) / n
+        values = problem.objective.passes.collect(parts) / n
     seconds = time.monotonic() - started
     return SelfInfluence(values, parameters, damping, sampled, seconds, operator.name, layers)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.operator import Damped, Operator, refuse_not_finite, written_down
 from curate.engine.curvature.over_rows import OverRows
+from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, unwatched
 from curate.engine.solvers.cg import MEASURED, descend
 from curate.engine.solvers.gap import gaps, residual_of
@@ -63,7 +64,7 @@ class PreparedApproximation(Prepared):
         both = torch.cat([gap[-few:] for gap in found]).double()
         damped = Damped(self.operator, self.damping)
         missing, _ = descend(damped, both, self.inverse, MEASURED, CHECK_STEPS)
-        parts = missing.to(rows).split(few)
+        parts = pieces(missing.to(rows), few)
         return Solution(solved, residual_of(found, rows), 1, self.damping, parts, self.detail)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import WRITTEN_FLOATS, Explicit, Operator, gram
+from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
 from curate.errors import NumericalError, UsageError
 
@@ -81,8 +82,7 @@ class WoodburyInverse:
         return found
 
     def _parts(self) -> tuple[Tensor, ...]:
-        parts: tuple[Tensor, ...] = self.factor.split(max(1, 2**24 // self.factor.shape[1]))
-        return parts
+        return pieces(self.factor, 2**24 // self.factor.shape[1])
 
     def _times(self, rows: Tensor) -> Tensor:
         return torch.cat([rows @ part.to(rows).T for part in self._parts()], dim=1)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Sampled
+from curate.engine.passes import pieces
 
 COLUMNS = 2048
 """Columns of F that are taken to float64 at a time."""
@@ -92,7 +93,7 @@ class InRows(Iterate):
         self.factor, self.gram = operator.whole_factor(), operator.gram.double()
         self.rows, self.damping, self.eta = rows.double(), damping, eta
         self.types = rows
-        parts = zip(self.rows.split(COLUMNS, 1), self.factor.split(COLUMNS, 1), strict=True)
+        parts = zip(pieces(self.rows, COLUMNS, 1), pieces(self.factor, COLUMNS, 1), strict=True)
         self.start = torch.stack([part @ columns.double().T for part, columns in parts]).sum(0)
         self.alpha = self.alphas = 0.0
         self.w, self.seen, self.sum = (torch.zeros_like(self.start) for _ in range(3))  # seen is F u
@@ -122,5 +123,5 @@ class InRows(Iterate):
         return found
 
     def kept(self) -> Float[Tensor, "k p"]:
-        turned = torch.cat([self.sum @ columns.double() for columns in self.factor.split(COLUMNS, 1)], dim=1)
+        turned = torch.cat([self.sum @ columns.double() for columns in pieces(self.factor, COLUMNS, 1)], dim=1)
         return (self.alphas * self.rows + turned).to(self.types)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
+from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
@@ -197,7 +198,7 @@ class PreparedLiSSA(Prepared):
                 found = tuple(gap[-MEASURED_ROWS:] for gap in found)
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
-            missing, steps = both.split(len(found[0])), steps + more
+            missing, steps = pieces(both, len(found[0])), steps + more
             left = relative_size(missing, solved)
             if best is not None and not left < least:
                 break  # rounding is all that is left, or a damping lost in it

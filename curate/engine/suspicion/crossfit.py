@@ -6,11 +6,13 @@ content are left out together, else copies vouch for one another. Knows matrices
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from curate.engine.passes import ALONE, Passes
 from curate.engine.probe import SoftmaxHead, fit_softmax, penalties
 
 LADDER = (0.05, 0.01, 0.002)
@@ -55,7 +57,13 @@ class LeftOut:
 
 
 def left_out(
-    x: Float[Tensor, "n D"], labels: Int[Tensor, " n"], classes: int, copies: Copies, *, choose: bool
+    x: Float[Tensor, "n D"],
+    labels: Int[Tensor, " n"],
+    classes: int,
+    copies: Copies,
+    *,
+    choose: bool,
+    passes: Passes = ALONE,
 ) -> LeftOut:
     """The probe on ``x``, whose last column is ones.
 
@@ -66,11 +74,11 @@ def left_out(
     rungs = LADDER if choose else LADDER[:1]
     if exact and (len(rungs) == 1 or len(x) <= FEW_ROWS):
         x = x.double() if x.numel() <= FLOAT64_NUMBERS else x
-        found = [_one_by_one(x, labels, classes, rung, copies) for rung in rungs]
-        return max(found, key=lambda each: likelihood(each.probabilities, labels))
-    x, folds = x.float(), _folds(labels, copies)
-    rung = _rung(x, labels, classes, rungs, folds) if len(rungs) > 1 else rungs[0]
-    return _one_by_one(x, labels, classes, rung, copies) if exact else _by_folds(x, labels, classes, rung, folds)
+        probes = _Probes(x, labels, classes, copies, passes)
+        return max((probes.one_by_one(rung) for rung in rungs), key=lambda each: likelihood(each.probabilities, labels))
+    probes = _Probes(x.float(), labels, classes, copies, passes)
+    rung = probes.rung(rungs) if len(rungs) > 1 else rungs[0]
+    return probes.one_by_one(rung) if exact else probes.by_folds(rung)
 
 
 def likelihood(probabilities: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
@@ -79,50 +87,66 @@ def likelihood(probabilities: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -
     return float((CERTAIN_SHARE * of_label + (1 - CERTAIN_SHARE) / probabilities.shape[1]).log().mean())
 
 
-def _one_by_one(
-    x: Float[Tensor, "n D"], labels: Int[Tensor, " n"], classes: int, penalty: float, copies: Copies
-) -> LeftOut:
-    head = fit_softmax(x, labels, classes, penalties(penalty, x))
-    curvature = head.curvature(x)
-    residuals = curvature.residuals(labels)
-    scores = curvature.factorise().scores(head.logits(x), labels, copies.sizes, copies.total(residuals))
-    return LeftOut(scores.leave_one_out.softmax(1), head)
+@dataclass(frozen=True)
+class _Probes:
+    """Probes fitted to rows, or to those outside of a fold."""
 
+    x: Float[Tensor, "n D"]
+    labels: Int[Tensor, " n"]
+    classes: int
+    copies: Copies
+    passes: Passes
 
-def _folds(labels: Int[Tensor, " n"], copies: Copies) -> Int[Tensor, " n"]:
-    """The fold of each row: the groups of a class are dealt out in turn, all copies into one."""
-    first = torch.full((copies.summed,), len(labels), dtype=torch.long)
-    first.scatter_reduce_(0, copies.group, torch.arange(len(labels)), "amin")
-    draw = torch.randperm(copies.summed, generator=torch.Generator().manual_seed(0))
-    order = draw[torch.sort(labels[first[draw]], stable=True).indices]
-    fold = torch.empty(copies.summed, dtype=torch.long)
-    fold[order] = torch.arange(copies.summed) % FOLDS
-    return fold[copies.group]
+    def fit(
+        self,
+        penalty: float,
+        kept: Bool[Tensor, " n"] | slice = slice(None),
+        start: Float[Tensor, "C D"] | None = None,
+        tolerance: float = 1e-6,
+    ) -> SoftmaxHead:
+        """The probe of the rows that are kept."""
+        x = self.x[kept]
+        return fit_softmax(x, self.labels[kept], self.classes, penalties(penalty, x), start, tolerance, self.passes)
 
+    def one_by_one(self, penalty: float) -> LeftOut:
+        """Each row left out in closed form."""
+        head = self.fit(penalty)
+        curvature = head.curvature(self.x, self.passes)
+        sums = self.copies.total(curvature.residuals(self.labels))
+        scores = curvature.factorise().scores(head.logits(self.x), self.labels, self.copies.sizes, sums)
+        return LeftOut(scores.leave_one_out.softmax(1), head)
 
-def _rung(
-    x: Float[Tensor, "n D"], labels: Int[Tensor, " n"], classes: int, rungs: tuple[float, ...], folds: Int[Tensor, " n"]
-) -> float:
-    """The penalty under which one fold is likeliest, predicted from the others."""
-    held = folds == 0
-    best, start, found = -torch.inf, None, rungs[0]
-    for rung in rungs:
-        head = fit_softmax(x[~held], labels[~held], classes, penalties(rung, x), start, tolerance=1e-3)
-        value = likelihood(head.logits(x[held]).softmax(1), labels[held])
-        if value <= best:
-            break
-        best, start, found = value, head.weights, rung
-    return found
+    @cached_property
+    def folds(self) -> Int[Tensor, " n"]:
+        """The fold of each row: the groups of a class are dealt out in turn, all copies into one."""
+        copies, labels = self.copies, self.labels
+        first = torch.full((copies.summed,), len(labels), dtype=torch.long)
+        first.scatter_reduce_(0, copies.group, torch.arange(len(labels)), "amin")
+        draw = torch.randperm(copies.summed, generator=torch.Generator().manual_seed(0))
+        order = draw[torch.sort(labels[first[draw]], stable=True).indices]
+        fold = torch.empty(copies.summed, dtype=torch.long)
+        fold[order] = torch.arange(copies.summed) % FOLDS
+        return fold[copies.group]
 
+    def rung(self, rungs: tuple[float, ...]) -> float:
+        """The penalty under which one fold is likeliest, predicted from the others."""
+        held = self.folds == 0
+        best, start, found = -torch.inf, None, rungs[0]
+        for rung in rungs:
+            head = self.fit(rung, ~held, start, 1e-3)
+            value = likelihood(head.logits(self.x[held]).softmax(1), self.labels[held])
+            if value <= best:
+                break
+            best, start, found = value, head.weights, rung
+        return found
 
-def _by_folds(
-    x: Float[Tensor, "n D"], labels: Int[Tensor, " n"], classes: int, penalty: float, folds: Int[Tensor, " n"]
-) -> LeftOut:
-    whole = fit_softmax(x, labels, classes, penalties(penalty, x), tolerance=1e-4)
-    probabilities = x.new_zeros(len(x), classes)
-    for fold in range(FOLDS):
-        held = folds == fold
-        if bool(held.any()):
-            head = fit_softmax(x[~held], labels[~held], classes, whole.penalty, whole.weights, tolerance=1e-3)
-            probabilities[held] = head.logits(x[held]).softmax(1)
-    return LeftOut(probabilities, whole)
+    def by_folds(self, penalty: float) -> LeftOut:
+        """Each fold predicted from the others."""
+        whole = self.fit(penalty, tolerance=1e-4)
+        probabilities = self.x.new_zeros(len(self.x), self.classes)
+        for fold in range(FOLDS):
+            held = self.folds == fold
+            if bool(held.any()):
+                head = self.fit(penalty, ~held, whole.weights, 1e-3)
+                probabilities[held] = head.logits(self.x[held]).softmax(1)
+        return LeftOut(probabilities, whole)

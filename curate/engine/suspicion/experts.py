@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.passes import Passes
 from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
 from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.engine.suspicion.fourier import fit_ridge
@@ -50,6 +51,11 @@ class Material:
     alike: bool = False
     """Columns are on one scale, as principal components are: standardised one by one the least would weigh as much as
     the first."""
+
+    @property
+    def passes(self) -> Passes:
+        """How rows go through: as those of the neighbours."""
+        return self.neighbours.passes
 
     @property
     def shares(self) -> Float[np.ndarray, " C"]:
@@ -103,7 +109,9 @@ def scaling_of(material: Material) -> Scaling:
 def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tuple[Opinion, SoftmaxHead]:
     """A softmax probe on what ``inputs`` makes of features."""
     x = inputs(material.features)
-    found = left_out(x, material.labels, material.classes, material.copies, choose=not material.fitted)
+    found = left_out(
+        x, material.labels, material.classes, material.copies, choose=not material.fitted, passes=material.passes
+    )
 
     def unseen(features: Float[Tensor, "m d"]) -> Probabilities:
         rows = inputs(features).to(found.head.weights)
@@ -158,7 +166,7 @@ def euclidean_neighbours(material: Material) -> Opinion:
     """The votes of the nearest training rows by Euclidean distance between standardised columns."""
     scaling = scaling_of(material)
     own = scaling(material.features)
-    near = Neighbours(own, material.seed, metric="euclidean")
+    near = Neighbours(own, material.seed, metric="euclidean", passes=material.passes)
 
     def votes(rows: Float[Tensor, "m d"] | None) -> Float[np.ndarray, "rows C"]:
         found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows), own)
@@ -170,9 +178,8 @@ def euclidean_neighbours(material: Material) -> Opinion:
 def random_features(material: Material) -> Opinion:
     """Ridge regression on random Fourier features of standardised columns."""
     scaling = scaling_of(material)
-    ridge, held = fit_ridge(
-        scaling(material.features), material.labels, material.classes, material.copies, material.seed
-    )
+    rows = scaling(material.features)
+    ridge, held = fit_ridge(rows, material.labels, material.classes, material.copies, material.seed, material.passes)
     return Opinion(held.numpy(), lambda rows: ridge.probabilities(scaling(rows)).numpy())
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.engine.passes import ALONE, Passes, pieces
 from curate.engine.suspicion.crossfit import Copies, likelihood
 
 FEATURES = 600
@@ -56,7 +57,7 @@ class FeatureSpectrum:
 
     def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
         """Mapped rows in the coordinates of the eigenvectors, float64."""
-        return torch.cat([self.features(part) @ self.vectors for part in rows.split(CHUNK)])
+        return torch.cat([self.features(part) @ self.vectors for part in pieces(rows, CHUNK)])
 
     def damped(self, penalty: float) -> Float[Tensor, " F"]:
         """The eigenvalues plus ``penalty`` times their mean."""
@@ -91,7 +92,12 @@ class Ridge:
 
 
 def fit_ridge(
-    rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, copies: Copies, seed: int
+    rows: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    classes: int,
+    copies: Copies,
+    seed: int,
+    passes: Passes = ALONE,
 ) -> tuple[Ridge, Float[Tensor, "n C"]]:
     """The regression, and the probabilities of its rows left out, ``[n C]`` float64."""
     draw = torch.Generator().manual_seed(seed)
@@ -104,7 +110,7 @@ def fit_ridge(
     among = _renumbered(copies, some)
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
-        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes)
+        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes, passes)
         turned = spectrum.turned(rows[some])
         for penalty in PENALTIES:
             outputs = spectrum.left_out(turned, penalty, labels[some], among)
@@ -120,15 +126,16 @@ def fit_ridge(
 
 
 def _spectrum(
-    features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
+    features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, passes: Passes
 ) -> FeatureSpectrum:
     width = 2 * features.directions.shape[1] + 1
     second = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, classes, dtype=torch.float64)
-    for part, given in zip(rows.split(CHUNK), labels.split(CHUNK), strict=True):
-        mapped = features(part)
+    for own in passes.slices(len(rows), CHUNK):
+        mapped = features(rows[own])
         second += mapped.T @ mapped
-        moments += mapped.T @ F.one_hot(given, classes).double()
+        moments += mapped.T @ F.one_hot(labels[own], classes).double()
+    second, moments = passes.sum(second), passes.sum(moments)
     values, vectors = torch.linalg.eigh(second / len(rows))
     return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
 

@@ -40,15 +40,14 @@ def wavering(
     some = np.random.default_rng([material.seed, STREAM]).permutation(len(rows))[:MOST_ROWS]
     sure = agrees & (rows.logits.softmax(1).max(1).values >= SURE).numpy()
     asked = np.sort(some[sure[some]])
-    changed = 0
-    for part in np.array_split(asked, range(BATCH, len(asked), BATCH)):
-        own = rows.inputs.batch(torch.from_numpy(part))
-        if not own.is_floating_point():
-            return None
-        other = rows.inputs.batch(torch.from_numpy(_nearest(material, part)))
+    if not rows.inputs.batch(torch.from_numpy(asked[:1])).is_floating_point():
+        return None
+    others, changed = _nearest(material, asked), torch.tensor(0)
+    for part in material.passes.slices(len(asked), BATCH):
+        own, other = (rows.inputs.batch(torch.from_numpy(those[part])) for those in (asked, others))
         said = network((own + other) / 2).argmax(1).cpu()
-        changed += int((said != rows.logits[part].argmax(1)).sum())
-    return changed / len(some)
+        changed += (said != rows.logits[asked[part]].argmax(1)).sum()
+    return int(material.passes.sum(changed)) / len(some)
 
 
 def _nearest(material: Material, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:

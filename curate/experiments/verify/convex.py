@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature
+from curate.engine.passes import slices
 from curate.engine.probe import SoftmaxHead, fit_softmax
 from curate.experiments.training import TrainingSet
 from curate.experiments.verify.refit import Refit
@@ -46,8 +47,8 @@ class HeadRefit(Refit):
 
     def many(self, trainings: list[TrainingSet], ordering: int = 0) -> Iterator[Float[Tensor, "E C"]]:
         """There is one optimum whatever the order: ``ordering`` changes nothing."""
-        for start in range(0, len(trainings), self.batch):
-            part = trainings[start : start + self.batch]
+        for some in slices(len(trainings), self.batch):
+            part = trainings[some]
             found = self._chord(part) if self._curvature.exact else [None] * len(part)
             for training, weights in zip(part, found, strict=True):
                 yield self._evaluation @ (self._fit(training) if weights is None else weights).T

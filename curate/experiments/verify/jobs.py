@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.engine.passes import slices
 from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.plan import Plan, choose_groups, choose_rows
 from curate.experiments.verify.setting import Setting
@@ -101,10 +102,10 @@ class Refits:
         self.reused += len(jobs) - len(waiting)
         advance(len(jobs) - len(waiting))
         whole, refit = TrainingSet.of(self._setting.data.train), self._setting.refit
-        for start in range(0, len(waiting), refit.batch):  # a refit with several orders makes one at a time
+        for some in slices(len(waiting), refit.batch):  # a refit with several orders makes one at a time
             if time.monotonic() > until:
                 return
-            part, started = waiting[start : start + refit.batch], time.monotonic()
+            part, started = waiting[some], time.monotonic()
             trainings = [whole.without(torch.tensor(job.rows, dtype=torch.long)) for job in part]
             losses = [self.losses(logits) for logits in refit.many(trainings, part[0].ordering)]
             seconds = (time.monotonic() - started) / len(part)

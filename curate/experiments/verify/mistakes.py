@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.engine.passes import pieces
 from curate.engine.probe import probe_inputs
 from curate.experiments.verify.refit import Recipe, evaluated
 from curate.experiments.verify.setting import prepare
@@ -102,7 +103,7 @@ def _network_steps(
     logits_of: Callable[[object], Tensor] = network.logits_of
     while True:
         optimiser.zero_grad(set_to_none=True)
-        for part in rows.split(64):
+        for part in pieces(rows, data.passes.budget.share(64)):
             logits = logits_of(module(data.train.inputs.batch(part)))
             labels = data.train.labels[part].to(logits.device)
             (F.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.engine.passes import pieces
 from curate.errors import UsageError
 from curate.experiments.training import Training, TrainingFunction, TrainingSet, logits_on
 from curate.models.network import Network
@@ -97,7 +98,7 @@ class FineTune(Refit):
     def _batches(self, n: int, seed: int) -> Iterator[Int[Tensor, " b"]]:
         order = torch.Generator().manual_seed(seed)
         while True:
-            yield from torch.randperm(n, generator=order).split(self._settings.batch)
+            yield from pieces(torch.randperm(n, generator=order), self._settings.batch)
 
 
 def _reach(recipe: Recipe, steps: int) -> float:

@@ -19,6 +19,7 @@ from curate.onboarding.init.data import find_data
 from curate.onboarding.init.found import Discovery, FoundSetting, listed
 from curate.onboarding.init.project import project_of, rebase
 from curate.onboarding.init.text import file_text
+from curate.plugs import SOURCES
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.specs import as_typed, near_path, split_code, split_kind, split_model
 
@@ -26,7 +27,6 @@ __all__ = ["Initialised", "initialise"]
 
 FILE = "curate.toml"
 MODEL = ("model", "model_args", "weights")
-_PATHS = (None, "images", "arrays", "table")
 
 
 @dataclass
@@ -214,7 +214,7 @@ def _relative(spec: str, folder: Path) -> str:
     kind, location = split_kind(spec)
     if kind == "python":
         return f"python:{_relative_code(location, folder)}"
-    if kind not in _PATHS:
+    if kind is not None and not (kind in SOURCES and SOURCES[kind].path):
         return spec
     return (f"{kind}:" if kind else "") + _from(Path(location), folder)
 
