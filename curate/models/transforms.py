@@ -83,10 +83,9 @@ class _Users:
         except CurateError:
             raise
         except Exception as error:
-            raise UnreadableRow(
-                f"the model's transform failed at {user_frame(error, self.where)} with "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+            line = user_frame(error, self.where)
+            said = f"the model's transform failed at {line} with {type(error).__name__}: {first_line(error)}"
+            raise UnreadableRow(said, f"{line} {type(error).__name__}", f"Mend the transform at {line}.") from error
         if isinstance(result, Mapping):
             return self.layout.pack(result)
         if isinstance(result, np.ndarray):

@@ -383,9 +383,10 @@ _TABLE = (
         "Output",
         read_list,
         "FOLDER",
-        "Pictures in this folder may be shown and exported too.",
-        "those in the data's own folder",
-        "Repeat for more. Links are followed: one that leads out is scanned, and never shown without this.",
+        "Where files that a table names lie; those in it may be shown and exported too.",
+        "the data's own folder",
+        "Repeat for more. See [names of pictures](../how-to/own-data.md#names-of-pictures). "
+        "Links are followed: one that leads out is scanned, and never shown without this.",
         place="path",
         several=True,
     ),

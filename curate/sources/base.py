@@ -110,5 +110,6 @@ class DataOptions:
     header: bool = True
     classes: tuple[str, ...] | None = None
     name: str | None = None
+    roots: tuple[str, ...] = ()  # folders in which files that a table names may lie
     evaluation: bool = False  # an evaluation set may hold one class only
     like: Source | None = None  # the training set: its columns are read alike

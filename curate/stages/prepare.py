@@ -29,7 +29,7 @@ from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
-from curate.stages.forward import Forward, Pass, Transform
+from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
@@ -333,19 +333,21 @@ def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
 def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     """Up to ``count`` readable rows from all over the data, to look at what the network takes and returns."""
     values: list[torch.Tensor] = []
+    broken: list[Broken] = []
     total = len(loaded.train)
     spread = range(total)[:: max(1, total // count)]
     for index in dict.fromkeys([*spread, *range(total)]):
         try:
             value = loaded.transform(loaded.train.read(index).decode())
-        except UnreadableRow:
+        except UnreadableRow as error:
+            broken.append(Broken.of(index, error))
             continue
         if not values or value.shape == values[0].shape:
             values.append(value)
         if len(values) == count:
             break
     if not values:
-        raise NothingScanned(f"{loaded.train.location}: no row could be read", "Nothing was scanned.")
+        refuse_broken(loaded.train, total, broken)
     return torch.stack(values).to(loaded.device)
 
 
