@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from curate.errors import UnreadableRow
 from curate.files.reading import read_regular
 from curate.sources.images import LFS_REASON, LITTER, SUFFIXES, is_lfs_pointer
+from curate.sources.pixels import FRAMES, MOST_HEADERS, told_frames
 
 LOOKED_AT = 64
 """Names, from all over the column, that show whether it leads anywhere as it is."""
@@ -51,12 +52,12 @@ class Way:
 
 
 class MediaFiles:
-    """The files of one column. ``note`` says how they were found, if not as the names say; ``hint`` what to do."""
+    """The files of one column; ``hint`` says what to do if they are not there."""
 
     def __init__(self, column: str, names: Sequence[str], folder: Path, roots: Sequence[Path]) -> None:
         """``names`` as `posix` gives them; ``folder`` is the table's."""
-        self.column, self._folder = column, folder
-        self.note: str | None = None
+        self.column, self._folder, self._names = column, folder, names
+        self._note: str | None = None
         self.hint = f"Say where the files of '{column}' lie: --media-root FOLDER."
         self._ways = [Way((folder,)), *(Way((root,)) for root in roots)]
         if any(self._known(name) for name in _spread(names)):
@@ -65,12 +66,18 @@ class MediaFiles:
         fitting = list(_fitting(distinct, [folder, *roots, *_beside(folder)]))
         if len(fitting) == 1:
             self._ways = [fitting[0][0]]
-            self.note = f"{column}: {fitting[0][1]}"
+            self._note = f"{column}: {fitting[0][1]}"
         elif fitting:
             told = " and ".join(way.told for way, _ in fitting[:3])
             self.hint = f"Files of these names lie in {told}: say which with --media-root."
         elif any("://" in name for name in names[:LOOKED_AT]):
             self.hint = "These are addresses, and nothing is downloaded: fetch the files, and give --media-root FOLDER."
+
+    @property
+    def notes(self) -> list[str]:
+        """How they were found, if not as the names say, and whether they hold several frames."""
+        framed = [name for name in self._names if PurePosixPath(name).suffix.lower() in FRAMES]
+        return [*filter(None, [self._note]), *told_frames(self.path(name) for name in framed[:MOST_HEADERS])]
 
     def path(self, name: str) -> Path:
         """Where the file of this name lies; where it would lie from the table's folder if it is not there."""

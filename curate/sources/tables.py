@@ -81,7 +81,7 @@ class TableSource(Source):
         broken = [hashlib.sha256(row.text.encode()).hexdigest() for row in self._malformed]
         self.keys = [*(ids or self._content_keys()), *labels.content_keys(broken, [None] * extra)]
         self.malformed = {len(rows) + number: row.reason for number, row in enumerate(self._malformed)}
-        self.notes = [*notes, *said, *filter(None, [self._files.note])]
+        self.notes = [*notes, *said, *self._files.notes]
 
     def cells(self, column: InputColumn) -> "pyarrow.ChunkedArray":
         """The column as it stands in the file, readable rows only. Raises ``DataError`` where there is none."""

@@ -42,6 +42,8 @@ LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
 COLUMNS_AT_ONCE = 32
 """Of features that are standardised: no second copy of all numbers stands beside the first."""
+AS_READ = "pictures as in their files"
+"""What earlier caches do not say: their rows were all RGB."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
@@ -247,7 +249,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     evaluation = None if loaded.evaluation is None else reading.through(loaded.evaluation, "Reading evaluation rows")
     _refuse_few(train)
     network, cache = reading.network, reading.cache
-    notes = [*loaded.notes, *(network.notes if network else ())]
+    notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
     if cache is not None:
         notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
     warnings: list[str] = []
@@ -289,7 +291,7 @@ def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tupl
             model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
             layer = network.early.name if network.early else None
-            told = (loaded.prepared, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            told = (loaded.prepared, AS_READ, loaded.train.ready, str(loaded.device), sorted(versions().items()))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
     batch_size = settings.batch_size or 128
     return Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict), moving
