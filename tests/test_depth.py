@@ -136,7 +136,7 @@ class TestFilesOfSeveral:
         path = source.file(0)
         assert path is not None
         path.write_bytes(b"II*\x00" + bytes(60))
-        with pytest.raises(UnreadableRow, match="tifffile|cannot be decoded"):
+        with pytest.raises(UnreadableRow, match=r"tifffile|cannot be decoded"):
             source.read(0).decode()
 
     def test_many_bands_reach_the_transform(self, tmp_path: Path) -> None:
