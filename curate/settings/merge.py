@@ -44,6 +44,7 @@ class ScanSettings:
     trust_checkpoint: bool = False
     head: str | None = None
     output: str | None = None
+    loss: str = "softmax"
     pred_probs: str | None = None
     votes: tuple[str, ...] = ()
     params: str = "auto"

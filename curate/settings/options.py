@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from curate.plugs import CURVATURES, SOLVERS
+from curate.plugs import CURVATURES, LOSSES, SOLVERS
 from curate.settings.values import (
     LARGEST_SEED,
     at_least,
@@ -20,6 +20,7 @@ from curate.settings.values import (
     read_eval_rows,
     read_flag,
     read_list,
+    read_loss,
     read_memory,
     read_model_args,
     read_noise_rate,
@@ -174,6 +175,17 @@ _TABLE = (
         "The part of the model's output to read, by key or number.",
         "found by itself",
         "Numbers begin with 0.",
+    ),
+    Option(
+        "loss",
+        "Model",
+        read_loss,
+        "NAME[:SETTING=VALUE,...]",
+        f"What the model was trained with: {', '.join(LOSSES)}.",
+        "softmax",
+        "Influence in the model's own parameters is that of this loss; rows are measured in plain cross-entropy. "
+        "Settings: `weights=balanced` or `weights=1/3/0.5` in the order of the classes, `smoothing=0.1` of softmax, "
+        "`gamma=2` of focal. See [your own model](../how-to/own-model.md#the-loss-it-was-trained-with).",
     ),
     Option(
         "pred_probs",

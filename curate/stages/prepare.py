@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from curate.engine.curvature.objective import choose_parameters
+from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
@@ -30,6 +31,7 @@ from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
 from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
+from curate.stages.losses import training_loss
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
@@ -164,6 +166,8 @@ def refuse_options_of_models(settings: ScanSettings) -> None:
     if settings.weights or settings.params not in ("auto", "head"):
         option = "--weights" if settings.weights else f"--params {settings.params}"
         raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.loss != "softmax":
+        raise UsageError(f"--loss {settings.loss} needs a model", "The probe has a loss of its own.")
     if settings.asks_network is not None:
         raise UsageError(
             f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
@@ -229,6 +233,8 @@ class Data:
     """What others say of the training rows, in their order."""
     passes: Passes = ALONE
     """How the rows go through the stages that compute, and the memory that they may take."""
+    loss: Loss = SOFTMAX
+    """What the network was trained with."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -252,6 +258,10 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
     if cache is not None:
         notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
+    if settings.loss != "softmax":
+        answers = network is not None and network.own_classes
+        what = "influence in its parameters is of this loss" if answers else "it has no use: the probe answers"
+        notes.append(f"the model was trained with --loss {settings.loss}: {what}")
     warnings: list[str] = []
     if moving is not None:
         warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
@@ -273,7 +283,8 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if evaluation is None:
         evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
     said = (tuple(notes), tuple(warnings), outside)
-    return Data(train, evaluation, own, network, *said, passes=passes, unsteady=moving)
+    loss = training_loss(settings.loss, train.labels, len(train.source.classes))
+    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, unsteady=moving)
 
 
 def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
