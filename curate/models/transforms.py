@@ -137,6 +137,9 @@ class _Users:
             raise UnreadableRow(said, f"{line} {type(error).__name__}", f"Mend the transform at {line}.") from error
         if isinstance(result, Mapping):
             return self.layout.pack(result)
+        if isinstance(result, tuple | list) and result and all(hasattr(part, "shape") for part in result):
+            self.layout.by_place = True  # forward(a, b)
+            return self.layout.pack({str(place): part for place, part in enumerate(result)})
         if isinstance(result, np.ndarray):
             result = torch.from_numpy(np.array(result))
         if not isinstance(result, torch.Tensor):

@@ -159,8 +159,8 @@ _TABLE = (
         "Model",
         read_list,
         "FILE",
-        "Trained weights: .safetensors .pt .pth .bin .ckpt. Several: earlier checkpoints first.",
-        more="They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
+        "Trained weights: .safetensors .pt .pth .bin .ckpt, a folder of them, FILE#KEY. Several: earlier first.",
+        more="`'run/checkpoint-*'` in quotes is several, in the order of their steps. They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
         "last. Without any, the model is as its code makes it.",
         place="path",
         several=True,

@@ -18,7 +18,7 @@ from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha
 from curate.models.network import Network, inspect_network
 from curate.models.steady import unsteady
 from curate.models.transforms import make_transform
-from curate.models.weights import weights_file
+from curate.models.weight_files import weights_at
 from curate.process.devices import no_device
 from curate.process.progress import Progress
 from curate.process.versions import versions
@@ -144,7 +144,7 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     elif settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
         for file in settings.weights[:-1]:  # read only after the last one's run: told before it
-            weights_file(file)
+            weights_at(file)
         model = _model(settings, opened, weights)
     elif opened.given.transform is not None:
         raise UsageError("A transform needs a model.", "Give model=, or features= that the transform makes.")
