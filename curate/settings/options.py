@@ -160,7 +160,8 @@ _TABLE = (
         read_list,
         "FILE",
         "Trained weights: .safetensors .pt .pth .bin .ckpt, a folder of them, FILE#KEY. Several: earlier first.",
-        more="`'run/checkpoint-*'` in quotes is several, in the order of their steps. They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
+        more="`'run/checkpoint-*'` in quotes is several, in the order of their steps. "
+        "They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
         "last. Without any, the model is as its code makes it.",
         place="path",
         several=True,
