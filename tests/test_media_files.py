@@ -143,5 +143,5 @@ class TestAllRowsFail:
         model = "class Net(nn.Module):\n    def forward(self, x):\n        return x.no_such_thing\n"
         Path("model.py").write_text(MODEL + model)
         said = " ".join(curate(command, "pictures", "--model", "model.py:Net", status=None).output.split())
-        assert "the model failed on a batch of shape" in said
+        assert "model failed on a batch of shape" in said
         assert "(model.py:7)" in said

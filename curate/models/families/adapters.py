@@ -45,12 +45,12 @@ class Adapter:
         odd = [name for name in (*self.low, *self.whole) if name not in state]
         odd += [name for name, tensor in self.whole.items() if name in state and state[name].shape != tensor.shape]
         if odd:
-            raise ModelError(f"the adapter does not fit {self.base}: {', '.join(odd[:4])}.", "Is this its base?")
+            raise ModelError(f"The adapter does not fit {self.base}: {', '.join(odd[:4])}.", "Is this its base?")
         for name, (a, b) in self.low.items():
             added = self._scale(name, len(a)) * (b.float() @ a.float())
             added = added if added.shape == state[name].shape else added.T  # embeddings, and layers that stand turned
             if added.shape != state[name].shape:
-                raise ModelError(f"the adapter does not fit {self.base}: {name}.", "Is this its base?")
+                raise ModelError(f"The adapter does not fit {self.base}: {name}.", "Is this its base?")
             state[name] += added.to(state[name])
         module.load_state_dict({**state, **self.whole})
         whole = f", {len(self.whole)} tensors trained whole" if self.whole else ""
