@@ -83,7 +83,14 @@ class NothingScanned(CurateError):
 
 
 class UnreadableRow(Exception):
-    """One row that cannot be read; the text is the reason, shown in the finding."""
+    """One row that cannot be read; the text is the reason, shown in the finding.
+
+    ``shared`` is the reason without what is the row's own, ``hint`` what to do if many rows have it.
+    """
+
+    def __init__(self, reason: str, shared: str = "", hint: str = "") -> None:
+        super().__init__(reason)
+        self.shared, self.hint = shared or reason, hint
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -166,6 +166,24 @@ EXPERTS: dict[str, ExpertPlug] = {
 
 
 @dataclass(frozen=True)
+class LossPlug(Plug):
+    """A function of a `Loss`, given the classes' weights and its settings by their names."""
+
+    settings: Mapping[str, type] = field(default_factory=dict)
+    """What ``--loss NAME:SETTING=VALUE,...`` may set; ``weights`` is read by `stages.losses`."""
+
+
+_TRAINED = "curate.engine.trained_loss"
+LOSSES: dict[str, LossPlug] = {
+    "softmax": LossPlug(
+        f"{_TRAINED}:cross_entropy", "cross-entropy, plain or smoothed", {"weights": str, "smoothing": float}
+    ),
+    "focal": LossPlug(f"{_TRAINED}:focal", "focal loss, gamma 2", {"weights": str, "gamma": float}),
+}
+"""What a network may have been trained with, by the name that ``--loss`` takes."""
+
+
+@dataclass(frozen=True)
 class SourcePlug(Plug):
     """A function from a location and `DataOptions` to the training set, and the evaluation set if there is one."""
 
@@ -257,18 +275,32 @@ REPORTS: dict[str, ReportPlug] = {
 
 def solver_asked(spec: str) -> tuple[SolverPlug, dict[str, object]]:
     """The entry that ``NAME`` or ``NAME:SETTING=VALUE,...`` means, and the settings. Raises `ValueError`."""
-    name, _, text = spec.partition(":")
-    if name not in SOLVERS:
-        raise ValueError(f"one of {', '.join(SOLVERS)}")
+    name, text = _entry(spec, SOLVERS)
     plug = SOLVERS[name]
-    found = dict(plug.preset)
+    return plug, {**plug.preset, **_settings(name, text, plug.settings)}
+
+
+def loss_asked(spec: str) -> tuple[LossPlug, dict[str, object]]:
+    """The same of a loss."""
+    name, text = _entry(spec, LOSSES)
+    return LOSSES[name], _settings(name, text, LOSSES[name].settings)
+
+
+def _entry(spec: str, table: Mapping[str, object]) -> tuple[str, str]:
+    name, _, text = spec.partition(":")
+    if name not in table:
+        raise ValueError(f"one of {', '.join(table)}")
+    return name, text
+
+
+def _settings(name: str, text: str, kinds: Mapping[str, type]) -> dict[str, object]:
+    found: dict[str, object] = {}
     for part in text.split(",") if text else ():
         key, _, value = part.partition("=")
-        kind = plug.settings.get(key)
-        if kind is None:
-            raise ValueError(f"{name} with {', '.join(plug.settings) or 'no setting'}")
-        found[key] = _setting(key, kind, value)
-    return plug, found
+        if key not in kinds:
+            raise ValueError(f"{name} with {', '.join(kinds) or 'no setting'}")
+        found[key] = _setting(key, kinds[key], value)
+    return found
 
 
 def _setting(key: str, kind: type, value: str) -> object:
@@ -276,6 +308,10 @@ def _setting(key: str, kind: type, value: str) -> object:
         if value:
             raise ValueError(f"{key} without a value")
         return True
+    if kind is str:
+        if not value:
+            raise ValueError(f"{key} with a value")
+        return value
     try:
         number = kind(value)
     except ValueError:

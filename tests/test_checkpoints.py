@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import json
 import pathlib
 from collections import OrderedDict
 from pathlib import Path
@@ -13,8 +14,9 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from curate.errors import ModelError
+from curate.errors import ModelError, UsageError
 from curate.models.loading import LoadedModel, load_model
+from curate.settings.merge import load_settings
 
 CODE = """
 from torch import nn
@@ -143,7 +145,7 @@ def test_averaged_weights_alone_are_taken_and_beside_others_left(code: str, net:
     others = {name: value + 1 for name, value in net.state_dict().items()}
     model = loaded(code, {"model": net.state_dict(), "model_ema": others})
     assert_same(model, net)
-    assert "the checkpoint's averaged weights ('model_ema') were not used" in model.notes
+    assert any("averaged weights were not used (--weights" in note and "#model_ema)" in note for note in model.notes)
 
 
 def test_a_whole_pickled_module_is_refused(code: str) -> None:
@@ -187,3 +189,70 @@ def test_plain(code: str, net: nn.Module, tmp_path: Path) -> None:
     assert model.notes == []
     save_file(net.state_dict(), tmp_path / "w.safetensors")
     assert_same(load_model(f"{code}:Net", weights=str(tmp_path / "w.safetensors")), net)
+
+
+class TestSeveralInOneFile:
+    @pytest.fixture
+    def other(self) -> dict[str, torch.Tensor]:
+        return nn.Sequential(nn.Conv2d(1, 1, 1)).state_dict()
+
+    def test_the_one_that_fits_is_found_wherever_it_lies(
+        self, code: str, net: nn.Module, other: dict[str, torch.Tensor]
+    ) -> None:
+        model = loaded(code, {"critic": other, "parts": {"actor": net.state_dict()}, "epoch": 3})
+        assert_same(model, net)
+        assert "weights taken from the key 'parts.actor', whose names fit" in model.notes
+        assert_same(loaded(code, {"model": other, "classifier": net.state_dict()}), net)
+
+    def test_several_that_fit_are_listed_and_one_is_chosen(self, code: str, net: nn.Module, tmp_path: Path) -> None:
+        changed = {name: value + 1 for name, value in net.state_dict().items()}
+        said = refused(code, {"a": net.state_dict(), "b.c": changed}, "holds 2 state dicts, that fit the model alike")
+        assert "--weights" in said
+        assert "#a" in said
+        torch.save({"a": net.state_dict(), "b.c": changed}, tmp_path / "two.pt")
+        assert_same(load_model(f"{code}:Net", weights=f"{tmp_path}/two.pt#a"), net)
+        wrong = load_model(f"{code}:Net", weights=f"{tmp_path}/two.pt#b.c")
+        assert torch.equal(next(iter(wrong.module.state_dict().values())), next(iter(changed.values())))
+        with pytest.raises(ModelError, match=r"has no key 'd'.*\nThere is: a, b\.c"):
+            load_model(f"{code}:Net", weights=f"{tmp_path}/two.pt#d")
+
+    def test_averaged_weights_are_taken_by_their_key(self, code: str, net: nn.Module, tmp_path: Path) -> None:
+        plain = {name: value + 1 for name, value in net.state_dict().items()}
+        torch.save({"model": plain, "ema": net.state_dict()}, tmp_path / "c.pt")
+        assert_same(load_model(f"{code}:Net", weights=f"{tmp_path}/c.pt#ema"), net)
+
+
+class TestFolders:
+    def test_shards_are_joined_by_their_index(self, code: str, net: nn.Module, tmp_path: Path) -> None:
+        state = net.state_dict()
+        names, place = list(state), tmp_path / "checkpoint-7"
+        place.mkdir()
+        for number, part in enumerate((names[::2], names[1::2])):
+            save_file({name: state[name] for name in part}, place / f"model-{number}.safetensors")
+        weights = {name: f"model-{row % 2}.safetensors" for row, name in enumerate(names)}
+        index = place / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": weights}))
+        for location in (index, place):
+            model = load_model(f"{code}:Net", weights=str(location))
+            assert_same(model, net)
+            assert "weights joined from 2 shards" in model.notes
+        (place / "model-1.safetensors").unlink()
+        with pytest.raises(ModelError, match=r"names model-1\.safetensors, which is not there"):
+            load_model(f"{code}:Net", weights=str(place))
+
+    def test_what_trainers_leave_beside_weights_is_not_taken(self, code: str, net: nn.Module, tmp_path: Path) -> None:
+        for name in ("optimizer.pt", "rng_state.pth", "training_args.bin"):
+            (tmp_path / name).write_bytes(b"")
+        torch.save(net.state_dict(), tmp_path / "epoch3.pt")
+        assert_same(load_model(f"{code}:Net", weights=str(tmp_path)), net)
+        torch.save(net.state_dict(), tmp_path / "epoch4.pt")
+        with pytest.raises(ModelError, match=r"are epoch3\.pt, epoch4\.pt"):
+            load_model(f"{code}:Net", weights=str(tmp_path))
+
+    def test_a_pattern_means_checkpoints_in_the_order_of_their_steps(self, here: Path) -> None:
+        for step in (1000, 60, 200):
+            (here / f"checkpoint-{step}").mkdir()
+        settings = load_settings({"train": "x.csv", "weights": ("checkpoint-*/",)})
+        assert settings.weights == ("checkpoint-60", "checkpoint-200", "checkpoint-1000")
+        with pytest.raises(UsageError, match="no file or folder is called so"):
+            load_settings({"train": "x.csv", "weights": ("epoch-*",)})

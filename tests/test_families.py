@@ -146,6 +146,11 @@ class TestTorchvision:
         save_file(state, tmp_path / "w.safetensors")
         refused(f"torchvision:{NET}", "1 missing: fc.weight", "1 not in the model: fc.1.weight", "file.py:factory",
                 weights=str(tmp_path / "w.safetensors"))  # fmt: skip
+        state["fc.1.bias"] = state.pop("fc.bias")  # a linear layer behind a dropout
+        save_file(state, tmp_path / "w.safetensors")
+        model = load_model(f"torchvision:{NET}", weights=str(tmp_path / "w.safetensors"))
+        assert torch.equal(model.module.fc.weight, fine_tuned[0].fc.weight)
+        assert "the head 'fc.1' of the checkpoint is read as 'fc'" in model.notes
 
     def test_pretrained_weights_come_from_the_cache_or_not_at_all(self, tmp_path: Path, picture: Image.Image) -> None:
         refused(f"torchvision:{SMALL}", "squeezenet1_1-b8a52dc0.pth", "curate does not download", "python -c",
@@ -296,6 +301,41 @@ class TestHf:
     def test_an_adapter_says_whose_it_is(self, transformers: Any, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "bert-base-uncased"}')
         refused(f"hf:{tmp_path}", "an adapter of bert-base-uncased", "merge_and_unload", media="text")
+
+    def test_an_adapter_is_added_to_its_base(self, transformers: Any, folder: Path, tmp_path: Path) -> None:
+        """As peft writes it: low-rank updates of two layers, and a classifier trained whole."""
+        torch.manual_seed(1)
+        transformers.BertForMaskedLM(self.bert(transformers)).save_pretrained(folder)
+        trained = transformers.BertForSequenceClassification(self.bert(transformers, num_labels=3)).eval()
+        base = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).state_dict()
+        state = {f"bert.{name}": tensor for name, tensor in base.items()}
+        saved: dict[str, torch.Tensor] = {}
+        for name in ("query", "value"):
+            layer = f"bert.encoder.layer.0.attention.self.{name}"
+            a, b = torch.randn(2, 8), torch.randn(8, 2)
+            saved |= {f"base_model.model.{layer}.lora_A.weight": a, f"base_model.model.{layer}.lora_B.weight": b}
+            state[f"{layer}.weight"] = state[f"{layer}.weight"] + 16 / 2 * b @ a
+        missing = trained.load_state_dict(state, strict=False).missing_keys
+        whole = {name: tensor for name, tensor in trained.state_dict().items() if name in missing}
+        saved |= {f"base_model.model.{name}": tensor.clone() for name, tensor in whole.items()}
+        adapter = tmp_path / "adapter"
+        adapter.mkdir()
+        save_file(saved, adapter / "adapter_model.safetensors")
+        told = {"peft_type": "LORA", "r": 2, "lora_alpha": 16, "base_model_name_or_path": str(folder)}
+        (adapter / "adapter_config.json").write_text(json.dumps(told))
+        model = load_model(f"hf:{adapter}", media="text", classes=["a", "b", "c"])
+        wrapped, rows = self.rows(model)
+        torch.testing.assert_close(wrapped(rows).logits, trained(**self.inputs(transformers, folder)).logits)
+        assert any("added to" in note and "2 low-rank updates" in note for note in model.notes)
+        told["base_model_name_or_path"] = "someone/else"
+        (adapter / "adapter_config.json").write_text(json.dumps(told))
+        refused(
+            f"hf:{adapter}", "an adapter of someone/else, which is not here", "--model-arg base=FOLDER", media="text"
+        )
+        again = load_model(f"hf:{adapter}", media="text", classes=["a", "b", "c"], model_args={"base": str(folder)})
+        torch.testing.assert_close(self.rows(again)[0](rows).logits, wrapped(rows).logits)
+        (adapter / "adapter_config.json").write_text(json.dumps({**told, "use_dora": True}))
+        refused(f"hf:{adapter}", "is of the kind DoRA", "merge_and_unload", media="text")
 
     def test_a_scan_of_texts(self, transformers: Any, folder: Path, tmp_path: Path) -> None:
         """From a table of texts to losses: those of the model called by its own library."""

@@ -11,6 +11,7 @@ from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.errors import ModelError
 from curate.models.keywords import CalledByKeyword, Layout, called_as
 from curate.models.network import inspect_network
+from curate.models.transforms import _Users
 
 ROWS = [
     {"ids": torch.tensor([2**53 - 1, 4]), "mask": torch.tensor([True, False]), "size": torch.rand(2, 3)},
@@ -148,6 +149,23 @@ class TestCalledByKeyword:
         assert called_as(reader, Transform()) is reader
         Transform.layout.pack({"input_ids": torch.tensor([1])})
         assert isinstance(called_as(reader, Transform()), CalledByKeyword)
+
+
+def test_a_tuple_is_what_the_network_is_called_with() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(5, 2)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return self.fc(torch.cat([a, b.float()], 1))
+
+    network, a, b = Two(), torch.randn(4, 3), torch.randint(0, 9, (4, 2))
+    transform = _Users(lambda row: (a[row], b[row]), "model.py:Two")
+    rows = torch.stack([transform(row) for row in range(4)])
+    wrapped = called_as(network, transform)
+    assert torch.equal(wrapped(rows), network(a, b))
+    assert inspect_network(wrapped, rows, 2).head_name == "fc"
 
 
 def test_a_network_that_looks_at_its_values_is_differentiated_row_by_row() -> None:

@@ -277,7 +277,7 @@ class TestTransform:
             make_transform(None, open_source(str(folder))[0])
 
     def test_channels_that_no_picture_has(self, folder: Path) -> None:
-        with pytest.raises(ModelError, match="takes 4 channels"):
+        with pytest.raises(ModelError, match="takes 4 channels; these"):
             make_transform(model_of(nn.Conv2d(4, 1, 1)), open_source(str(folder))[0])
 
     def test_a_persons_transform_that_fails_makes_the_row_unreadable(self, folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""What a training loss is of a row's logits z and its label y: residual, curvature, value. `LOSSES` is their table.
+"""What a training loss is of a row's logits z and its label y: residual, curvature, value.
 
 Each is a likelihood whose natural parameter is z: its means μ(z) are what it expects of the one-hot label, the residual
 is r = μ - y, and its curvature S = ∂μ/∂z needs no label. Everything else in the engine asks here, so that another loss
-is a class of this shape and an entry. ``means [n C]`` are those of rows.
+is a class of this shape; `plugs.LOSSES` names those that networks are trained with. ``means [n C]`` are those of rows.
 """
 
 from abc import ABC, abstractmethod
@@ -20,6 +20,26 @@ class Loss(ABC):
 
     shift_free: bool
     """One number added to all logits of a row changes nothing: biases without a penalty have a free direction."""
+    label_free: bool = True
+    """The curvature needs no label."""
+
+    @property
+    def measured(self) -> "Loss":
+        """What the evaluation rows of a training with this loss are measured in."""
+        return self
+
+    def state(self, logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n K"]:
+        """What the curvature needs to know of training rows, for all that asks for means: these, and more of a loss
+        whose curvature needs the label."""
+        return self.means(logits)
+
+    def classes(self, means: Float[Tensor, "n K"]) -> int:
+        """C."""
+        return means.shape[1]
+
+    def given(self, means: Float[Tensor, "n K"], residuals: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
+        """The given labels as shares of the classes."""
+        return means - residuals
 
     @abstractmethod
     def means(self, logits: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
@@ -153,6 +173,5 @@ class Softmax(Loss):
         return straight - k * along * share
 
 
-LOSSES: dict[str, Loss] = {"softmax": Softmax()}
-"""Name -> the loss; a new one is an entry here."""
-SOFTMAX = LOSSES["softmax"]
+SOFTMAX = Softmax()
+"""What evaluation rows are measured in, and most networks are trained with."""

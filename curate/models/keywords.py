@@ -1,4 +1,4 @@
-"""Models that are called by keyword: a row is a dict of tensors (``input_ids``, ``attention_mask`` ...).
+"""Models of several inputs: a row is a dict of tensors (``input_ids``, ``attention_mask`` ...), or a tuple of them.
 
 Everything above passes one tensor a batch. So a row's tensors are packed into one, and the network is wrapped to
 unpack it; parameters and layers keep their names. Whole numbers stay exact, and so do float32 beside them.
@@ -20,6 +20,8 @@ class Layout:
 
     spec: str
     parts: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
+    by_place: bool = False
+    """The parts have no names: the model is called with them in their order."""
 
     def pack(self, row: Mapping[str, Any]) -> Tensor:
         """``[p]``: the row's tensors one behind the other. Raises ``ModelError`` where they differ from the first's."""
@@ -88,7 +90,8 @@ class CalledByKeyword(nn.Module):
     def forward(self, rows: Tensor) -> Any:
         """Call the inner model with the parts of these rows by name."""
         inner, layout = self.__dict__["_called"]
-        return inner(**layout.unpack(rows))
+        parts = layout.unpack(rows)
+        return inner(*parts.values()) if layout.by_place else inner(**parts)
 
 
 def called_as(module: nn.Module, transform: object) -> nn.Module:

@@ -74,7 +74,7 @@ class GivenModel:
         notes: list[str] = []
         transform = self.transform or _transform(None, module, notes)
         if weights is not None:
-            state, _, found = read_state_dict(weights, trust=trust)
+            state, _, found = read_state_dict(weights, trust=trust, module=module)
             notes += found + fit_state_dict(module, state, weights)
         return _settled(LoadedModel(module, transform, spec, state_sha256(module), None, notes))
 
@@ -140,7 +140,7 @@ def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trus
     if weights is None:
         notes.append("no weights given: the model is used as its factory made it")
     else:
-        state, sha, found = read_state_dict(weights, trust=trust)
+        state, sha, found = read_state_dict(weights, trust=trust, module=module)
         notes += found + fit_state_dict(module, state, weights)
     return LoadedModel(module, transform, spec, sha, _source_hash(holder, spec, arguments), notes)
 

@@ -16,11 +16,16 @@ from torch import nn
 
 from curate.errors import ModelError, UnreadableRow
 from curate.sources.base import Source
+from curate.sources.pixels import AsRead, as_read, header, white_of
 
 USUAL_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
 """Tried in this order where the data's own size will not do."""
 MOST_DECODED = 1_000
 """Rows decoded to learn whether all have one size; files only have their headers read, all of them."""
+
+DEPTHS_LOOKED_AT = 32
+"""Rows that show which value is white if their files do not say it: pictures of floats."""
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 Size = tuple[int, int]
 
@@ -31,9 +36,11 @@ def default_pictures(module: nn.Module, source: Source, spec: str) -> "tuple[Pic
     Raises ``ModelError`` for channels that no picture has, and where sizes differ and no usual size passes.
     """
     channels = input_channels(module)
-    if channels not in (None, 1, 3):
+    read = _as_read(source)
+    clear = bool(read) and all(one.mode in ("RGBA", "P with transparency", "LA") for one in read)
+    if channels not in (None, 1, 3, *([4] if clear else [])):
         raise ModelError(
-            f"The first layer of {spec} takes {channels} channels; pictures have 1 or 3.",
+            f"The first layer of {spec} takes {channels} channels; these pictures have 1 or 3.",
             "Put a `transform` into the model's file: it takes a PIL image and gives a tensor.",
         )
     sizes = _sizes(source)
@@ -52,23 +59,62 @@ def default_pictures(module: nn.Module, source: Source, spec: str) -> "tuple[Pic
     size = found or own or (USUAL_SIDES[0], USUAL_SIDES[0])
     count = _channels(channels, features, size)
     said = "at their own size" if size == own else f"resized on the shorter side and cropped to {size[0]}x{size[1]}"
-    colours = "grey" if count == 1 else "RGB"
-    return Pictures(count, size), f"no transform given: pictures as {colours} in 0..1, {said}, not normalised"
+    colours = {1: "grey", 3: "RGB", 4: "RGB with transparency"}[count]
+    white, depth = _white(read)
+    note = f"no transform given: pictures as {colours} in 0..1{depth}, {said}, not normalised"
+    return Pictures(count, size, white), note
 
 
 class Pictures:
-    """PIL images or uint8 arrays -> ``[c, h, w]`` in 0..1; other sizes are resized to cover ``size``, and cropped."""
+    """PIL images or uint8 arrays -> ``[c, h, w]`` in 0..1; other sizes are resized to cover ``size``, and cropped.
 
-    def __init__(self, channels: int, size: Size) -> None:
-        self.channels, self.size = channels, size
+    Deeper ones than eight bits keep their depth; ``white`` is their value of 1 if the file does not say it.
+    """
+
+    def __init__(self, channels: int, size: Size, white: float = 1.0) -> None:
+        self.channels, self.size, self.white = channels, size, white
 
     def __call__(self, sample: Any) -> torch.Tensor:
         picture = sample if isinstance(sample, Image.Image) else _picture(sample)
-        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        read = as_read(picture)
+        if read.deep and isinstance(read.pixels, Image.Image):
+            return self._deep(read)
+        picture = (read.pixels if self.channels == 4 else picture).convert(MODES[self.channels])
         if picture.size != self.size:
             picture = ImageOps.fit(picture, self.size, Image.Resampling.BILINEAR)
         values = np.array(picture, dtype=np.float32) / 255
         return torch.from_numpy(values[None] if self.channels == 1 else values.transpose(2, 0, 1).copy())
+
+    def _deep(self, read: AsRead) -> torch.Tensor:
+        values = np.nan_to_num(read.values() / (read.white or self.white)).clip(0, 1)
+        picture = Image.fromarray(values)
+        if picture.size != self.size:
+            picture = ImageOps.fit(picture, self.size, Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(picture, dtype=np.float32)).expand(self.channels, -1, -1).contiguous()
+
+
+def _as_read(source: Source) -> list[AsRead]:
+    """Some pictures of the source as their files have them."""
+    found = []
+    for index in range(0, len(source), max(1, len(source) // DEPTHS_LOOKED_AT)):
+        try:
+            sample = source.read(index).decode()
+        except UnreadableRow:
+            continue
+        if isinstance(sample, Image.Image):
+            found.append(as_read(sample))
+    return found
+
+
+def _white(read: list[AsRead]) -> tuple[float, str]:
+    """White of pictures whose files do not say it, and what is said of the depth."""
+    deep = [one for one in read if one.deep]
+    if not deep:
+        return 1.0, ""
+    whites = [white_of(one) for one in deep]
+    modes = " and ".join(sorted({one.mode for one in deep}))
+    said = "as their files say" if all(one.white is not None for one in deep) else "by the largest values"
+    return max(whites), f" ({modes}: {max(whites):g} is 1, {said})"
 
 
 def input_channels(module: nn.Module) -> int | None:
@@ -87,12 +133,16 @@ def _channels(channels: int | None, features: int | None, size: Size) -> int:
 
 
 def _passes(module: nn.Module, channels: int, size: Size) -> bool:
+    return takes(module, torch.zeros(2, channels, size[1], size[0]))
+
+
+def takes(module: nn.Module, batch: torch.Tensor) -> bool:
+    """Whether the network returns anything for a batch."""
     parameter = next(module.parameters(), torch.empty(0))
-    batch = torch.zeros(2, channels, size[1], size[0], device=parameter.device)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module(batch)
+            module(batch.to(parameter.device))
     except Exception:  # a person's code may raise anything on a size that it does not take
         return False
     return True
@@ -114,7 +164,7 @@ def _each_size(source: Source) -> Iterator[Size]:
     for index in range(len(source)):
         path = source.media_path(index)
         if path is not None and Path(path).is_file():
-            if size := _in_header(path):
+            if size := header(path, _in_header):
                 yield size
         elif decoded < MOST_DECODED:
             decoded += 1
@@ -125,15 +175,9 @@ def _each_size(source: Source) -> Iterator[Size]:
             yield sample.size if isinstance(sample, Image.Image) else (sample.shape[1], sample.shape[0])
 
 
-def _in_header(path: str) -> Size | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF: lies on its side
-                return (picture.height, picture.width) if turned else picture.size
-    except Exception:  # an unreadable row is told when it is read
-        return None
+def _in_header(picture: Image.Image) -> Size:
+    turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF: lies on its side
+    return (picture.height, picture.width) if turned else picture.size
 
 
 def _picture(array: Any) -> Image.Image:

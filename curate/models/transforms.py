@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import nn
 
 from curate.errors import CurateError, ModelError, UnreadableRow
-from curate.models.keywords import Layout
+from curate.models.keywords import Layout, called_as
 from curate.models.loading import LoadedModel
-from curate.models.pictures import default_pictures
+from curate.models.pictures import default_pictures, takes
 from curate.process.frames import first_line, user_frame
-from curate.settings.specs import split_code
+from curate.settings.specs import split_code, split_model
 from curate.sources.base import Source
+from curate.sources.pixels import as_read
 
 Transform = Callable[[Any], torch.Tensor]
 
@@ -41,7 +44,8 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
         said = "the data set gives tensors: the model's own transform was not applied to them"
         return _numbers, [said] if model.transform is not None else []
     if model.transform is not None:
-        return _Users(model.transform, model.spec), []
+        own = split_model(model.spec)[0] is None  # a library's is made for RGB of eight bits
+        return _Users(model.transform, model.spec, model.module if own else None), []
     if source.media == "image":
         pictures, note = default_pictures(model.module, source, model.spec)
         return pictures, [note]
@@ -71,24 +75,71 @@ def _numbers(sample: Any) -> torch.Tensor:
 
 
 class _Users:
-    """A person's transform, with its failures told by line. ``layout`` is filled where it gives dicts of tensors."""
+    """A person's transform, with its failures told by line. ``layout`` is filled where it gives dicts of tensors.
 
-    def __init__(self, transform: Callable[[Any], Any], spec: str) -> None:
+    It is given a picture as its file has it. If it fails on one of this mode, or the network on what it makes of it,
+    and neither fails on RGB, it is given RGB, as `torchvision.datasets.ImageFolder` does: the first picture of a mode
+    decides.
+    """
+
+    def __init__(self, transform: Callable[[Any], Any], spec: str, module: nn.Module | None = None) -> None:
+        """``module`` is the network, None: every picture is given as RGB."""
         self.transform, self.spec, self.where = transform, spec, split_code(spec)[0]
         self.layout = Layout(spec)
+        self._module = module
+        self._as_read: dict[str, bool] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What pictures of other modes than RGB were given as."""
+        given = {
+            which: [mode for mode, as_is in sorted(self._as_read.items()) if as_is is which] for which in (True, False)
+        }
+        words = {True: "as they are in their files", False: "as RGB: as they are they do not pass"}
+        return [
+            f"pictures in {', '.join(modes)} reach the transform {words[which]}"
+            for which, modes in given.items()
+            if modes
+        ]
 
     def __call__(self, sample: Any) -> torch.Tensor:
+        if self._module is None or not isinstance(sample, Image.Image):
+            return self._made(sample)
+        read = as_read(sample)
+        if read.mode == "RGB":
+            return self._made(sample)
+        if read.mode not in self._as_read:
+            self._as_read[read.mode] = self._goes(read.pixels, sample)
+        return self._made(read.pixels if self._as_read[read.mode] else sample)
+
+    def _goes(self, pixels: Any, rgb: Image.Image) -> bool:
+        """Whether the picture as it is in its file goes through, or RGB does not either."""
+        assert self._module is not None
+        made = []
+        for form in (pixels, rgb):
+            try:
+                made.append(self._made(form))
+            except UnreadableRow:
+                return form is rgb
+        if made[0].shape == made[1].shape:
+            return True
+        network = called_as(self._module, self)
+        return takes(network, made[0][None]) or not takes(network, made[1][None])
+
+    def _made(self, sample: Any) -> torch.Tensor:
         try:
             result = self.transform(sample)
         except CurateError:
             raise
         except Exception as error:
-            raise UnreadableRow(
-                f"the model's transform failed at {user_frame(error, self.where)} with "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+            line = user_frame(error, self.where)
+            said = f"the model's transform failed at {line} with {type(error).__name__}: {first_line(error)}"
+            raise UnreadableRow(said, f"{line} {type(error).__name__}", f"Mend the transform at {line}.") from error
         if isinstance(result, Mapping):
             return self.layout.pack(result)
+        if isinstance(result, tuple | list) and result and all(hasattr(part, "shape") for part in result):
+            self.layout.by_place = True  # forward(a, b)
+            return self.layout.pack({str(place): part for place, part in enumerate(result)})
         if isinstance(result, np.ndarray):
             result = torch.from_numpy(np.array(result))
         if not isinstance(result, torch.Tensor):

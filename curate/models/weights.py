@@ -18,7 +18,7 @@ from torch import nn
 
 from curate.errors import ModelError
 from curate.models.training import AsTrained, as_trained
-from curate.settings.specs import near_path
+from curate.models.weight_files import WeightsAt, weights_at
 from curate.sources.images import LFS_REASON, is_lfs_pointer
 
 # Plain weights before averaged ones: a trainer that reports the averaged ones saves them alone.
@@ -31,16 +31,6 @@ OPTIONS = "argparse.Namespace"
 State = dict[str, torch.Tensor]
 
 
-def weights_file(location: str) -> Path:
-    """The file, if it is one. Raises ``ModelError``."""
-    path = Path(location)
-    if not path.exists():
-        raise ModelError(f"There is no weights file {location}.", near_path(path))
-    if path.is_dir():
-        raise ModelError(f"{location} is a folder; --weights takes one file.")
-    return path
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """The weights of a file, its sha256, what was found where, and what it tells of its training."""
@@ -51,15 +41,32 @@ class Checkpoint:
     trained: AsTrained
 
 
-def read_state_dict(location: str, *, trust: bool = False) -> tuple[State, str, list[str]]:
-    """(state dict, sha256 of the file, what was found where). Raises ``ModelError``."""
-    found = read_checkpoint(location, trust=trust)
+def read_state_dict(
+    location: str, *, trust: bool = False, module: nn.Module | None = None
+) -> tuple[State, str, list[str]]:
+    """(state dict, sha256 of the file, what was found where); of several the one that fits ``module``.
+
+    Raises ``ModelError``.
+    """
+    found = read_checkpoint(location, trust=trust, module=module)
     return found.state, found.sha256, found.notes
 
 
-def read_checkpoint(location: str, *, trust: bool = False) -> Checkpoint:
-    """All that curate takes from a file of weights. Raises ``ModelError``."""
-    path = weights_file(location)
+def read_checkpoint(location: str, *, trust: bool = False, module: nn.Module | None = None) -> Checkpoint:
+    """All that curate takes from a file of weights, or from shards of one. Raises ``ModelError``."""
+    found = weights_at(location)
+    parts = [_read_file(path, trust, found, module) for path in found.files]
+    if len(parts) == 1:
+        return parts[0]
+    state = {name: tensor for part in parts for name, tensor in part.state.items()}
+    notes = [f"weights joined from {len(parts)} shards", *dict.fromkeys(note for part in parts for note in part.notes)]
+    return Checkpoint(
+        state, hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest(), notes, parts[0].trained
+    )
+
+
+def _read_file(path: Path, trust: bool, asked: WeightsAt, module: nn.Module | None) -> Checkpoint:
+    location = path.as_posix()
     with path.open("rb") as file:
         head = file.read(64)
         file.seek(0)
@@ -73,7 +80,8 @@ def read_checkpoint(location: str, *, trust: bool = False) -> Checkpoint:
         loaded: Any = _safetensors(location)
     else:
         loaded = _torch_load(location, trust, notes)
-    state = _state_dict(loaded, location, notes)
+    wanted = set() if module is None or len(asked.files) > 1 else set(module.state_dict())
+    state = _chosen_state(loaded, location, notes, asked.key, wanted)
     for name, tensor in state.items():
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             raise ModelError(f"{location}: '{name}' holds NaN.", "Take an earlier checkpoint.")
@@ -188,6 +196,79 @@ def _refused_globals(location: str, message: str) -> list[str]:
     return sorted(name for name in names if name != OPTIONS)
 
 
+def _chosen_state(loaded: Any, location: str, notes: list[str], key: str | None, wanted: set[str]) -> State:
+    """The state dict under ``key``; else the one of the usual keys, unless another fits the ``wanted`` names better."""
+    if key is not None:
+        loaded = _part(loaded, key, location)
+        notes.append(f"weights taken from the key '{key}'")
+        return _state_dict(loaded, location, notes)
+    found = _states(loaded)
+    said: list[str] = []
+    try:
+        usual = _state_dict(loaded, location, said)
+    except ModelError:
+        if not found:
+            raise
+        usual = {}
+    cover = {name: _cover(wanted, state, location) for name, state in found.items()}
+    most = max(cover.values(), default=0.0)
+    if usual and _cover(wanted, usual, location) >= most:
+        notes += said
+        return usual
+    best = [name for name, share in cover.items() if share == most]
+    if len(best) > 1:
+        fit = "that fit the model alike" if wanted else "none under a usual name"
+        shown = ", ".join(f"{name} ({len(found[name])} tensors)" for name in best[:6])
+        raise ModelError(
+            f"{location} holds {len(best)} state dicts, {fit}: {shown}.", f"Say which: --weights {location}#{best[0]}."
+        )
+    notes.append(f"weights taken from the key '{best[0]}', whose names fit")
+    return found[best[0]]
+
+
+def _cover(wanted: set[str], state: State, location: str) -> float:
+    """Share of the wanted names that a state dict has, prefixes taken off."""
+    if not wanted:
+        return 0.0
+    try:
+        return len(wanted & set(_without_prefixes(wanted, state, location)[0])) / len(wanted)
+    except ModelError:  # fits twice within itself
+        return 0.0
+
+
+def _states(loaded: Any, depth: int = 4) -> dict[str, State]:
+    """Every mapping with tensors in it, by the path of its keys."""
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if not isinstance(loaded, Mapping):
+        return {}
+    found: dict[str, State] = {}
+    for name, value in loaded.items():
+        if not isinstance(value, Mapping | nn.Module) or (isinstance(value, Mapping) and not value):
+            continue
+        held = value.state_dict() if isinstance(value, nn.Module) else value
+        tensors = {str(key): tensor for key, tensor in held.items() if isinstance(tensor, torch.Tensor)}
+        if tensors:
+            found[str(name)] = tensors
+        if depth > 1:
+            found |= {f"{name}.{inner}": state for inner, state in _states(held, depth - 1).items()}
+    return found
+
+
+def _part(loaded: Any, key: str, location: str) -> Any:
+    """What stands under a key, or a path of keys with points between."""
+    held = loaded
+    rest = key
+    while rest:
+        names = {} if not isinstance(held, Mapping) else {str(name): name for name in held}
+        name = next((name for name in sorted(names, key=len, reverse=True) if f"{rest}.".startswith(f"{name}.")), None)
+        if name is None:
+            there = ", ".join([*_states(loaded), *(map(str, loaded) if isinstance(loaded, Mapping) else [])][:8])
+            raise ModelError(f"{location} has no key '{key}'.", f"There is: {there or 'no key'}.")
+        held, rest = held[names[name]], rest[len(name) + 1 :]
+    return held
+
+
 def _state_dict(loaded: Any, location: str, notes: list[str]) -> State:
     for _ in range(4):
         if isinstance(loaded, nn.Module):
@@ -204,7 +285,7 @@ def _state_dict(loaded: Any, location: str, notes: list[str]) -> State:
         notes.append(f"weights taken from the key '{keys[0]}'")
         averaged = [key for key in keys[1:] if key in EMA_KEYS]
         if averaged and keys[0] not in EMA_KEYS:
-            notes.append(f"the checkpoint's averaged weights ('{averaged[0]}') were not used")
+            notes.append(f"the checkpoint's averaged weights were not used (--weights {location}#{averaged[0]})")
         loaded = loaded[keys[0]]
     if not tensors:
         there = ", ".join(map(str, list(loaded)[:8])) or "nothing"

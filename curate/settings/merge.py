@@ -14,6 +14,7 @@ from typing import Any
 from curate.errors import UsageError
 from curate.settings.files import Layer, file_layers
 from curate.settings.options import OPTIONS, option_named
+from curate.settings.specs import in_order
 
 BASELINE = "curate-baseline.json"
 """Where findings are accepted: beside the file of settings, else in the current folder."""
@@ -44,6 +45,7 @@ class ScanSettings:
     trust_checkpoint: bool = False
     head: str | None = None
     output: str | None = None
+    loss: str = "softmax"
     pred_probs: str | None = None
     votes: tuple[str, ...] = ()
     params: str = "auto"
@@ -130,7 +132,12 @@ class FoundSettings:
                 "Give a folder of class folders, an .npz file, sklearn:digits or python:file.py:name: "
                 "curate scan DATA.",
             )
-        return ScanSettings(**{"baseline": (self.beside / BASELINE).as_posix(), **self.values})
+        values = {"baseline": (self.beside / BASELINE).as_posix(), **self.values}
+        try:
+            values["weights"] = in_order(values.get("weights", ()))
+        except ValueError as error:
+            raise UsageError(f"--weights {error}: no file or folder is called so.", "Quote the pattern.") from error
+        return ScanSettings(**values)
 
 
 def load_settings(

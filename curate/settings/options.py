@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from curate.plugs import CURVATURES, SOLVERS
+from curate.plugs import CURVATURES, LOSSES, SOLVERS
 from curate.settings.values import (
     LARGEST_SEED,
     at_least,
@@ -20,6 +20,7 @@ from curate.settings.values import (
     read_eval_rows,
     read_flag,
     read_list,
+    read_loss,
     read_memory,
     read_model_args,
     read_noise_rate,
@@ -158,8 +159,9 @@ _TABLE = (
         "Model",
         read_list,
         "FILE",
-        "Trained weights: .safetensors .pt .pth .bin .ckpt. Several: earlier checkpoints first.",
-        more="They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
+        "Trained weights: .safetensors .pt .pth .bin .ckpt, a folder of them, FILE#KEY. Several: earlier first.",
+        more="`'run/checkpoint-*'` in quotes is several, in the order of their steps. "
+        "They are of one training, and the last is the model: suspicion is their mean, everything else is of the "
         "last. Without any, the model is as its code makes it.",
         place="path",
         several=True,
@@ -174,6 +176,17 @@ _TABLE = (
         "The part of the model's output to read, by key or number.",
         "found by itself",
         "Numbers begin with 0.",
+    ),
+    Option(
+        "loss",
+        "Model",
+        read_loss,
+        "NAME[:SETTING=VALUE,...]",
+        f"What the model was trained with: {', '.join(LOSSES)}.",
+        "softmax",
+        "Influence in the model's own parameters is that of this loss; rows are measured in plain cross-entropy. "
+        "Settings: `weights=balanced` or `weights=1/3/0.5` in the order of the classes, `smoothing=0.1` of softmax, "
+        "`gamma=2` of focal. See [your own model](../how-to/own-model.md#the-loss-it-was-trained-with).",
     ),
     Option(
         "pred_probs",
@@ -383,9 +396,10 @@ _TABLE = (
         "Output",
         read_list,
         "FOLDER",
-        "Pictures in this folder may be shown and exported too.",
-        "those in the data's own folder",
-        "Repeat for more. Links are followed: one that leads out is scanned, and never shown without this.",
+        "Where files that a table names lie; those in it may be shown and exported too.",
+        "the data's own folder",
+        "Repeat for more. See [names of pictures](../how-to/own-data.md#names-of-pictures). "
+        "Links are followed: one that leads out is scanned, and never shown without this.",
         place="path",
         several=True,
     ),

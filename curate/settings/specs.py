@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 
 from curate.plugs import FAMILIES
@@ -105,3 +106,20 @@ def near_path(path: Path) -> str:
     if here == Path():
         return f"The current folder holds no '{missing}'."
     return f"The folder {here.as_posix()} is there, but holds no '{missing}'."
+
+
+def in_order(locations: Iterable[str]) -> tuple[str, ...]:
+    """Checkpoints, those that a pattern (`run/checkpoint-*`) means in the order of their steps.
+
+    Raises ``ValueError`` with a pattern that means nothing.
+    """
+    found: list[str] = []
+    for location in locations:
+        if not set("*?[") & set(location) or Path(location).exists():
+            found.append(location)
+            continue
+        named = sorted(glob(location), key=lambda name: ([int(part) for part in re.findall(r"\d+", name)], name))
+        if not named:
+            raise ValueError(location)
+        found += [name.rstrip("/") for name in named]
+    return tuple(found)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from curate.plugs import solver_asked
+from curate.plugs import loss_asked, solver_asked
 from curate.settings.specs import whole
 
 
@@ -133,6 +133,15 @@ def read_solver(value: Any) -> str:
     """A solver's name, with its settings behind it."""
     try:
         solver_asked(str(value))
+    except ValueError as error:
+        raise WrongValue(str(error)) from error
+    return str(value)
+
+
+def read_loss(value: Any) -> str:
+    """A loss's name, with its settings behind it."""
+    try:
+        loss_asked(str(value))
     except ValueError as error:
         raise WrongValue(str(error)) from error
     return str(value)

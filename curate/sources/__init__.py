@@ -39,6 +39,7 @@ def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[S
         header=settings.header,
         classes=settings.classes,
         name=settings.name,
+        roots=settings.media_root,
     )
     if settings.eval is not None:
         evaluation, _ = open_source(
@@ -50,6 +51,7 @@ def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[S
             split=settings.split,
             header=settings.header,
             classes=train.classes,
+            roots=settings.media_root,
             like=train,
             evaluation=True,
         )
@@ -73,12 +75,14 @@ def open_source(
     header: bool = True,
     classes: Sequence[str] | None = None,
     name: str | None = None,
+    roots: Sequence[str] = (),
     evaluation: bool = False,
     like: Source | None = None,
 ) -> tuple[Source, Source | None]:
     """Open ``[kind:]location``: (training set, evaluation set where the location holds one).
 
     ``value`` is the data themselves, if a caller holds them in memory; ``spec`` is then their name in messages.
+    ``roots`` are folders in which files that a table names may lie.
     ``classes`` names the classes in the order of the model's outputs; give ``train.classes`` (and
     ``evaluation=True``) to open an evaluation set of its own. Raises ``DataError``, ``NothingScanned``, ``UsageError``.
     """
@@ -95,6 +99,7 @@ def open_source(
         header=header,
         classes=order,
         name=name,
+        roots=tuple(roots),
         evaluation=evaluation,
         like=like,
     )

@@ -35,7 +35,8 @@ class Item:
 class Source(ABC):
     """A data set, opened: everything but the contents of its rows is known.
 
-    ``media`` says what a decoded row is: ``"image"`` (PIL image in RGB, upright; or HxW / HxWxC uint8 array),
+    ``media`` says what a decoded row is: ``"image"`` (PIL image in RGB, upright, of which `pixels.as_read`
+    tells what it was in its file; or HxW / HxWxC uint8 array),
     ``"features"`` (1-d numeric row), ``"array"`` (a numeric row of two or more dimensions that is no image: for a model
     only), ``"text"`` (a str), ``"record"`` (a dict of column and value: number, text or None).
     ``classes`` stands in the order of the model's outputs when it was given, else sorted.
@@ -110,5 +111,6 @@ class DataOptions:
     header: bool = True
     classes: tuple[str, ...] | None = None
     name: str | None = None
+    roots: tuple[str, ...] = ()  # folders in which files that a table names may lie
     evaluation: bool = False  # an evaluation set may hold one class only
     like: Source | None = None  # the training set: its columns are read alike

@@ -15,13 +15,14 @@ from functools import partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
 from curate.files.reading import read_regular
 from curate.settings.specs import near_path, plain_text
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.pixels import TIFF, banded_rgb, told_frames, upright_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,6 +82,7 @@ class ImageFolder(Source):
         self.notes = _told_others(
             others, {path.relative_to(folder).parts[0] for _, _, path in found}, len(found), location
         )
+        self.notes += told_frames(path for _, _, path in found)
         self.keys = [key for key, _, _ in found]
         self._paths = [path for _, _, path in found]
         texts = [label for _, label, _ in found]
@@ -310,6 +312,8 @@ def _text(name: str) -> str:
 def decode_image(content: bytes, suffix: str = "") -> "Image.Image":
     """Bytes of a picture file -> RGB, upright (EXIF); the first frame of several. Raises ``UnreadableRow``.
 
+    What it was in the file is kept beside it: see `pixels.as_read`.
+
     ``suffix`` is the file's ending: of a kind that Pillow cannot read alone it says what is missing.
     """
     from PIL import Image, UnidentifiedImageError
@@ -320,8 +324,13 @@ def decode_image(content: bytes, suffix: str = "") -> "Image.Image":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large pictures and odd EXIF are no reason to stop
-            with Image.open(BytesIO(content)) as picture:
-                return upright_rgb(picture)
+            try:
+                with Image.open(BytesIO(content)) as picture:
+                    return upright_rgb(picture)
+            except UnidentifiedImageError:
+                if not content.startswith(TIFF):
+                    raise
+                return banded_rgb(content)
     except UnidentifiedImageError as error:
         hint = f": {suffix} needs the package {package}" if package is not None else ""
         raise UnreadableRow(f"not a picture in a format that can be read{hint}") from error
@@ -337,20 +346,3 @@ def _plug_in(package: str) -> None:
         module = import_module(package.replace("-", "_"))
         if package == "pillow-heif":  # the others do it themselves
             module.register_heif_opener()
-
-
-def upright_rgb(picture: "Image.Image") -> "Image.Image":
-    """A picture as RGB, turned as its EXIF says. Raises ``UnreadableRow`` where its pixels cannot be decoded."""
-    from PIL import ImageOps
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            upright: Any = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):
-                # convert() would clip sixteen bits to white
-                upright = upright.convert("I").point(lambda value: value / 256).convert("L")
-            rgb: Image.Image = upright.convert("RGB")
-            return rgb
-    except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
-        raise UnreadableRow(f"the picture cannot be decoded: {error}") from error

@@ -16,8 +16,8 @@ from curate.errors import DataError, UsageError
 from curate.settings.specs import did_you_mean
 from curate.sources.arrays import channels_first, is_picture, row_hash
 from curate.sources.base import DataOptions
-from curate.sources.images import upright_rgb
 from curate.sources.labels import SCOPE
+from curate.sources.pixels import as_read, upright_rgb
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -107,7 +107,8 @@ def as_input(x: Any) -> Value:
     image = sys.modules.get("PIL.Image")
     if image is not None and isinstance(x, image.Image):
         picture = upright_rgb(x)
-        pixels = np.asarray(picture)
+        read = as_read(picture)  # of a deeper picture eight bits do not say which it is
+        pixels = np.asarray(read.pixels if read.deep else picture)
         return Value("image", picture, row_hash(pixels), pixels.nbytes)
     tensor = None
     if is_tensor(x):

@@ -7,20 +7,19 @@ Leaves files to ``table_files``, cells to ``columns``, numbers for a classifier 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, UnreadableRow, UsageError
-from curate.files.reading import read_regular
 from curate.settings.specs import as_typed, did_you_mean, listed_names, whole
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.columns import InputColumn, classify, has_decimal_commas, numbers, texts_of
-from curate.sources.images import LFS_REASON, decode_image, is_lfs_pointer
+from curate.sources.images import decode_image
+from curate.sources.media_files import MediaFiles, folder_of, names_files, posix, relative
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
 
@@ -63,7 +62,7 @@ class TableSource(Source):
         self.location, self.name = location, options.name or Path(location).name
         self.inputs, self._table, self._rows = inputs, table, list(rows)
         self._malformed = table.malformed if not options.evaluation or options.split is None else []
-        self._folder = Path(location).parent if self.kind == "table" else Path()
+        self._folder = folder_of(location) if self.kind == "table" else Path()
         self.media = MEDIA.get(inputs[0].kind, "record") if len(inputs) == 1 else "record"
         where = f"{location}: '{label}'"
         positions = [table.positions[row] for row in self._rows]
@@ -78,10 +77,11 @@ class TableSource(Source):
         self.positions = positions + [row.position for row in self._malformed]
         self._cells = {column.name: table.columns[column.name].take(self._rows) for column in inputs}
         self._values = {column.name: self._typed(column) for column in inputs if self.media == "record"}
+        self._files = MediaFiles(inputs[0].name, self._names, self._folder, [Path(root) for root in options.roots])
         broken = [hashlib.sha256(row.text.encode()).hexdigest() for row in self._malformed]
         self.keys = [*(ids or self._content_keys()), *labels.content_keys(broken, [None] * extra)]
         self.malformed = {len(rows) + number: row.reason for number, row in enumerate(self._malformed)}
-        self.notes = [*notes, *said]
+        self.notes = [*notes, *said, *self._files.notes]
 
     def cells(self, column: InputColumn) -> "pyarrow.ChunkedArray":
         """The column as it stands in the file, readable rows only. Raises ``DataError`` where there is none."""
@@ -113,15 +113,14 @@ class TableSource(Source):
                 raise UnreadableRow("the text is blank")
             return Item(hashlib.sha256(value.encode()).hexdigest(), lambda: value)
         if self.media == "image":
-            content = self._picture(value)
+            content = self._picture(self._names[index] if self._is_path else value)
             return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content))
         return _vector(value)
 
     def media_path(self, index: int) -> str | None:
         if self.media != "image" or index in self.malformed:
             return None
-        value = self._cells[self.inputs[0].name][index].as_py()
-        return self._path(value).as_posix() if isinstance(value, str) else None
+        return self._files.path(self._names[index]).as_posix() if self._is_path and self._names[index] else None
 
     def text(self, index: int) -> str | None:
         if index in self.malformed or self.media not in ("text", "record"):
@@ -168,19 +167,7 @@ class TableSource(Source):
             return value
         if not isinstance(value, str):
             raise UnreadableRow(f"the cell holds a {type(value).__name__}, no picture and no file's name")
-        path = self._path(value)
-        try:
-            content = read_regular(path)
-        except (OSError, ValueError) as error:
-            raise UnreadableRow(f"{value} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-        if not content:
-            raise UnreadableRow("the file is empty")
-        if is_lfs_pointer(content[:64]):
-            raise UnreadableRow(LFS_REASON)
-        return content
-
-    def _path(self, value: str) -> Path:
-        return self._folder / _posix(value)
+        return self._files.content(value)
 
     def _ids(self, options: DataOptions, positions: list[int]) -> list[str] | None:
         if options.id is None:
@@ -190,8 +177,8 @@ class TableSource(Source):
 
     def _content_keys(self) -> list[str]:
         texts = self.label_texts[: len(self._rows)]
-        if self.media == "image" and self._is_path():
-            return labels.numbered(self._paths(), texts)
+        if self.media == "image" and self._is_path:
+            return labels.numbered(relative(self._names, self._folder), texts)
         hashes = []
         for index in range(len(self._rows)):
             try:
@@ -200,26 +187,18 @@ class TableSource(Source):
                 hashes.append(hashlib.sha256(b"").hexdigest())
         return labels.content_keys(hashes, texts)
 
+    @cached_property
     def _is_path(self) -> bool:
         from pyarrow import types
 
         kind = self._cells[self.inputs[0].name].type
-        return bool(types.is_string(kind) or types.is_large_string(kind))
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
-    def _paths(self) -> list[str]:
-        """Names of the files, relative to the table's folder, or to what all of them lie in."""
-        cells = self._cells[self.inputs[0].name].to_pylist()
-        paths = [_posix(cell) if cell and cell.strip() else "" for cell in cells]
-        absolute = [path for path in paths if Path(path).is_absolute()]
-        if not absolute:
-            return [path or "no file" for path in paths]
-        folder = self._folder.resolve()
-        inside = all(Path(path).is_relative_to(folder) for path in absolute)
-        base = folder if inside else Path(os.path.commonpath([Path(path).parent for path in absolute]))
-        return [
-            Path(os.path.relpath(path, base)).as_posix() if Path(path).is_absolute() else path or "no file"
-            for path in paths
-        ]
+    @cached_property
+    def _names(self) -> list[str]:
+        """What the cells of pictures name, blank where nothing."""
+        cells = texts_of(self._cells[self.inputs[0].name]) if self.media == "image" and self._is_path else []
+        return [posix(cell) if cell else "" for cell in cells]
 
 
 def open_table(location: str, options: DataOptions) -> tuple[Source, Source | None]:
@@ -241,7 +220,7 @@ def table_sources(
         for column in inputs:
             _column(table, column.name, location, "which the training set has")
     else:
-        inputs, notes = _inputs(table, label, location, options)
+        inputs, notes = _inputs(table, label, location, options, folder_of(location) if made.kind == "table" else None)
     notes = [*table.notes, *notes]
     order = options.classes if options.classes is not None else table.orders.get(label)
 
@@ -258,7 +237,7 @@ def table_sources(
     training = source(train, options, order, [*notes, *said])
     if held_out is None:
         return training, None
-    asked = DataOptions(id=options.id, split=options.split, name=training.name, evaluation=True)
+    asked = DataOptions(id=options.id, split=options.split, name=training.name, roots=options.roots, evaluation=True)
     return training, source(held_out, asked, tuple(training.classes), [])
 
 
@@ -328,7 +307,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _inputs(
-    table: RawTable, label: str, location: str, options: DataOptions
+    table: RawTable, label: str, location: str, options: DataOptions, folder: Path | None
 ) -> tuple[tuple[InputColumn, ...], list[str]]:
     """The columns that are the input: those asked for, else the one with pictures, else all that are left."""
     asked = None
@@ -349,20 +328,13 @@ def _inputs(
         notes += said
     if asked is not None and len(found) == 1 and found[0].kind == "category":
         notes.append(f"{names[0]} is read as a category: few different cells, or single words")
-    pictures = [column for column in found if column.kind == "image"]
-    vectors = [column for column in found if column.kind == "vector"]
-    for special, what in ((pictures, "name pictures"), (vectors, "hold vectors")):
-        if len(special) > 1:
-            listed = " and ".join(column.name for column in special)
-            raise DataError(f"{location}: {listed} each {what}.", "Say which one is the input with --input.")
-        if special:
-            others = [column.name for column in found if column is not special[0]]
-            if others and asked is not None:
-                raise DataError(
-                    f"{location}: {special[0].name} can only be the input alone.", f"Give --input {special[0].name}."
-                )
-            left = [f"the input is {special[0].name}; columns not used: {_listed(others)}"] if others else []
-            return (special[0],), [*(note for note in notes if note.startswith(special[0].name)), *left]
+    if folder is not None and not any(column.kind == "image" for column in found):
+        found = [_as_names(column, table, folder, options) for column in found]
+    alone = _alone(found, location, asked is not None)
+    if alone is not None:
+        others = [column.name for column in found if column is not alone]
+        left = [f"the input is {alone.name}; columns not used: {_listed(others)}"] if others else []
+        return (alone,), [*(note for note in notes if note.startswith(alone.name)), *left]
     odd = [column.name for column in found if column.kind == "other"]
     if odd:
         notes.append(f"columns that are neither numbers nor texts were left out: {_listed(odd)}")
@@ -380,6 +352,31 @@ def _inputs(
         if any(column.kind == kind for column in found)
     ]
     return tuple(found), [f"input: {'; '.join(parts)}", *notes]
+
+
+def _alone(found: list[InputColumn], location: str, asked: bool) -> InputColumn | None:
+    """The column of pictures, else that of vectors: the whole input. Raises ``DataError`` if several could be."""
+    for kind, what in (("image", "name pictures"), ("vector", "hold vectors")):
+        special = [column for column in found if column.kind == kind]
+        if len(special) > 1:
+            listed = " and ".join(column.name for column in special)
+            raise DataError(f"{location}: {listed} each {what}.", "Say which one is the input with --input.")
+        if special and asked and len(found) > 1:
+            name = special[0].name
+            raise DataError(f"{location}: {name} can only be the input alone.", f"Give --input {name}.")
+        if special:
+            return special[0]
+    return None
+
+
+def _as_names(column: InputColumn, table: RawTable, folder: Path, options: DataOptions) -> InputColumn:
+    """The column as one of pictures, if its cells are names of some without their endings."""
+    cells = table.columns[column.name]
+    if column.kind not in ("number", "category") or len(cells.unique()) < len(cells):
+        return column
+    names = [posix(text) if text else "" for text in texts_of(cells)]
+    is_names = names_files(names, folder, [Path(root) for root in options.roots])
+    return InputColumn(column.name, "image") if is_names else column
 
 
 def _ids_among(found: list[InputColumn], table: RawTable, rows: int) -> list[str]:
@@ -403,11 +400,6 @@ def _is_id(column: InputColumn, cells: "pyarrow.ChunkedArray", rows: int) -> boo
         or name.startswith(("unnamed", "__index_level_"))
     )
     return (named or (column.kind == "category" and rows >= FEW)) and len(cells.unique()) == rows
-
-
-def _posix(path: str) -> str:
-    path = path.strip()
-    return PureWindowsPath(path).as_posix() if "\\" in path and "/" not in path else path
 
 
 def _vector(values: Any) -> Item:

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.influence.damping import tenth_of_mean
 from curate.engine.influence.minimum import SURE, Gradient
 from curate.engine.influence.problem import Problem
-from curate.engine.loss import SOFTMAX
 from curate.engine.ranks import spearman
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
@@ -88,7 +86,7 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
     assert logits is not None
     own = logits.shape[1] == data.classes
     memorised = (
-        float((SOFTMAX.residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
+        float((data.loss.residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
     )
     found = Diagnostics(memorised, _ranks(data, heads, influence), ())
     objective, _ = deep_objective(settings, data)
@@ -166,7 +164,7 @@ def _gained(objective: Objective, train: Forward, step: Float[Tensor, " p"], pen
 
         def of(part: slice) -> Tensor:
             logits = objective.logits(values, train.inputs.batch(some[part].to(step.device)))
-            return F.cross_entropy(logits, train.labels[some[part]].to(logits.device), reduction="sum")
+            return objective.loss.losses(logits, train.labels[some[part]].to(logits.device)).sum()
 
         total = float(passes.total(len(some), passes.budget.share(256), of))
         return total / len(some) + 0.5 * penalty * float(theta @ theta)

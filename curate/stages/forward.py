@@ -191,7 +191,7 @@ class Pass:
     def through(self, source: Source, title: str) -> Forward:
         """All rows of ``source`` that have a label, sorted by content, label and key: nothing rests on their order.
 
-        Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`_refuse_broken`).
+        Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`refuse_broken`).
         """
         wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
         read = _Read(self, source, len(wanted))
@@ -199,8 +199,23 @@ class Pass:
             for shard in slices(len(wanted), SHARD_ROWS):
                 read.shard(wanted[shard])
                 advance(shard.stop - shard.start)
-        _refuse_broken(source, wanted, read.unreadable, read.indices, self.strict)
+        refuse_broken(source, len(wanted), read.broken, self.strict)
         return read.forward(blank=len(source) - len(wanted))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row of the source that cannot be read: why, the part of it that other rows may share, and what to do."""
+
+    index: int
+    reason: str
+    shared: str
+    hint: str
+
+    @classmethod
+    def of(cls, index: int, error: UnreadableRow) -> "Broken":
+        """As reading it said."""
+        return cls(index, str(error), error.shared, error.hint)
 
 
 class _Read:
@@ -209,7 +224,7 @@ class _Read:
     def __init__(self, how: Pass, source: Source, rows: int) -> None:
         self._how, self._source = how, source
         self.indices: list[int] = []
-        self.unreadable: list[tuple[int, str]] = []
+        self.broken: list[Broken] = []
         self._sha256: list[str] = []
         self._reused = 0
         self._features, self._logits, self._early = (RowValues(rows) for _ in range(3))
@@ -225,7 +240,7 @@ class _Read:
                 stored = self._how.cache.get(item.content_sha256) if self._how.cache is not None else None
                 value = self._how.transform(item.decode()) if stored is None else None
             except UnreadableRow as error:
-                self.unreadable.append((index, str(error)))
+                self.broken.append(Broken.of(index, error))
                 continue
             place = len(self.indices)
             self.indices.append(index)
@@ -314,25 +329,29 @@ class _Read:
             self._logits.values if self._how.network is not None else None,
             None if early is None or early.numel() == 0 else early,
             Inputs(source, self._how.transform, indices, self._how.device, self._inputs),
-            self.unreadable,
+            [(row.index, row.reason) for row in self.broken],
             blank,
             self._reused,
         )
 
 
-def _refuse_broken(
-    source: Source, wanted: list[int], unreadable: list[tuple[int, str]], kept: list[int], strict: bool
-) -> None:
-    """More than 5 % are an error, with ``strict`` one is; so is a Git LFS pointer, which one command mends."""
-    pointers = [broken for broken in unreadable if broken[1] == LFS_REASON]
-    many = len(unreadable) > UNREADABLE_SHARE * len(wanted) and (kept or len(unreadable) > 1)
-    if pointers or many or (strict and unreadable):
-        index, reason = (pointers or unreadable)[0]
-        told = f"{len(unreadable):,} of {len(wanted):,} rows of {source.location} cannot be read"
-        limit = "--strict allows none" if strict else "At most 5 % may be broken"
-        raise DataError(
-            f"{told}; the first is {source.keys[index]}: {reason}",
-            "" if pointers else f"{limit}: mend them or take them out.",
-        )
-    if not kept:
+def refuse_broken(source: Source, wanted: int, broken: list[Broken], strict: bool = False) -> None:
+    """More than 5 % of the ``wanted`` rows are an error, with ``strict`` one is; so is a Git LFS pointer, which one
+    command mends. If no row is left, nothing was scanned."""
+    pointers = [row for row in broken if row.reason == LFS_REASON]
+    if not wanted:
         raise NothingScanned(f"{source.location}: no row could be read", "Nothing was scanned.")
+    if not (pointers or len(broken) > UNREADABLE_SHARE * wanted or (strict and broken)):
+        return
+    first = (pointers or broken)[0]
+    alike = sum(row.shared == first.shared for row in broken)
+    others = "all" if alike == len(broken) else f"{alike:,} of them"
+    also = f" ({others} for this reason)" if alike > 1 else ""
+    reason = f"the first is {source.keys[first.index]}: {first.reason}{also}"
+    if len(broken) == wanted and not pointers:
+        raise NothingScanned(
+            f"{source.location}: no row could be read, of {wanted:,}; {reason}", first.hint or "Nothing was scanned."
+        )
+    told = f"{len(broken):,} of {wanted:,} rows of {source.location} cannot be read; {reason}"
+    limit = "--strict allows none" if strict else "At most 5 % may be broken"
+    raise DataError(told, "" if pointers else first.hint or f"{limit}: mend them or take them out.")

@@ -10,7 +10,7 @@ from torch import nn
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.minimum import Gradient
-from curate.engine.loss import SOFTMAX
+from curate.engine.loss import Loss
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
 from curate.models.network import Network
 from curate.stages.diagnosis import doubtful_inputs
@@ -71,17 +71,16 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         return Heads(head, probe, None)
     assert train.logits is not None
     own_x = with_ones(train.features, data.network.own_head)
-    probabilities = train.logits.to(own_x).softmax(1)  # in float32, 1 - p of a row known by heart is lost
+    state = data.loss.state(train.logits.to(own_x), labels)  # in float32, 1 - p of a row known by heart is lost
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     doubled = 2 if data.network.one_output else 1
     known = 0.0
     if damping is None:
-        known = _known_penalty(own_x, probabilities, labels, data.network) / doubled
-        damping = known or _head_damping(own_x, probabilities)
-    penalty = doubled * damping
-    own = HeadCurvature(
-        own_x, probabilities, torch.full((own_x.shape[1],), penalty, dtype=own_x.dtype), passes=data.passes
-    )
+        residuals = data.loss.residuals_of(state, labels)
+        known = _known_penalty(own_x, residuals, data.network) / doubled
+        damping = known or _head_damping(own_x, state, data.loss)
+    penalties = torch.full((own_x.shape[1],), doubled * damping, dtype=own_x.dtype)
+    own = HeadCurvature(own_x, state, penalties, loss=data.loss, passes=data.passes)
     sizes, group = content_groups(train)
     influence = _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group)
     return Heads(head, probe, influence, damping, known > 0)
@@ -117,16 +116,15 @@ def own_weights(network: Network) -> Float[torch.Tensor, "C D"]:
     return torch.cat([-weights / 2, weights / 2]) if network.one_output else weights
 
 
-def _known_penalty(x: torch.Tensor, probabilities: torch.Tensor, labels: torch.Tensor, network: Network) -> float:
+def _known_penalty(x: torch.Tensor, residuals: torch.Tensor, network: Network) -> float:
     """λ of ½ λ |θ|² of the head's weights, if the gradient there tells of it; else 0."""
-    rests = SOFTMAX.residuals_of(probabilities, labels)
-    return Gradient.of((rests.T @ x / len(x)).flatten(), own_weights(network).flatten()).known_penalty
+    return Gradient.of((residuals.T @ x / len(x)).flatten(), own_weights(network).flatten()).known_penalty
 
 
-def _head_damping(x: torch.Tensor, probabilities: torch.Tensor) -> float:
+def _head_damping(x: torch.Tensor, state: torch.Tensor, loss: Loss) -> float:
     """A tenth of the mean eigenvalue of the head's curvature."""
-    trace = float((SOFTMAX.trace(probabilities) * x.square().sum(1)).mean())
-    return max(0.1 * trace / (x.shape[1] * probabilities.shape[1]), 1e-12)
+    trace = float((loss.trace(state) * x.square().sum(1)).mean())
+    return max(0.1 * trace / (x.shape[1] * loss.classes(state)), 1e-12)
 
 
 def content_groups(train: Forward) -> tuple[torch.Tensor, torch.Tensor]:

@@ -311,7 +311,7 @@ def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None
     within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
     pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)
     names = choose_parameters(network.module, pattern)
-    objective = Objective(network.module, names, network.logits_of, passes=data.passes)
+    objective = Objective(network.module, names, network.logits_of, loss=data.loss, passes=data.passes)
     if settings.asks_network is None and objective.p > MOST_DEEP_PARAMETERS:
         return None, "head"
     described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"

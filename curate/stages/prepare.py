@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from curate.engine.curvature.objective import choose_parameters
+from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
@@ -17,7 +18,7 @@ from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha
 from curate.models.network import Network, inspect_network
 from curate.models.steady import unsteady
 from curate.models.transforms import make_transform
-from curate.models.weights import weights_file
+from curate.models.weight_files import weights_at
 from curate.process.devices import no_device
 from curate.process.progress import Progress
 from curate.process.versions import versions
@@ -29,7 +30,8 @@ from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
-from curate.stages.forward import Forward, Pass, Transform
+from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
+from curate.stages.losses import training_loss
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
@@ -42,6 +44,8 @@ LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
 COLUMNS_AT_ONCE = 32
 """Of features that are standardised: no second copy of all numbers stands beside the first."""
+AS_READ = "pictures as in their files"
+"""What earlier caches do not say: their rows were all RGB."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 
@@ -140,7 +144,7 @@ def add_model(settings: ScanSettings, opened: Opened) -> Loaded:
     elif settings.model is not None:
         weights = settings.weights[-1] if settings.weights else None
         for file in settings.weights[:-1]:  # read only after the last one's run: told before it
-            weights_file(file)
+            weights_at(file)
         model = _model(settings, opened, weights)
     elif opened.given.transform is not None:
         raise UsageError("A transform needs a model.", "Give model=, or features= that the transform makes.")
@@ -162,6 +166,8 @@ def refuse_options_of_models(settings: ScanSettings) -> None:
     if settings.weights or settings.params not in ("auto", "head"):
         option = "--weights" if settings.weights else f"--params {settings.params}"
         raise UsageError(f"{option} needs a model", "Name it with --model file.py:factory.")
+    if settings.loss != "softmax":
+        raise UsageError(f"--loss {settings.loss} needs a model", "The probe has a loss of its own.")
     if settings.asks_network is not None:
         raise UsageError(
             f"{settings.asks_network} needs a model: features alone are solved exactly", "Name one with --model."
@@ -227,6 +233,8 @@ class Data:
     """What others say of the training rows, in their order."""
     passes: Passes = ALONE
     """How the rows go through the stages that compute, and the memory that they may take."""
+    loss: Loss = SOFTMAX
+    """What the network was trained with."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -247,9 +255,13 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     evaluation = None if loaded.evaluation is None else reading.through(loaded.evaluation, "Reading evaluation rows")
     _refuse_few(train)
     network, cache = reading.network, reading.cache
-    notes = [*loaded.notes, *(network.notes if network else ())]
+    notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
     if cache is not None:
         notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
+    if settings.loss != "softmax":
+        answers = network is not None and network.own_classes
+        what = "influence in its parameters is of this loss" if answers else "it has no use: the probe answers"
+        notes.append(f"the model was trained with --loss {settings.loss}: {what}")
     warnings: list[str] = []
     if moving is not None:
         warnings.append(f"{moving}. Every number rests on one pass that another would not repeat")
@@ -271,7 +283,8 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     if evaluation is None:
         evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
     said = (tuple(notes), tuple(warnings), outside)
-    return Data(train, evaluation, own, network, *said, passes=passes, unsteady=moving)
+    loss = training_loss(settings.loss, train.labels, len(train.source.classes))
+    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, unsteady=moving)
 
 
 def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
@@ -289,7 +302,7 @@ def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tupl
             model = (loaded.model.source_sha256, weights, network.head_name, network.reading)
             # Rows that the data set itself made tensors of do not go through the transform.
             layer = network.early.name if network.early else None
-            told = (loaded.prepared, loaded.train.ready, str(loaded.device), sorted(versions().items()))
+            told = (loaded.prepared, AS_READ, loaded.train.ready, str(loaded.device), sorted(versions().items()))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
     batch_size = settings.batch_size or 128
     return Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict), moving
@@ -333,19 +346,21 @@ def _refuse_order(settings: ScanSettings, order: ClassOrder) -> None:
 def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     """Up to ``count`` readable rows from all over the data, to look at what the network takes and returns."""
     values: list[torch.Tensor] = []
+    broken: list[Broken] = []
     total = len(loaded.train)
     spread = range(total)[:: max(1, total // count)]
     for index in dict.fromkeys([*spread, *range(total)]):
         try:
             value = loaded.transform(loaded.train.read(index).decode())
-        except UnreadableRow:
+        except UnreadableRow as error:
+            broken.append(Broken.of(index, error))
             continue
         if not values or value.shape == values[0].shape:
             values.append(value)
         if len(values) == count:
             break
     if not values:
-        raise NothingScanned(f"{loaded.train.location}: no row could be read", "Nothing was scanned.")
+        refuse_broken(loaded.train, total, broken)
     return torch.stack(values).to(loaded.device)
 
 

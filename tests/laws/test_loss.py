@@ -17,7 +17,7 @@ from curate.engine.curvature.over_rows import OverRows
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
-from curate.engine.loss import LOSSES, Loss
+from curate.engine.loss import SOFTMAX, Loss
 from curate.process.progress import Progress
 
 N, D, C, PENALTY = 40, 6, 3, 0.03
@@ -68,7 +68,7 @@ class Squares(Loss):
         return residuals / (1 - sizes[:, None] * m)
 
 
-EVERY = {**LOSSES, "squares": Squares()}
+EVERY = {"softmax": SOFTMAX, "squares": Squares()}
 
 
 def data() -> tuple[Tensor, Tensor]:

@@ -118,7 +118,7 @@ class Kronecker(Block):
         self.of_inputs = _eigenvectors(
             self._with_one(self.inputs([(x[::every], g) for x, g in uses])) for uses in everything
         )
-        if logits is not None and self._gives(everything[0], logits):
+        if logits is not None and self.loss.label_free and self._gives(everything[0], logits):
             self._fit_known([uses[0][0] for uses in everything], self.loss.means(logits))
             return
         self.of_outputs = _eigenvectors(self.outputs_of(uses) for uses in chunks)

@@ -26,12 +26,12 @@ class ClassBlocks:
     def __init__(
         self,
         x: Float[Tensor, "n D"],
-        means: Float[Tensor, "n C"],
+        means: Float[Tensor, "n K"],
         penalty: Float[Tensor, " D"],
         loss: Loss,
         passes: Passes = ALONE,
     ) -> None:
-        self.classes = means.shape[1]
+        self.classes = loss.classes(means)
         self.few = CHANCES / self.classes
         self._gram = gram(x, x.new_full((len(x),), 1 / len(x)), passes)
         self.inverses = x.new_empty(self.classes, x.shape[1], x.shape[1])

@@ -200,15 +200,16 @@ class EKFAC:
         seed: int = 0,
         advance: Callable[[int], None] = unwatched,
     ) -> "EKFAC":
-        """To the Gauss-Newton curvature on these rows, keeping what their own gradients μᵢ - ``labels`` need.
+        """To the Gauss-Newton curvature on these rows, keeping what their own gradients need; ``labels`` are one-hot.
 
         One forward and two backward passes then give the curvature and any number of scores.
         """
         generator = torch.Generator().manual_seed(seed)
 
         def weights(part: Tensor, logits: Tensor, drawn: bool) -> list[Tensor]:
-            means = objective.loss.means(logits)
-            own = means - labels[part].to(means)
+            given = labels[part].argmax(1)
+            means = objective.loss.state(logits, given)
+            own = objective.loss.residuals_of(means, given)
             return [objective.loss.pull(means, generator), own] if drawn else [own]
 
         rows = torch.arange(len(labels), device=labels.device)

@@ -24,7 +24,7 @@ class EmpiricalFisher(OverRows, Explicit):
         cls,
         objective: Objective,
         inputs: RowInputs,
-        means: Float[Tensor, "n C"],
+        means: Float[Tensor, "n K"],
         residuals: Float[Tensor, "n C"],
     ) -> "EmpiricalFisher":
         """Made of the residuals; the means are not used."""

@@ -24,21 +24,21 @@ class GaussNewton(OverRows, Explicit):
         cls,
         objective: Objective,
         inputs: RowInputs,
-        means: Float[Tensor, "n C"],
+        means: Float[Tensor, "n K"],
         residuals: Float[Tensor, "n C"],
     ) -> "GaussNewton":
         """Made of the means; the residuals are not used."""
         return cls(objective, inputs, means)
 
-    def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
+    def columns(self, targets: Float[Tensor, "b K"]) -> Float[Tensor, "m b C"]:
         return self.objective.loss.columns(targets)
 
-    def middle(self, targets: Float[Tensor, "b C"], moves: Float[Tensor, "k b C"]) -> Float[Tensor, "k b C"]:
+    def middle(self, targets: Float[Tensor, "b K"], moves: Float[Tensor, "k b C"]) -> Float[Tensor, "k b C"]:
         return self.objective.loss.apply(targets, moves)
 
-    def pulls(self, targets: Float[Tensor, "b C"], generator: torch.Generator) -> Float[Tensor, "b C"]:
+    def pulls(self, targets: Float[Tensor, "b K"], generator: torch.Generator) -> Float[Tensor, "b C"]:
         return self.objective.loss.pull(targets, generator)
 
     @property
     def factor_rows(self) -> int:
-        return self.targets.numel()
+        return self.n * self.objective.loss.classes(self.targets)

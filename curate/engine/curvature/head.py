@@ -62,8 +62,8 @@ class HeadScores:
 class HeadCurvature(Operator):
     """H of a linear head on features ``x [n D]`` (a column of ones included if it has a bias).
 
-    ``probabilities`` are the loss's means of its logits. ``penalty [D]`` is Λ's diagonal for each class: damping or a
-    known L2 penalty, >= 0.
+    ``probabilities`` are the loss's means of its logits, or more of them (`Loss.state`). ``penalty [D]`` is Λ's
+    diagonal for each class: damping or a known L2 penalty, >= 0.
     """
 
     name = "ggn"
@@ -71,7 +71,7 @@ class HeadCurvature(Operator):
     def __init__(
         self,
         x: Float[Tensor, "n D"],
-        probabilities: Float[Tensor, "n C"],
+        probabilities: Float[Tensor, "n K"],
         penalty: Float[Tensor, " D"],
         seed: int = 0,
         loss: Loss = SOFTMAX,
@@ -82,7 +82,7 @@ class HeadCurvature(Operator):
         self.x, self.probabilities, self.penalty, self.loss = x, probabilities, penalty, loss
         self.passes = passes
         self.n, self.width = x.shape
-        self.classes = probabilities.shape[1]
+        self.classes = loss.classes(probabilities)
         self.p = self.classes * self.width
         self.dtype, self.device = x.dtype, x.device
         self.exact = self.p <= MOST_EXACT
@@ -120,7 +120,7 @@ class HeadCurvature(Operator):
         twin.dtype = torch.float64
         return twin
 
-    def _sampled(self) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m C"]]:
+    def _sampled(self) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m K"]]:
         """Features and means of the rows that H is summed over."""
         if self._sample is None:
             return self.x, self.probabilities

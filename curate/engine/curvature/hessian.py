@@ -29,7 +29,7 @@ class Hessian(Sampled):
         cls,
         objective: Objective,
         inputs: RowInputs,
-        means: Float[Tensor, "n C"],
+        means: Float[Tensor, "n K"],
         residuals: Float[Tensor, "n C"],
     ) -> "Hessian":
         """The Gauss-Newton part is made of the means, the network's own part of the residuals."""
@@ -62,6 +62,6 @@ class Hessian(Sampled):
         total = torch.zeros_like(directions)
         outer = self.gauss_newton
         for positions, indices in outer.chunks(outer.passes.budget.network_rows):
-            labels = outer.targets[positions] - self.residuals[positions]
+            labels = outer.objective.loss.given(outer.targets[positions], self.residuals[positions])
             total += outer.objective.moved_gradients(outer.inputs.batch(indices), labels, directions)
         return (outer.passes.sum(total) / self.n).to(rows)

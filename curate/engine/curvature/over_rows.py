@@ -17,9 +17,9 @@ from curate.engine.rows import RowInputs
 
 
 class OverRows(Sampled):
-    """C over ``inputs``; ``targets [n C]`` is what the curvature needs to know of each row's outputs."""
+    """C over ``inputs``; ``targets [n K]`` is what the curvature needs to know of each row's outputs."""
 
-    def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n C"]) -> None:
+    def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n K"]) -> None:
         self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
         self.p, self.n, self.device = objective.p, len(targets), targets.device
         self.dtype, self.passes = objective.dtype, objective.passes
@@ -40,16 +40,16 @@ class OverRows(Sampled):
         return [(part, self.rows[part]) for part in self.passes.parts(self.n, size, self.device)]
 
     @abstractmethod
-    def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
+    def columns(self, targets: Float[Tensor, "b K"]) -> Float[Tensor, "m b C"]:
         """w_ci of each row, of which Aᵢ is the sum Σ_c w_ci w_ciᵀ."""
 
-    def middle(self, targets: Float[Tensor, "b C"], moves: Float[Tensor, "k b C"]) -> Float[Tensor, "k b C"]:
+    def middle(self, targets: Float[Tensor, "b K"], moves: Float[Tensor, "k b C"]) -> Float[Tensor, "k b C"]:
         """Aᵢ zᵢ of each row."""
         columns = self.columns(targets)
         return torch.einsum("mbc,mkb->kbc", columns, torch.einsum("mbc,kbc->mkb", columns, moves))
 
     @abstractmethod
-    def pulls(self, targets: Float[Tensor, "b C"], generator: torch.Generator) -> Float[Tensor, "b C"]:
+    def pulls(self, targets: Float[Tensor, "b K"], generator: torch.Generator) -> Float[Tensor, "b C"]:
         """wᵢ, drawn so that E[wᵢ wᵢᵀ] = Aᵢ: Jᵢᵀ wᵢ is one unbiased gradient a row."""
 
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:

@@ -23,21 +23,25 @@ class Problem:
     rows: Rows
     curvature: str | Curvature = "ggn"
 
+    measured: bool = False
+    """The rows are measured, and not trained on: in the loss that training's is measured in."""
+
     def over(self, rows: Rows) -> "Problem":
-        """The same of other rows."""
-        return replace(self, rows=rows)
+        """The same parameters seen from rows to be measured."""
+        return replace(self, rows=rows, measured=True)
 
     @cached_property
     def residuals(self) -> Float[Tensor, "n C"]:
         """rᵢ of each row, on the network's device."""
         assert self.rows.logits is not None
-        return self.objective.loss.residuals(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
+        loss = self.objective.loss.measured if self.measured else self.objective.loss
+        return loss.residuals(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
 
     @cached_property
     def operator(self) -> Sampled:
         """C."""
         assert self.rows.logits is not None
-        means = self.objective.loss.means(self.rows.logits).to(self.rows.inputs.device)
+        means = self.objective.loss.state(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
         return curvature_named(self.curvature)(self.objective, self.rows.inputs, means, self.residuals)
 
     @cached_property

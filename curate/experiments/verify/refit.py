@@ -13,7 +13,6 @@ from itertools import islice
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from curate.engine.passes import pieces
 from curate.errors import UsageError
@@ -89,7 +88,7 @@ class FineTune(Refit):
         for rows in islice(self._batches(len(weights), self._seed + ordering), self._steps):
             optimiser.zero_grad(set_to_none=True)
             logits = self._network.logits_of(module(inputs.batch(rows)))
-            losses = F.cross_entropy(logits, training.labels[rows].to(logits.device), reduction="none")
+            losses = self._data.loss.losses(logits, training.labels[rows].to(logits.device))
             (losses * weights[rows].to(losses)).mean().backward()
             optimiser.step()
             schedule.step()

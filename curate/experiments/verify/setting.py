@@ -181,7 +181,8 @@ def _at_network(
     assert heads.own_influence is not None
     decay = recipe.weight_decay
     if decay is None:
-        everything = Objective(network.module, choose_parameters(network.module, "all"), network.logits_of)
+        names = choose_parameters(network.module, "all")
+        everything = Objective(network.module, names, network.logits_of, loss=data.loss)
         decay = Problem(everything, data.train).gradient.known_penalty if retrain is None else 0.0
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)

@@ -135,6 +135,7 @@ def fill(
     state, notes = given.state, list(given.notes)
     module = build(None)
     drop_positions(state, module)
+    notes += _as_built(state, set(module.state_dict()))
     if not said:
         found = outputs_in(module, outputs, state, asked.weights)
         if found is not None and found != outputs:
@@ -145,6 +146,23 @@ def fill(
         "where its head was rebuilt, write the model down: --model file.py:factory."
     )
     return module, given.sha256, [*notes, *fit_state_dict(module, state, asked.weights, hint)]
+
+
+def _as_built(state: State, wanted: set[str]) -> list[str]:
+    """Puts the names of a head that was rebuilt behind a dropout (fc.1 for fc), or without it, in place.
+
+    A dropout changes nothing that is asked of the network; a head of several layers is not read so.
+    """
+    stems = [{name.rpartition(".")[0] for name in names} for names in (set(state) - wanted, wanted - set(state))]
+    if any(len(names) != 1 for names in stems):
+        return []
+    theirs, ours = (next(iter(names)) for names in stems)
+    inside = theirs.startswith(f"{ours}.") or ours.startswith(f"{theirs}.")
+    if not inside or any(name.rpartition(".")[0] == ours for name in state):
+        return []
+    for name in [name for name in state if name.startswith(f"{theirs}.")]:
+        state[f"{ours}{name[len(theirs) :]}"] = state.pop(name)
+    return [f"the head '{theirs}' of the checkpoint is read as '{ours}'"]
 
 
 def drop_positions(state: State, module: nn.Module) -> None:

@@ -7,6 +7,7 @@ hidden state: a feature extractor. Nothing is fetched, and no Python code of a m
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from curate.errors import ModelError
 from curate.files import strict_json
 from curate.files.reading import read_text
+from curate.models.families.adapters import CONFIG, Adapter, read_adapter
 from curate.models.families.common import (
     Built,
     ModelSpec,
@@ -54,12 +56,14 @@ def build_hf(asked: ModelSpec) -> Built:
         hint = " Name the column of the text with --input." if asked.media == "record" else ""
         raise ModelError(f"{asked.spec} reads texts or pictures; the data holds {holds(asked.media)}.", hint.strip())
     transformers = library("transformers", "hf")
-    folder = _folder(asked)
     arguments = dict(asked.arguments)
+    adapter, folder, places = _places(asked, arguments.pop("base", None))
+    if adapter is not None and adapter.outputs is not None:
+        arguments.setdefault("num_labels", adapter.outputs)
     length = arguments.pop("max_length", None)
     if "num_classes" in arguments:
         arguments["num_labels"] = arguments.pop("num_classes")
-    prepared = _preparing(folder, asked)
+    prepared = _preparing(places, asked)
     with _silent(transformers), building(asked.spec):
         config = _config(transformers, folder, asked, arguments)
         prepare: _Tokens | _Pictures = (
@@ -70,7 +74,7 @@ def build_hf(asked: ModelSpec) -> Built:
         if asked.weights is not None:
             module, sha, notes = _filled(transformers, config, asked, "num_labels" in arguments)
         else:
-            module, sha, notes = _pretrained(transformers, folder, config, asked)
+            module, sha, notes = _pretrained(transformers, folder, config, asked, adapter)
     if isinstance(prepare, _Tokens):
         module.config.pad_token_id = prepare.tokenizer.pad_token_id
     classifies = not isinstance(module, Pooled)
@@ -79,7 +83,7 @@ def build_hf(asked: ModelSpec) -> Built:
     identity = f"transformers {transformers.__version__} {_sha(folder, _SMALL)}"
     if prepared != folder:
         identity += _sha(prepared, _SMALL)
-        notes.append(f"how {holds(asked.media)} are prepared is taken from {prepared}, the folder above")
+        notes.append(f"how {holds(asked.media)} are prepared is taken from {prepared}")
     return Built(module, prepare, sha, identity, [prepare.described, *notes])
 
 
@@ -190,19 +194,32 @@ def _folder(asked: ModelSpec) -> Path:
     return path
 
 
-def _refuse_trainers(path: Path, asked: ModelSpec) -> None:
-    """Raises for the output of a training that holds checkpoints, and for an adapter without its base."""
-    if (path / "adapter_config.json").is_file():
-        base = _told(path / "adapter_config.json").get("base_model_name_or_path") or "another model"
+def _places(asked: ModelSpec, base: object) -> tuple[Adapter | None, Path, list[Path]]:
+    """The adapter if the folder named holds one, the model's own folder, and where preparation is looked for."""
+    named = Path(asked.name)
+    if not (named / CONFIG).is_file() or (named / "config.json").is_file():
+        folder = _folder(asked)
+        return None, folder, [folder, folder.parent]
+    adapter = read_adapter(named, asked.spec, base)
+    beside = named / adapter.base
+    where = beside.as_posix() if not Path(adapter.base).is_dir() and beside.is_dir() else adapter.base
+    try:
+        folder = _folder(replace(asked, name=where))
+    except ModelError as error:
         raise ModelError(
-            f"{asked.spec} is an adapter of {base}, not a model of its own.",
-            "Merge it first, with peft: AutoPeftModelForSequenceClassification.from_pretrained(ADAPTER)"
-            ".merge_and_unload().save_pretrained(FOLDER), and name that folder.",
-        )
+            f"{asked.spec} is an adapter of {adapter.base}, which is not here.",
+            "Say where its base lies: --model-arg base=FOLDER; or merge the two with peft, merge_and_unload().",
+        ) from error
+    return adapter, folder, [named, named.parent, folder]
+
+
+def _refuse_trainers(path: Path, asked: ModelSpec) -> None:
+    """Raises for the output of a training that holds checkpoints."""
+    numbered = [(child.name.partition("-")[2], child) for child in path.glob("checkpoint-*")]
     steps = [
-        (int(child.name.partition("-")[2]), child)
-        for child in path.glob("checkpoint-*")
-        if child.name.partition("-")[2].isdecimal() and (child / "config.json").is_file()
+        (int(number), child)
+        for number, child in numbered
+        if number.isdecimal() and any((child / name).is_file() for name in ("config.json", CONFIG))
     ]
     if not steps:
         return
@@ -226,15 +243,15 @@ def _told(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _preparing(folder: Path, asked: ModelSpec) -> Path:
-    """The folder whose files say how rows are prepared: the model's, else the one above, as a Trainer leaves them."""
-    for place in (folder, folder.parent):
+def _preparing(places: list[Path], asked: ModelSpec) -> Path:
+    """The first folder whose files say how rows are prepared: the model's, the one above, an adapter's base."""
+    for place in places:
         if any((place / name).is_file() for name in PREPARING[asked.media]):
             return place
     what = "tokenizer" if asked.media == "text" else "image processor"
     raise ModelError(
-        f"{asked.spec}: neither {folder} nor the folder above holds a {what}.",
-        f"Save it beside the model: {what.split()[-1]}.save_pretrained('{folder.as_posix()}').",
+        f"{asked.spec}: neither {places[0]} nor the folder above holds a {what}.",
+        f"Save it beside the model: {what.split()[-1]}.save_pretrained('{places[0].as_posix()}').",
     )
 
 
@@ -283,7 +300,9 @@ def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tup
     return fill(asked, given, build, config.num_labels, said)
 
 
-def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) -> tuple[Any, str, list[str]]:
+def _pretrained(
+    transformers: Any, folder: Path, config: Any, asked: ModelSpec, adapter: Adapter | None
+) -> tuple[Any, str, list[str]]:
     files = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
     if not files:
         if not Path(asked.name).is_dir():
@@ -293,13 +312,21 @@ def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) 
             "Save the model with save_pretrained(FOLDER), or pass --weights FILE.",
         )
     architectures = getattr(config, "architectures", None) or []
-    classifies = any(name.endswith(HEADS[asked.media]) for name in architectures)
+    classifies = adapter is not None or any(name.endswith(HEADS[asked.media]) for name in architectures)
     maker = _classifier(transformers, asked.media) if classifies else transformers.AutoModel
     module, report = maker.from_pretrained(
-        folder, config=config, local_files_only=True, attn_implementation="eager", output_loading_info=True
+        folder,
+        config=config,
+        local_files_only=True,
+        attn_implementation="eager",
+        output_loading_info=True,
+        ignore_mismatched_sizes=adapter is not None,  # another number of classes, which the adapter's head has
     )
     # the mean of the last hidden state does not pass the pooler
     missing = sorted(name for name in map(str, report["missing_keys"]) if classifies or "pooler" not in name)
+    mismatched = [str(found[0]) for found in report.get("mismatched_keys", ())]
+    supplied = set(adapter.whole) if adapter is not None else set()
+    missing = [name for name in dict.fromkeys([*missing, *mismatched]) if name not in supplied]
     if missing:  # transformers would fill them with random numbers
         raise ModelError(
             f"{asked.spec}: its weights lack {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}.",
@@ -311,7 +338,11 @@ def _pretrained(transformers: Any, folder: Path, config: Any, asked: ModelSpec) 
             f"{', '.join(architectures) or 'the model'} is no classifier: the mean of its last hidden state is taken"
         )
         module = Pooled(module)
-    return module, _sha(folder, _WEIGHTS), notes
+    sha = _sha(folder, _WEIGHTS)
+    if adapter is not None:
+        notes += adapter.merge(module)
+        sha = hashlib.sha256(f"{sha} {adapter.sha256}".encode()).hexdigest()
+    return module, sha, notes
 
 
 def _same_order(config: Any, asked: ModelSpec) -> list[str]:
