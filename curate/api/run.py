@@ -66,11 +66,13 @@ ROWS = {
 class Run:
     """One stored run. Its last value in a notebook's cell is the gallery of its flagged rows.
 
-    import curate
-    run = curate.scan("photos", model="net.py:make", weights="net.pt")
-    run.to_pandas("scores")                 # also findings, pairs, receipts, cleaned
-    curate.Run.open()                       # newest finished run of .curate/curate.db
-    curate.Run.open("other.db", dataset="photos").findings
+        import curate
+        run = curate.scan("photos", model="net.py:make", weights="net.pt")
+        run.to_pandas("scores")                 # also findings, pairs, receipts, cleaned
+        curate.Run.open()                       # newest finished run of .curate/curate.db
+        curate.Run.open("other.db", dataset="photos").findings
+
+    ``path`` is the database's. Its numbers are those that ``curate report`` and ``curate show`` tell.
     """
 
     def __init__(self, path: Path, run_id: int, cards: int = CARDS, *, held: "Held | None" = None) -> None:

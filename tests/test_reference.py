@@ -1,0 +1,51 @@
+"""What can be named stands in the reference: commands, rules, columns, plugs, statuses, and all of Python's doors."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import curate
+import curate.engine
+import curate.errors
+from curate.cli import COMMANDS
+from curate.plugs import EXPERTS, SOLVERS
+from curate.rules.rule import RULES
+from curate.settings.options import OPTIONS
+from curate.store.glossary import TABLES
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("commands", [f"curate {name}" for name in COMMANDS]),
+        ("commands", [f"`{option.spelling}" for option in OPTIONS.values() if option.key != "train"]),
+        ("rules", [f"## {name}" for name in RULES]),
+        ("database", [f"## {name}\n" for name in TABLES]),
+        ("errors", [f"`{name}`" for name, kind in vars(curate.errors).items()
+                    if isinstance(kind, type) and name not in ("CurateError", "LoadError", "UnreadableRow", "Path")]),
+    ],
+)  # fmt: skip
+def test_every_name_stands_in_its_page(page: str, names: list[str]) -> None:
+    text = (DOCS / "reference" / f"{page}.md").read_text("utf-8")
+    assert names
+    assert [name for name in names if name not in text] == []
+
+
+def test_every_solver_and_expert_is_explained() -> None:
+    table = (DOCS / "reference" / "commands.md").read_text("utf-8")
+    assert [name for name in SOLVERS if f"`{name}`" not in table] == []
+    text = "".join(file.read_text("utf-8") for file in (DOCS / "explanation").glob("*.md"))
+    assert [name for name in EXPERTS if name not in text] == []
+
+
+def test_every_door_for_python_has_a_docstring_that_the_reference_shows() -> None:
+    page = (DOCS / "reference" / "python.md").read_text("utf-8")
+    assert "curate.scan" in page
+    assert "curate.Run" in page
+    assert "automodule:: curate.engine" in page
+    shown = [(name, getattr(curate.Run, name)) for name in vars(curate.Run) if not name.startswith("_")]
+    shown += [(name, getattr(curate.engine, name)) for name in curate.engine.__all__]
+    assert [name for name, thing in shown if not inspect.getdoc(thing)] == []
