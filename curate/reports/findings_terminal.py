@@ -21,6 +21,8 @@ FEW = 5
 """Rows up to which each stands with its whole reason; more of them stand with it in the long report."""
 MOST_NEXT = 5
 """Rows next in line that the short report shows."""
+LEAST_NEXT = 0.01
+"""Suspicion of theirs at the least."""
 
 
 def write_findings(page: Page, report: Report) -> None:
@@ -168,7 +170,8 @@ def _agreeing(evidence: Mapping[str, Any]) -> str:
 
 def _suspects(page: Page, report: Report) -> None:
     """Below the cut the order still says where to look next."""
-    shown = report.suspects if report.depth == "long" else report.suspects[:MOST_NEXT]
+    doubtful = [row for row in report.suspects if row.suspicion >= LEAST_NEXT]
+    shown = report.suspects if report.depth == "long" else doubtful[:MOST_NEXT]
     if not shown:
         return
     told = f"; {report.ambiguous:,} are ambiguous: most experts favour another label" if report.ambiguous else ""
