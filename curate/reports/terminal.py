@@ -93,7 +93,7 @@ def _head(page: Page, report: Report) -> None:
         rows += f" and {plural(report.rows['eval'], 'evaluation row')}"
     blank = run.counts.get("blank")
     skipped = f"; {plural(blank, 'row')} without a label skipped" if isinstance(blank, int) and blank else ""
-    model = f"; model {clean(run.model)}" if run.model else ""
+    model = f"; model {clean(run.model.removeprefix(f'{run.location}/'))}" if run.model else ""  # beside the data
     if run.status != "finished":
         page.paragraph(Text.assemble(("! ", "yellow"), f"This run is {run.status}: what stands here is not complete."))
     page.paragraph(f"{summary_sentence(report)}.", style="bold")
