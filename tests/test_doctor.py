@@ -4,6 +4,7 @@ import json
 import sqlite3
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from stored import fill
 from curate.cli import main
 from curate.onboarding.checks import without_home
 from curate.onboarding.environment import EXTRAS
+from curate.process import installing
 
 ROOT = Path(__file__).parent.parent
 FASHION = ROOT / "fixtures" / "fashion"
@@ -251,3 +253,18 @@ def test_the_home_folder_is_not_told(here: Path, monkeypatch: pytest.MonkeyPatch
         assert "~/d.npz" in result.stdout
     monkeypatch.setenv("HOME", "/home/ann")
     assert without_home("/home/ann/x (/home/ann) /home/anna/y /data/home/ann") == "~/x (~) /home/anna/y /data/home/ann"
+
+
+@pytest.mark.parametrize(
+    ("noted", "told"),
+    [
+        ('{"url": "file:///clone"}', "`pip install '.[review]'` in your clone of curate"),
+        (None, "`pip install 'curate-data[review]'`"),
+    ],
+)
+def test_the_advice_to_install_is_true_for_how_it_was_installed(
+    noted: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "distribution", lambda name: Mock(read_text=lambda file: noted))
+    assert installing.needs("review") == told
+    assert ("git pull" in installing.upgrade()) == (noted is not None)

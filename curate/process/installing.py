@@ -1,16 +1,31 @@
-"""How curate and its extras are installed: the one place that a release changes.
+"""How curate is installed, and so how an extra is added or curate made newer: from a clone, or from an index.
 
-Nothing is published under the distribution's name yet, so a clone is what there is.
+Knows what pip writes down of an installation (PEP 610); the advice is true for the one that runs.
 """
 
-UPGRADE = "`git pull && pip install .` in your clone of curate"
+from importlib.metadata import PackageNotFoundError, distribution
+
+NAME = "curate-data"
 
 
 def install(extra: str) -> str:
-    """The command that adds an extra: ``pip install '.[review]'``."""
-    return f"pip install '.[{extra}]'"
+    """The command that adds an extra: ``pip install '.[review]'`` in a clone, by its name elsewhere."""
+    return f"pip install '{NAME if from_index() else '.'}[{extra}]'"
 
 
 def needs(extra: str) -> str:
     """What to do where an extra is missing."""
-    return f"`{install(extra)}` in your clone of curate"
+    return f"`{install(extra)}`{'' if from_index() else ' in your clone of curate'}"
+
+
+def upgrade() -> str:
+    """How to get a newer curate."""
+    return f"`pip install -U {NAME}`" if from_index() else "`git pull && pip install .` in your clone of curate"
+
+
+def from_index() -> bool:
+    """It was installed by its name; pip notes it where a package came from anywhere else."""
+    try:
+        return distribution(NAME).read_text("direct_url.json") is None
+    except PackageNotFoundError:
+        return False

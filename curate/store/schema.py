@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
-from curate.process.installing import UPGRADE
+from curate.process.installing import upgrade
 from curate.store.auditing import AUDITING
 from curate.store.batching import BATCHING
 from curate.store.browsing import BROWSING
@@ -123,7 +123,7 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     if applied - known or version > len(MIGRATIONS):
         raise StoreError(
             f"{path} was written by a newer version of curate",
-            f"Upgrade with {UPGRADE}, or name another file with --db",
+            f"Upgrade with {upgrade()}, or name another file with --db",
         )
     return applied == known
 
