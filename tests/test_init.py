@@ -390,22 +390,22 @@ def test_makers_are_ranked(here: Path) -> None:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few networks are known: test_recognise.py asks all of them."""
-    few = ["mobilenet_v3_large", "mobilenet_v3_small", "resnet18"]
+    few = ["mobilenet_v3_large", "mobilenet_v3_small", "shufflenet_v2_x0_5"]
     monkeypatch.setattr(torchvision.models, "list_models", lambda **_: few)
 
 
 def test_a_checkpoint_of_a_known_network(here: Path, known: None) -> None:
     pictures(here / "photos", count=5, size=32)
-    state = torchvision.models.resnet18(weights=None, num_classes=2).state_dict()
+    state = torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=2).state_dict()
     lightning = {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}
     torch.save(lightning, here / "photos" / "epoch=3.ckpt")
     result = init("photos")
     text = (here / "photos" / "curate.toml").read_text()
-    assert 'guessed  model = "torchvision:resnet18"' in result.stdout
+    assert 'guessed  model = "torchvision:shufflenet_v2_x0_5"' in result.stdout
     assert "2 outputs. Pictures are prepared as torchvision does" in " ".join(text.replace("\n# ", " ").split())
     assert written(here / "photos") == {
         "train": ".",
-        "model": "torchvision:resnet18",
+        "model": "torchvision:shufflenet_v2_x0_5",
         "weights": "epoch=3.ckpt",
     }
     scanned("photos", "10 training rows in 2 classes", "--params", "head")

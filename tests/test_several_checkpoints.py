@@ -19,17 +19,17 @@ from curate.cli import main
 MODEL = """
 from torch import nn
 def build():
-    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5))
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits with 30 wrong labels, and two checkpoints of one training."""
+    """Five digits with 30 wrong labels, and two checkpoints of one training."""
     root = tmp_path_factory.mktemp("training")
-    digits = load_digits()
-    x, y = (digits.data[:600] / 16).astype(np.float32), digits.target[:600].copy()
-    y[:30] = (y[:30] + 1 + np.arange(30) % 9) % 10
+    digits = load_digits(n_class=5)
+    x, y = (digits.data[:400] / 16).astype(np.float32), digits.target[:400].copy()
+    y[:30] = (y[:30] + 1 + np.arange(30) % 4) % 5
     np.savez(root / "train.npz", x=x, y=y)
     (root / "net.py").write_text(MODEL)
     namespace: dict[str, object] = {}

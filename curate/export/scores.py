@@ -37,11 +37,25 @@ class _File:
 FILES = {
     "scores": _File(
         {
-            "split": "text", "key": "text", "position": "whole", "label": "text", "suspicion": "number",
-            "rank": "whole", "word": "text", "suggested_label": "text", "suggested_probability": "number",
-            "given_probability": "number", "loss": "number", "margin": "number", "self_influence": "number",
-            "harm": "number", "neighbour_agreement": "number", "detectors": "text", "media_path": "text",
-            "content_sha256": "text", "fingerprint": "text",
+            "split": "text",
+            "key": "text",
+            "position": "whole",
+            "label": "text",
+            "suspicion": "number",
+            "rank": "whole",
+            "word": "text",
+            "suggested_label": "text",
+            "suggested_probability": "number",
+            "given_probability": "number",
+            "loss": "number",
+            "margin": "number",
+            "self_influence": "number",
+            "harm": "number",
+            "neighbour_agreement": "number",
+            "detectors": "text",
+            "media_path": "text",
+            "content_sha256": "text",
+            "fingerprint": "text",
         },
         "SELECT e.split, e.key, e.position, e.label, s.suspicion, s.rank, s.word, s.suggested_label, "
         "s.suggested_probability, s.given_probability, s.loss, s.margin, s.self_influence, s.harm, "
@@ -51,8 +65,13 @@ FILES = {
     ),
     "pairs": _File(
         {
-            "evaluation_split": "text", "evaluation_key": "text", "key": "text", "influence": "number",
-            "rank": "whole", "evaluation_fingerprint": "text", "fingerprint": "text",
+            "evaluation_split": "text",
+            "evaluation_key": "text",
+            "key": "text",
+            "influence": "number",
+            "rank": "whole",
+            "evaluation_fingerprint": "text",
+            "fingerprint": "text",
         },
         "SELECT t.split, t.key, e.key, i.influence, i.rank, t.fingerprint, e.fingerprint FROM influences AS i "
         "JOIN examples AS t ON t.id = i.eval_example_id JOIN examples AS e ON e.id = i.train_example_id "
@@ -60,14 +79,22 @@ FILES = {
     ),
     "findings": _File(
         {
-            "split": "text", "key": "text", "rule": "text", "severity": "text", "score": "number", "why": "text",
-            "evidence": "text", "subject": "text", "subject_name": "text", "fingerprint": "text",
+            "split": "text",
+            "key": "text",
+            "rule": "text",
+            "severity": "text",
+            "score": "number",
+            "why": "text",
+            "evidence": "text",
+            "subject": "text",
+            "subject_name": "text",
+            "fingerprint": "text",
         },
         "SELECT e.split, e.key, f.rule, f.severity, f.score, f.why, f.evidence, f.subject, f.subject_name, "
         "f.fingerprint FROM findings AS f LEFT JOIN examples AS e ON e.id = f.example_id WHERE f.run_id = ? "
         "ORDER BY e.split DESC, e.position, e.key, f.rule, f.fingerprint",
     ),
-}  # fmt: skip
+}
 
 
 def export_scores(store: Store, run_id: int, folder: Path) -> dict[str, int]:
@@ -104,8 +131,11 @@ def _write(store: Store, run_id: int, path: Path, file: _File, told: dict[str, o
     with pq.ParquetWriter(path, schema) as writer:
         for rows in _blocks(store, file.query, run_id):
             columns = zip(*rows, strict=True)
-            writer.write_table(pa.table([pa.array(column, field.type) for column, field in
-                                         zip(columns, schema, strict=True)], schema=schema))  # fmt: skip
+            writer.write_table(
+                pa.table(
+                    [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+                )
+            )
             count += len(rows)
     return count
 

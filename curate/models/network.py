@@ -90,13 +90,8 @@ def inspect_network(
         )
     fitting = [(name, layer, out.float()) for name, layer, out in calls if out.ndim == 2 and len(out) == len(sample)]
     if head_name is not None:
-        fitting = [call for call in fitting if call[0] == head_name]
-        if not fitting:
-            names = ", ".join(name for name, _, _ in calls) or "none"
-            raise UsageError(
-                f"--head {head_name}: no linear layer of that name gives a row each", f"There are: {names}"
-            )
-    if head_name is None:
+        fitting = _named(head_name, fitting, calls)
+    else:
         giving = [call for call in fitting if _gives([call], output)]
         fitting = giving[-1:] or _feeding(lambda: pick(_called(module, sample)), len(sample), fitting, output)
     last = fitting[-1][2] if fitting and fitting[-1][2].shape == output.shape else None
@@ -134,6 +129,15 @@ def inspect_network(
         gradient,
         early,
     )
+
+
+def _named(head: str, fitting: Calls, calls: Calls) -> Calls:
+    """Those of this layer among what is ``fitting``. Raises `UsageError` if it has none."""
+    found = [call for call in fitting if call[0] == head]
+    if not found:
+        names = ", ".join(name for name, _, _ in calls) or "none"
+        raise UsageError(f"--head {head}: no linear layer of that name gives a row each", f"There are: {names}")
+    return found
 
 
 def _gives(fitting: Calls, output: Tensor) -> bool:

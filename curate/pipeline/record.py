@@ -12,7 +12,6 @@ from typing import cast
 import torch
 
 from curate.audit.result import TrainRow, result_of
-from curate.engine.neighbours import Neighbours
 from curate.engine.suspicion.level import Level, of_rate
 from curate.errors import NumericalError, UsageError
 from curate.gate.judgement import Gate
@@ -32,7 +31,7 @@ from curate.stages.heads import Heads
 from curate.stages.influence import Influence
 from curate.stages.mapping import map_of
 from curate.stages.memory import most_memory
-from curate.stages.prepare import Data, Loaded
+from curate.stages.prepare import Loaded
 from curate.stages.suspicion import Judged
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
 from curate.store.opening import mark_interrupted
@@ -77,20 +76,11 @@ class OpenRun:
             },
         )
 
-    def finish(
-        self,
-        data: Data,
-        heads: Heads,
-        judged: Judged,
-        influence: Influence,
-        diagnostics: Diagnostics,
-        neighbours: Neighbours,
-        seconds: float,
-    ) -> None:
+    def finish(self, scan: Scan, heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
-        refuse_not_finite(heads, judged, influence)
+        refuse_not_finite(heads, scan.judged, scan.influence)
         with self.store.transaction():
-            self._write(data, heads, judged, influence, diagnostics, neighbours, seconds)
+            self._write(scan, heads, diagnostics, seconds)
 
     def finish_contents(self, contents: Contents, seconds: float) -> None:
         """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
@@ -115,16 +105,8 @@ class OpenRun:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
 
-    def _write(
-        self,
-        data: Data,
-        heads: Heads,
-        judged: Judged,
-        influence: Influence,
-        diagnostics: Diagnostics,
-        neighbours: Neighbours,
-        seconds: float,
-    ) -> None:
+    def _write(self, scan: Scan, heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
+        data, judged, influence = scan.data, scan.judged, scan.influence
         train, evaluation = data.train, data.evaluation
         self._labels(train)
         has_model = data.network is not None
@@ -137,7 +119,7 @@ class OpenRun:
             assert judged.evaluation is not None
             scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
             self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
-        found = self._findings(Scan(data, judged, influence, neighbours), {"train": train_ids, "eval": evaluation_ids})
+        found = self._findings(scan, {"train": train_ids, "eval": evaluation_ids})
         marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
         places = map_of(train, judged.train.suspicion, marked)
         self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in places.items()))

@@ -9,6 +9,7 @@ from curate.engine.neighbours import Neighbours
 from curate.pipeline.contents import scan_contents
 from curate.pipeline.record import begin_run
 from curate.process.progress import Progress
+from curate.rules.finders.found import Scan
 from curate.settings.merge import ScanSettings
 from curate.stages.checkpoints import with_earlier
 from curate.stages.costs import expected_seconds
@@ -61,5 +62,6 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         begin("checks")
         diagnostics = diagnose(settings, data, heads, influence, progress)
         begin("storing")
-        run.finish(data, heads, judged, influence, diagnostics, neighbours, time.monotonic() - started)
+        found = Scan(data, judged, influence, neighbours)
+        run.finish(found, heads, diagnostics, time.monotonic() - started)
     return run.id

@@ -59,6 +59,21 @@ def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
     page.line(title)
     page.rule()
     _picture(page, told)
+    page.facts(_facts(row, page.signs.dots))
+    _scores(page, told)
+    _findings(page, row, verbose)
+    if told.group is not None:
+        share = "" if told.group.share is None else f", {percent(told.group.share, 2)} of the loss"
+        page.heading("Harmful together", f"left out at once: {brief(told.group.harm)} nats less by estimate{share}")
+        page.paragraph(group_sentence(told.group, shown=8), indent=2)
+    if row.nearest:
+        _nearest(page, row)
+    for heading, hits in parts_of(row):
+        _hits(page, heading, hits)
+
+
+def _facts(row: Row, dots: str) -> list[tuple[str, str]]:
+    """What the data and people say of the row; ``dots`` stand where its text is cut."""
     facts = [("given label", "(none)" if row.label is None else clean(row.label))]
     if row.suggested_label is not None:
         sure = "" if row.suggested_probability is None else f" ({percent(row.suggested_probability)})"
@@ -69,14 +84,16 @@ def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
     if row.media_path:
         facts.append(("file", clean(row.media_path)))
     if row.text:
-        more = page.signs.dots if len(row.text) > LONGEST_TEXT else ""
+        more = dots if len(row.text) > LONGEST_TEXT else ""
         facts.append(("text", clean(row.text[:LONGEST_TEXT]) + more))
     facts.append(("position", f"{row.position:,} in the source, from 0"))
     if row.seen is not None:
         facts.append(("in training", "yes" if row.seen else "no"))
-    facts.append(("fingerprint", row.fingerprint))
-    page.facts(facts)
-    _scores(page, told)
+    return [*facts, ("fingerprint", row.fingerprint)]
+
+
+def _findings(page: Page, row: Row, verbose: bool) -> None:
+    dot = page.signs.dot
     page.heading("Findings", "" if row.findings else "none")
     for finding in row.findings:
         style = SEVERITY_STYLES.get(finding.severity, "")
@@ -86,22 +103,12 @@ def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
         page.paragraph(Text(clean(finding.why)), indent=2)
         for name, value in flat(finding.shown) if verbose else ():
             page.paragraph(Text.assemble((f"{clean(name)}: ", "dim"), clean(value)), indent=2, follow=4)
-    if told.group is not None:
-        share = "" if told.group.share is None else f", {percent(told.group.share, 2)} of the loss"
-        page.heading("Harmful together", f"left out at once: {brief(told.group.harm)} nats less by estimate{share}")
-        page.paragraph(group_sentence(told.group, shown=8), indent=2)
-    if row.nearest:
-        page.heading("Nearest training rows", "cosine in feature space; copies left out")
-        columns = [
-            Column("similarity", right=True),
-            Column("key", shrinks=True),
-            Column("label", shrinks=True),
-        ]
-        page.table(
-            columns, [[Text(similar(near)), cell(near.key), cell(near.label or "(none)")] for near in row.nearest]
-        )
-    for heading, hits in parts_of(row):
-        _hits(page, heading, hits)
+
+
+def _nearest(page: Page, row: Row) -> None:
+    page.heading("Nearest training rows", "cosine in feature space; copies left out")
+    columns = [Column("similarity", right=True), Column("key", shrinks=True), Column("label", shrinks=True)]
+    page.table(columns, [[Text(similar(near)), cell(near.key), cell(near.label or "(none)")] for near in row.nearest])
 
 
 def _picture(page: Page, told: RowReport) -> None:

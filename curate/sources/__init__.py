@@ -6,6 +6,7 @@ left to ``curate.pipeline.story``.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +30,19 @@ def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[S
     ``given`` is what a caller holds of them in memory.
     """
     given = given or GivenRows()
-    train, evaluation = open_source(
-        settings.train,
-        value=given.train,
+    opened = partial(
+        open_source,
         input=settings.input,
         label=settings.label,
         id=settings.id,
         split=settings.split,
         header=settings.header,
-        classes=settings.classes,
-        name=settings.name,
         roots=settings.media_root,
     )
+    train, evaluation = opened(settings.train, value=given.train, classes=settings.classes, name=settings.name)
     if settings.eval is not None:
-        evaluation, _ = open_source(
-            settings.eval,
-            value=given.evaluation,
-            input=settings.input,
-            label=settings.label,
-            id=settings.id,
-            split=settings.split,
-            header=settings.header,
-            classes=train.classes,
-            roots=settings.media_root,
-            like=train,
-            evaluation=True,
+        evaluation, _ = opened(
+            settings.eval, value=given.evaluation, classes=train.classes, like=train, evaluation=True
         )
     if given.features is None:
         return train, evaluation

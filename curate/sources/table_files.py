@@ -205,15 +205,7 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
     malformed: list[Malformed] = []
 
     def broken(row: Any) -> str:
-        shown = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
-        found = f"{row.actual_columns} cell{'' if row.actual_columns == 1 else 's'}"
-        malformed.append(
-            Malformed(
-                row.number - 1 - header,
-                row.text,
-                f"row {row.number} has {found} where {row.expected_columns} were expected: {shown}",
-            )
-        )
+        malformed.append(_malformed(row, header))
         return "skip"
 
     content = text.encode()
@@ -245,6 +237,14 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
             "Give each row a cell for each column.",
         )
     return RawTable(columns, positions, malformed, decimal_comma=delimiter != ",", notes=notes)
+
+
+def _malformed(row: Any, header: bool) -> Malformed:
+    """What pyarrow tells of a row with another number of cells."""
+    shown = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
+    found = f"{row.actual_columns} cell{'' if row.actual_columns == 1 else 's'}"
+    reason = f"row {row.number} has {found} where {row.expected_columns} were expected: {shown}"
+    return Malformed(row.number - 1 - header, row.text, reason)
 
 
 def _named(names: list[str], location: str) -> list[str]:

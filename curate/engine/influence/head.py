@@ -64,6 +64,13 @@ class HeadInfluence:
         """The mean gradient of evaluation rows."""
         return (residuals.T @ x / len(x)).flatten()[None]
 
+    def group_means(
+        self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"], groups: Int[Tensor, " T"]
+    ) -> Float[Tensor, "g p"]:
+        """`mean_of` the evaluation rows of each group, numbered from 0."""
+        members = [groups == group for group in range(int(groups.max()) + 1)]
+        return torch.cat([self.mean_of(x[of], residuals[of]) for of in members])
+
     @cached_property
     def mean_gradient(self) -> Float[Tensor, " p"]:
         """ḡ, of the mean training loss without its penalty."""
@@ -123,8 +130,7 @@ class HeadInfluence:
         rows: Int[Tensor, " m"],
     ) -> HarmByGroup:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
-        members = [groups == group for group in range(int(groups.max()) + 1)]
-        means = torch.cat([self.mean_of(x[of], residuals[of]) for of in members])
+        means = self.group_means(x, residuals, groups)
         return HarmByGroup(rows, -self.on(self.solve(means)[0], rows))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:

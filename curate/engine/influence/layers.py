@@ -89,10 +89,9 @@ class Beside:
 
     def influence(self, chosen: Int[Tensor, " T"], groups: Int[Tensor, " E"] | None) -> Float[Tensor, "n k"]:
         """Of every training row on the mean loss, on that of each group, and on that of each of the chosen rows."""
-        everyone = [torch.ones(len(self.x), dtype=torch.bool)]
-        groups = torch.zeros(0, dtype=torch.long) if groups is None else groups
-        members = everyone + [groups == group for group in range(int(groups.max()) + 1 if len(groups) else 0)]
-        means = [self.head.mean_of(self.x[of], self.residuals[of]) for of in members]
+        means = [self.head.mean_of(self.x, self.residuals)]
+        if groups is not None and len(groups):
+            means.append(self.head.group_means(self.x, self.residuals, groups))
         single = self.head.gradients(self.x[chosen], self.residuals[chosen])
         solved, _, _ = self.head.solve(torch.cat([*means, single]))
         return self.head.on_everyone(solved).float().cpu()
