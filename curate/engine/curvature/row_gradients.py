@@ -82,7 +82,9 @@ class Captured:
     def pull(self, weights: Float[Tensor, "b C"]) -> list[Tensor | None]:
         """The gradient of Σ weights · logits at the output of each use; None where it does not reach."""
         outputs = [use.output for use in self.uses]
-        return list(torch.autograd.grad(self.logits, outputs, weights, retain_graph=True, allow_unused=True))
+        with torch.enable_grad():
+            total = (self.logits * weights).sum()  # given `grad_outputs`, torch imports sympy: a second
+        return list(torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True))
 
 
 def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Captured:
@@ -155,6 +157,32 @@ class LayerGradients:
                 _write([use for use, _ in own], [g for _, g in own], places, gradients)
                 total += gram(gradients)
         return total
+
+    def along(
+        self, forward: Callable[[], Tensor], weights: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "b k"]:
+        """Inner products of the rows' gradients for these weights with each direction.
+
+        Only where a layer has several positions in a row are its gradients written down, some rows at a time.
+        """
+        captured = capture(self._layers, forward)
+        used = [(use, g) for use, g in zip(captured.uses, captured.pull(weights), strict=True) if g is not None]
+        spread = {use.layer for use, _ in used if use.x.ndim != 2}
+        found = weights.new_zeros(len(weights), len(directions))
+        for use, g in used:
+            if use.layer not in spread:
+                for part in _slices(len(directions), self._budget.chunk // max(1, g.numel())):
+                    found[:, part] += torch.einsum("bo,bko->bk", g, self._turned(use, g[None], directions[part]))
+        if not spread:
+            return found
+        places = [place for place in self._places if place[0][0] in spread]
+        own = torch.cat([directions[:, start:end] for _, start, end in places], dim=1)
+        for rows in _slices(len(weights), self._budget.chunk // own.shape[1]):
+            gradients = own.new_empty(len(weights[rows]), own.shape[1])
+            some = [(replace(use, x=use.x[rows]), g[rows]) for use, g in used if use.layer in spread]
+            _write([use for use, _ in some], [g for _, g in some], places, gradients)
+            found[rows] += gradients @ own.T
+        return found
 
     def product(
         self,
