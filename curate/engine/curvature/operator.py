@@ -4,6 +4,7 @@ Rows everywhere: ``operator @ rows`` maps ``[k p]`` to ``[k p]``. Knows no netwo
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -132,8 +133,11 @@ class Damped(Operator):
 class Dense(Sampled, Explicit):
     """An explicit matrix ``(1/n) Fᵀ F`` from its factor ``[n p]``: the exact twin in the law tests."""
 
-    def __init__(self, factor: Float[Tensor, "n p"], name: str = "dense") -> None:
-        self._factor, self.name = factor, name
+    def __init__(
+        self, factor: Float[Tensor, "n p"], name: str = "dense", gram: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """``gram`` makes F Fᵀ of F if there is a shorter way than to multiply."""
+        self._factor, self.name, self._of_factor = factor, name, gram
         self.n, self.p = factor.shape
         self.dtype, self.device = factor.dtype, factor.device
 
@@ -150,7 +154,7 @@ class Dense(Sampled, Explicit):
     @cached_property
     def gram(self) -> Float[Tensor, "n n"]:
         """F Fᵀ, in the factor's own type."""
-        return gram(self._factor).to(self.dtype)
+        return (self._of_factor or gram)(self._factor).to(self.dtype)
 
     @property
     def gram_known(self) -> bool:

@@ -96,7 +96,7 @@ class InRows(Iterate):
         self.alpha = self.alphas = 0.0
         self.w, self.seen, self.sum = (torch.zeros_like(self.start) for _ in range(3))  # seen is F u
         self._columns = self.gram.new_empty(0)  # room that every step uses again, as is `_moved`
-        self._moved = self.start.to(self.gram)
+        self._moved = self.gram.new_empty(self.start.shape)
 
     @staticmethod
     def pays(operator: Sampled, directions: int, depth: int, batch: int) -> bool:
