@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMPONENTS = 256
 """Dimensions of an encoded text."""
-FITTED_TEXTS = 5_000
+FITTED_TEXTS = 20_000
 """Texts, drawn at random, that the dimensions are found from."""
 POWER_STEPS = 2
 """Of the randomised decomposition (Halko, Martinsson & Tropp 2011): more find the last dimensions more exactly, and
