@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.passes import ALONE, Passes, pieces
+from curate.engine.passes import ALONE, Passes, pieces, slices
 from curate.errors import NumericalError
 
 WRITTEN_FLOATS = 2**27
@@ -102,9 +102,8 @@ def gram(factor: Float[Tensor, "m p"], dtype: torch.dtype | None = None) -> Floa
     total = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
     for part in pieces(factor, GRAM_COLUMNS, dim=1):
         part = part.to(dtype or part.dtype).contiguous()
-        for start in range(0, len(part), GRAM_STRIP):
-            strip = slice(start, start + GRAM_STRIP)
-            total[strip, start:] += part[strip] @ part[start:].T
+        for strip in slices(len(part), GRAM_STRIP):
+            total[strip, strip.start :] += part[strip] @ part[strip.start :].T
     upper = total.triu_()
     return upper + upper.triu(1).T
 
