@@ -29,7 +29,8 @@ MOST_PASSES = 10.0
 FEW_PRODUCTS = 2e11
 """Products and sums that are not worth a question: four to eight seconds of one core."""
 LAYER_PASSES = 8.0
-"""Passes there and back over all rows that an answer by layers takes: 5 to 9 through convolutions (`tests/bench/passes.py`)."""
+"""Passes there and back over all rows that an answer by layers takes: 5 to 9 through convolutions
+(`tests/bench/passes.py`)."""
 SOLVE_PASSES = 170.0
 """The same of a solve: LiSSA's seven hundred batches, or some fifty products of CG."""
 EIGENVECTORS = 20.0
