@@ -1,6 +1,7 @@
 """The signs that every scan keeps of whether influence can be trusted: each against a case where it is known."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from curate.cli import main
 from curate.engine.influence.minimum import Gradient
+from curate.stages.deep import FEW_PRODUCTS, Price
 
 MODEL = """
 import torch
@@ -104,6 +106,22 @@ def test_head_and_probe_are_compared_without_a_network(tmp_path: Path) -> None:
     assert found["gradient"] is None
     assert set(found["ranks"]) == {"probe and head"}
     assert "rank correlation of probe and head" in report
+
+
+def test_unasked_an_answer_that_is_dear_is_left_to_the_head_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a damping it takes a solve: cheap here, where rows are few, until nothing is."""
+    assert Price("all", 10, 9.9, 1e15).dear is Price("all", 10, 1e6, FEW_PRODUCTS).dear is False
+    assert Price("all", 10, 10.0, 2 * FEW_PRODUCTS).dear
+    monkeypatch.setattr("curate.stages.deep.FEW_PRODUCTS", 0.0)
+    found, report = signs(tmp_path, SHALLOW, 0.0, 12, "--damping", "0.01")
+    assert found["gradient"] is None
+    assert re.search(
+        r"influence is taken at the head; through the network's [\d,]+ parameters it would take about [\d,]+ passes "
+        r"there and back over the rows: --params all asks for it",
+        report,
+    )
 
 
 def test_the_penalty_is_that_of_the_gradient_and_never_negative() -> None:

@@ -23,8 +23,9 @@ from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import did_you_mean
 from curate.stages.at_head import evaluation_at_head
+from curate.stages.deep import answered_by_layers, deep_objective
 from curate.stages.heads import fit_heads
-from curate.stages.influence import answered_by_layers, deep_objective, solver_for
+from curate.stages.influence import solver_for
 from curate.stages.prepare import Data, load, read
 from curate.stages.targets import Targets, choose_targets
 

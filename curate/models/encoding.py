@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 COMPONENTS = 256
 """Dimensions of an encoded text."""
+FITTED_TEXTS = 20_000
+"""Texts, drawn at random, that the dimensions are found from."""
+POWER_STEPS = 2
+"""Of the randomised decomposition (Halko, Martinsson & Tropp 2011): more find the last dimensions more exactly, and
+wrong labels no better (docs/explanation/scale.md)."""
 MOST_TERMS = 100_000
 """Words, and as many parts of words, that a text is counted by at most."""
 MOST_CATEGORIES = 100
@@ -173,7 +178,12 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
     from sklearn.pipeline import make_pipeline, make_union
     from sklearn.preprocessing import FunctionTransformer, Normalizer
 
-    settings = {"sublinear_tf": True, "min_df": 2 if len(texts) > 100 else 1, "strip_accents": "unicode"}
+    settings = {
+        "sublinear_tf": True,
+        "min_df": 2 if len(texts) > 100 else 1,
+        "strip_accents": "unicode",
+        "dtype": np.float32,
+    }
     # Words carry the topic of long texts; parts of words stand for spelling, endings and tongues without spaces.
     vectorizer = make_union(
         TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS, **settings),
@@ -187,8 +197,10 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
         ) from error
     if counts.shape[1] <= COMPONENTS:
         return make_pipeline(vectorizer, FunctionTransformer(_dense, accept_sparse=True))
+    if counts.shape[0] > FITTED_TEXTS:
+        counts = counts[np.sort(np.random.default_rng(seed).permutation(counts.shape[0])[:FITTED_TEXTS])]
     components = min(COMPONENTS, counts.shape[0] - 1, counts.shape[1] - 1)
-    svd = TruncatedSVD(components, n_iter=7, random_state=seed).fit(counts)
+    svd = TruncatedSVD(components, n_iter=POWER_STEPS, power_iteration_normalizer="QR", random_state=seed).fit(counts)
     return make_pipeline(vectorizer, svd, Normalizer())
 
 

@@ -12,7 +12,8 @@ from curate.onboarding.doctor import some_rows
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
-from curate.stages.costs import cost_of, deep_problem, measured_speed, size_of
+from curate.stages.costs import Size, cost_of, measured_speed, size_of
+from curate.stages.deep import Price, deep_problem
 from curate.stages.memory import free_bytes, most_memory
 from curate.stages.prepare import Opened, add_model, by_contents, open_data, read, refuse_options_of_models
 
@@ -51,9 +52,10 @@ def dry_run(settings: ScanSettings) -> DryRun:
     data = read(settings, replace(loaded, train=few, evaluation=None), Progress.silent())
     reading = (time.process_time() - started) / max(len(few), 1)
     rows, evaluation = _labelled(opened.train), 0 if opened.evaluation is None else _labelled(opened.evaluation)
-    problem = deep_problem(settings, data)
-    size = size_of(settings, data, problem, rows, evaluation)
-    cost = cost_of(size, measured_speed(data, problem), reading)
+    problem, price = deep_problem(settings, data, rows)
+    size = size_of(settings, data, problem, price, (rows, evaluation))
+    speed = measured_speed(data, problem)
+    cost = cost_of(size, speed, reading)
     model = "none: a probe on the inputs answers" if loaded.model is None else loaded.model.spec
     if data.network is not None:
         parameters = sum(one.numel() for one in data.network.module.parameters())
@@ -61,7 +63,7 @@ def dry_run(settings: ScanSettings) -> DryRun:
     does = {
         "reading": f"{rows + evaluation:,} rows, {1000 * reading:.2g} ms each",
         "suspicion": f"{size.classes} classes, {size.features:,} features, at {_depths(size.depths)}",
-        "influence": _influence(size.parameters, size.by_layers),
+        "influence": _influence(size, price),
         "checks": "whether influence can be trusted at this checkpoint",
         "storing": settings.db,
     }
@@ -103,8 +105,10 @@ def _depths(count: int) -> str:
     return "one depth" if count == 1 else f"{count} depths of the network"
 
 
-def _influence(parameters: int, by_layers: bool) -> str:
-    if not parameters:
+def _influence(size: Size, price: Price | None) -> str:
+    if price is None:
         return "at the head, in closed form"
-    how = "layer by layer (EK-FAC)" if by_layers else "by a solve"
-    return f"through {parameters:,} parameters, {how}; --params head leaves it out"
+    if not size.parameters:
+        return f"at the head, in closed form; {price}"
+    how = "layer by layer (EK-FAC)" if size.by_layers else "by a solve"
+    return f"through {size.parameters:,} parameters, {how}; --params head leaves it out"

@@ -48,6 +48,8 @@ def notes_of(
             f"no row is called harmful: {len(influence.targets.rows):,} evaluation rows are too few to tell "
             f"(it takes {FEWEST_ROWS})"
         )
+    if influence.declined is not None:
+        yield f"influence is taken at the head; {influence.declined}"
     if influence.deep is not None and influence.head_rows:
         yield (
             f"harm and the {len(influence.targets.chosen):,} evaluation rows of highest loss are answered from "

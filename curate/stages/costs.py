@@ -14,9 +14,9 @@ import torch
 from curate.engine.influence.problem import Problem
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
 from curate.settings.merge import ScanSettings
+from curate.stages.deep import Price, answered_by_layers, deep_problem
 from curate.stages.diagnostics import HESSIAN_ROWS, LANCZOS_STEPS
 from curate.stages.forward import INPUT_BYTES
-from curate.stages.influence import answered_by_layers, deep_objective
 from curate.stages.memory import most_memory
 from curate.stages.prepare import Data
 
@@ -26,10 +26,6 @@ PROBED_ROWS = 16
 """Rows that go through the network to time it."""
 TIMED = 8
 """Calls that are timed; the shortest counts."""
-LAYER_PASSES = 11.0
-"""Passes there and back, over all rows, that influence by layers is worth."""
-SOLVE_PASSES = 170.0
-"""The same of a solve: LiSSA's seven hundred batches, or some fifty products of CG."""
 HESSIAN_PASSES = 4.0
 """The same of one product with a Hessian."""
 FACTORISED = 8_000
@@ -59,6 +55,8 @@ class Size:
     """How many depths of the network are listened to: last and early features, inputs."""
     parameters: int
     """Of the network, if evaluation influence goes through it; 0: it is taken at the head."""
+    passes: float
+    """There and back, over all rows, that influence through it is worth."""
     by_layers: bool
     """Whether EK-FAC answers at once, without steps."""
     bytes_a_row: int
@@ -78,12 +76,6 @@ class Cost:
     def total(self) -> float:
         """Seconds of all steps."""
         return sum(self.seconds.values())
-
-
-def deep_problem(settings: ScanSettings, few: Data) -> Problem | None:
-    """What influence through the network is solved for, on the ``few`` rows; None if it is taken at the head."""
-    objective, _ = deep_objective(settings, few)
-    return None if objective is None else Problem(objective, few.train, settings.curvature)
 
 
 def measured_speed(few: Data, problem: Problem | None) -> Speed:
@@ -112,14 +104,17 @@ def _time(work: Callable[[], object]) -> float:
 def expected_seconds(settings: ScanSettings, data: Data) -> dict[str, float]:
     """What the steps after reading will take, by a look at a few rows."""
     few = replace(data, train=data.train.first(min(len(data.train), PROBED_ROWS)))
-    problem = deep_problem(settings, few)
+    problem, price = deep_problem(settings, few, len(data.train))
     evaluation = 0 if data.own_evaluation else len(data.evaluation)
-    size = size_of(settings, few, problem, len(data.train), evaluation)
+    size = size_of(settings, few, problem, price, (len(data.train), evaluation))
     return cost_of(size, measured_speed(few, problem), 0.0).seconds
 
 
-def size_of(settings: ScanSettings, few: Data, problem: Problem | None, rows: int, evaluation: int) -> Size:
-    """Of a scan of so many rows, of which ``few`` were read."""
+def size_of(
+    settings: ScanSettings, few: Data, problem: Problem | None, price: Price | None, sets: tuple[int, int]
+) -> Size:
+    """Of a scan of so many training and evaluation rows, of which ``few`` were read."""
+    rows, evaluation = sets
     train = few.train
     own = few.network is not None and few.network.own_classes
     row = train.inputs.batch(torch.arange(1))
@@ -130,6 +125,7 @@ def size_of(settings: ScanSettings, few: Data, problem: Problem | None, rows: in
         train.features.shape[1],
         1 if not own else 2 + (train.early is not None),
         0 if problem is None else problem.objective.p,
+        0.0 if price is None else price.passes,
         problem is not None and answered_by_layers(settings, problem),
         row.numel() * row.element_size(),
         0 if problem is None else 4 * few.passes.budget.batch,
@@ -164,8 +160,7 @@ def _experts(n: int, p: int) -> float:
 def _through_network(size: Size, speed: Speed) -> float:
     if not size.parameters:
         return 0.0
-    passes = LAYER_PASSES if size.by_layers else SOLVE_PASSES
-    return passes * size.rows * speed.pass_of_a_row
+    return size.passes * size.rows * speed.pass_of_a_row
 
 
 def _checks(size: Size, speed: Speed) -> float:

@@ -26,9 +26,10 @@ from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import evaluation_at_head
+from curate.stages.deep import deep_objective
 from curate.stages.forward import Forward
 from curate.stages.heads import Heads
-from curate.stages.influence import Influence, deep_objective
+from curate.stages.influence import Influence
 from curate.stages.prepare import Data
 from curate.stages.targets import Targets
 
@@ -89,7 +90,7 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
         float((data.loss.residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
     )
     found = Diagnostics(memorised, _ranks(data, heads, influence), ())
-    objective, _ = deep_objective(settings, data)
+    objective, _ = deep_objective(settings, data) if influence.deep is not None else (None, "")
     if objective is not None:
         with progress.stage("Looking at the checkpoint", 1) as advance:
             assert influence.deep is not None

@@ -1,6 +1,5 @@
 """The stage of a scan that answers evaluation influence: deep for some rows, at the head for the rest."""
 
-import re
 import time
 from dataclasses import dataclass, replace
 
@@ -9,8 +8,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from curate.engine.curvature.ekfac import Layers
-from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.causes import Cause, find_causes
 from curate.engine.influence.deep import Candidates, DeepInfluence, Question, deep_influence
 from curate.engine.influence.harmful import (
@@ -37,16 +34,12 @@ from curate.errors import NumericalError
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
+from curate.stages.deep import Price, answered_by_layers, deep_objective, deep_problem
 from curate.stages.heads import Heads
 from curate.stages.prepare import Data
 from curate.stages.slices import SliceHarm, harm_by_slice
 from curate.stages.targets import Targets, choose_targets
 
-MOST_DEEP_PARAMETERS = 5_000_000
-LEAST_KNOWN = 0.5
-"""Share of the parameters in layers with a formula, from which EK-FAC stands for the network."""
-WIDEST = 4_097
-"""Inputs of a layer, with its bias, up to which eigenvectors of their covariance take half a minute at most."""
 MOST_SHIFTS = 64
 """Rows whose predicted flips are solved for where the head is too large to be factorised."""
 
@@ -87,6 +80,8 @@ class Influence:
     """Where `--slice` names a column and no value: each value's own harm."""
     guesses: bool = False
     """The head is at chance on the training labels: no row is called harmful."""
+    declined: Price | None = None
+    """What influence through the network would cost, if it is too much to be done unasked."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +133,20 @@ class _Targeted:
         left = torch.arange(len(self.targets.rows)) if head.head.exact else self.targets.chosen
         return _Answer(harm, by_group, left, self.rows, residual)
 
-    def through_network(self, objective: Objective) -> "_Answer":
-        """Through the parameters of ``objective``; the chosen rows one by one, the others at a head beside it."""
+    def through_network(self, problem: Problem) -> "_Answer":
+        """Through the parameters of ``problem``; the chosen rows one by one, the others at a head beside it."""
         beside = evaluation_at_head(self.data, self.heads, probe=True).of(self.targets.rows)
         groups = self.groups(FEW_GROUPS)
-        deep = self._deep(objective, beside, groups)
+        deep = self._deep(problem, beside, groups)
         rest = beside if deep.whole else self.rows
         others = torch.full((len(self.targets.rows),), rest.head.head.exact)
         others[self.targets.chosen] = False
         by_group = deep.by_group if groups is not None else None
         return _Answer(deep.harm, by_group, others.nonzero()[:, 0], rest, 0.0, deep)
 
-    def _deep(self, objective: Objective, beside: EvaluationAtHead, groups: Tensor | None) -> DeepInfluence:
+    def _deep(self, problem: Problem, beside: EvaluationAtHead, groups: Tensor | None) -> DeepInfluence:
         settings, data, targets, progress = self.settings, self.data, self.targets, self.progress
         evaluation = data.evaluation if targets.whole else data.evaluation.taken(targets.rows.tolist())
-        problem = Problem(objective, data.train, settings.curvature)
         question = Question(evaluation, targets.chosen, self.same, groups, self.least)
         if answered_by_layers(settings, problem):
             probe = Beside(beside.head, beside.x, beside.residuals) if settings.solver == "auto" else None
@@ -203,10 +197,11 @@ def evaluation_influence(
     """``suggested`` is the best other class of each training row: it tells which harmful rows have one cause."""
     started = time.monotonic()
     asked = _Targeted.of(settings, data, heads, neighbours, progress)
-    objective, names = deep_objective(settings, data)
-    if objective is None:
-        names = "head" if heads.own_influence is not None else "probe"
-    answer = asked.at_head() if objective is None else asked.through_network(objective)
+    problem, price = deep_problem(settings, data)
+    names = "head" if heads.own_influence is not None else "probe"
+    if problem is not None and price is not None:
+        names = price.named
+    answer = asked.at_head() if problem is None else asked.through_network(problem)
     parts, residual = answer.strongest(asked)
     pairs, rest, deep, targets = Pairs.concatenate(parts), answer.rest, answer.deep, asked.targets
     at_head = deep is None or len(answer.left) > 0
@@ -237,6 +232,7 @@ def evaluation_influence(
         _cause_flips(asked.everyone, causes),
         _slices(settings, data, asked.everyone),
         guesses,
+        price if problem is None else None,
     )
 
 
@@ -263,21 +259,6 @@ def _candidate_count(settings: ScanSettings, data: Data) -> int:
     return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
 
 
-def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
-    """Whether EK-FAC answers layer by layer: nobody asked for a damping or another solver.
-
-    At a minimum with a known penalty influence is the derivative of a refit, and is solved for; so it is where most
-    parameters lie in layers that EK-FAC has no formula for, or a layer is too wide for its eigenvectors.
-    """
-    if settings.solver not in ("auto", "ekfac") or settings.damping is not None or settings.curvature != "ggn":
-        return False
-    if settings.solver == "ekfac":
-        return True
-    layers = Layers(problem.objective)
-    named = layers.known_share() > LEAST_KNOWN and layers.widest() <= WIDEST
-    return named and problem.gradient.known_penalty == 0
-
-
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:
     """Of the harmful rows one by one, and of all at once, as the head answers it."""
     if harmful is None or not len(harmful.rows):
@@ -299,23 +280,6 @@ def _cause_flips(everyone: EvaluationAtHead, causes: list[Cause]) -> Int[np.ndar
         return np.zeros((0, 2), dtype=int)
     moved = head.shifts_together([torch.from_numpy(cause.rows) for cause in causes])
     return head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
-
-
-def deep_objective(settings: ScanSettings, data: Data) -> tuple[Objective | None, str]:
-    """The objective on the parameters asked for; None if influence is taken at the head in closed form."""
-    network, asked = data.network, settings.params
-    if network is None or not network.own_classes:
-        return None, "probe"
-    if (asked == "head" and settings.asks_network is None) or not network.differentiable:
-        return None, "head"
-    within = f"{re.escape(network.head_name)}[.]" if network.head_name else ""  # a module may be its own head
-    pattern = {"auto": "all", "head": f"^{within}(weight|bias)$"}.get(asked, asked)
-    names = choose_parameters(network.module, pattern)
-    objective = Objective(network.module, names, network.logits_of, loss=data.loss, passes=data.passes)
-    if settings.asks_network is None and objective.p > MOST_DEEP_PARAMETERS:
-        return None, "head"
-    described = f"{asked if asked != 'auto' else 'all'}: {objective.p:,} parameters"
-    return objective, described
 
 
 def network_self_influence(settings: ScanSettings, data: Data, progress: Progress) -> SelfInfluence | None:

@@ -5,7 +5,9 @@ them; it is imported only when one is pending, because it brings numpy along and
 """
 
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from curate.errors import StoreError
@@ -128,9 +130,23 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     return applied == known
 
 
+@contextmanager
+def _unimported(name: str) -> Iterator[None]:
+    """A module that is not imported yet seems not to be installed: sqlite-utils looks for it, which takes a second."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply what is pending, in one transaction: two scans that start together must not both create the tables."""
-    from sqlite_utils import Database, Migrations
+    with _unimported("pandas"):
+        from sqlite_utils import Database, Migrations
 
     migrations = Migrations(MIGRATION_SET)
     for migration in MIGRATIONS:

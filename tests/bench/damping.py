@@ -28,7 +28,7 @@ from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
-from curate.stages.influence import deep_objective
+from curate.stages.deep import deep_objective
 from curate.stages.prepare import Data, load, read
 
 PLANTED = 15

@@ -67,7 +67,7 @@ class Problem:
             torch.save((inverse._gram, inverse.largest_eigenvalue()), file)
         gram, self.top = torch.load(file, weights_only=True)
         self.inverse = WoodburyInverse.__new__(WoodburyInverse)
-        self.inverse.factor, self.inverse._gram = self.factor, gram
+        self.inverse.factor, self.inverse._gram, self.inverse._precise = self.factor, gram, True
 
     def exact(self, damping: float) -> torch.Tensor:
         file = self.folder / f"{self.name}-{damping:.6e}-64.pt"

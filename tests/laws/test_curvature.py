@@ -187,6 +187,21 @@ def test_products_in_small_parts_are_the_same(name: str) -> None:
     torch.testing.assert_close(*products)
 
 
+def test_inner_products_follow_from_the_layers_as_from_the_gradients(problem: tuple[Objective, torch.Tensor]) -> None:
+    """F Fᵀ of the factor that is written down, and s · gᵢ along some directions, a few rows at a time or all."""
+    objective, x = problem
+    p = objective.logits(objective._values, x).detach().softmax(1)
+    few = Budget(128 * 5 * objective.p)
+    directions = torch.randn(4, objective.p).double()
+    for passes in (ALONE, Alone(few)):
+        less = Objective(objective.module, objective.names, objective.logits_of, passes=passes)
+        written = GaussNewton(less, TensorRows(x), p).written
+        factor = written.whole_factor()
+        torch.testing.assert_close(written.gram, factor @ factor.T)
+        along = less.products_along(x, p, directions)
+        torch.testing.assert_close(along, objective.row_gradients(x, p) @ directions.T)
+
+
 @pytest.mark.parametrize("name", list(CURVATURES))
 def test_batches_too_large_to_be_written_down_are_the_same(problem: tuple[Objective, torch.Tensor], name: str) -> None:
     objective, x = problem

@@ -123,10 +123,10 @@ class Layers:
         unknown = sum(self.objective.module.get_parameter(name).numel() for name in self.unknown)
         return 1 - unknown / self.objective.p
 
-    def widest(self) -> int:
-        """The largest side of a covariance that is to be diagonalised."""
+    def sides(self) -> list[int]:
+        """Of the covariances that are to be diagonalised: a layer's outputs, and its inputs with a one beside them."""
         weights = [layer.weight for layer in self._found if isinstance(layer, (nn.Linear, nn.Conv2d))]
-        return max((max(len(weight), weight[0].numel() + 1) for weight in weights), default=0)
+        return [side for weight in weights for side in (len(weight), weight[0].numel() + 1)]
 
     def approximations(self) -> str:
         """For a receipt: how many layers are known, and what stands for the others."""

@@ -120,6 +120,12 @@ class HeadCurvature(Operator):
         twin.dtype = torch.float64
         return twin
 
+    def of_sums(self) -> "HeadCurvature":
+        """The same products in `dtype_of_sums`."""
+        twin = copy(self)
+        twin.dtype = self.dtype_of_sums
+        return twin
+
     def _sampled(self) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m K"]]:
         """Features and means of the rows that H is summed over."""
         if self._sample is None:

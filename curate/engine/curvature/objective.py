@@ -65,6 +65,18 @@ def _computing_type(values: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
 
 
+def _joined(parts: Iterable[Tensor]) -> Float[Tensor, " p"]:
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def _pulled(outputs: Tensor, weights: Tensor, values: dict[str, Tensor]) -> Float[Tensor, " p"]:
+    """The gradient of Σ weights · outputs; the graph is kept."""
+    with torch.enable_grad():
+        total = (outputs * weights).sum()  # given `grad_outputs`, torch imports sympy: a second
+    inputs = list(values.values())
+    return _joined(torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True, materialize_grads=True))
+
+
 class Objective:
     """A network's logits as a function of p chosen parameters, at the values the checkpoint has, and their ``loss``.
 
@@ -140,7 +152,7 @@ class Objective:
     @property
     def flat(self) -> Float[Tensor, " p"]:
         """The chosen parameters as the checkpoint has them."""
-        return torch.cat([value.reshape(-1) for value in self._values.values()])
+        return _joined(self._values.values())
 
     def unflatten(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """One vector as the named parameters."""
@@ -196,20 +208,14 @@ class Objective:
         """Jᵀ w of each block of weights, summed over the rows."""
         if len(weights) == 1 or self.by_direction:  # without torch.func, which imports a compiler for it: seconds
             with torch.enable_grad():
-                values = {name: value.detach().requires_grad_() for name, value in self._values.items()}
+                values = self._differentiable()
                 logits = self.logits(values, x)
-            return torch.stack([self._pulled(logits, values, weight) for weight in weights])
+            return torch.stack([_pulled(logits, weight, values) for weight in weights])
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
-        return self._for_each(
-            lambda weight: torch.cat([part.reshape(-1) for part in pull(weight)[0].values()]), weights, x
-        )
+        return self._for_each(lambda weight: _joined(pull(weight)[0].values()), weights, x)
 
-    @staticmethod
-    def _pulled(logits: Tensor, values: dict[str, Tensor], weight: Float[Tensor, "b C"]) -> Float[Tensor, " p"]:
-        parts = torch.autograd.grad(
-            logits, list(values.values()), weight, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return torch.cat([part.reshape(-1) for part in parts])
+    def _differentiable(self) -> dict[str, Tensor]:
+        return {name: value.detach().requires_grad_() for name, value in self._values.items()}
 
     @torch.no_grad()
     def moved_gradients(
@@ -221,13 +227,18 @@ class Objective:
             return self.loss.total(self.logits(values, x), labels)
 
         # A Hessian is symmetric: its transposed product is the product, and one graph serves all directions.
+        if len(directions) == 1 or self.by_direction:
+            with torch.enable_grad():
+                values = self._differentiable()
+                inputs = list(values.values())
+                gradient = _joined(
+                    torch.autograd.grad(
+                        loss(values), inputs, create_graph=True, allow_unused=True, materialize_grads=True
+                    )
+                )
+            return torch.stack([_pulled(gradient, direction, values) for direction in directions])
         pull = vjp(grad(loss), self._values)[1]
-
-        def one(direction: Tensor) -> Tensor:
-            moved = pull(self.unflatten(direction))[0]
-            return torch.cat([part.reshape(-1) for part in moved.values()])
-
-        return self._for_each(one, directions, x)
+        return self._for_each(lambda moved: _joined(pull(self.unflatten(moved))[0].values()), directions, x)
 
     @torch.no_grad()
     def row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
@@ -242,6 +253,16 @@ class Objective:
             else:
                 for one in weights:
                     yield self._mapped_row_gradients(x, one.to(self.dtype))
+
+    @torch.no_grad()
+    def products_along(
+        self, x: Tensor, weights: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "b k"]:
+        """s · Jᵢᵀ wᵢ of each row i and direction s: by the layers' formulas if they are known, else forward mode."""
+        if self.layers is not None:
+            return self.layers.along(lambda: self.forward(x), weights.to(self.dtype), directions)
+        found: Tensor = torch.einsum("kbc,bc->bk", self.tangents(x, directions), weights.to(self.dtype))
+        return found
 
     def product_of_columns(
         self, x: Tensor, columns: Float[Tensor, "m b C"], directions: Float[Tensor, "k p"], written: bool

@@ -4,13 +4,14 @@ Rows everywhere: ``operator @ rows`` maps ``[k p]`` to ``[k p]``. Knows no netwo
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.passes import ALONE, Passes, pieces
+from curate.engine.passes import ALONE, Passes, pieces, slices
 from curate.errors import NumericalError
 
 WRITTEN_FLOATS = 2**27
@@ -18,7 +19,10 @@ WRITTEN_FLOATS = 2**27
 solver draws from what is written, and would give other numbers."""
 ESTIMATED_ROWS = 1_024
 """Rows that are drawn for at a time: another number would draw others."""
-GRAM_FLOATS = 2**24
+GRAM_COLUMNS = 4096
+"""Columns of one product of a Gram matrix: few enough for float32 to keep its digits."""
+GRAM_STRIP = 512
+"""Its rows that are made at a time."""
 
 
 class Operator(ABC):
@@ -83,13 +87,25 @@ class Explicit(ABC):
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F, scaled so that C = Fᵀ F / m."""
 
+    @cached_property
+    def written(self) -> "Dense":
+        """The same map by its whole factor, made once."""
+        assert isinstance(self, Operator)
+        return Dense(self.whole_factor(), self.name)
 
-def gram(factor: Float[Tensor, "m p"]) -> Float[Tensor, "m m"]:
-    """F Fᵀ in float64, some columns at a time."""
+
+def gram(factor: Float[Tensor, "m p"], dtype: torch.dtype | None = None) -> Float[Tensor, "m m"]:
+    """F Fᵀ in float64: products of some columns at a time in ``dtype``, by default F's own, their sum in float64.
+
+    Strip by strip, of each only what is not left of the diagonal: half of the work.
+    """
     total = torch.zeros(len(factor), len(factor), dtype=torch.float64, device=factor.device)
-    for part in pieces(factor, GRAM_FLOATS // max(1, len(factor)), dim=1):
-        total += part.double() @ part.double().T
-    return total
+    for part in pieces(factor, GRAM_COLUMNS, dim=1):
+        part = part.to(dtype or part.dtype).contiguous()
+        for strip in slices(len(part), GRAM_STRIP):
+            total[strip, strip.start :] += part[strip] @ part[strip.start :].T
+    upper = total.triu_()
+    return upper + upper.triu(1).T
 
 
 def refuse_not_finite(values: Tensor) -> None:
@@ -116,8 +132,11 @@ class Damped(Operator):
 class Dense(Sampled, Explicit):
     """An explicit matrix ``(1/n) Fᵀ F`` from its factor ``[n p]``: the exact twin in the law tests."""
 
-    def __init__(self, factor: Float[Tensor, "n p"], name: str = "dense") -> None:
-        self._factor, self.name = factor, name
+    def __init__(
+        self, factor: Float[Tensor, "n p"], name: str = "dense", gram: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """``gram`` makes F Fᵀ of F if there is a shorter way than to multiply."""
+        self._factor, self.name, self._of_factor = factor, name, gram
         self.n, self.p = factor.shape
         self.dtype, self.device = factor.dtype, factor.device
 
@@ -134,7 +153,15 @@ class Dense(Sampled, Explicit):
     @cached_property
     def gram(self) -> Float[Tensor, "n n"]:
         """F Fᵀ, in the factor's own type."""
-        return self._factor @ self._factor.T
+        return (self._of_factor or gram)(self._factor).to(self.dtype)
+
+    @property
+    def gram_known(self) -> bool:
+        """Whether `gram` was asked for before."""
+        return "gram" in self.__dict__
+
+    def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
+        return self.gram[indices][:, indices].double() if self.gram_known else super().gram_of(indices, generator)
 
     @property
     def factor_rows(self) -> int:
@@ -154,5 +181,4 @@ def written_down(operator: Operator) -> Operator:
     """
     if isinstance(operator, Dense) or not isinstance(operator, Explicit):
         return operator
-    small = operator.factor_rows * operator.p <= WRITTEN_FLOATS
-    return Dense(operator.whole_factor(), operator.name) if small else operator
+    return operator.written if operator.factor_rows * operator.p <= WRITTEN_FLOATS else operator

@@ -5,7 +5,7 @@ for convolutions; about ten times faster on a CPU than a vectorised per-row back
 `nn.Conv2d`; for any other layer `LayerGradients.of` answers None and the caller differentiates row by row.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, product
 from typing import Any
@@ -82,7 +82,9 @@ class Captured:
     def pull(self, weights: Float[Tensor, "b C"]) -> list[Tensor | None]:
         """The gradient of Σ weights · logits at the output of each use; None where it does not reach."""
         outputs = [use.output for use in self.uses]
-        return list(torch.autograd.grad(self.logits, outputs, weights, retain_graph=True, allow_unused=True))
+        with torch.enable_grad():
+            total = (self.logits * weights).sum()  # given `grad_outputs`, torch imports sympy: a second
+        return list(torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True))
 
 
 def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Captured:
@@ -155,6 +157,59 @@ class LayerGradients:
                 _write([use for use, _ in own], [g for _, g in own], places, gradients)
                 total += gram(gradients)
         return total
+
+    def along(
+        self, forward: Callable[[], Tensor], weights: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "b k"]:
+        """Inner products of the rows' gradients for these weights with each direction.
+
+        Only where a layer has several positions in a row are its gradients written down, some rows at a time.
+        """
+        captured = capture(self._layers, forward)
+        used = [(use, g) for use, g in zip(captured.uses, captured.pull(weights), strict=True) if g is not None]
+        spread = {use.layer for use, _ in used if use.x.ndim != 2}
+        found = weights.new_zeros(len(weights), len(directions))
+        for use, g in used:
+            if use.layer not in spread:
+                for part in slices(len(directions), self._budget.chunk // max(1, g.numel())):
+                    found[:, part] += torch.einsum("bo,bko->bk", g, self._turned(use, g[None], directions[part]))
+        if not spread:
+            return found
+        places = [place for place in self._places if place[0][0] in spread]
+        own = torch.cat([directions[:, start:end] for _, start, end in places], dim=1)
+        for rows in slices(len(weights), self._budget.chunk // own.shape[1]):
+            gradients = own.new_empty(len(weights[rows]), own.shape[1])
+            some = [(replace(use, x=use.x[rows]), g[rows]) for use, g in used if use.layer in spread]
+            _write([use for use, _ in some], [g for _, g in some], places, gradients)
+            found[rows] += gradients @ own.T
+        return found
+
+    def outer(
+        self, parts: Sequence[tuple[Callable[[], Tensor], Float[Tensor, "m b C"]]]
+    ) -> tuple[list[tuple[Float[Tensor, "n i"], Float[Tensor, "mn o"]]], list[slice]]:
+        """Layers whose gradients are x gᵀ, and where in a flat vector those of all others stand.
+
+        Of each such layer its inputs, with a column of ones if it has a bias, and its output gradients for each of the
+        columns in turn; ``parts`` are rows, each by a forward pass and their columns.
+        """
+        calls: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in self._layers}
+        known = set(self._layers)
+        for forward, columns in parts:
+            captured = capture(self._layers, forward)
+            pulled = [captured.pull(column) for column in columns]
+            for use, *gs in zip(captured.uses, *pulled, strict=True):
+                if use.x.ndim == 2 and all(g is not None for g in gs):
+                    calls[use.layer].append((use.x, torch.stack(gs)))
+                else:
+                    known.discard(use.layer)
+        found, alone = [], set()
+        for layer in self._layers:
+            names = {name for name, _, _ in self._of_layer(layer)}
+            if layer in known and "weight" in names and len(calls[layer]) == len(parts):  # called once for each part
+                x, g = torch.cat([x for x, _ in calls[layer]]), torch.cat([g for _, g in calls[layer]], dim=1)
+                found.append((torch.cat([x, x.new_ones(len(x), len(names) - 1)], dim=1), g.flatten(0, 1)))
+                alone.add(layer)
+        return found, [slice(start, end) for (layer, _), start, end in self._places if layer not in alone]
 
     def product(
         self,

@@ -1,4 +1,4 @@
-"""Influence through the whole network: kNN candidates, one solve for many evaluation rows, one forward-mode pass.
+"""Influence through the whole network: kNN candidates, one solve for many evaluation rows, one pass along them.
 
 FastIF (Guo et al. 2020): only K training rows are the candidates of an evaluation row, and only their gradients are
 taken: its nearest ones, or those of most influence at the head. What that misses is measured against an exact scan of a

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.head import FactorisedHead, HeadScores
+from curate.engine.curvature.head import FactorisedHead, HeadCurvature, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.stability import FACTORS, rank_stability, solved_at
 from curate.engine.passes import Passes, pieces
+from curate.engine.solvers.base import Solution
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.process.progress import Progress
 
@@ -52,9 +53,15 @@ class HeadInfluence:
             gap = (right - curvature @ solved[few]).norm(dim=1) / right.norm(dim=1).clamp_min(1e-30)
             # Biases without a penalty have a direction that changes nothing: its share of the gap is rounding.
             return solved, float(gap.max()), 1
-        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
-        solution = solver.prepare(curvature, 0.0).solve(gradients)
+        solution = self._by_steps(curvature, gradients)
         return solution.rows, float(solution.residual.max()), solution.steps
+
+    def _by_steps(self, curvature: HeadCurvature, rights: Float[Tensor, "k p"]) -> Solution:
+        """Steps in float32 if Λ allows it; the gaps they leave are measured in float64, and solved for again."""
+        inner = curvature.of_sums()
+        quick = inner.dtype != torch.float64
+        solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve, quick=quick)
+        return solver.prepare(inner, 0.0).solve(rights)
 
     def gradients(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> Float[Tensor, "T p"]:
         """g_t = X_t r_t of evaluation rows."""
@@ -117,9 +124,8 @@ class HeadInfluence:
         if self.head.exact:
             solved = torch.cat([solved_at(self.head, mean, factor) for factor in FACTORS])
         else:
-            solver = ConjugateGradients(tolerance=1e-3, steps=200, preconditioner=self.head.solve)
             curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
-            solved = torch.cat([solver.prepare(curvature, 0.0).solve(mean).rows for curvature in curvatures])
+            solved = torch.cat([self._by_steps(curvature, mean).rows for curvature in curvatures])
         return rank_stability(-self.on_everyone(solved))
 
     def harm_by_group(

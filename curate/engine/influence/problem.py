@@ -67,12 +67,12 @@ class Problem:
         return passes.of(rows.to(self.residuals.device), passes.budget.chunk // self.objective.p)
 
     def influence_along(self, directions: Float[Tensor, "k p"], progress: Progress) -> Float[Tensor, "n k"]:
-        """Influence of every row along s: (1/n) s · (gᵢ - ḡ), by forward mode."""
+        """Influence of every row along s: (1/n) s · (gᵢ - ḡ)."""
         parts = []
         with progress.stage("Influence of every row", len(self.rows)) as advance:
             for part in self.parts():
-                moves = self.objective.tangents(self.rows.inputs.batch(part), directions)
-                parts.append(torch.einsum("kbc,bc->bk", moves, self.residuals[part]).cpu())
+                x = self.rows.inputs.batch(part)
+                parts.append(self.objective.products_along(x, self.residuals[part], directions).cpu())
                 advance(len(part))
         products = self.objective.passes.collect(parts)
         return (products - products.mean(0)) / len(self.rows)

@@ -6,7 +6,6 @@ stability that is measured here, not a solver's. At a head all rows count, and `
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,8 +35,8 @@ class Stability:
     def of(cls, operator: Sampled, damping: float, right: Float[Tensor, " p"], seed: int) -> "Stability":
         """(C + λ I)⁻¹ ``right`` at each factor of the damping, C being that of a sample of the rows."""
         inverse = sample_inverse(operator, damping, seed, SAMPLE_ROWS)
-        rows = [inverse.damped(factor * damping)(right[None].double()) for factor in FACTORS]
-        return cls(torch.cat(rows).to(right), len(inverse.factor))
+        rows = inverse.at([factor * damping for factor in FACTORS], right.double())
+        return cls(rows.to(right), len(inverse.factor))
 
     def summary(self, scores: Float[Tensor, "n f"]) -> dict[str, object]:
         """What a receipt has of `rank_stability`, and the gradients it rests on."""

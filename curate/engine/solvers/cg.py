@@ -42,6 +42,8 @@ class ConjugateGradients(Solver):
     steps: int = 1000
     preconditioner: Inverse | None = None
     """An approximate (C + λ I)⁻¹ on rows, symmetric and positive definite; None: made from a sample of the rows."""
+    quick: bool = False
+    """Steps in C's own type though its spectrum is not known: no direction of it is lost in that type's rounding."""
     seed: int = 0
 
     entry = "cg"
@@ -59,7 +61,7 @@ class ConjugateGradients(Solver):
         if inverse is None:
             inverse, name = precondition(small, damping, self.seed)
         top = inverse.largest_eigenvalue() if isinstance(inverse, Preconditioner) else math.inf
-        precise = isinstance(exact, Dense) or damping < FLOAT64_BELOW * top
+        precise = isinstance(exact, Dense) or (not self.quick and damping < FLOAT64_BELOW * top)
         return PreparedCG(self, exact, exact if precise else operator, damping, inverse, name, precise)
 
 

@@ -5,7 +5,7 @@ With all rows and classes of a network it is the truth for every other solver; w
 preconditioner for conjugate gradients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from curate.engine.curvature.operator import WRITTEN_FLOATS, Explicit, Operator, gram
 from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_residual, unwatched
+from curate.engine.solvers.spectrum import FLOAT64_BELOW
 from curate.errors import NumericalError, UsageError
 
 MOST_FACTOR_ROWS = 10_000
@@ -34,10 +35,13 @@ class WoodburyInverse:
     def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:
         self.factor = factor
         self._gram = gram(factor)
+        self._precise = factor.dtype == torch.float64
         self._factorise(damping)
 
     def _factorise(self, damping: float) -> None:
         self.damping = damping
+        if not self._precise and damping < FLOAT64_BELOW * self.largest_eigenvalue():
+            self._gram, self._precise = gram(self.factor, torch.float64), True
         inner = self._gram.clone()
         inner.diagonal().add_(len(inner) * damping)
         cholesky, broken = torch.linalg.cholesky_ex(inner)
@@ -69,6 +73,13 @@ class WoodburyInverse:
             self.cholesky, torch.eye(m, dtype=torch.float64, device=self.cholesky.device), upper=False
         )
         return m - m * self.damping * float(unseen.square().sum())
+
+    def at(self, dampings: Sequence[float], row: Float[Tensor, " p"]) -> Float[Tensor, "f p"]:
+        """(Fᵀ F / m + λ I)⁻¹ of one row at each of the ``dampings``."""
+        seen = self._times(row[None]).double().T
+        inner = torch.cat([torch.cholesky_solve(seen, self.damped(damping).cholesky).T for damping in dampings])
+        found: Tensor = (row - self._back(inner.to(row))) / torch.tensor(dampings).to(row)[:, None]
+        return found
 
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         inner = torch.cholesky_solve(self._times(rows).double().T, self.cholesky).T

@@ -3,7 +3,8 @@
 Two ways of holding u. *In parameters*, for any operator. *In rows*: if C = Fᵀ F / m is written down and P = I, every
 iterate from 0 is u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a
 product with m columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for
-which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions.
+which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions. Products with F, and with F Fᵀ, are
+taken in F's own type, of which the cancelling loses as many digits as the step sees eigenvalues apart.
 """
 
 from abc import ABC, abstractmethod
@@ -14,10 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Sampled
-from curate.engine.passes import pieces
-
-COLUMNS = 2048
-"""Columns of F that are taken to float64 at a time."""
+from curate.engine.solvers.spectrum import FLOAT64_BELOW
 
 
 class Epochs:
@@ -90,28 +88,35 @@ class InRows(Iterate):
     """α and w of u = α v + Fᵀ w, for a factor F that is written down, and P = I."""
 
     def __init__(self, operator: Dense, rows: Float[Tensor, "k p"], damping: float, eta: float) -> None:
-        self.factor, self.gram = operator.whole_factor(), operator.gram.double()
-        self.rows, self.damping, self.eta = rows.double(), damping, eta
-        self.types = rows
-        parts = zip(pieces(self.rows, COLUMNS, 1), pieces(self.factor, COLUMNS, 1), strict=True)
-        self.start = torch.stack([part @ columns.double().T for part, columns in parts]).sum(0)
+        self.factor, self.gram = operator.whole_factor(), operator.gram
+        self.rows, self.damping, self.eta = rows, damping, eta
+        if eta * damping < FLOAT64_BELOW:
+            self.factor, self.gram = self.factor.double(), self.gram.double()
+        self.start = (rows.to(self.factor) @ self.factor.T).double()
         self.alpha = self.alphas = 0.0
         self.w, self.seen, self.sum = (torch.zeros_like(self.start) for _ in range(3))  # seen is F u
+        self._columns = self.gram.new_empty(0)  # room that every step uses again, as is `_moved`
+        self._moved = self.gram.new_empty(self.start.shape)
 
     @staticmethod
     def pays(operator: Sampled, directions: int, depth: int, batch: int) -> bool:
-        """Whether F Fᵀ and the shorter steps take less work than the longer steps alone."""
+        """Whether F Fᵀ, if it is not known, and the shorter steps take less work than the longer steps alone."""
         if not isinstance(operator, Dense):
             return False
         longer = 2 * depth * directions * batch * operator.p
-        return operator.n * (operator.n * operator.p + depth * directions * batch) < longer
+        first = 0.0 if operator.gram_known else operator.n * operator.p / 2
+        return operator.n * (first + depth * directions * batch) < longer
 
     def step(self, batch: Tensor) -> None:
         shrink, seen = 1 - self.eta * self.damping, self.seen[:, batch]
         scale = self.eta / len(batch)
         self.alpha = shrink * self.alpha + self.eta
         self.w.mul_(shrink).index_add_(1, batch, seen, alpha=-scale)  # a row may stand at the turn of two epochs
-        self.seen.mul_(shrink).add_(self.start, alpha=self.eta).addmm_(seen, self.gram[batch], alpha=-scale)
+        if len(self._columns) != len(batch):
+            self._columns = self.gram.new_empty(len(batch), len(self.gram))
+        torch.index_select(self.gram, 0, batch, out=self._columns)
+        torch.mm(seen.to(self.gram), self._columns, out=self._moved)
+        self.seen.mul_(shrink).add_(self.start, alpha=self.eta).sub_(self._moved, alpha=scale)
 
     def keep(self) -> None:
         self.alphas += self.alpha
@@ -119,9 +124,8 @@ class InRows(Iterate):
 
     def size(self) -> Float[Tensor, " k"]:
         within = (self.w * (self.alpha * self.start + self.seen)).sum(1)
-        found: Tensor = (self.alpha**2 * self.rows.square().sum(1) + within).clamp_min(0).sqrt()
+        found: Tensor = (self.alpha**2 * self.rows.double().square().sum(1) + within).clamp_min(0).sqrt()
         return found
 
     def kept(self) -> Float[Tensor, "k p"]:
-        turned = torch.cat([self.sum @ columns.double() for columns in pieces(self.factor, COLUMNS, 1)], dim=1)
-        return (self.alphas * self.rows + turned).to(self.types)
+        return (self.alphas * self.rows.to(self.factor) + self.sum.to(self.factor) @ self.factor).to(self.rows)

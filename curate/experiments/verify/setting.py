@@ -25,8 +25,9 @@ from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
+from curate.stages.deep import answered_by_layers, deep_problem
 from curate.stages.heads import Heads, fit_heads, own_weights
-from curate.stages.influence import answered_by_layers, deep_objective, solver_for
+from curate.stages.influence import solver_for
 from curate.stages.prepare import Data
 from curate.stages.targets import Targets, choose_targets
 
@@ -187,13 +188,12 @@ def _at_network(
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
     at_head = _predictor(read, targets, "the model's head in closed form", choose)
-    objective, _ = deep_objective(settings, data)
+    problem, _ = deep_problem(settings, data)
     predictor: Predictor = at_head
-    if objective is not None:
+    if problem is not None:
         beside = evaluation_at_head(data, heads, probe=True).of(targets.rows)
         probe = AtHead(beside.head, beside.x, beside.residuals, "the probe in closed form", at_head.alone)
         wanted = data.evaluation.taken(targets.rows.tolist())
-        problem = Problem(objective, data.train, settings.curvature)
         predictor = _through_network(settings, problem, wanted, probe, decay, progress)
     refit: Refit = (
         FineTune(data, network, recipe, decay, settings.seed)

@@ -27,8 +27,8 @@ from curate.engine.solvers.base import Solver
 from curate.engine.solvers.lissa import LiSSA
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.deep import deep_objective
 from curate.stages.heads import fit_heads, with_ones
-from curate.stages.influence import deep_objective
 from curate.stages.prepare import load, read
 
 SILENT = Progress.silent()
