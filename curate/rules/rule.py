@@ -123,6 +123,34 @@ RULES: dict[str, Rule] = {
             finder=f"{_FINDERS}.label_variant:find",
             of_contents=True,
         ),
+        Rule(
+            name="near_duplicate",
+            severity="note",
+            subject="cluster",
+            title="The row is a copy of another one but for an edit",
+            means="A picture that was re-encoded, resized, cropped a little or mirrored, a text with small edits. "
+            "Copies count more than once in training; an error if they stand under several labels.",
+            do="Keep one of them: `curate mark --cluster KEY -v drop` drops the copies of KEY, `-v keep` says that "
+            "they are none. `curate review --cluster KEY` shows them together.",
+            confirmed_by=_MENDED,
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.near_duplicate:find",
+            of_contents=True,
+        ),
+        Rule(
+            name="near_leak",
+            severity="error",
+            subject="row",
+            title="A copy of a training row, but for an edit, is in the evaluation set",
+            means="Results on the evaluation set look better than they are; the finding says by how much.",
+            do="Take it out of one of the two sets.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.near_leak:find",
+            of_contents=True,
+        ),
     )
 }
 
