@@ -88,7 +88,7 @@ class Inputs:
         self, source: Source, transform: Transform, indices: list[int], device: torch.device, kept: RowValues
     ) -> None:
         """``kept`` are decoded rows, with room for all of them."""
-        self._source, self._transform, self._indices, self.device = source, transform, indices, device
+        self._source, self.transform, self._indices, self.device = source, transform, indices, device
         self._kept = kept
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Inputs:
     def taken(self, positions: list[int]) -> "Inputs":
         """The rows at these positions, in this order."""
         indices = [self._indices[position] for position in positions]
-        return Inputs(self._source, self._transform, indices, self.device, self._kept.taken(positions))
+        return Inputs(self._source, self.transform, indices, self.device, self._kept.taken(positions))
 
     def _one(self, place: Tensor) -> Tensor:
         found = self._kept.at(place[None])
@@ -113,7 +113,7 @@ class Inputs:
             return found[0]
         position = int(place)
         try:
-            value = self._transform(self._source.read(self._indices[position]).decode())
+            value = self.transform(self._source.read(self._indices[position]).decode())
         except UnreadableRow as error:
             key = self._source.keys[self._indices[position]]
             raise DataError(f"{key} could be read once but not again: {error}") from error
