@@ -18,7 +18,10 @@ from curate.rules.rule import RULES, SEVERITIES, Rule, rule_of, rules_with
 from curate.store import VERDICTS, Store, glossary
 
 DOCS = Path(__file__).parents[1] / "docs"
-NOT_OF_CONTENTS = ("mislabeled", "harmful", "leaking_column", "long_text")
+NOT_OF_CONTENTS = (
+    *("mislabeled", "harmful", "leaking_column", "long_text"),
+    *("overlap", "imbalance", "weak_class", "weak_slice", "stranger"),
+)
 ODD = Rule(
     name="odd",
     severity="error",

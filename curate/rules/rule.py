@@ -20,7 +20,7 @@ class Rule:
 
     name: str
     severity: str  # of most of its findings
-    subject: str  # what breaks it: row, cluster, class, column
+    subject: str  # what breaks it: row, cluster, class, column, slice
     title: str  # what is wrong, as a heading
     means: str  # what that means
     do: str  # what to do about it
@@ -307,6 +307,68 @@ RULES: dict[str, Rule] = {
             preview=True,
             finder=f"{_FINDERS}.columns:find_impossible",
             of_contents=True,
+        ),
+        Rule(
+            name="rare_class",
+            severity="note",
+            subject="class",
+            title="A class has few rows",
+            means="Under a tenth of an even share, or under five: nobody can tell a wrong label there from a rare row.",
+            do="Collect more rows of it, or merge it with another class.",
+            confirmed_by=("relabel", "drop"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_rare",
+            of_contents=True,
+        ),
+        Rule(
+            name="overlap",
+            severity="warning",
+            subject="class",
+            title="Two classes overlap",
+            means="The features tell them apart in under 70 % of their rows, at the upper end of the interval.",
+            do="Merge them, or define where one ends; wrong labels between them cannot be told.",
+            confirmed_by=("relabel",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_overlap",
+        ),
+        Rule(
+            name="imbalance",
+            severity="note",
+            subject="class",
+            title="The accuracy rests on a large class",
+            means="Its rows are ten times those of the smallest, and the mean accuracy of the classes is 5 % lower.",
+            do="Report the mean of the classes, or collect rows of the small ones.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_imbalance",
+        ),
+        Rule(
+            name="weak_class",
+            severity="warning",
+            subject="class",
+            title="A class is told right far more seldom",
+            means="Its accuracy is 15 % below that of all rows, at the upper end of its interval.",
+            do="Look at its rows: `curate review --class NAME`.",
+            confirmed_by=("relabel", "drop"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_weak",
+        ),
+        Rule(
+            name="weak_slice",
+            severity="warning",
+            subject="slice",
+            title="A slice is told right far more seldom",
+            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all, "
+            "at the upper end of its interval.",
+            do="Collect more rows like these; `--slice COLUMN=VALUE` asks which rows harm them.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_weak_slices",
         ),
     )
 }

@@ -27,7 +27,10 @@ SHARE_OF_USUAL = 0.2
 """Of the usual difference between neighbours, that copies may have. Trial, with `MOST_BITS`: no pair of hymenoptera and
 CIFAR-10N that is no copy, half a per cent of the digits of 8 pixels and of the short texts of clinc150."""
 USUAL_PAIRS = 400
-"""NearCopies of neighbours that the usual difference is the median of."""
+"""Pairs of neighbours that the usual difference of a set is the median of."""
+FARTHER = 20
+"""A row's own usual difference is the median over its neighbours from `CANDIDATES` on to this one: trousers are more
+alike than bags are, and copies stand among the nearest. The lesser of both counts; no copy of the trial was lost."""
 CUT = 2
 """Pixels of a small picture's side that a copy may lack: six per cent."""
 TOGETHER = 128
@@ -54,9 +57,10 @@ def copies_within(scan: Contents) -> NearCopies:
     near = _index(scan)
     if near is None:
         return _none()
-    found, similarity = near.among(CANDIDATES + 1)
-    candidates = _candidates(found, similarity, rows.sha256, rows.sha256)
+    found, similarity = near.among(FARTHER + 1)
+    candidates = _candidates(found[:, : CANDIDATES + 1], similarity, rows.sha256, rows.sha256)
     pairs = _confirmed(*candidates, rows, rows)
+    pairs = _apart(pairs, found[:, CANDIDATES + 1 :], rows, rows)
     upwards = np.unique(np.sort(np.stack([pairs.one, pairs.other], 1), axis=1), axis=0, return_index=True)[1]
     return NearCopies(pairs.one[upwards], pairs.other[upwards], pairs.difference[upwards])
 
@@ -68,8 +72,9 @@ def copies_between(scan: Contents) -> NearCopies:
     if scan.data.own_evaluation or near is None or evaluation.source.media != train.source.media:
         return _none()
     queries = evaluation.features if isinstance(scan, Scan) else _pixels(evaluation)
-    found, similarity = near.nearest(queries, CANDIDATES)
-    return _confirmed(*_candidates(found, similarity, evaluation.sha256, train.sha256), evaluation, train)
+    found, similarity = near.nearest(queries, FARTHER)
+    candidates = _candidates(found[:, :CANDIDATES], similarity, evaluation.sha256, train.sha256)
+    return _apart(_confirmed(*candidates, evaluation, train), found[:, CANDIDATES:], evaluation, train)
 
 
 def _none() -> NearCopies:
@@ -120,15 +125,34 @@ def _confirmed(
     if a.looks is not None and b.looks is not None:
         alike = _few_bits(a.looks.small(), b.looks.small(), one, other)
         one, other = one[alike], other[alike]
-        small, theirs = a.looks.small(), b.looks.small()
-        difference = difference_of_pictures(small[one], theirs[other])
-        common = difference_of_pictures(small[usual[:, 0]], theirs[usual[:, 1]])
-    else:
-        ours, of_them = _shingles(a, [*one, *usual[:, 0]]), _shingles(b, [*other, *usual[:, 1]])
-        difference = np.array([_unlike(ours[i], of_them[j]) for i, j in zip(one, other, strict=True)])
-        common = np.array([_unlike(ours[i], of_them[j]) for i, j in usual])
-    kept = difference <= SHARE_OF_USUAL * np.median(common)
+    difference = _differences(a, b, one, other)
+    kept = difference <= SHARE_OF_USUAL * np.median(_differences(a, b, usual[:, 0], usual[:, 1]))
     return NearCopies(one[kept], other[kept], difference[kept])
+
+
+def _apart(pairs: NearCopies, farther: Int[np.ndarray, "n f"], a: Forward, b: Forward) -> NearCopies:
+    """Of these copies those that differ by little for either row of ``a`` too, by its own farther neighbours."""
+    within = a is b
+    rows = np.unique(np.concatenate([pairs.one, pairs.other]) if within else pairs.one)
+    if not len(rows) or not farther.shape[1]:
+        return pairs
+    differences = _differences(a, b, np.repeat(rows, farther.shape[1]), farther[rows].ravel().astype(int))
+    usual = dict(zip(rows.tolist(), np.median(differences.reshape(len(rows), -1), axis=1).tolist(), strict=True))
+    kept = [
+        difference <= SHARE_OF_USUAL * min(usual[one], usual[other] if within else 1.0)
+        for one, other, difference in pairs
+    ]
+    return NearCopies(pairs.one[kept], pairs.other[kept], pairs.difference[kept])
+
+
+def _differences(
+    a: Forward, b: Forward, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """How much the contents of each pair of rows differ: 0 not at all, 1 wholly."""
+    if a.looks is not None and b.looks is not None:
+        return difference_of_pictures(a.looks.small()[one], b.looks.small()[other])
+    ours, theirs = _shingles(a, one.tolist()), _shingles(b, other.tolist())
+    return np.array([_unlike(ours[i], theirs[j]) for i, j in zip(one.tolist(), other.tolist(), strict=True)])
 
 
 def _few_bits(
@@ -194,7 +218,7 @@ def _unit(pictures: Float[np.ndarray, "m w h s"]) -> Float[np.ndarray, "m w p"]:
 
 def _shingles(rows: Forward, places: Sequence[int]) -> dict[int, frozenset[str]]:
     """The shingles of these rows' texts, without case and signs."""
-    return {place: shingles(rows.source.text(rows.indices[place]) or "") for place in {int(p) for p in places}}
+    return {place: shingles(rows.source.text(rows.indices[place]) or "") for place in set(places)}
 
 
 def shingles(text: str) -> frozenset[str]:

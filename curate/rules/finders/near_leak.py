@@ -39,12 +39,7 @@ def _effect(scan: Contents, leaked: np.ndarray) -> tuple[dict[str, float], str]:
     """Accuracy on the evaluation set with and without the rows that are in the training set too, and a sentence."""
     if not isinstance(scan, Scan) or leaked.all():
         return {}, ""
-    rows, network = scan.data.evaluation, scan.data.network
-    if rows.logits is not None and network is not None and network.own_classes:
-        right = (rows.logits.argmax(1) == rows.labels).numpy()
-    else:
-        assert scan.judged.evaluation_reading is not None
-        right = scan.judged.evaluation_reading.probe.argmax(1) == rows.labels.numpy()
+    right = scan.right_on_evaluation
     effect = {"with": float(right.mean()), "without": float(right[~leaked].mean()), "rows": int(leaked.sum())}
     return effect, (
         f"; accuracy on this set is {percent(effect['with'])}, and {percent(effect['without'])} without its "
