@@ -53,8 +53,26 @@ def test_each_kind_of_spoilt_picture_is_found_and_no_other(here: Path) -> None:
     assert {rule: [row["key"] for row in rows] for rule, rows in said.items()} == {
         rule: [f"a/{rule}.png"] for rule in SPOILT
     }
-    assert said["tiny_picture"][0]["why"] == "tiny: its shorter side is 12.5 % of the usual 96 pixels"
+    assert said["tiny_picture"][0]["why"] == "tiny: a square of its area has sides of 12.5 % of the usual 96 pixels"
     assert str(said["blurred_picture"][0]["why"]).startswith("blurred: its sharpness is ")
+
+
+def test_rules_are_off_and_on_by_name(here: Path) -> None:
+    clean(here)
+    for rule in ("dark_picture", "bright_picture"):
+        SPOILT[rule].save(here / "set" / "a" / f"{rule}.png")
+    assert set(found("set", "--rules", "dark_picture,conflict")) == {"dark_picture"}
+    assert set(found("set", "--rules=-dark_picture")) == {"bright_picture"}
+    for given, said in (
+        ("darc_picture", "--rules darc_picture: there is no such rule"),
+        ("dark_picture,-leak", "not both"),
+    ):
+        refused = CliRunner().invoke(main, ["scan", "set", "--rules", given])
+        assert refused.exit_code == 2
+        assert said in refused.output
+    refused = CliRunner().invoke(main, ["scan", "set", "--rules", "leak", "--fail-on", "dark_picture"])
+    assert refused.exit_code == 2
+    assert "--fail-on dark_picture: --rules leaves it out" in refused.output
 
 
 def test_what_all_pictures_are_is_no_fault_of_theirs(here: Path) -> None:

@@ -64,7 +64,7 @@ def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding]
 
 
 def _gated_and_gravest(rows: Sequence[OtherFinding]) -> list[OtherFinding]:
-    """The rows without those of rules in preview, of which one error each stays: what no gate counts takes no screen."""
+    """The rows without those of rules in preview, of which one error each stays: no gate counts them."""
     seen: set[str] = set()
     shown = []
     for row in rows:

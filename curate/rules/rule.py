@@ -4,8 +4,10 @@ Gate, reports, review filters, the database's table ``rules`` and the reference 
 and no database; a rule's finder is named here as text and imported by the scan alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from curate.errors import UsageError
 
 SEVERITIES = ("error", "warning", "note")  # from grave to slight
 DOUBTED = 0.5
@@ -208,7 +210,7 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="row",
             title="The picture is tiny",
-            means="Its shorter side is under a quarter of what is usual in this set.",
+            means="The side of a square of its area is under a quarter of what is usual in this set.",
             do="Find the picture in full size, or drop the row.",
             confirmed_by=("drop", "none"),
             since="0.1.0",
@@ -370,8 +372,37 @@ RULES: dict[str, Rule] = {
             preview=True,
             finder=f"{_FINDERS}.classes:find_weak_slices",
         ),
+        Rule(
+            name="stranger",
+            severity="warning",
+            subject="row",
+            title="The row belongs to no class",
+            means="It lies far from the middle of every class, and no class has much evidence: something else, or "
+            "nothing at all, is shown or said. Of those that are named at most 5 % are expected to be none.",
+            do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. A suggested label would "
+            "be absurd.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.stranger:find",
+        ),
     )
 }
+
+
+def rules_asked(words: Sequence[str]) -> frozenset[str]:
+    """The rules that ``words`` (`--rules`) ask for: those named, or all but those with a minus before them.
+
+    All rules without a word. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
+    """
+    names = {word.removeprefix("-") for word in words}
+    unknown = sorted(names - set(RULES))
+    if unknown:
+        raise UsageError(f"--rules {unknown[0] or repr('')}: there is no such rule", f"rules: {', '.join(RULES)}")
+    without = [word.startswith("-") for word in words]
+    if any(without) and not all(without):
+        raise UsageError("--rules: name the rules that you want, or those that you do not (-NAME), not both")
+    return frozenset(set(RULES) - names if any(without) or not words else names)
 
 
 def rule_of(name: str) -> Rule:

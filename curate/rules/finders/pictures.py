@@ -24,7 +24,7 @@ BLURRED, MOST_BLURRED = 0.2, 0.25
 """Share of the set's usual sharpness, and sharpness, under which a picture is blurred. In the trial none is; of photos
 blurred by a Gaussian of 4 % of their side all are."""
 TINY = 0.25
-"""Share of the set's usual shorter side."""
+"""Share of the usual side, as that of a square of a picture's area."""
 LONG, FEWEST = 3.0, 3.0
 """Times the set's usual length over width, and length over width, from which a shape is odd."""
 
@@ -67,9 +67,9 @@ def find_blurred(scan: Contents) -> Iterator[Found]:
 def find_tiny(scan: Contents) -> Iterator[Found]:
     """Findings on pictures far smaller than is usual here."""
     for split, rows, looks in _pictures(scan):
-        side = np.minimum(looks.measure("width"), looks.measure("height"))
+        side = np.sqrt(looks.measure("width") * looks.measure("height"))
         share = side / np.median(side)
-        said = f"tiny: its shorter side is {{}} of the usual {np.median(side):.0f} pixels"
+        said = f"tiny: a square of its area has sides of {{}} of the usual {np.median(side):.0f} pixels"
         yield from _told(split, rows, "tiny_picture", share < TINY, share, said)
 
 
