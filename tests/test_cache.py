@@ -12,6 +12,7 @@ from curate.stages.cache import ForwardCache
 from curate.stages.sweeping import sweep
 
 HASHES = ["a" * 64, "b" * 64, "c" * 64]
+NO_LOOK = torch.empty(3, 0, dtype=torch.uint8)
 
 
 def cache(folder: Path, identity: str = "model") -> ForwardCache:
@@ -21,7 +22,7 @@ def cache(folder: Path, identity: str = "model") -> ForwardCache:
 def filled(folder: Path, identity: str = "model") -> Path:
     """One shard of three rows; its path."""
     made = cache(folder, identity)
-    made.put(HASHES, torch.arange(6.0).reshape(3, 2), torch.arange(9.0).reshape(3, 3), torch.empty(3, 0))
+    made.put(HASHES, torch.arange(6.0).reshape(3, 2), torch.arange(9.0).reshape(3, 3), torch.empty(3, 0), NO_LOOK)
     (shard,) = made.folder.glob("*.npz")
     return shard
 
@@ -30,7 +31,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     filled(tmp_path)
     found = cache(tmp_path).get("b" * 64)
     assert found is not None
-    assert [part.tolist() for part in found] == [[2.0, 3.0], [3.0, 4.0, 5.0], []]
+    assert [part.tolist() for part in found] == [[2.0, 3.0], [3.0, 4.0, 5.0], [], []]
     assert cache(tmp_path, "another").get("b" * 64) is None
 
 
@@ -78,7 +79,7 @@ def test_a_shard_that_is_not_whole_is_written_anew(tmp_path: Path, harm: Callabl
     read = cache(tmp_path)
     assert read.get("b" * 64) is None
     assert not shard.exists()
-    read.put(HASHES, torch.arange(6.0).reshape(3, 2), torch.arange(9.0).reshape(3, 3), torch.empty(3, 0))
+    read.put(HASHES, torch.arange(6.0).reshape(3, 2), torch.arange(9.0).reshape(3, 3), torch.empty(3, 0), NO_LOOK)
     assert cache(tmp_path).get("b" * 64) is not None
     assert len(shard.read_bytes()) == len(before)
 
@@ -97,14 +98,14 @@ def test_every_byte_counts(tmp_path: Path) -> None:
             content[at] ^= int(draw.integers(1, 256))
         shard.write_bytes(content)
         found = cache(tmp_path).get("b" * 64)
-        assert found is None or [part.tolist() for part in found] == [[2.0, 3.0], [3.0, 4.0, 5.0], []], at
+        assert found is None or [part.tolist() for part in found] == [[2.0, 3.0], [3.0, 4.0, 5.0], [], []], at
 
 
 def test_a_folder_that_cannot_be_written_to_costs_no_scan(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     made = cache(tmp_path / "file")
-    made.put(HASHES, torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 1))
-    made.put(HASHES, torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 1))
+    made.put(HASHES, torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 1), NO_LOOK)
+    made.put(HASHES, torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 1), NO_LOOK)
     assert len(made.notes) == 1
     assert "the cache could not be written" in made.notes[0]
 

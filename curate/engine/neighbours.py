@@ -72,6 +72,7 @@ class Neighbours:
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
         self._index = self._rows(features)
         self._cells: CellIndex | None = None
+        self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
         self.recall: float | None = None
         """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
 
@@ -81,6 +82,17 @@ class Neighbours:
         rows = unit_rows(features)
         return rows if self._directions is None else unit_rows(rows @ self._directions)
 
+    def among(
+        self, k: int, progress: Progress | None = None, title: str = "Neighbours"
+    ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+        """The same for each of the rows themselves, one of which is the row. Found once for the largest k asked."""
+        k = min(k, self.n)
+        if self._among is None or self._among[0].shape[1] < k:
+            own = self._index[self.passes.own(self.n)]
+            found, similarity = self._nearest(own, self.n, k, progress, title)
+            self._among = found.astype(np.int32), similarity
+        return self._among[0][:, :k], self._among[1][:, :k]
+
     def nearest(
         self, queries: Float[Tensor, "m d"], k: int, progress: Progress | None = None, title: str = "Neighbours"
     ) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
@@ -88,9 +100,14 @@ class Neighbours:
 
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
-        k, m = min(k, self.n), len(queries)
+        own = self._rows(queries[self.passes.own(len(queries))])
+        return self._nearest(own, len(queries), min(k, self.n), progress, title)
+
+    def _nearest(
+        self, own: Float[Tensor, "o d"], m: int, k: int, progress: Progress | None, title: str
+    ) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
+        """``own`` are this process's part of ``m`` queries."""
         with (progress or Progress.silent()).stage(title, m) as advance:
-            own = self._rows(queries[self.passes.own(m)])
             if own.shape[1] <= FEW_COLUMNS:
                 nearest = self._by_tree(own, k)
                 advance(len(own))

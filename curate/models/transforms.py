@@ -102,6 +102,11 @@ class _Users:
             if modes
         ]
 
+    @property
+    def beyond(self) -> Callable[[str], tuple[int, int]] | None:
+        """What says how many tokens of a text the model reads, and how many it does not; None if nothing does."""
+        return getattr(self.transform, "beyond", None)
+
     def __call__(self, sample: Any) -> torch.Tensor:
         if self._module is None or not isinstance(sample, Image.Image):
             return self._made(sample)

@@ -4,7 +4,7 @@ Knows how the stages' results become rows of the database; leaves SQL to `store`
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -23,6 +23,7 @@ from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
 from curate.rules.finders import find_all
 from curate.rules.finders.found import Contents, Found, Scan
+from curate.rules.rule import RULES, rules_asked
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.stages.diagnostics import Diagnostics
@@ -46,6 +47,7 @@ class OpenRun:
     def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
         self.store, self.dataset_id, self.id, self._settings = store, dataset_id, run_id, settings
         self._said: list[str] = []
+        self._rules = rules_asked(settings.rules)
 
     def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
         """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
@@ -193,7 +195,7 @@ class OpenRun:
 
     def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> list[Found]:
         """Findings of all rules, and small pictures of the rows that they are on and of those nearest to them."""
-        found = find_all(scan)
+        found = find_all(scan, self._rules)
         self.store.add_findings(
             self.id,
             (
@@ -226,6 +228,7 @@ class OpenRun:
 def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
     """A run in the database, marked failed or interrupted where the block does not get to its end."""
     source, gate = loaded.train, Gate.of_settings(settings.as_json())
+    _refuse_gate_on_nothing(gate, rules_asked(settings.rules))
     model, weights_sha256 = loaded.identity
     with Store.open(Path(settings.db), create=True) as store:
         dataset_id = store.dataset(source.name, source.location, source.kind)
@@ -249,6 +252,13 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
         except BaseException as error:
             store.mark_run(run_id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
+
+
+def _refuse_gate_on_nothing(gate: Gate, asked: Collection[str]) -> None:
+    """A gate on a rule that nobody looks for would always pass."""
+    for word in gate.fail_on:
+        if word in RULES and word not in asked:
+            raise UsageError(f"--fail-on {word}: --rules leaves it out", "Name it in --rules too.")
 
 
 def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> None:

@@ -13,7 +13,7 @@ from curate.process.numbers import percent
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import OWN_SECTION, MislabeledRow, OtherFinding, Report
 from curate.reports.words import clean, first_shown, plural, quoted
-from curate.rules.rule import DOUBTED, SEVERITIES, rules_with
+from curate.rules.rule import DOUBTED, SEVERITIES, rule_of, rules_with
 
 NARROW = 80
 """Below, a row's number and its neighbours are left out."""
@@ -46,7 +46,10 @@ def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding]
     if not any(counts.values()):
         return
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
-    page.heading(title, told + first_shown(rows, sum(counts.values())))
+    rows = _gated_and_gravest(rows) if report.depth == "short" else rows
+    page.heading(title, told + (first_shown(rows, sum(counts.values())) if rows else "; -v lists them"))
+    if not rows:
+        return
     columns = [Column("severity"), Column("rule"), Column("key", shrinks=True), Column("label", shrinks=True)]
     cells = [
         [
@@ -58,6 +61,17 @@ def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding]
         for row in rows
     ]
     page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
+
+
+def _gated_and_gravest(rows: Sequence[OtherFinding]) -> list[OtherFinding]:
+    """The rows without those of rules in preview, of which one error each stays: no gate counts them."""
+    seen: set[str] = set()
+    shown = []
+    for row in rows:
+        if not rule_of(row.rule).preview or (row.severity == "error" and row.rule not in seen):
+            shown.append(row)
+        seen.add(row.rule)
+    return shown
 
 
 def _mislabeled(page: Page, report: Report) -> None:

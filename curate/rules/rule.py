@@ -4,8 +4,10 @@ Gate, reports, review filters, the database's table ``rules`` and the reference 
 and no database; a rule's finder is named here as text and imported by the scan alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from curate.errors import UsageError
 
 SEVERITIES = ("error", "warning", "note")  # from grave to slight
 DOUBTED = 0.5
@@ -20,7 +22,7 @@ class Rule:
 
     name: str
     severity: str  # of most of its findings
-    subject: str  # what breaks it: row, cluster, class, column
+    subject: str  # what breaks it: row, cluster, class, column, slice
     title: str  # what is wrong, as a heading
     means: str  # what that means
     do: str  # what to do about it
@@ -123,8 +125,284 @@ RULES: dict[str, Rule] = {
             finder=f"{_FINDERS}.label_variant:find",
             of_contents=True,
         ),
+        Rule(
+            name="near_duplicate",
+            severity="note",
+            subject="cluster",
+            title="The row is a copy of another one but for an edit",
+            means="A picture that was re-encoded, resized, cropped a little or mirrored, a text with small edits. "
+            "Copies count more than once in training; an error if they stand under several labels.",
+            do="Keep one of them: `curate mark --cluster KEY -v drop` drops the copies of KEY, `-v keep` says that "
+            "they are none. `curate review --cluster KEY` shows them together.",
+            confirmed_by=_MENDED,
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.near_duplicate:find",
+            of_contents=True,
+        ),
+        Rule(
+            name="near_leak",
+            severity="error",
+            subject="row",
+            title="A copy of a training row, but for an edit, is in the evaluation set",
+            means="Results on the evaluation set look better than they are; the finding says by how much.",
+            do="Take it out of one of the two sets.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.near_leak:find",
+            of_contents=True,
+        ),
+        Rule(
+            name="blank_picture",
+            severity="warning",
+            subject="row",
+            title="The picture shows nothing",
+            means="All of its pixels are of nearly one brightness (standard deviation under 1 %).",
+            do="Look at it; mend the file, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_blank",
+            of_contents=True,
+        ),
+        Rule(
+            name="dark_picture",
+            severity="warning",
+            subject="row",
+            title="The picture is nearly black",
+            means="99 % of its pixels are darker than 15 % of white.",
+            do="Look at it; mend the file, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_dark",
+            of_contents=True,
+        ),
+        Rule(
+            name="bright_picture",
+            severity="warning",
+            subject="row",
+            title="The picture is nearly white",
+            means="95 % of its pixels are brighter than 90 % of white.",
+            do="Look at it; mend the file, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_bright",
+            of_contents=True,
+        ),
+        Rule(
+            name="blurred_picture",
+            severity="warning",
+            subject="row",
+            title="The picture is blurred",
+            means="Its neighbouring pixels differ by less than a fifth of what is usual in this set.",
+            do="Look at it; mend the file, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_blurred",
+            of_contents=True,
+        ),
+        Rule(
+            name="tiny_picture",
+            severity="warning",
+            subject="row",
+            title="The picture is tiny",
+            means="The side of a square of its area is under a quarter of what is usual in this set.",
+            do="Find the picture in full size, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_tiny",
+            of_contents=True,
+        ),
+        Rule(
+            name="odd_shape",
+            severity="warning",
+            subject="row",
+            title="The picture has an odd shape",
+            means="It is three times as long, against its width, as is usual in this set: a banner, a strip, a slip in "
+            "cropping.",
+            do="Look at it; mend the file, or drop the row.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.pictures:find_odd",
+            of_contents=True,
+        ),
+        Rule(
+            name="empty_text",
+            severity="warning",
+            subject="row",
+            title="The text holds no word",
+            means="Not a letter and not a digit: nothing that a label could rest on.",
+            do="Drop the row, or find the text.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.texts:find_empty",
+            of_contents=True,
+        ),
+        Rule(
+            name="markup_text",
+            severity="note",
+            subject="row",
+            title="The text holds markup",
+            means="Tags or entities of HTML that were not taken out, where most texts have none.",
+            do="Take the markup out.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.texts:find_markup",
+            of_contents=True,
+        ),
+        Rule(
+            name="long_text",
+            severity="warning",
+            subject="row",
+            title="The text is far too long for the model",
+            means="The model reads less than half of its tokens: what the label rests on may be cut off.",
+            do="Cut the text where it matters, or give the model more tokens (`--model-arg max_length=N`).",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.texts:find_long",
+        ),
+        Rule(
+            name="constant_column",
+            severity="note",
+            subject="column",
+            title="A column has one value",
+            means="It tells no row from another.",
+            do="Leave it out of the input: `--input` with the other columns.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.columns:find_constant",
+            of_contents=True,
+        ),
+        Rule(
+            name="duplicate_column",
+            severity="note",
+            subject="column",
+            title="A column repeats another one",
+            means="Value for value it tells the same, and weighs twice where distances are taken.",
+            do="Leave one of them out of the input: `--input` with the other columns.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.columns:find_duplicate",
+            of_contents=True,
+        ),
+        Rule(
+            name="impossible_value",
+            severity="warning",
+            subject="row",
+            title="A value cannot be",
+            means="It is beyond what a column of this name holds, or lies far from all others, as 0, -1 or 999 do that "
+            "stand for a missing value.",
+            do="Mend the value, or leave the cell empty.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.columns:find_impossible",
+            of_contents=True,
+        ),
+        Rule(
+            name="rare_class",
+            severity="note",
+            subject="class",
+            title="A class has few rows",
+            means="Under a tenth of an even share, or under five: nobody can tell a wrong label there from a rare row.",
+            do="Collect more rows of it, or merge it with another class.",
+            confirmed_by=("relabel", "drop"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_rare",
+            of_contents=True,
+        ),
+        Rule(
+            name="overlap",
+            severity="warning",
+            subject="class",
+            title="Two classes overlap",
+            means="The features tell them apart in under 70 % of their rows, at the upper end of the interval.",
+            do="Merge them, or define where one ends; wrong labels between them cannot be told.",
+            confirmed_by=("relabel",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_overlap",
+        ),
+        Rule(
+            name="imbalance",
+            severity="note",
+            subject="class",
+            title="The accuracy rests on a large class",
+            means="Its rows are ten times those of the smallest, and the mean accuracy of the classes is 5 % lower.",
+            do="Report the mean of the classes, or collect rows of the small ones.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_imbalance",
+        ),
+        Rule(
+            name="weak_class",
+            severity="warning",
+            subject="class",
+            title="A class is told right far more seldom",
+            means="Its accuracy is 15 % below that of all rows, at the upper end of its interval.",
+            do="Look at its rows: `curate review --class NAME`.",
+            confirmed_by=("relabel", "drop"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_weak",
+        ),
+        Rule(
+            name="weak_slice",
+            severity="warning",
+            subject="slice",
+            title="A slice is told right far more seldom",
+            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all, "
+            "at the upper end of its interval.",
+            do="Collect more rows like these; `--slice COLUMN=VALUE` asks which rows harm them.",
+            confirmed_by=("drop",),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.classes:find_weak_slices",
+        ),
+        Rule(
+            name="stranger",
+            severity="warning",
+            subject="row",
+            title="The row belongs to no class",
+            means="It lies far from the middle of every class, and no class has much evidence: something else, or "
+            "nothing at all, is shown or said. Of those that are named at most 5 % are expected to be none.",
+            do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. A suggested label would "
+            "be absurd.",
+            confirmed_by=("drop", "none"),
+            since="0.1.0",
+            preview=True,
+            finder=f"{_FINDERS}.stranger:find",
+        ),
     )
 }
+
+
+def rules_asked(words: Sequence[str]) -> frozenset[str]:
+    """The rules that ``words`` (`--rules`) ask for: those named, or all but those with a minus before them.
+
+    All rules without a word. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
+    """
+    names = {word.removeprefix("-") for word in words}
+    unknown = sorted(names - set(RULES))
+    if unknown:
+        raise UsageError(f"--rules {unknown[0] or repr('')}: there is no such rule", f"rules: {', '.join(RULES)}")
+    without = [word.startswith("-") for word in words]
+    if any(without) and not all(without):
+        raise UsageError("--rules: name the rules that you want, or those that you do not (-NAME), not both")
+    return frozenset(set(RULES) - names if any(without) or not words else names)
 
 
 def rule_of(name: str) -> Rule:

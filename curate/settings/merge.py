@@ -57,6 +57,7 @@ class ScanSettings:
     slice: str | None = None
     expected_precision: float | None = None
     noise_rate: tuple[float, float] | None = None
+    rules: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None

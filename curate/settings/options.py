@@ -320,6 +320,15 @@ _TABLE = (
     ),
     _switch("cache", "Numbers", "off", "Compute everything anew."),
     Option(
+        "rules",
+        "Numbers",
+        read_texts,
+        "RULE,...|-RULE,...",
+        "Look for findings of these rules alone, or of all but these.",
+        "all",
+        "[Rules](rules.md) are told by name; one with a minus before it is left out, as in `--rules=-long_text`.",
+    ),
+    Option(
         "fail_on",
         "Gate",
         read_texts,

@@ -1,4 +1,4 @@
-"""The cache of forward passes: shards of features, logits and early features by content hash.
+"""The cache of forward passes: shards of features, logits, early features and looks by content hash.
 
 Knows files and that any of them may be torn, altered or gone: what is not whole is taken away and computed anew, and a
 disk without room costs time, never a scan. Leaves what the numbers depend on to ``prepare`` (``identity``) and how
@@ -18,15 +18,15 @@ from curate.files.reading import check_regular
 from curate.sources.npz import Arrays
 from curate.stages.sweeping import unlink
 
-Depths = tuple[Tensor, Tensor, Tensor]
-"""Features, logits and early features of a row."""
+Depths = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Features, logits, early features and look (`looks`; of length 0 unless it is a picture) of a row."""
 
 LARGEST_SHARD = 2**32
-_PARTS = ("sha256", "features", "logits", "early")
+_PARTS = ("sha256", "features", "logits", "early", "looks")
 
 
 class ForwardCache:
-    """Features, logits and early features by content hash, in shards.
+    """Features, logits, early features and looks by content hash, in shards.
 
     ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written.
     """
@@ -57,11 +57,11 @@ class ForwardCache:
         if sha256 not in self._rows:
             return None
         shard, row = self._rows[sha256]
-        features, logits, early = (store[row] for store in self._shards[shard])
-        return features, logits, early
+        features, logits, early, looks = (store[row] for store in self._shards[shard])
+        return features, logits, early, looks
 
-    def put(self, hashes: list[str], features: Tensor, logits: Tensor, early: Tensor) -> None:
-        """Writes a shard; named by its content, so that writing it twice is one file.
+    def put(self, hashes: list[str], *depths: Tensor) -> None:
+        """Writes a shard of the parts of `Depths`; named by its content, so that writing it twice is one file.
 
         A disk that is full, or a folder that may not be written to, is said once; the scan goes on without a cache.
         """
@@ -69,7 +69,7 @@ class ForwardCache:
             return
         name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"
-        arrays = dict(zip(_PARTS, (np.array(hashes), features.numpy(), logits.numpy(), early.numpy()), strict=True))
+        arrays = dict(zip(_PARTS, (np.array(hashes), *(part.numpy() for part in depths)), strict=True))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -104,8 +104,8 @@ def _read(shard: Path) -> tuple[list[str], Depths]:
         raise ValueError("its checksum is another")
     if hashes.ndim != 1 or hashes.dtype.kind != "U" or any(len(part) != len(hashes) for part in numbers):
         raise ValueError("its arrays have other lengths")
-    features, logits, early = (torch.from_numpy(part) for part in numbers)
-    return hashes.tolist(), (features, logits, early)
+    features, logits, early, looks = (torch.from_numpy(part) for part in numbers)
+    return hashes.tolist(), (features, logits, early, looks)
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:

@@ -15,8 +15,10 @@ from curate.errors import DataError, NothingScanned, NumericalError, UnreadableR
 from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.sources import Source
+from curate.sources.base import Item
 from curate.sources.images import LFS_REASON
 from curate.stages.cache import Depths, ForwardCache
+from curate.stages.looks import PictureLooks, look_of
 
 Transform = Callable[[object], Tensor]
 INPUT_BYTES = 2**30
@@ -86,7 +88,7 @@ class Inputs:
         self, source: Source, transform: Transform, indices: list[int], device: torch.device, kept: RowValues
     ) -> None:
         """``kept`` are decoded rows, with room for all of them."""
-        self._source, self._transform, self._indices, self.device = source, transform, indices, device
+        self._source, self.transform, self._indices, self.device = source, transform, indices, device
         self._kept = kept
 
     def __len__(self) -> int:
@@ -103,7 +105,7 @@ class Inputs:
     def taken(self, positions: list[int]) -> "Inputs":
         """The rows at these positions, in this order."""
         indices = [self._indices[position] for position in positions]
-        return Inputs(self._source, self._transform, indices, self.device, self._kept.taken(positions))
+        return Inputs(self._source, self.transform, indices, self.device, self._kept.taken(positions))
 
     def _one(self, place: Tensor) -> Tensor:
         found = self._kept.at(place[None])
@@ -111,7 +113,7 @@ class Inputs:
             return found[0]
         position = int(place)
         try:
-            value = self._transform(self._source.read(self._indices[position]).decode())
+            value = self.transform(self._source.read(self._indices[position]).decode())
         except UnreadableRow as error:
             key = self._source.keys[self._indices[position]]
             raise DataError(f"{key} could be read once but not again: {error}") from error
@@ -139,6 +141,8 @@ class Forward:
     blank: int
     reused: int
     """Rows taken from the cache."""
+    looks: PictureLooks | None = None
+    """Of the rows, where they are pictures."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -171,6 +175,7 @@ class Forward:
             features=self.features[rows],
             logits=None if self.logits is None else self.logits[rows],
             early=None if self.early is None else self.early[rows],
+            looks=None if self.looks is None else self.looks.taken(rows),
             inputs=self.inputs.taken(rows),
         )
 
@@ -227,26 +232,26 @@ class _Read:
         self.broken: list[Broken] = []
         self._sha256: list[str] = []
         self._reused = 0
-        self._features, self._logits, self._early = (RowValues(rows) for _ in range(3))
+        self._features, self._logits, self._early, self._looks = (RowValues(rows) for _ in range(4))
         self._inputs = RowValues(rows, INPUT_BYTES)
 
     def shard(self, rows: list[int]) -> None:
         """Read these rows of the source; those that the cache does not know go through the network."""
         known: list[tuple[int, Depths]] = []
-        fresh: list[tuple[int, Tensor]] = []
+        fresh: list[tuple[int, Tensor, Tensor]] = []
         for index in rows:
             try:
                 item = self._source.read(index)
                 stored = self._how.cache.get(item.content_sha256) if self._how.cache is not None else None
-                value = self._how.transform(item.decode()) if stored is None else None
+                value, look = (None, None) if stored is not None else self._decoded(item)
             except UnreadableRow as error:
                 self.broken.append(Broken.of(index, error))
                 continue
             place = len(self.indices)
             self.indices.append(index)
             self._sha256.append(item.content_sha256)
-            if value is not None:
-                fresh.append((place, value))
+            if value is not None and look is not None:
+                fresh.append((place, value, look))
                 if self._how.network is not None:  # else nothing is asked of a row but its features
                     self._inputs.put([place], value[None])
             elif stored is not None:
@@ -258,8 +263,14 @@ class _Read:
         if fresh:
             self._compute(fresh)
 
+    def _decoded(self, item: Item) -> tuple[Tensor, Tensor]:
+        """What the network takes of a row, and its look."""
+        decoded = item.decode()
+        look = look_of(decoded) if self._source.media == "image" else torch.empty(0, dtype=torch.uint8)
+        return self._how.transform(decoded), look
+
     def _put(self, places: list[int], *depths: Tensor) -> None:
-        for column, values in zip((self._features, self._logits, self._early), depths, strict=True):
+        for column, values in zip((self._features, self._logits, self._early, self._looks), depths, strict=True):
             if not column.put(places, values):
                 raise self._other_shape(self.indices[places[0]])
 
@@ -269,25 +280,27 @@ class _Read:
             "All rows have as many numbers, and a model as many outputs for each.",
         )
 
-    def _compute(self, rows: list[tuple[int, Tensor]]) -> None:
+    def _compute(self, rows: list[tuple[int, Tensor, Tensor]]) -> None:
         """What the network makes of decoded rows, each with its place; without one a row is its own feature."""
         made: list[Depths] = []
         for some in slices(len(rows), self._how.batch_size):
             part = rows[some]
-            made.append(self._depths(part, self._how.network) if self._how.network is not None else self._flat(part))
-            self._put([place for place, _ in part], *made[-1])
+            values = [(place, value) for place, value, _ in part]
+            read = self._depths(values, self._how.network) if self._how.network is not None else self._flat(values)
+            made.append((*read, torch.stack([look for _, _, look in part])))
+            self._put([place for place, _ in values], *made[-1])
         if self._how.cache is not None:
-            hashes = [self._sha256[place] for place, _ in rows]
+            hashes = [self._sha256[place] for place, _, _ in rows]
             self._how.cache.put(hashes, *(torch.cat(depth) for depth in zip(*made, strict=True)))
 
-    def _flat(self, rows: list[tuple[int, Tensor]]) -> Depths:
+    def _flat(self, rows: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         values = [value.float().flatten() for _, value in rows]
         for (place, _), value in zip(rows, values, strict=True):
             if value.shape != values[0].shape:
                 raise self._other_shape(self.indices[place])
         return torch.stack(values), torch.empty(len(rows), 0), torch.empty(len(rows), 0)
 
-    def _depths(self, rows: list[tuple[int, Tensor]], network: Network) -> Depths:
+    def _depths(self, rows: list[tuple[int, Tensor]], network: Network) -> tuple[Tensor, Tensor, Tensor]:
         shapes = {tuple(value.shape) for _, value in rows}
         if len(shapes) > 1:
             raise DataError(
@@ -317,9 +330,9 @@ class _Read:
         order = sorted(range(len(self.indices)), key=content)
         places = torch.tensor(order)
         indices = [self.indices[place] for place in order]
-        for column in (self._features, self._logits, self._early, self._inputs):
+        for column in (self._features, self._logits, self._early, self._inputs, self._looks):
             column.order(places)
-        features, early = self._features.values, self._early.values
+        features, early, looks = self._features.values, self._early.values, self._looks.values
         assert features is not None
         return Forward(
             source,
@@ -332,6 +345,7 @@ class _Read:
             [(row.index, row.reason) for row in self.broken],
             blank,
             self._reused,
+            None if looks is None or looks.numel() == 0 else PictureLooks(looks),
         )
 
 

@@ -24,6 +24,7 @@ TOP = 5
 class SliceHarm:
     """Evaluation rows with one value, and the training rows that harm them most."""
 
+    column: str
     value: str
     rows: int
     loss: float
@@ -64,6 +65,7 @@ def harm_by_slice(
         most = most[harm[most, place] > 0]
         found.append(
             SliceHarm(
+                column,
                 name,
                 len(rows),
                 float(losses[rows].mean()),

@@ -62,6 +62,8 @@ class Judged:
     """How many labels are wrong in all, the range of that, and who says so."""
     weights: dict[str, float] = field(default_factory=dict)
     """Of each expert, by depth and name."""
+    near: Neighbours | None = None
+    """The index of the last features that voted: who is near whom is known already."""
 
 
 def judge_rows(
@@ -70,6 +72,7 @@ def judge_rows(
     """``precision``: the share of flagged rows that should be wrong; None cuts at the level that the labels tell."""
     given = data.train.labels.numpy()
     depths = depths_of(data, neighbours, seed, progress)
+    near = depths[LAST].material.neighbours
     experts = {name: depth.experts for name, depth in depths.items()} | _outside(data, given)
     order = _class_of_outputs(data)
     agrees = None if order is None else _named(data.train, order) == given
@@ -85,7 +88,8 @@ def judge_rows(
     signals = replace(_signals(heads, depths, given), outside=experts.get(OUTSIDE, {}))
     cut = cut_for(train.suspicion, precision, level.flagged)
     if data.own_evaluation:
-        return Judged(signals, train, None, None, panel, None, cut, level=level, weights=_weights(panel, experts))
+        weights = _weights(panel, experts)
+        return Judged(signals, train, None, None, panel, None, cut, level=level, weights=weights, near=near)
     theirs = data.evaluation.labels.numpy()
     readings = readings_of(data, depths)
     unseen = {name: reading.experts for name, reading in readings.items()}
@@ -107,6 +111,7 @@ def judge_rows(
         evaluation_cut=cut_for(evaluation.suspicion, precision, their_level.flagged),
         level=level,
         weights=_weights(panel, experts),
+        near=near,
     )
 
 

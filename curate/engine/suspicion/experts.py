@@ -67,7 +67,7 @@ class Material:
     @cached_property
     def votes(self) -> Float[np.ndarray, "n C"]:
         """Votes on the training rows of the nearest others by angle, weighted by cosine²."""
-        return _votes(self, self.neighbours, VOTERS, None, self.features)
+        return _votes(self, self.neighbours, VOTERS, None)
 
     def smoothed(self, votes: Probabilities) -> Probabilities:
         """Votes as probabilities, one vote being spread in the shares of the given labels."""
@@ -138,13 +138,13 @@ def scaled_probe(material: Material) -> Opinion:
 
 
 def _votes(
-    material: Material, near: Neighbours, voters: int, rows: Float[Tensor, "m d"] | None, own: Float[Tensor, "n d"]
+    material: Material, near: Neighbours, voters: int, rows: Float[Tensor, "m d"] | None
 ) -> Float[np.ndarray, "rows C"]:
     labels, groups = material.labels.numpy(), material.copies.group.numpy()
     if rows is None:
         # Copies of a row do not vote on it: ask for a few more, so that voters are left.
         title = f"Neighbours of every row ({material.name})"
-        found, closeness = near.nearest(own, 2 * voters, material.progress, title)
+        found, closeness = near.among(2 * voters, material.progress, title)
         excluded = groups
     else:
         found, closeness = near.nearest(rows, voters, material.progress, f"Their neighbours ({material.name})")
@@ -159,17 +159,16 @@ def neighbours(material: Material) -> Opinion:
 
 def unseen_votes(material: Material, rows: Float[Tensor, "m d"]) -> Probabilities:
     """Votes of the nearest training rows by angle on rows that nothing was fitted to, ``[m C]``."""
-    return _votes(material, material.neighbours, VOTERS, rows, material.features)
+    return _votes(material, material.neighbours, VOTERS, rows)
 
 
 def euclidean_neighbours(material: Material) -> Opinion:
     """The votes of the nearest training rows by Euclidean distance between standardised columns."""
     scaling = scaling_of(material)
-    own = scaling(material.features)
-    near = Neighbours(own, material.seed, metric="euclidean", passes=material.passes)
+    near = Neighbours(scaling(material.features), material.seed, metric="euclidean", passes=material.passes)
 
     def votes(rows: Float[Tensor, "m d"] | None) -> Float[np.ndarray, "rows C"]:
-        found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows), own)
+        found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows))
         return material.smoothed(found)
 
     return Opinion(votes(None), votes)

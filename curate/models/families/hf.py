@@ -134,6 +134,13 @@ class _Tokens:
         found = self.tokenizer(text, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
         return {name: value[0] for name, value in found.items()}
 
+    def beyond(self, text: str) -> tuple[int, int]:
+        """Tokens of a text that are read, and that are cut off."""
+        if len(text) < self.length:  # a token has one letter at least
+            return len(text), 0
+        count = len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+        return min(count, self.length), max(0, count - self.length)
+
 
 class _Pictures:
     def __init__(self, processor: Any) -> None:

@@ -1,5 +1,6 @@
 """Which rows break which rule: one file a rule, found by its entry in ``RULES``. Imported by the scan alone."""
 
+from collections.abc import Collection
 from importlib import import_module
 
 from curate.rules.finders.found import Contents, Found, Scan
@@ -9,11 +10,11 @@ NEAREST = 5
 """Nearest rows that are named on a finding."""
 
 
-def find_all(scan: Contents) -> list[Found]:
-    """The findings of all rules; of those that ask for contents alone if nothing else is known."""
+def find_all(scan: Contents, asked: Collection[str] = tuple(RULES)) -> list[Found]:
+    """The findings of the rules that are asked for; of those of contents alone if nothing else is known."""
     found: list[Found] = []
     for rule in RULES.values():
-        if not (rule.of_contents or isinstance(scan, Scan)):
+        if rule.name not in asked or not (rule.of_contents or isinstance(scan, Scan)):
             continue
         module, _, function = rule.finder.partition(":")
         found += getattr(import_module(module), function)(scan)

@@ -6,6 +6,9 @@ A finder is a function from ``Scan`` to findings, named by its rule (``Rule.find
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Bool
+
 from curate.engine.neighbours import Neighbours
 from curate.stages.forward import Forward
 from curate.stages.influence import Influence
@@ -33,6 +36,15 @@ class Scan(Contents):
     judged: Judged
     influence: Influence
     neighbours: Neighbours
+
+    @property
+    def right_on_evaluation(self) -> Bool[np.ndarray, " m"]:
+        """Whether the model, or the probe if it has none of these classes, tells each given evaluation row right."""
+        rows, network = self.data.evaluation, self.data.network
+        if rows.logits is not None and network is not None and network.own_classes:
+            return np.asarray((rows.logits.argmax(1) == rows.labels).numpy(), dtype=bool)
+        assert self.judged.evaluation_reading is not None
+        return np.asarray(self.judged.evaluation_reading.probe.argmax(1) == rows.labels.numpy(), dtype=bool)
 
 
 @dataclass(frozen=True)

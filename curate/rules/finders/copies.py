@@ -1,0 +1,232 @@
+"""Near copies: pairs of rows that are one picture or text, re-encoded, resized, cropped, mirrored or a little edited.
+
+Rows near one another in feature space are candidates; their contents confirm them. How alike contents may be is read
+off the set itself: neighbours that are no copies are far less alike than copies, in photos and in garments of 28
+pixels alike.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from curate.engine.neighbours import Neighbours
+from curate.rules.finders.found import Contents, Scan
+from curate.stages.forward import Forward
+from curate.stages.looks import SIDE, hashes
+
+CANDIDATES = 10
+"""Nearest rows that are looked at."""
+MOST_BITS = 16
+"""Of 64 bits of two perceptual hashes that may differ, in either orientation. Trial on hymenoptera and CIFAR-10N:
+copies cropped by 5 % differ in 6 to 20 bits, all others in at most 12, neighbours that are no copies in 14 at least."""
+SHARE_OF_USUAL = 0.2
+"""Of the usual difference between neighbours, that copies may have. Trial, with `MOST_BITS`: no pair of hymenoptera and
+CIFAR-10N that is no copy, half a per cent of the digits of 8 pixels and of the short texts of clinc150."""
+USUAL_PAIRS = 400
+"""Pairs of neighbours that the usual difference of a set is the median of."""
+FARTHER = 20
+"""A row's own usual difference is the median over its neighbours from `CANDIDATES` on to this one: trousers are more
+alike than bags are, and copies stand among the nearest. The lesser of both counts; no copy of the trial was lost."""
+CUT = 2
+"""Pixels of a small picture's side that a copy may lack: six per cent."""
+TOGETHER = 128
+"""NearCopies whose windows are compared at once."""
+SHINGLE = 3
+"""Letters of a shingle, the parts by which texts are compared (Broder 1997)."""
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """Near copies: ``one[i]`` and ``other[i]``, which differ by ``difference[i]``: 0 if equal, 1 if unrelated."""
+
+    one: Int[np.ndarray, " m"]
+    other: Int[np.ndarray, " m"]
+    difference: Float[np.ndarray, " m"]
+
+    def __iter__(self) -> Iterator[tuple[int, int, float]]:
+        return iter(zip(self.one.tolist(), self.other.tolist(), self.difference.tolist(), strict=True))
+
+
+def copies_within(scan: Contents) -> NearCopies:
+    """Near copies among the training rows, each pair once; of other content than one another."""
+    rows = scan.data.train
+    near = _index(scan)
+    if near is None:
+        return _none()
+    found, similarity = near.among(FARTHER + 1)
+    candidates = _candidates(found[:, : CANDIDATES + 1], similarity, rows.sha256, rows.sha256)
+    pairs = _confirmed(*candidates, rows, rows)
+    pairs = _apart(pairs, found[:, CANDIDATES + 1 :], rows, rows)
+    upwards = np.unique(np.sort(np.stack([pairs.one, pairs.other], 1), axis=1), axis=0, return_index=True)[1]
+    return NearCopies(pairs.one[upwards], pairs.other[upwards], pairs.difference[upwards])
+
+
+def copies_between(scan: Contents) -> NearCopies:
+    """Near copies in a given evaluation set (``one``) of training rows (``other``)."""
+    train, evaluation = scan.data.train, scan.data.evaluation
+    near = scan.neighbours if isinstance(scan, Scan) else _index(scan)
+    if scan.data.own_evaluation or near is None or evaluation.source.media != train.source.media:
+        return _none()
+    queries = evaluation.features if isinstance(scan, Scan) else _pixels(evaluation)
+    found, similarity = near.nearest(queries, FARTHER)
+    candidates = _candidates(found[:, :CANDIDATES], similarity, evaluation.sha256, train.sha256)
+    return _apart(_confirmed(*candidates, evaluation, train), found[:, CANDIDATES:], evaluation, train)
+
+
+def _none() -> NearCopies:
+    return NearCopies(np.empty(0, int), np.empty(0, int), np.empty(0))
+
+
+def _index(scan: Contents) -> Neighbours | None:
+    """Where near rows are looked up: the features, of pictures without a model the small pictures. None if there is
+    nothing by which a near copy could be confirmed."""
+    rows = scan.data.train
+    if rows.source.media != "text" and rows.looks is None:
+        return None
+    if isinstance(scan, Scan):
+        return scan.judged.near or scan.neighbours
+    return Neighbours(_pixels(rows), seed=0) if rows.looks is not None else None
+
+
+def _pixels(rows: Forward) -> Float[torch.Tensor, "n 1024"]:
+    """Small pictures about their own mean: near whatever their brightness."""
+    assert rows.looks is not None
+    flat = torch.from_numpy(rows.looks.small().reshape(len(rows), -1)).float()
+    return flat - flat.mean(1, keepdim=True)
+
+
+def _candidates(
+    found: Int[np.ndarray, "m k"], similarity: Float[np.ndarray, "m k"], own: Sequence[str], theirs: Sequence[str]
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Int[np.ndarray, "u 2"]]:
+    """NearCopies of other content that are no farther apart than a row usually is from the one nearest to it, and some
+    usual pairs to compare with."""
+    numbers = {sha: number for number, sha in enumerate(dict.fromkeys([*own, *theirs]))}
+    mine, others = (np.array([numbers[sha] for sha in part]) for part in (own, theirs))
+    another = others[found] != mine[:, None]
+    row, place = np.nonzero(another)
+    first = np.unique(row, return_index=True)[1]  # the nearest of other content
+    usual = float(np.median(similarity[row[first], place[first]])) if len(first) else 1.0
+    near = similarity[row, place] >= usual
+    spread = np.unique(np.linspace(0, max(0, len(first) - 1), min(USUAL_PAIRS, len(first))).astype(int))
+    compared = np.stack([row[first], found[row[first], place[first]]], axis=1)[spread]
+    return row[near], found[row[near], place[near]].astype(int), compared.astype(int)
+
+
+def _confirmed(
+    one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"], usual: Int[np.ndarray, "u 2"], a: Forward, b: Forward
+) -> NearCopies:
+    """The candidates whose contents say that they are copies."""
+    if not len(one):
+        return _none()
+    if a.looks is not None and b.looks is not None:
+        alike = _few_bits(a.looks.small(), b.looks.small(), one, other)
+        one, other = one[alike], other[alike]
+    difference = _differences(a, b, one, other)
+    kept = difference <= SHARE_OF_USUAL * np.median(_differences(a, b, usual[:, 0], usual[:, 1]))
+    return NearCopies(one[kept], other[kept], difference[kept])
+
+
+def _apart(pairs: NearCopies, farther: Int[np.ndarray, "n f"], a: Forward, b: Forward) -> NearCopies:
+    """Of these copies those that differ by little for either row of ``a`` too, by its own farther neighbours."""
+    within = a is b
+    rows = np.unique(np.concatenate([pairs.one, pairs.other]) if within else pairs.one)
+    if not len(rows) or not farther.shape[1]:
+        return pairs
+    differences = _differences(a, b, np.repeat(rows, farther.shape[1]), farther[rows].ravel().astype(int))
+    usual = dict(zip(rows.tolist(), np.median(differences.reshape(len(rows), -1), axis=1).tolist(), strict=True))
+    kept = [
+        difference <= SHARE_OF_USUAL * min(usual[one], usual[other] if within else 1.0)
+        for one, other, difference in pairs
+    ]
+    return NearCopies(pairs.one[kept], pairs.other[kept], pairs.difference[kept])
+
+
+def _differences(
+    a: Forward, b: Forward, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """How much the contents of each pair of rows differ: 0 not at all, 1 wholly."""
+    if a.looks is not None and b.looks is not None:
+        return difference_of_pictures(a.looks.small()[one], b.looks.small()[other])
+    ours, theirs = _shingles(a, one.tolist()), _shingles(b, other.tolist())
+    return np.array([_unlike(ours[i], theirs[j]) for i, j in zip(one.tolist(), other.tolist(), strict=True)])
+
+
+def _few_bits(
+    small: UInt8[np.ndarray, "n 32 32"],
+    theirs: UInt8[np.ndarray, "k 32 32"],
+    one: Int[np.ndarray, " p"],
+    other: Int[np.ndarray, " p"],
+) -> np.ndarray:
+    """Whether the hashes of each pair differ in few bits, as they are or with one of the pictures mirrored."""
+    rows, place = np.unique(other, return_inverse=True)
+    plain, mirrored = hashes(theirs[rows]), hashes(theirs[rows][:, :, ::-1])
+    mine, at = np.unique(one, return_inverse=True)
+    own = hashes(small[mine])
+    kept = [
+        np.minimum((own[i] != plain[j]).sum(1), (own[i] != mirrored[j]).sum(1)) <= MOST_BITS
+        for i, j in zip(_parts(at), _parts(place), strict=True)
+    ]
+    return np.concatenate(kept)
+
+
+def _parts(values: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(values, max(1, len(values) // 100_000))
+
+
+def difference_of_pictures(a: UInt8[np.ndarray, "m 32 32"], b: UInt8[np.ndarray, "m 32 32"]) -> Float[np.ndarray, " m"]:
+    """One less the correlation of small pictures, in the better orientation and with the better window of either."""
+    found = [np.empty(0)]
+    for start in range(0, len(a), TOGETHER):
+        one, other = a[start : start + TOGETHER].astype(np.float32), b[start : start + TOGETHER].astype(np.float32)
+        best = np.full(len(one), -1.0)
+        for turned in (other, other[:, :, ::-1]):
+            for window, whole in ((_windows(one), turned), (_windows(turned), one)):
+                best = np.maximum(best, np.einsum("mwp,mp->mw", window, _unit(whole[:, None])[:, 0]).max(1))
+        found.append(1 - best)
+    return np.concatenate(found)
+
+
+def _windows(pictures: Float[np.ndarray, "m 32 32"]) -> Float[np.ndarray, "m w 1024"]:
+    """Each picture whole, and cut by `CUT` pixels at its sides in every way, spread to the whole side again."""
+    last = SIDE - 1
+    cuts = [(0, 0), *((left, CUT - left) for left in range(CUT + 1))]
+    maps = np.stack([_spread(np.linspace(left, last - right, SIDE)) for left, right in cuts])
+    high = np.einsum("yab,mbc->myac", maps, pictures)
+    return _unit(np.einsum("xdc,myac->myxad", maps, high).reshape(len(pictures), -1, SIDE, SIDE))
+
+
+def _spread(places: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 32"]:
+    """What takes a side at these places, between two pixels a mean of both."""
+    low = np.minimum(places.astype(int), SIDE - 2)
+    matrix = np.zeros((len(places), SIDE), dtype=np.float32)
+    rows = np.arange(len(places))
+    matrix[rows, low], matrix[rows, low + 1] = 1 - (places - low), places - low
+    return matrix
+
+
+def _unit(pictures: Float[np.ndarray, "m w h s"]) -> Float[np.ndarray, "m w p"]:
+    """About their mean and of length one; an even picture is zero."""
+    flat = pictures.reshape(*pictures.shape[:2], -1)
+    flat = flat - flat.mean(2, keepdims=True)
+    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=2, keepdims=True), 1e-6)
+    return unit
+
+
+def _shingles(rows: Forward, places: Sequence[int]) -> dict[int, frozenset[str]]:
+    """The shingles of these rows' texts, without case and signs."""
+    return {place: shingles(rows.source.text(rows.indices[place]) or "") for place in set(places)}
+
+
+def shingles(text: str) -> frozenset[str]:
+    """All parts of `SHINGLE` letters of a text without case and signs, a blank before and behind it."""
+    plain = " " + re.sub(r"[\W_]+", " ", text.casefold()).strip() + " "
+    return frozenset(plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1)))
+
+
+def _unlike(one: frozenset[str], other: frozenset[str]) -> float:
+    """One less Jaccard's share of shingles that both have."""
+    return 1 - len(one & other) / len(one | other)

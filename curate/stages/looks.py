@@ -1,0 +1,94 @@
+"""What a picture looks like: a few measures and a small grey picture of it, taken while it is decoded for the network.
+
+Knows pixels only. Which of them are too dark or too alike is for the rules to say.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+SIDE = 32
+"""Pixels of a side of the small picture: what the perceptual hash of 64 bits is made of."""
+MEASURES = ("width", "height", "dark", "light", "spread", "sharpness")
+MEASURED = 256
+"""A larger picture is measured at about this shorter side, so that a photo of 12 megapixels costs no more."""
+WHITE = 255
+_OF_MEASURES = 4 * len(MEASURES)
+BYTES = _OF_MEASURES + SIDE * SIDE
+
+
+@dataclass(frozen=True)
+class PictureLooks:
+    """Of each picture, as `look_of` packs them, ``[n BYTES]``."""
+
+    packed: UInt8[Tensor, "n BYTES"]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def taken(self, rows: list[int]) -> "PictureLooks":
+        """Those at these places, in this order."""
+        return PictureLooks(self.packed[rows])
+
+    def measure(self, name: str) -> Float[np.ndarray, " n"]:
+        """One of `MEASURES`, of all pictures.
+
+        `width` and `height` in pixels; the others of brightness, 0 to 1: `dark` is what 99 % of the pixels lie under,
+        `light` what 95 % lie over, `spread` the standard deviation, `sharpness` how much of the spread stands between
+        one pixel and those beside it (Laplacian, Pech-Pacheco et al. 2000, over the spread).
+        """
+        place = 4 * MEASURES.index(name)
+        column: np.ndarray = self.packed[:, place : place + 4].contiguous().view(torch.float32).numpy()[:, 0]
+        return column.astype(float)
+
+    def small(self, rows: list[int] | slice = slice(None)) -> UInt8[np.ndarray, "m SIDE SIDE"]:
+        """The small pictures of these rows."""
+        found: np.ndarray = self.packed[rows, _OF_MEASURES:].numpy().reshape(-1, SIDE, SIDE)
+        return found
+
+
+def look_of(picture: object) -> UInt8[Tensor, " BYTES"]:
+    """The look of a decoded row of the medium `image`: a picture of Pillow, or an array ``[h w]`` or ``[h w c]``."""
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture[:, :, :3] if picture.ndim == 3 and picture.shape[2] > 2 else _flat(picture))
+    assert isinstance(picture, Image.Image)
+    width, height = picture.size
+    grey = picture.reduce(max(1, min(width, height) // MEASURED)).convert("L")
+    counts = np.array(grey.histogram())
+    share = counts.cumsum() / counts.sum()
+    low, high = (int(np.searchsorted(share, at)) / WHITE for at in (0.05, 0.99))
+    levels = np.arange(WHITE + 1) / WHITE
+    mean = float(counts @ levels) / counts.sum()
+    spread = float((counts @ (levels - mean) ** 2 / counts.sum()) ** 0.5)
+    measures = np.array([width, height, high, low, spread, _sharpness(np.asarray(grey), spread)], dtype=np.float32)
+    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.uint8)
+    return torch.from_numpy(np.concatenate([measures.view(np.uint8), small.ravel()]))
+
+
+def _flat(picture: np.ndarray) -> np.ndarray:
+    return picture if picture.ndim == 2 else picture[:, :, 0]
+
+
+def _sharpness(pixels: UInt8[np.ndarray, "h w"], spread: float) -> float:
+    """Standard deviation of the Laplacian over that of the brightness; 0 of a picture too small or too even."""
+    if min(pixels.shape) < 3 or spread == 0:
+        return 0.0
+    signed = pixels.astype(np.int16)
+    edges = signed[:-2, 1:-1] + signed[2:, 1:-1] + signed[1:-1, :-2] + signed[1:-1, 2:] - 4 * signed[1:-1, 1:-1]
+    return float(edges.std(dtype=np.float32)) / WHITE / spread
+
+
+def hashes(small: UInt8[np.ndarray, "n SIDE SIDE"]) -> Bool[np.ndarray, "n 64"]:
+    """Perceptual hashes of small pictures, equal to those of the package imagehash (`phash`), of all rows at once.
+
+    The signs, against their median, of the lowest eight by eight of the cosine transform.
+    """
+    from scipy.fft import dctn
+
+    low = dctn(small.astype(float), type=2, axes=(1, 2))[:, :8, :8].reshape(len(small), -1)
+    bits: np.ndarray = low > np.median(low, axis=1, keepdims=True)
+    return bits

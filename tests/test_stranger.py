@@ -1,0 +1,74 @@
+"""Rows of no class: found among rows of classes, with as many false ones as are expected, and never for being rare."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from curate.cli import main
+from curate.rules.finders.stranger import FALSE, discoveries, distances, standardised
+from curate.store import Store
+
+
+def heaps(seed: int, rows: int = 1200, width: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 4, rows)
+    return draw.normal(size=(rows, width)) + 3 * np.eye(width)[labels], labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_law_strangers_are_found_and_few_others(seed: int) -> None:
+    rows, labels = heaps(seed)
+    draw = np.random.default_rng(100 + seed)
+    strange = draw.normal(size=(40, 32)) * 0.5 - 25 * np.eye(32)[8:12][draw.integers(0, 4, 40)]
+    features = torch.from_numpy(np.concatenate([rows, strange])).float()
+    given = np.concatenate([labels, draw.integers(0, 4, 40)])
+    distance = distances(features, given, 4)
+    assert distance is not None
+    found = discoveries(standardised(np.cbrt(distance)))
+    assert found[1200:].mean() > 0.9
+    assert found[:1200].sum() <= 0.15 * found.sum()
+
+
+def test_law_of_heavy_tails_few_are_named() -> None:
+    draw = np.random.default_rng(0)
+    named = [discoveries(draw.standard_t(5, size=500)).any() for _ in range(300)]
+    assert np.mean(named) < 2 * FALSE
+
+
+def test_rows_of_a_rare_class_are_no_strangers() -> None:
+    rows, labels = heaps(1, 400)
+    rare = np.full((8, 32), -4.0)
+    distance = distances(
+        torch.from_numpy(np.concatenate([rows, rare])).float(), np.concatenate([labels, np.full(8, 4)]), 5
+    )
+    assert distance is not None
+    assert np.isnan(distance[-8:]).all()
+    assert not np.isnan(distance[:-8]).any()
+    assert distances(torch.from_numpy(rare).float(), np.zeros(8, int), 1) is None
+
+
+def test_a_text_of_another_topic_is_named(here: Path) -> None:
+    draw = np.random.default_rng(0)
+    about = (
+        ["card", "bank", "transfer", "money", "account", "pin", "lost", "stolen"],
+        ["train", "plane", "ticket", "hotel", "luggage", "seat", "delay", "gate"],
+    )
+    lines = [f"{' '.join(draw.choice(about[row % 2], 12))},{'ab'[row % 2]}" for row in range(300)]
+    other = ["soup", "onion", "garlic", "pepper", "basil", "tomato", "olive", "bread"]
+    lines += [f"{' '.join(draw.choice(other, 12))},{'ab'[row % 2]}" for row in range(6)]
+    (here / "t.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    done = CliRunner().invoke(main, ["scan", "t.csv", "--input", "text"])
+    assert done.exit_code == 0, done.output
+    with Store.open(Path(".curate/curate.db")) as store:
+        found = store.query(
+            "SELECT e.position, f.why, f.evidence FROM findings AS f JOIN examples AS e ON e.id = f.example_id "
+            "WHERE f.rule = 'stranger'"
+        )
+    assert {row["position"] for row in found} >= set(range(300, 306))
+    assert sum(row["position"] < 300 for row in found) <= 0.15 * len(found)
+    assert all(row["why"].startswith("no class fits: it lies ") for row in found)
+    assert all(json.loads(row["evidence"])["sigmas"] > 0 for row in found)
