@@ -76,7 +76,8 @@ def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """About their median, in deviations as the middle half of the rows has them."""
     middle = np.nanmedian(values)
     scale = 1.4826 * np.nanmedian(np.abs(values - middle))
-    return (values - middle) / max(float(scale), 1e-300)
+    standard: np.ndarray = (values - middle) / max(float(scale), 1e-300)
+    return standard
 
 
 def discoveries(far: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -97,4 +98,5 @@ def _energy(scan: Scan) -> Float[np.ndarray, " n"]:
     if train.logits is not None and network is not None and network.own_classes:
         energy: np.ndarray = -train.logits.double().logsumexp(1).numpy()
         return energy
-    return -scan.judged.signals.left_out.max(1)
+    unsure: np.ndarray = -scan.judged.signals.left_out.max(1)
+    return unsure
