@@ -38,6 +38,7 @@ def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[S
         split=settings.split,
         header=settings.header,
         roots=settings.media_root,
+        group=settings.group,
     )
     train, evaluation = opened(settings.train, value=given.train, classes=settings.classes, name=settings.name)
     if settings.eval is not None:
@@ -65,6 +66,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     name: str | None = None,
     roots: Sequence[str] = (),
+    group: str | None = None,
     evaluation: bool = False,
     like: Source | None = None,
 ) -> tuple[Source, Source | None]:
@@ -89,6 +91,7 @@ def open_source(
         classes=order,
         name=name,
         roots=tuple(roots),
+        group=group,
         evaluation=evaluation,
         like=like,
     )

@@ -31,6 +31,7 @@ from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
 from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
+from curate.stages.groups import Groups, read_groups, refuse_group
 from curate.stages.losses import training_loss
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
@@ -119,6 +120,7 @@ def open_data(settings: ScanSettings, progress: Progress, held: Held | None = No
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     _refuse_classes(settings, train)
     refuse_rows(settings, evaluation or train)
+    refuse_group(settings.group, train)
     return Opened(train, evaluation, (*limits, *outside.notes), outside, held.model)
 
 
@@ -235,6 +237,8 @@ class Data:
     """How the rows go through the stages that compute, and the memory that they may take."""
     loss: Loss = SOFTMAX
     """What the network was trained with."""
+    groups: Groups | None = None
+    """Which rows belong together, if somebody said so."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -282,9 +286,10 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     own = evaluation is None
     if evaluation is None:
         evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
-    said = (tuple(notes), tuple(warnings), outside)
+    groups, found = read_groups(settings.group, train, evaluation, own)
+    said = ((*notes, *found), tuple(warnings), outside)
     loss = training_loss(settings.loss, train.labels, len(train.source.classes))
-    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, unsteady=moving)
+    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, groups=groups, unsteady=moving)
 
 
 def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
