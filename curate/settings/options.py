@@ -104,7 +104,8 @@ _TABLE = (
         "FILE.py:NAME|PKG.MOD:NAME|FAMILY:NAME",
         "What makes the model: your code, or torchvision:NAME, timm:NAME, hf:ID-OR-FOLDER. "
         "Without one, the inputs are features.",
-        more="A model of a library comes with its preprocessing.",
+        more="A model of a library comes with its preprocessing. With `--trust-checkpoint` also a fitted estimator, "
+        "`model.joblib`.",
         place="code",
     ),
     Option("model_args", "Model", read_model_args, "NAME=VALUE", "An argument for it; repeat for more.", several=True),

@@ -13,6 +13,7 @@ from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
+from curate.models.estimators import is_estimator_file, load_estimator
 from curate.models.keywords import called_as
 from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha256
 from curate.models.network import Network, inspect_network
@@ -23,7 +24,7 @@ from curate.process.devices import no_device
 from curate.process.progress import Progress
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
-from curate.settings.specs import MEMORY, did_you_mean
+from curate.settings.specs import did_you_mean
 from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.sources.memory import GivenRows, as_array
@@ -93,7 +94,7 @@ class Loaded:
         if self.model is not None:
             return self.model.spec, self.model.weights_sha256
         estimator = self.opened.given.estimator
-        return (None, None) if estimator is None else (f"{MEMORY}:{estimator.spec}", estimator.sha256())
+        return (None, None) if estimator is None else (estimator.name, estimator.sha256())
 
 
 def load(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Loaded:
@@ -121,7 +122,10 @@ def open_data(settings: ScanSettings, progress: Progress, held: Held | None = No
     _refuse_classes(settings, train)
     refuse_rows(settings, evaluation or train)
     refuse_group(settings.group, train)
-    return Opened(train, evaluation, (*limits, *outside.notes), outside, held.model)
+    given = held.model
+    if settings.model is not None and is_estimator_file(settings.model):
+        given = GivenModel(estimator=load_estimator(settings.model, settings.trust_checkpoint))
+    return Opened(train, evaluation, (*limits, *outside.notes), outside, given)
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:
