@@ -6,7 +6,8 @@ Everything in them stands in ``curate.settings.options``. What stands outside of
 import re
 from pathlib import Path
 
-from curate.settings.options import OPTIONS, Option
+from curate.settings.option import Option
+from curate.settings.options import OPTIONS
 
 PAGE = Path(__file__).resolve().parent / "reference" / "commands.md"
 BEGIN, END = "<!-- options: {sections} -->", "<!-- end of what docs/make_commands_page.py makes -->"

@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -202,6 +203,78 @@ class TestArrays:
         x, y = np.random.default_rng(0).random((6, 3)), np.arange(6) % 2
         np.savez(tmp_path / "k.npz", x=x, y=y, x_train=x[:2], y_train=y[:2])
         assert len(open_source(str(tmp_path / "k.npz"))[0]) == 6
+
+    @pytest.fixture
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.random.default_rng(0).random((6, 3)).astype(np.float32), np.arange(6) % 2
+
+    def test_files_beside_each_other_are_arrays_of_one_set(
+        self, pair: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    ) -> None:
+        np.savez(tmp_path / "k.npz", x=pair[0], y=pair[1])
+        whole = contents(open_source(str(tmp_path / "k.npz"))[0])
+        for folder, names in (("plain", ("features", "labels")), ("splits", ("X_train", "y_train"))):
+            (tmp_path / folder).mkdir()
+            for name, array in zip(names, pair, strict=True):
+                np.save(tmp_path / folder / f"{name}.npy", array)
+            for location in (tmp_path / folder, tmp_path / folder / f"{names[0]}.npy"):
+                assert contents(open_source(str(location))[0]) == whole
+        for name, array in (("X_val", pair[0][:2]), ("y_val", pair[1][:2])):
+            np.save(tmp_path / "splits" / f"{name}.npy", array)
+        held_out = open_source(str(tmp_path / "splits"))[1]
+        assert held_out is not None
+        assert len(held_out) == 2
+        np.save(tmp_path / "plain" / "features.npy", np.array([{}] * 6, dtype=object))
+        with pytest.raises(DataError, match="is an object array"):
+            open_source(str(tmp_path / "plain"))
+
+    def test_tensors_in_a_file(self, pair: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+        torch = pytest.importorskip("torch")
+        np.savez(tmp_path / "k.npz", x=pair[0], y=pair[1])
+        whole = contents(open_source(str(tmp_path / "k.npz"))[0])
+        x, y = map(torch.from_numpy, pair)
+        for number, saved in enumerate(({"features": x, "labels": y}, (x, y), [x, y])):
+            torch.save(saved, tmp_path / f"{number}.pt")
+            assert contents(open_source(str(tmp_path / f"{number}.pt"))[0]) == whole
+        torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+        torch.save([x, y, x], tmp_path / "three.pt")
+        for name, said in (("model", "no code of a file is run"), ("three", "no pair")):
+            with pytest.raises(DataError, match=said):
+                open_source(str(tmp_path / f"{name}.pt"))
+
+
+class TestArrow:
+    def table(self) -> pa.Table:
+        wait = pa.array([86_400_000 * row for row in range(6)], pa.duration("ms"))
+        price = pa.array([f"{row}.25" for row in range(6)]).cast(pa.decimal128(8, 2))
+        city = pa.array(["ulm", "bonn"] * 3).dictionary_encode()
+        return pa.table({"wait": wait, "price": price, "city": city, "label": [0, 1] * 3})
+
+    @pytest.mark.parametrize("ending", [".arrow", ".feather", ".ipc"])
+    @pytest.mark.parametrize("made", [pa.ipc.new_file, pa.ipc.new_stream])
+    def test_a_file_and_a_stream(self, made: Any, ending: str, tmp_path: Path) -> None:
+        told = {"info": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}
+        table = self.table().replace_schema_metadata({"huggingface": json.dumps(told)})
+        with made(str(tmp_path / f"t{ending}"), table.schema) as out:
+            out.write_table(table)
+        source, _ = open_source(str(tmp_path / f"t{ending}"))
+        assert source.read(2).decode() == {"wait": 2.0, "price": 2.25, "city": "ulm"}
+        assert source.label_texts[:2] == ["no", "yes"]
+
+    def test_what_is_none_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "t.arrow").write_bytes(b"ARROW1" + bytes(50))
+        with pytest.raises(DataError, match="is no Arrow file, or was cut short"):
+            open_source(str(tmp_path / "t.arrow"))
+
+    @pytest.mark.parametrize(
+        ("cells", "days"),
+        [(["1 days 12:00:00", "-2 days +06:00:00"], [1.5, -1.75]), (["36:00:00", "-06:00:00"], [1.5, -0.25]),
+         (["0 days 00:00:43.2", None], [0.0005, float("nan")])],
+    )  # fmt: skip
+    def test_durations_as_pandas_writes_them_are_days(self, cells: list[str | None], days: list[float]) -> None:
+        found = dates(pa.chunked_array([pa.array(cells)]))
+        assert found is not None
+        assert np.allclose(found, days, equal_nan=True)
 
 
 class TestPictures:

@@ -19,7 +19,8 @@ import click
 from curate.errors import UsageError
 from curate.plugs import REPORTS
 from curate.settings.merge import ScanSettings, setting
-from curate.settings.options import OPTIONS, SECTIONS, Option
+from curate.settings.option import Option
+from curate.settings.options import OPTIONS, SECTIONS
 from curate.settings.specs import MOST_WHOLE, whole
 
 if TYPE_CHECKING:

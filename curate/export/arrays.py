@@ -21,6 +21,8 @@ from curate.sources.labels import LABEL_NAMES
 def export_arrays(parts: Sequence[tuple[Source, Mapping[int, Change]]], settings: ScanSettings, target: Path) -> None:
     """Write the archive that the sources share, same names, order, types and compression."""
     location = parts[0][0].location
+    if Path(location).suffix.lower() != ".npz":
+        raise UsageError(f"{location} is read, and not written", "Save its arrays as one .npz file, and scan that.")
     changes = {source.positions[row]: change for source, changed in parts for row, change in changed.items()}
     if not changes:
         shutil.copyfile(location, target)

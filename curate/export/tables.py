@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Part = tuple[Source, Mapping[int, Change]]
 _PARQUET = (".parquet", ".pq")
-NOT_WRITTEN = (".gz", ".json", ".tar")
+NOT_WRITTEN = (".gz", ".json", ".tar", ".arrow", ".feather", ".ipc")
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 

@@ -58,8 +58,8 @@ class EncodedSource(Source):
     def media_path(self, index: int) -> str | None:
         return self._source.media_path(index)
 
-    def values(self, column: str) -> list[str | None]:
-        return self._source.values(column)
+    def values(self, column: str, option: str = "--slice") -> list[str | None]:
+        return self._source.values(column, option)
 
     def text(self, index: int) -> str | None:
         return self._source.text(index)

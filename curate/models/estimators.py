@@ -8,8 +8,10 @@ the scan. The estimator is only asked, never fitted.
 """
 
 import hashlib
+import warnings
 from dataclasses import dataclass
-from pickle import PicklingError
+from pathlib import Path
+from pickle import PicklingError, UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,9 @@ import numpy as np
 from curate.errors import CurateError, DataError, ModelError, UsageError
 from curate.models.encoding import COMPONENTS
 from curate.process.frames import first_line
+from curate.settings.specs import MEMORY, near_path
 from curate.sources import Source
+from curate.sources.columns import numbers, texts_of
 from curate.sources.memory import as_array, is_table, label_values, library_of, with_features
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+FILES = (".joblib", ".pkl", ".pickle")
 LEAST_PROBABILITY = 1e-6
 """Below it the logarithms of two probabilities are as good as equal."""
 
@@ -44,11 +49,19 @@ class GivenEstimator:
 
     held: Any
     tables: tuple[Any, Any] = (None, None)
+    file: str | None = None
+    """Where it lies, if it was not given in memory."""
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> str:
         """What it is called."""
         return type(self.held).__name__
+
+    @property
+    def name(self) -> str:
+        """What a run says of its model."""
+        return self.file or f"{MEMORY}:{self.spec}"
 
     def sha256(self) -> str | None:
         """Of its state; None if that cannot be written down."""
@@ -70,7 +83,11 @@ class GivenEstimator:
             self._ask(check_is_fitted, self.held)
         x = self._inputs(train, self.tables[0])
         features, words = self._features(x)
-        notes = [f"{self.spec}: rows are compared by {words}, and the probe answers", *self._agreement(train, x)]
+        notes = [
+            f"{self.spec}: rows are compared by {words}, and the probe answers",
+            *self._agreement(train, x),
+            *self.notes,
+        ]
         further = None if evaluation is None else self._features(self._inputs(evaluation, self.tables[1]))[0]
         features, further = _dense(features, further, seed)
         read = with_features(train, features, f"what {self.spec} makes of the rows")
@@ -85,6 +102,8 @@ class GivenEstimator:
             found = self._columns(given, names or [one.name for one in columns], source.positions)
             texts = not names and len(columns) == 1 and columns[0].kind == "text"
             return found[columns[0].name] if texts else found
+        if source.media == "record":
+            return _frame(source)[names] if names else _frame(source)
         rows = [source.read(index).decode() for index in range(len(source))]
         return rows if source.media == "text" else np.stack([np.asarray(row).reshape(-1) for row in rows])
 
@@ -143,6 +162,56 @@ class GivenEstimator:
                 f"{self.spec} failed on the rows: {type(error).__name__}: {first_line(error)}",
                 "Fit it first." if unfitted else "Give the rows as it was fitted to them.",
             ) from error
+
+
+def is_estimator_file(spec: str | None) -> bool:
+    """Whether a model is named by a file of an estimator."""
+    return spec is not None and spec.lower().endswith(FILES)
+
+
+def load_estimator(spec: str, trust: bool) -> GivenEstimator:
+    """The estimator in a file of joblib or pickle, which may run any code. Raises ``ModelError`` unless trusted."""
+    path = Path(spec)
+    if not path.is_file():
+        raise ModelError(f"There is no file {spec}.", near_path(path))
+    if not trust:
+        raise ModelError(
+            f"{spec} is a pickle: loading it may run any code.",
+            "Pass --trust-checkpoint if you trust its author, or give the estimator in Python: curate.scan(model=...).",
+        )
+    import joblib
+
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            held = joblib.load(path)
+    except ImportError as error:
+        raise ModelError(f"{spec} needs Python code that is not here: {error}.", "Install what it names.") from error
+    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, EOFError, UnpicklingError) as error:
+        raise ModelError(
+            f"{spec} cannot be loaded: {first_line(error)}.", "Save it again, with the versions that are here."
+        ) from error
+    if not is_estimator(held):
+        raise ModelError(f"{spec} holds a {type(held).__name__}, no fitted estimator.", "Save what fit() returned.")
+    other = [str(one.message).splitlines()[0] for one in said if "version" in str(one.message)]
+    return GivenEstimator(held, file=spec, notes=tuple(other[:1]))
+
+
+def _frame(source: Source) -> Any:
+    """Columns of a table by name, numbers as such, a row for each of the source's: blank where one is malformed."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise UsageError("pandas is not installed.", "It hands columns by name to the estimator.") from error
+    blank = len(source) - len(source.cells(source.inputs[0])) if source.inputs else 0
+    columns = {
+        column.name: [*numbers(cells, column.comma).tolist(), *[float("nan")] * blank]
+        if column.kind == "number"
+        else [*texts_of(cells), *[None] * blank]
+        for column in source.inputs
+        for cells in [source.cells(column)]
+    }
+    return pandas.DataFrame(columns)
 
 
 def _fitted(estimator: Any) -> Any:

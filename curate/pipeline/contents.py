@@ -14,6 +14,7 @@ from curate.rules.finders.found import Contents
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.stages.forward import Forward, Pass
+from curate.stages.groups import read_groups
 from curate.stages.prepare import Data, Loaded, Opened, refuse_options_of_models
 
 UNJUDGED = (
@@ -38,7 +39,8 @@ def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, st
         own = opened.evaluation is None
         evaluation = train.first(0) if own else _read(opened.evaluation, "Reading evaluation rows", settings, progress)
         begin("storing")
-        data = Data(train, evaluation, own, None, notes, (UNJUDGED,))
+        groups, found = read_groups(settings.group, train, evaluation, own)
+        data = Data(train, evaluation, own, None, (*notes, *found), (UNJUDGED,), groups=groups)
         run.finish_contents(Contents(data), time.monotonic() - started)
     return run.id
 

@@ -14,7 +14,8 @@ from typing import Any
 from curate.errors import UsageError
 from curate.files.reading import read_names, read_text
 from curate.plugs import SOURCES
-from curate.settings.options import OPTIONS, Option, option_named
+from curate.settings.option import Option
+from curate.settings.options import OPTIONS, option_named
 from curate.settings.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
 from curate.settings.values import WrongValue
 

@@ -34,6 +34,7 @@ class ScanSettings:
     label: str | None = None
     id: str | None = None
     split: str | None = None
+    group: str | None = None
     header: bool = True
     limit: int | None = None
     strict: bool = False

@@ -4,11 +4,8 @@ Knows what an option is called, how its value is read and how it is told. Leaves
 ``curate.settings.merge`` and ``curate.settings.files``, and click to ``curate.cli``. Standard library only.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
-
 from curate.plugs import CURVATURES, LOSSES, SOLVERS
+from curate.settings.option import Option, switched
 from curate.settings.values import (
     LARGEST_SEED,
     at_least,
@@ -18,7 +15,6 @@ from curate.settings.values import (
     read_count,
     read_device,
     read_eval_rows,
-    read_flag,
     read_list,
     read_loss,
     read_memory,
@@ -36,57 +32,6 @@ from curate.settings.values import (
 )
 
 SECTIONS = ("Data", "Model", "Numbers", "Gate", "Output")
-_FLAGS = {"model_args": "model-arg"}
-
-
-@dataclass(frozen=True)
-class Option:
-    """``read`` makes the value of ``key`` in ``ScanSettings`` from TOML or text; the rest says how it is told.
-
-    ``place`` says what a relative value is relative to its file as: "data", "code", "path", "run" (a number is none),
-    "classes", "keys" or "format". ``typed``: a number or a boolean where the form has such (TOML).
-    ``switch``: a flag without a value on the command line, which turns the setting on, or off (``--no-cache``);
-    ``short`` is its one letter there.
-    ``otherwise`` is what holds without the option, ``more`` what only the reference page says.
-    """
-
-    key: str
-    section: str
-    read: Callable[[Any], Any]
-    metavar: str | None
-    help: str
-    otherwise: str = ""
-    more: str = ""
-    place: str | None = None
-    typed: bool = False
-    several: bool = False
-    switch: Literal["on", "off"] | None = None
-    short: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The name in files, and with two dashes on the command line."""
-        return _FLAGS.get(self.key, self.key.replace("_", "-"))
-
-    @property
-    def spelling(self) -> str:
-        """As the command line has it: ``--seed``, ``--no-cache``."""
-        return f"--no-{self.flag}" if self.switch == "off" else f"--{self.flag}"
-
-    @property
-    def sentence(self) -> str:
-        """The help of the command line: what it is, and what holds without it."""
-        return f"{self.help}  [{self.otherwise}]" if self.otherwise else self.help
-
-    def opposite(self, value: Any) -> bool:
-        """The value for ``no-<flag>``."""
-        return not self.read(value)
-
-
-def _switch(key: str, section: str, switch: Literal["on", "off"], told: str, more: str = "", short: str = "") -> Option:
-    return Option(key, section, read_flag, None, told, more=more, typed=True, switch=switch, short=short)
-
-
 _TABLE = (
     Option(
         "train", "Data", read_text, "TRAIN", "The data: a folder of class folders, a table, an .npz file.", place="data"
@@ -114,7 +59,16 @@ _TABLE = (
     ),
     Option("id", "Data", read_column, "NAME", "The same for the rows' keys.", "made from the content"),
     Option("split", "Data", read_column, "COLUMN", "The array or column that says train, val or test."),
-    _switch("header", "Data", "off", "The first line of a csv file is a row; columns are numbered from 0."),
+    Option(
+        "group",
+        "Data",
+        read_column,
+        "COLUMN|PATTERN",
+        "Rows of one value count as one, as a patient's: left out together, and a leak in both sets.",
+        "equal content alone",
+        "PATTERN is a regular expression over keys whose group is the value: `'(patient[0-9]+)'`.",
+    ),
+    switched("header", "Data", "off", "The first line of a csv file is a row; columns are numbered from 0."),
     Option(
         "limit",
         "Data",
@@ -125,7 +79,7 @@ _TABLE = (
         "Each set has its own, stratified by class.",
         typed=True,
     ),
-    _switch("strict", "Data", "on", "One row that cannot be read is an error, not only 5 % of them."),
+    switched("strict", "Data", "on", "One row that cannot be read is an error, not only 5 % of them."),
     Option(
         "classes",
         "Data",
@@ -150,7 +104,8 @@ _TABLE = (
         "FILE.py:NAME|PKG.MOD:NAME|FAMILY:NAME",
         "What makes the model: your code, or torchvision:NAME, timm:NAME, hf:ID-OR-FOLDER. "
         "Without one, the inputs are features.",
-        more="A model of a library comes with its preprocessing.",
+        more="A model of a library comes with its preprocessing. With `--trust-checkpoint` also a fitted estimator, "
+        "`model.joblib`.",
         place="code",
     ),
     Option("model_args", "Model", read_model_args, "NAME=VALUE", "An argument for it; repeat for more.", several=True),
@@ -166,7 +121,7 @@ _TABLE = (
         place="path",
         several=True,
     ),
-    _switch("trust_checkpoint", "Model", "on", "Load a checkpoint that may run any code."),
+    switched("trust_checkpoint", "Model", "on", "Load a checkpoint that may run any code."),
     Option("head", "Model", read_text, "NAME", "The last linear layer.", "found by itself"),
     Option(
         "output",
@@ -318,7 +273,7 @@ _TABLE = (
         "Chunks of rows are made to fit it; no result depends on it beyond rounding. What is kept of the rows "
         "(features, scores) comes on top.",
     ),
-    _switch("cache", "Numbers", "off", "Compute everything anew."),
+    switched("cache", "Numbers", "off", "Compute everything anew."),
     Option(
         "rules",
         "Numbers",
@@ -362,14 +317,14 @@ _TABLE = (
         "What stands in it ([`curate baseline`](#curate-baseline)) never counts.",
         place="path",
     ),
-    _switch(
+    switched(
         "new_only",
         "Gate",
         "on",
         "Count only findings that the baseline (or --since) lacks.",
         "Those on rows that it knows are listed (`old row, new opinion`).",
     ),
-    _switch(
+    switched(
         "changed_rows",
         "Gate",
         "on",
@@ -385,15 +340,15 @@ _TABLE = (
         more="The newest of this database is the run before. Without it the baseline is compared with.",
         place="run",
     ),
-    _switch("exit_zero", "Gate", "on", "Exit with 0 instead of 1.", "No other status is touched."),
-    _switch(
+    switched("exit_zero", "Gate", "on", "Exit with 0 instead of 1.", "No other status is touched."),
+    switched(
         "thumbnails",
         "Output",
         "off",
         "No pictures in database and reports.",
         "Those of earlier scans of the data set go too.",
     ),
-    _switch(
+    switched(
         "text",
         "Output",
         "off",
@@ -413,7 +368,7 @@ _TABLE = (
         several=True,
     ),
     Option("top", "Output", at_least(1), "N", "Rows in each list of the report.", "20", typed=True),
-    _switch(
+    switched(
         "verbose",
         "Output",
         "on",
@@ -421,7 +376,7 @@ _TABLE = (
         "Of the formats `rich` and `text`; the others always tell all of it.",
         short="v",
     ),
-    _switch(
+    switched(
         "quiet",
         "Output",
         "on",

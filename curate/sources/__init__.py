@@ -18,6 +18,7 @@ from curate.settings.specs import MEMORY, did_you_mean, near_path, split_code, s
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.folders import tables_in
 from curate.sources.images import is_lfs_pointer, layout
+from curate.sources.loose_arrays import TENSORS
 from curate.sources.memory import GivenRows, open_memory, with_features
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
 
@@ -38,6 +39,7 @@ def open_sets(settings: ScanSettings, given: GivenRows | None = None) -> tuple[S
         split=settings.split,
         header=settings.header,
         roots=settings.media_root,
+        group=settings.group,
     )
     train, evaluation = opened(settings.train, value=given.train, classes=settings.classes, name=settings.name)
     if settings.eval is not None:
@@ -65,6 +67,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     name: str | None = None,
     roots: Sequence[str] = (),
+    group: str | None = None,
     evaluation: bool = False,
     like: Source | None = None,
 ) -> tuple[Source, Source | None]:
@@ -89,6 +92,7 @@ def open_source(
         classes=order,
         name=name,
         roots=tuple(roots),
+        group=group,
         evaluation=evaluation,
         like=like,
     )
@@ -129,9 +133,8 @@ def _kind(spec: str) -> tuple[str, str]:
             f"The kinds are {kinds}. {did_you_mean(kind, SOURCES)}".rstrip(),
         )
     if path.is_dir():
-        # Pictures in class folders come first; a table may lie beside them.
-        return ("table" if tables_in(path) and layout(path)[2] < 2 else "images"), spec
-    if path.suffix.lower() == ".npz":
+        return _kind_of_folder(path), spec
+    if path.suffix.lower() in (".npz", ".npy", *TENSORS):
         return "arrays", spec
     if ending(path) in TABLE_SUFFIXES:
         return "table", spec
@@ -139,6 +142,15 @@ def _kind(spec: str) -> tuple[str, str]:
         raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
-        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl or .npz file, "
+        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl, .npz or .npy file, "
         "python:file.py:function, sklearn:digits.",
     )
+
+
+def _kind_of_folder(path: Path) -> str:
+    """Pictures in class folders come first; a table or arrays may lie beside them."""
+    if layout(path)[2] >= 2:
+        return "images"
+    if tables_in(path):
+        return "table"
+    return "arrays" if any(path.glob("*.npy")) else "images"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from curate.errors import DataError, NothingScanned, UsageError
 from curate.files.reading import check_regular, memory_bytes
@@ -17,6 +17,7 @@ from curate.settings.specs import did_you_mean, listed_names, near_path
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.images import LFS_REASON, is_lfs_pointer
+from curate.sources.loose_arrays import TENSORS, FileOfTensors, FilesOfArrays
 from curate.sources.npz import OBJECTS, Arrays
 from curate.sources.splits import split_rows
 
@@ -77,11 +78,13 @@ class SklearnSource(ArraySource):
 
 
 def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    """An ``.npz`` file with an input and a label array of equal length."""
+    """An ``.npz`` file, ``.npy`` files or tensors with an input and a label array of equal length."""
     with Archive(location) as archive:
         pairs = {} if options.input or options.label or options.split else _pairs(archive.names)
     if "train" in pairs:
         return _open_pairs(location, pairs, options)
+    if Path(location).suffix.lower() == ".npy" and options.input is None:
+        options = replace(options, input=Path(location).stem)
     with Archive(location) as archive:
         x_name = archive.choose(options.input, INPUT_NAMES, "--input")
         y_name = archive.choose(options.label, labels.LABEL_NAMES, "--label")
@@ -253,30 +256,46 @@ def is_picture(shape: tuple[int, ...]) -> bool:
 
 
 class Archive:
-    """An ``.npz`` file: the names in it, and one array at a time. Pickled (object) arrays are never loaded."""
+    """An ``.npz`` file, a folder of ``.npy`` files or a file of tensors: names, and one array at a time.
+
+    Pickled (object) arrays are never loaded.
+    """
 
     def __init__(self, location: str) -> None:
         path = Path(location)
         if not path.exists():
             raise DataError(f"There is no file or folder {location}.", near_path(path))
-        if path.is_dir():
-            raise DataError(f"{location} is a folder; `arrays:` reads an .npz file.")
         self.location = location
+        self._file: IO[bytes] | None = None
+        self._arrays: Arrays | FilesOfArrays | FileOfTensors
+        if path.is_dir() or path.suffix.lower() == ".npy":
+            self._arrays = FilesOfArrays(path if path.is_dir() else path.parent)
+        elif path.suffix.lower() in TENSORS:
+            try:
+                self._arrays = FileOfTensors(path)
+            except ValueError as error:
+                raise DataError(
+                    f"{location} is read as tensors: {error}.", "Save {'x': x, 'y': y}, or give --weights FILE."
+                ) from error
+        else:
+            self._arrays = self._packed(path)
+
+    def _packed(self, path: Path) -> Arrays:
         try:
             check_regular(path, memory_bytes())
             self._file = path.open("rb")
         except OSError as error:
-            raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
+            raise DataError(f"{self.location} cannot be read: {error.strerror or error}.") from error
         try:
             head = self._file.read(64)
             if is_lfs_pointer(head):
-                raise DataError(f"{location} is {LFS_REASON}.")
+                raise DataError(f"{self.location} is {LFS_REASON}.")
             if head.startswith(b"\x93NUMPY"):
                 raise DataError(
-                    f"{location} holds one array without a name.", "Save it as .npz with the arrays x and y."
+                    f"{self.location} holds one array without a name.", "Save it as .npz with the arrays x and y."
                 )
             self._file.seek(0)
-            self._arrays = Arrays(self._file)
+            return Arrays(self._file)
         except (OSError, ValueError) as error:
             self._file.close()
             raise self._broken(error) from error
@@ -289,7 +308,8 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self._arrays.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def choose(self, asked: str | None, usual: tuple[str, ...], option: str) -> str:
         """The array that ``option`` asks for, else the one with a usual name."""

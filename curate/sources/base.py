@@ -86,14 +86,15 @@ class Source(ABC):
         """A column of a source of records, as it stands in the file: its readable rows, which come first."""
         raise NotImplementedError
 
-    def values(self, column: str) -> list[str | None]:
+    def values(self, column: str, option: str = "--slice") -> list[str | None]:
         """What each row has in a column, as text; `label` is the given label. Raises ``UsageError`` for no column."""
         if column == "label":
             return self.label_texts
-        raise UsageError(
-            f"--slice {column}: {self.location} has no columns beside its labels.",
-            "Give --slice label=CLASS, or name rows with --eval-rows KEY,...|FILE.",
-        )
+        ways = {
+            "--slice": "Give --slice label=CLASS, or name rows with --eval-rows KEY,...|FILE.",
+            "--group": "Give --group a regular expression over keys, as '(patient[0-9]+)'.",
+        }
+        raise UsageError(f"{option} {column}: {self.location} has no columns beside its labels.", ways[option])
 
     def text(self, index: int) -> str | None:
         """The row as people read it, where it is a text or a record; None for pictures and plain numbers."""
@@ -111,6 +112,7 @@ class DataOptions:
     header: bool = True
     classes: tuple[str, ...] | None = None
     name: str | None = None
+    group: str | None = None  # a column that says which rows belong together
     roots: tuple[str, ...] = ()  # folders in which files that a table names may lie
     evaluation: bool = False  # an evaluation set may hold one class only
     like: Source | None = None  # the training set: its columns are read alike

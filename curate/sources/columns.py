@@ -40,6 +40,9 @@ _GROUPED_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"  # 1,234.5
 _MARKED = re.compile(
     r"(?:[<>≤≥~≈]=?|ca\.?)?\s*([+-]?\d+(?:[.,]\d+)?)\s*(?:[A-Za-zµμ°Ω²³/%]{1,6})?"
 )  # <5, 2.8 kg, 2,8 kg
+_DURATION = re.compile(
+    r"(?P<sign>-)?(?:(?P<days>\d+) days?,? \+?)?(?P<hours>\d{1,4}):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?)"
+)
 _LEADING_ZERO = re.compile(r"\s*0\d+\s*")
 
 
@@ -222,6 +225,8 @@ def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
     texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), value_set=pyarrow.array(MISSING)), None, texts)
     if texts.null_count == len(texts):
         return None
+    if (days := _durations(texts)) is not None:
+        return days
     for form in (None, "UTC", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%H:%M:%S", "%H:%M"):
         try:
             if form is None or form == "UTC":
@@ -234,6 +239,31 @@ def dates(cells: "pyarrow.ChunkedArray") -> "Array | None":
         days = np.asarray(compute.divide(milliseconds, 86_400_000.0).to_numpy(zero_copy_only=False), dtype=np.float64)
         return days % 1 if form is not None and form.startswith("%H") else days  # a time stands on some day of its own
     return None
+
+
+def _durations(texts: "pyarrow.ChunkedArray") -> "Array | None":
+    """Days if every cell that is given is a duration: as pandas writes it (1 days 02:03:04), or 26:03:04."""
+    import numpy as np
+
+    first = texts.drop_null()[0].as_py()
+    if _DURATION.fullmatch(first) is None:  # of a column of words no other cell is looked at
+        return None
+    found = [None if text is None else _DURATION.fullmatch(text) for text in texts.to_pylist()]
+    given = [match for match in found if match is not None]
+    # Hours of a day are a time of the day.
+    if len(given) < len(texts) - texts.null_count or not any(m["days"] or int(m["hours"]) > 23 for m in given):
+        return None
+    days = [np.nan if match is None else _days_of(match) for match in found]
+    return np.asarray(days, dtype=np.float64)
+
+
+def _days_of(duration: re.Match[str]) -> float:
+    """-2 days +06:00:00 is a quarter more than -2 days, -06:00:00 a quarter less than nothing."""
+    sign = -1 if duration["sign"] else 1
+    seconds = int(duration["hours"]) * 3600 + int(duration["minutes"]) * 60 + float(duration["seconds"])
+    if duration["days"] is None:
+        return sign * seconds / 86_400
+    return sign * int(duration["days"]) + seconds / 86_400
 
 
 def texts_of(cells: "pyarrow.ChunkedArray") -> list[str | None]:

@@ -38,8 +38,8 @@ class Sample(Source):
     def cells(self, column: InputColumn) -> "pyarrow.ChunkedArray":
         return self._source.cells(column).take(self._rows)
 
-    def values(self, column: str) -> list[str | None]:
-        values = self._source.values(column)
+    def values(self, column: str, option: str = "--slice") -> list[str | None]:
+        values = self._source.values(column, option)
         return [values[row] for row in self._rows]
 
     def text(self, index: int) -> str | None:

@@ -70,8 +70,8 @@ class WithFeatures(Source):
     def file(self, index: int) -> Path | None:
         return self._source.file(index)
 
-    def values(self, column: str) -> list[str | None]:
-        return self._source.values(column)
+    def values(self, column: str, option: str = "--slice") -> list[str | None]:
+        return self._source.values(column, option)
 
     def text(self, index: int) -> str | None:
         return self._source.text(index)

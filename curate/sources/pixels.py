@@ -125,6 +125,8 @@ def header(path: str | Path, asked: Callable[["Image.Image"], T]) -> T | None:
     """What the header of a picture's file answers; None if it cannot be read, which is told when the row is."""
     from PIL import Image
 
+    if not Path(path).is_file():  # a pipe would be waited for
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

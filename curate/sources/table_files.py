@@ -24,7 +24,8 @@ from curate.sources.images import LFS_REASON, is_lfs_pointer
 if TYPE_CHECKING:
     import pyarrow
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".tar")
+ARROW = (".arrow", ".feather", ".ipc")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".tar", *ARROW)
 SHOWN = 60
 """Signs of a broken line that are shown."""
 
@@ -78,6 +79,7 @@ def read_table(location: str, *, header: bool) -> RawTable:
         ".ndjson": _jsonl,
         ".json": read_json,
         ".tar": read_tar,
+        **dict.fromkeys(ARROW, _arrow),
     }
     try:
         table = readers.get(ending(path), _csv)(path, location, header)
@@ -98,6 +100,27 @@ def _parquet(path: Path, location: str, header: bool) -> RawTable:
         raise DataError(
             f"{location} is no Parquet file, or was cut short ({str(error).splitlines()[0]}).", "Copy or save it again."
         ) from error
+    return _of_arrow(table, location)
+
+
+def _arrow(path: Path, location: str, header: bool) -> RawTable:
+    """Arrow's own format, as a file (also called Feather) or as a stream, which the library `datasets` writes."""
+    import pyarrow
+    from pyarrow import ipc
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            opened = ipc.open_file if source.read(6) == b"ARROW1" else ipc.open_stream
+            source.seek(0)
+            table = opened(source).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{location} is no Arrow file, or was cut short ({str(error).splitlines()[0]}).", "Copy or save it again."
+        ) from error
+    return _of_arrow(table, location)
+
+
+def _of_arrow(table: "pyarrow.Table", location: str) -> RawTable:
     names = [str(name) for name in table.column_names]
     _refuse_twice(names, location)
     columns = dict(zip(names, table.columns, strict=True))

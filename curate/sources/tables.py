@@ -93,13 +93,13 @@ class TableSource(Source):
                 f"It holds {_listed(list(self._table.columns))}.",
             ) from None
 
-    def values(self, column: str) -> list[str | None]:
+    def values(self, column: str, option: str = "--slice") -> list[str | None]:
         there = self._table.columns
         if column not in there:
             if column == "label":
                 return self.label_texts
             hint = f"It holds {_listed(list(there))}. {did_you_mean(column, there)}".rstrip()
-            raise UsageError(f"--slice {column}: {self.location} has no such column.", hint)
+            raise UsageError(f"{option} {column}: {self.location} has no such column.", hint)
         return texts_of(there[column].take(self._rows)) + [None] * len(self._malformed)
 
     def read(self, index: int) -> Item:
@@ -250,13 +250,19 @@ def _chosen(table: RawTable, location: str, options: DataOptions) -> tuple[DataO
     """The options with the names of columns as the table spells them, and the column of the labels."""
     names = {
         option: _column(table, asked, location, f"--{option}")
-        for option in ("label", "id", "split")
-        if (asked := getattr(options, option)) is not None
+        for option in ("label", "id", "split", "group")
+        if (asked := getattr(options, option)) is not None and (option != "group" or _is_column(asked, options))
     }
     if options.evaluation and options.split is not None and "split" not in names:
         names["split"] = options.split
     label = names.get("label") or _usual_label(table, location, options)
-    return replace(options, label=label, id=names.get("id"), split=names.get("split")), label
+    named, split = names.get("id"), names.get("split")
+    return replace(options, label=label, id=named, split=split, group=names.get("group")), label
+
+
+def _is_column(group: str, options: DataOptions) -> bool:
+    """Whether ``--group`` must be a column here: a pattern is over keys, and an evaluation set may have none."""
+    return "(" not in group and not options.evaluation
 
 
 def _column(table: RawTable, asked: str, location: str, who: str) -> str:
@@ -315,7 +321,7 @@ def _inputs(
         whole = options.input in table.columns
         parts = [options.input] if whole else [part.strip() for part in options.input.split(",")]
         asked = [_column(table, part, location, "--input") for part in parts if part]
-    taken = {label, options.id, options.split}
+    taken = {label, options.id, options.split, options.group}
     names = asked if asked is not None else [name for name in table.columns if name not in taken]
     if not names:
         raise DataError(f"{location} has no column beside the label.", "Name the input with --input.")

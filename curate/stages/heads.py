@@ -15,6 +15,7 @@ from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
 from curate.models.network import Network
 from curate.stages.diagnosis import doubtful_inputs
 from curate.stages.forward import Forward
+from curate.stages.groups import together
 from curate.stages.prepare import Data
 
 
@@ -81,7 +82,7 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         damping = known or _head_damping(own_x, state, data.loss)
     penalties = torch.full((own_x.shape[1],), doubled * damping, dtype=own_x.dtype)
     own = HeadCurvature(own_x, state, penalties, loss=data.loss, passes=data.passes)
-    sizes, group = content_groups(train)
+    sizes, group = together(train.sha256, data.groups)
     influence = _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group)
     return Heads(head, probe, influence, damping, known > 0)
 
@@ -89,7 +90,7 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
 def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxHead, HeadInfluence]:
     """The probe on these features of the training rows, with its leave-one-out scores."""
     labels = data.train.labels
-    sizes, group = content_groups(data.train)
+    sizes, group = together(data.train.sha256, data.groups)
     head, x = fit_probe(features, labels, data.classes, data.passes)
     return head, _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), labels, sizes, group)
 
@@ -125,13 +126,6 @@ def _head_damping(x: torch.Tensor, state: torch.Tensor, loss: Loss) -> float:
     """A tenth of the mean eigenvalue of the head's curvature."""
     trace = float((loss.trace(state) * x.square().sum(1)).mean())
     return max(0.1 * trace / (x.shape[1] * loss.classes(state)), 1e-12)
-
-
-def content_groups(train: Forward) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many rows share each row's content, and the number of its group."""
-    numbers = {sha: number for number, sha in enumerate(dict.fromkeys(train.sha256))}
-    group = torch.tensor([numbers[sha] for sha in train.sha256])
-    return torch.bincount(group)[group], group
 
 
 def _head_influence(

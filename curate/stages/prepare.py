@@ -13,6 +13,7 @@ from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
+from curate.models.estimators import is_estimator_file, load_estimator
 from curate.models.keywords import called_as
 from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha256
 from curate.models.network import Network, inspect_network
@@ -23,7 +24,7 @@ from curate.process.devices import no_device
 from curate.process.progress import Progress
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
-from curate.settings.specs import MEMORY, did_you_mean
+from curate.settings.specs import did_you_mean
 from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.sources.memory import GivenRows, as_array
@@ -31,6 +32,7 @@ from curate.sources.outside import Outside, read_outside
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
 from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
+from curate.stages.groups import Groups, read_groups, refuse_group
 from curate.stages.losses import training_loss
 from curate.stages.memory import passes_of
 from curate.stages.sweeping import sweep
@@ -92,7 +94,7 @@ class Loaded:
         if self.model is not None:
             return self.model.spec, self.model.weights_sha256
         estimator = self.opened.given.estimator
-        return (None, None) if estimator is None else (f"{MEMORY}:{estimator.spec}", estimator.sha256())
+        return (None, None) if estimator is None else (estimator.name, estimator.sha256())
 
 
 def load(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Loaded:
@@ -119,7 +121,11 @@ def open_data(settings: ScanSettings, progress: Progress, held: Held | None = No
         evaluation = evaluation and _limited(evaluation, settings.limit, "evaluation", progress, limits)
     _refuse_classes(settings, train)
     refuse_rows(settings, evaluation or train)
-    return Opened(train, evaluation, (*limits, *outside.notes), outside, held.model)
+    refuse_group(settings.group, train)
+    given = held.model
+    if settings.model is not None and is_estimator_file(settings.model):
+        given = GivenModel(estimator=load_estimator(settings.model, settings.trust_checkpoint))
+    return Opened(train, evaluation, (*limits, *outside.notes), outside, given)
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:
@@ -235,6 +241,8 @@ class Data:
     """How the rows go through the stages that compute, and the memory that they may take."""
     loss: Loss = SOFTMAX
     """What the network was trained with."""
+    groups: Groups | None = None
+    """Which rows belong together, if somebody said so."""
     unsteady: str | None = None
     """Why another pass would give other numbers: a gate cannot rest on them."""
 
@@ -282,9 +290,10 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     own = evaluation is None
     if evaluation is None:
         evaluation = train.first(min(len(train), max(50, min(MOST_OWN_EVALUATION_ROWS, len(train) // 5))))
-    said = (tuple(notes), tuple(warnings), outside)
+    groups, found = read_groups(settings.group, train, evaluation, own)
+    said = ((*notes, *found), tuple(warnings), outside)
     loss = training_loss(settings.loss, train.labels, len(train.source.classes))
-    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, unsteady=moving)
+    return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, groups=groups, unsteady=moving)
 
 
 def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:

@@ -31,7 +31,8 @@ from curate.engine.suspicion.panel import (
 from curate.errors import NumericalError
 from curate.process.progress import Progress
 from curate.stages.forward import Forward
-from curate.stages.heads import Heads, content_groups
+from curate.stages.groups import together
+from curate.stages.heads import Heads
 from curate.stages.inputs import input_rows
 from curate.stages.prepare import Data
 
@@ -132,7 +133,7 @@ def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
     changed = replace(judgement, suspicion=after, suggested_probability=suggested)
     if not rows.one_label_each:
         return changed
-    return at_least(changed, least_of_copies(content_groups(rows)[1].numpy(), rows.labels.numpy()))
+    return at_least(changed, least_of_copies(together(rows.sha256, None)[1].numpy(), rows.labels.numpy()))
 
 
 def _own_labels(data: Data) -> bool:
@@ -226,7 +227,7 @@ def read_depth(
     rows = features if basis is None else basis(features)
     if not bool(torch.isfinite(rows).all()):
         raise NumericalError(f"The {name} are not finite", "Are the inputs on the scale of training?")
-    sizes, group = content_groups(data.train)
+    sizes, group = together(data.train.sha256, data.groups)
     material = Material(
         rows,
         data.train.labels,

@@ -39,7 +39,7 @@ from curate.engine.suspicion.experts import LAST_WIDTH, Material, find_basis, sc
 from curate.engine.suspicion.panel import LAST, panel_for
 from curate.plugs import EXPERTS
 from curate.process.progress import Progress
-from curate.stages.heads import content_groups
+from curate.stages.groups import together
 from curate.stages.prepare import Data
 
 SHARES = (0.1, 0.2)
@@ -49,7 +49,7 @@ SMALL_ROWS = 1_000
 def tuned_probes(data: Data) -> np.ndarray:
     """Five-fold probabilities of the scaling and penalty with the best held-out log loss, ``[n C]``."""
     features, labels = data.train.features, data.train.labels
-    sizes, group = content_groups(data.train)
+    sizes, group = together(data.train.sha256, data.groups)
     material = Material(
         features, labels, data.classes, Copies(group, sizes), Neighbours(features, 0), False, 0, Progress.silent(), ""
     )

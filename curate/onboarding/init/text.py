@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from curate.onboarding.init.found import Discovery, FoundSetting
-from curate.settings.options import OPTIONS, Option
+from curate.settings.option import Option
+from curate.settings.options import OPTIONS
 
 WIDTH = 110
 HEAD = (
