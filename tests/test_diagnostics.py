@@ -112,8 +112,9 @@ def test_unasked_an_answer_that_is_dear_is_left_to_the_head_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a damping it takes a solve: cheap here, where rows are few, until nothing is."""
-    assert Price("all", 10, 9.9, 1e15).dear is Price("all", 10, 1e6, FEW_PRODUCTS).dear is False
-    assert Price("all", 10, 10.0, 2 * FEW_PRODUCTS).dear
+    assert not Price("all", 10, 1e15, 9.0, 0.9e15).dear
+    assert not Price("all", 10, 1.0, 1e6, FEW_PRODUCTS - 1e6).dear
+    assert Price("all", 10, FEW_PRODUCTS, 9.0, FEW_PRODUCTS).dear
     monkeypatch.setattr("curate.stages.deep.FEW_PRODUCTS", 0.0)
     found, report = signs(tmp_path, SHALLOW, 0.0, 12, "--damping", "0.01")
     assert found["gradient"] is None

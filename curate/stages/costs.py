@@ -37,7 +37,7 @@ class Speed:
     """Measured here and now."""
 
     products: float
-    """Products and sums a second, float32, one thread."""
+    """Products, and sums, a second, float32, one thread: two for each number of a product of matrices."""
     pass_of_a_row: float = 0.0
     """Seconds of a row through the network and back again; 0: no influence goes through it."""
 
@@ -56,7 +56,9 @@ class Size:
     parameters: int
     """Of the network, if evaluation influence goes through it; 0: it is taken at the head."""
     passes: float
-    """There and back, over all rows, that influence through it is worth."""
+    """There and back, over all rows, that influence through it takes."""
+    beside: float
+    """Products and sums of matrices beside them."""
     by_layers: bool
     """Whether EK-FAC answers at once, without steps."""
     bytes_a_row: int
@@ -125,7 +127,8 @@ def size_of(
         train.features.shape[1],
         1 if not own else 2 + (train.early is not None),
         0 if problem is None else problem.objective.p,
-        0.0 if price is None else price.passes,
+        0.0 if price is None else price.through,
+        0.0 if price is None else price.beside,
         problem is not None and answered_by_layers(settings, problem),
         row.numel() * row.element_size(),
         0 if problem is None else 4 * few.passes.budget.batch,
@@ -160,7 +163,7 @@ def _experts(n: int, p: int) -> float:
 def _through_network(size: Size, speed: Speed) -> float:
     if not size.parameters:
         return 0.0
-    return size.passes * size.rows * speed.pass_of_a_row
+    return size.passes * size.rows * speed.pass_of_a_row + 2 * size.beside / speed.products
 
 
 def _checks(size: Size, speed: Speed) -> float:

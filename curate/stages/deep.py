@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from curate.engine.curvature.ekfac import Layers
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.curvature.operator import Explicit
+from curate.engine.curvature.operator import WRITTEN_FLOATS, Explicit
 from curate.engine.influence.problem import Problem
 from curate.engine.solvers.dual import Exact
 from curate.settings.merge import ScanSettings
@@ -33,6 +33,8 @@ LAYER_PASSES = 8.0
 (`tests/bench/passes.py`)."""
 SOLVE_PASSES = 170.0
 """The same of a solve: LiSSA's seven hundred batches, or some fifty products of CG."""
+WRITTEN_PASSES = 60.0
+"""The same of a solve with a factor that is written down, beside its inner products."""
 EIGENVECTORS = 20.0
 """Products and sums, in cubes of its side, that the eigenvectors of a matrix take."""
 
@@ -44,10 +46,22 @@ class Price:
     named: str
     """Its parameters, as a receipt names them."""
     parameters: int
-    passes: float
-    """Forward and backward passes over the training rows that it is worth."""
-    products: float
-    """Products and sums that it takes, about."""
+    a_pass: float
+    """Products and sums of a pass there and back over the training rows."""
+    through: float
+    """Passes that it takes."""
+    beside: float
+    """Products and sums of matrices beside them."""
+
+    @property
+    def products(self) -> float:
+        """In all."""
+        return self.through * self.a_pass + self.beside
+
+    @property
+    def passes(self) -> float:
+        """Those that it is worth in all."""
+        return self.products / self.a_pass
 
     @property
     def dear(self) -> bool:
@@ -112,12 +126,14 @@ def price_of(settings: ScanSettings, problem: Problem, named: str, rows: int) ->
     a_pass = 3.0 * rows * products_of_a_row(problem)  # a backward pass is two forward ones
     columns = operator.factor_rows // operator.n if isinstance(operator, Explicit) else 0
     if answered_by_layers(settings, problem):
-        products = LAYER_PASSES * a_pass + EIGENVECTORS * sum(side**3 for side in Layers(objective).sides())
+        through, beside = LAYER_PASSES, EIGENVECTORS * sum(side**3 for side in Layers(objective).sides())
     elif columns and settings.solver in ("auto", "exact") and Exact.fits(rows * columns, objective.p):
-        products = columns * a_pass + float(rows * columns) ** 2 * objective.p
+        through, beside = float(columns), float(rows * columns) ** 2 * objective.p
+    elif 0 < rows * columns * objective.p <= WRITTEN_FLOATS:
+        through, beside = WRITTEN_PASSES, float(rows * columns) ** 2 * objective.p / 2
     else:
-        products = SOLVE_PASSES * a_pass
-    return Price(named, objective.p, products / a_pass, products)
+        through, beside = SOLVE_PASSES, 0.0
+    return Price(named, objective.p, a_pass, through, beside)
 
 
 @torch.no_grad()

@@ -8,12 +8,15 @@
 # answers of the harness are at its own, which --opt own=true takes.
 from curate.engine.curvature.ekfac import EKFAC as _EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton as _GaussNewton
+from curate.engine.curvature.head import HeadCurvature as _HeadCurvature
 from curate.engine.curvature.objective import Objective as _Objective
 from curate.engine.curvature.objective import choose_parameters as _choose_parameters
+from curate.engine.curvature.operator import Damped as _Damped
 from curate.engine.influence.damping import tenth_of_mean as _tenth_of_mean
 from curate.engine.loss import SOFTMAX as _SOFTMAX
 from curate.engine.solvers import make_solver as _make_solver
 from curate.engine.solvers.cg import ConjugateGradients as _ConjugateGradients
+from curate.engine.solvers.cg import descend as _descend
 from curate.engine.solvers.lissa import LiSSA as _LiSSA
 
 
@@ -82,6 +85,28 @@ def _solved_by(name):
             objective.row_gradients(xtr[part], weights[part]) @ solution.rows.T for part in torch.arange(n).split(500)
         ]
         return torch.cat(parts).numpy()
+
+    return go
+
+
+@peer
+def curate_head():
+    """Of softmax regression alone (T2, S): by steps that its class blocks precondition, for a ranking."""
+
+    def go():
+        x = torch.cat([xtr, xtr.new_ones(n, 1)], dim=1)
+        tests = torch.cat([xte, xte.new_ones(len(xte), 1)], dim=1)
+        with torch.no_grad():
+            logits, of_tests = model(xtr), _SOFTMAX.residuals(model(xte), yte)
+        curvature = _HeadCurvature(x, logits.softmax(1), x.new_full((x.shape[1],), DAMP))
+        curvature.exact = False  # else all of it is inverted
+        rights = torch.einsum("tc,td->tcd", of_tests, tests).flatten(1)
+        blocks, operator = curvature.factorise(), _Damped(curvature.of_sums(), 0.0)
+        solved, steps = _descend(operator, rights, blocks.solve, opt("gain", 0.01), opt("steps", 8))
+        HYP.update(residual=float(((rights - operator @ solved).norm(dim=1) / rights.norm(dim=1)).mean()), steps=steps)
+        own = _SOFTMAX.residuals(logits, ytr)
+        moves = (x @ solved.view(-1, x.shape[1]).T).view(n, len(rights), -1)
+        return torch.einsum("ntc,nc->nt", moves, own).numpy()
 
     return go
 
