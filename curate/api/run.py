@@ -52,7 +52,7 @@ ROWS = {
     "JOIN named_examples AS t ON t.id = i.train_example_id WHERE i.run_id = ? ORDER BY e.key, i.influence DESC",
     "receipts": "SELECT * FROM receipts WHERE run_id = ? ORDER BY rowid",
     "cleaned": "SELECT e.key, e.split, e.position, e.label AS given_label, CASE WHEN v.verdict = 'relabel' THEN "
-    "v.new_label WHEN v.verdict IN ('drop', 'none') THEN NULL ELSE e.label END AS label, v.verdict, v.reviewer, "
+    f"v.new_label WHEN v.verdict IN {reviews.DROPPED} THEN NULL ELSE e.label END AS label, v.verdict, v.reviewer, "
     "v.note, e.media_path AS path, e.text FROM scores AS s JOIN named_examples AS e ON e.id = s.example_id "
     "LEFT JOIN verdicts AS v ON v.fingerprint = e.fingerprint "
     "WHERE s.run_id = ? ORDER BY e.split = 'eval', e.position, e.key",

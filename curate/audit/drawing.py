@@ -10,7 +10,7 @@ from curate.audit.design import allocated, drawn_order, ends_for
 from curate.audit.result import Frame, frames_of, shapes_of, stratum_numbers
 from curate.errors import UsageError
 from curate.store import Store, audits
-from curate.store.audits import Audit, Member
+from curate.store.audits import Member
 
 
 def draw(store: Store, run_id: int, total: int, seed: int, *, anew: bool = False) -> int:
@@ -61,9 +61,3 @@ def _draw(store: Store, frames: list[Frame], rows: list[Member], total: int, see
         audits.draw(store, frame.audit, mine_shown)
         first = last
     return len(chosen)
-
-
-def uncovered(store: Store, run_id: int, series: list[Audit]) -> int:
-    """Training rows of the run that no audit of the series was drawn from."""
-    taken = {row.fingerprint for frame in frames_of(store, series) for row in frame.rows}
-    return sum(row.fingerprint not in taken for row in audits.members(store, run_id))

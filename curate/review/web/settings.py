@@ -7,6 +7,7 @@ Knows limits and queries; the words on tables and columns are those of ``store/g
 from typing import Any
 
 from curate.store.glossary import COLUMNS, TABLES, VIEW_COLUMNS, VIEWS
+from curate.store.reviews import WRONG
 
 LIMITS = {
     "default_page_size": 50,
@@ -53,7 +54,7 @@ QUERIES: dict[str, tuple[str, str]] = {
     "reviewers": (
         "How many words each person has left",
         "SELECT reviewer, count(*) AS words, "
-        "count(*) FILTER (WHERE verdict IN ('relabel', 'drop', 'none')) AS confirmed, "
+        f"count(*) FILTER (WHERE verdict IN {WRONG}) AS confirmed, "
         "count(*) FILTER (WHERE verdict = 'keep') AS refuted, max(time) AS last "
         "FROM standing_reviews GROUP BY reviewer",
     ),
