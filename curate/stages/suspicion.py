@@ -28,7 +28,7 @@ from curate.engine.suspicion.panel import (
     panel_for,
     panel_on_unseen,
 )
-from curate.errors import NumericalError
+from curate.errors import ModelError, NumericalError
 from curate.process.progress import Progress
 from curate.stages.forward import Forward
 from curate.stages.groups import together
@@ -194,7 +194,11 @@ def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress)
     last = read_depth(
         "last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours, width=LAST_WIDTH
     )
-    assert last is not None
+    if last is None:
+        raise ModelError(
+            "The model's features are the same for every row: nothing tells rows apart.",
+            "Are these its trained weights, and are its inputs prepared as in training?",
+        )
     depths = {LAST: last}
     if own:
         found = {
