@@ -68,8 +68,10 @@ def distances(
     white = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max() + 1e-300))
     points, middles = points @ white, middles @ white
     square = (points**2).sum(1)[:, None] - 2 * points @ middles.T + (middles**2).sum(1)
-    nearest: np.ndarray = square.min(1)
-    return np.where(own, np.maximum(nearest, 0), np.nan)
+    nearest = square.min(1)
+    found = np.full(len(given), np.nan)
+    found[own] = np.maximum(nearest[own], 0)
+    return found
 
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
