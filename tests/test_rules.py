@@ -83,7 +83,7 @@ def test_a_rule_is_one_entry_and_one_finder(odd: Rule, here: Path) -> None:
         assert store.query("SELECT title, preview FROM rules WHERE name = 'odd'") == [
             {"title": "The row is odd", "preview": 1}
         ]
-    assert told["text"].count("1 odd (preview)") == 2  # an error and a warning
+    assert told["text"].count("2 odd (preview)") == 1  # an error and a warning, of which nothing is certain yet
     assert "nothing stands before it" in told["text"]
     assert 'title="The row is odd">odd: error (preview)' in told["html"]
     report = json.loads(told["json"])

@@ -116,7 +116,7 @@ def test_the_image_fixture_needs_no_option(fashion: tuple[Path, Result]) -> None
     folder, result = fashion
     assert "600 training rows in 5 classes and 125 evaluation rows" in result.output
     lines = result.stdout.splitlines()
-    assert len(lines) <= 67  # of 100 columns: a screen of 60, and what rules in preview say of two flipped copies
+    assert len(lines) <= 60  # of 100 columns: a screen
     last = max(number for number, line in enumerate(lines, 1) if " error " in line)
     assert last <= 40
     assert sum(" error " in line for line in lines) == int(re.findall(r"(\d+) errors", result.stdout)[0])

@@ -26,27 +26,34 @@ LEAST_NEXT = 0.01
 
 
 def write_findings(page: Page, report: Report) -> None:
-    """By severity, whatever their rule: errors of all rules but ``harmful`` stand before the first warning."""
-    errors = [row for row in report.others if row.severity == "error"]
-    slighter = [row for row in report.others if row.severity != "error"]
-    _others(page, report, "Certainly wrong", errors, ("error",))
+    """By severity, whatever their rule: what is certain stands before the first label that is only probably wrong.
+
+    Rules in preview are not certain of anything yet: theirs stand last, and the short report counts them.
+    """
+    certain: list[OtherFinding] = []
+    rest: list[OtherFinding] = []
+    for row in report.others:
+        (certain if row.severity == "error" and not rule_of(row.rule).preview else rest).append(row)
+    _others(page, report, "Certainly wrong", certain, False)
     if not report.unjudged:
         _mislabeled(page, report)
-    _others(page, report, "Other findings", slighter, ("warning", "note"))
+    _others(page, report, "Other findings", rest, True)
 
 
-def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding], severities: tuple[str, ...]) -> None:
+def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding], rest: bool) -> None:
     rules = [rule for rule in rules_with(total.rule for total in report.totals) if rule.name not in OWN_SECTION]
     counts = {
         f"{rule.name}{' (preview)' if rule.preview else ''}": sum(
-            report.count(rule.name, severity=severity) for severity in severities
+            report.count(rule.name, severity=severity)
+            for severity in SEVERITIES
+            if rest == (rule.preview or severity != "error")
         )
         for rule in rules
     }
     if not any(counts.values()):
         return
     told = ", ".join(f"{count:,} {rule}" for rule, count in counts.items() if count)
-    rows = _gated_and_gravest(rows) if report.depth == "short" else rows
+    rows = [row for row in rows if report.depth != "short" or not rule_of(row.rule).preview]
     page.heading(title, told + (first_shown(rows, sum(counts.values())) if rows else "; -v lists them"))
     if not rows:
         return
@@ -61,17 +68,6 @@ def _others(page: Page, report: Report, title: str, rows: Sequence[OtherFinding]
         for row in rows
     ]
     page.table(columns, cells, [[quoted(row.text), row.why] for row in rows])
-
-
-def _gated_and_gravest(rows: Sequence[OtherFinding]) -> list[OtherFinding]:
-    """The rows without those of rules in preview, of which one error each stays: no gate counts them."""
-    seen: set[str] = set()
-    shown = []
-    for row in rows:
-        if not rule_of(row.rule).preview or (row.severity == "error" and row.rule not in seen):
-            shown.append(row)
-        seen.add(row.rule)
-    return shown
 
 
 def _mislabeled(page: Page, report: Report) -> None:

@@ -400,6 +400,5 @@ def _next(store: Store, run: RunFacts, keys: list[str]) -> tuple[Step, ...]:
         *steps,
         Step(f"curate review{chosen}", "the flagged rows one by one, by keyboard"),
         Step(f"curate report -f html:report.html{chosen}", "the same as a page of pictures"),
-        Step(f"curate report --top 100{chosen}", "the longer list"),
-        Step(f"curate report -v{chosen}", "every reason, the notes and receipts"),
+        Step(f"curate report -v --top 100{chosen}", "more rows, every reason, notes and receipts"),
     )

@@ -12,8 +12,10 @@ SAID = {
     "unreadable": ("row that cannot be read", "rows that cannot be read"),
     "leaking_column": ("column that gives the label away", "columns that give the label away"),
     "label_variant": ("class in another spelling", "classes in another spelling"),
+    "near_duplicate": ("near copy", "near copies"),
+    "near_leak": ("evaluation row with a near copy in training", "evaluation rows with a near copy in training"),
 }
-"""What a rule's findings are, of one and of several; other rules are told by their names."""
+"""What a rule's findings are, of one and of several; all others together are those of rules in preview."""
 FROM = {"audit": "audited", "noise rate": "as you said"}
 """Who says how many labels are wrong; else nobody was asked."""
 
@@ -24,11 +26,11 @@ def summary_sentence(report: Report) -> str:
     theirs = report.count("mislabeled", "eval")
     if theirs:
         parts.append(f"{theirs:,} in the evaluation set")
-    for rule in RULES:
+    for rule, (one, many) in SAID.items():
         count = report.count(rule)
-        if count and rule not in ("mislabeled", "harmful"):
-            one, many = SAID.get(rule, (rule, rule))
-            parts.append(f"{count:,} {one if count == 1 else many}")
+        parts += [f"{count:,} {one if count == 1 else many}"] if count else []
+    more = sum(report.count(rule) for rule in RULES if rule not in SAID and rule not in ("mislabeled", "harmful"))
+    parts += [f"{plural(more, 'finding')} of other rules in preview"] if more else []
     parts.append(_harm(report))
     return "; ".join(part for part in parts if part)
 

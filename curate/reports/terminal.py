@@ -20,7 +20,7 @@ from curate.reports.words import clean, first_shown, moment, plural
 
 MOST_CLASSES = {"short": 10, "long": 30}
 """Classes that are listed, those of most flagged rows first where there are more."""
-MOST_CONFUSIONS = 5
+MOST_CONFUSIONS = 4
 """Pairs of classes that the short report lists."""
 LONG_COMMAND = 60
 """From so many signs on a command does not move the remarks of the others."""
