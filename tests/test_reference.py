@@ -1,6 +1,7 @@
 """What can be named stands in the reference: commands, rules, columns, plugs, statuses, and all of Python's doors."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,19 @@ from curate.settings.options import OPTIONS
 from curate.store.glossary import TABLES
 
 DOCS = Path(__file__).parent.parent / "docs"
+MOST_WORDS = 1_200
+LONG = {"reference/commands.md", "reference/database.md", "reference/errors.md", "reference/rules.md", "changelog.md"}
+"""Pages that are looked things up in."""
+
+
+def words(text: str) -> int:
+    """Of its sentences: tables, code and comments left out."""
+    text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL)
+    return sum(len(line.split()) for line in text.splitlines() if not line.startswith("|"))
+
+
+def pages() -> list[str]:
+    return sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
 
 @pytest.mark.parametrize(
@@ -49,3 +63,8 @@ def test_every_door_for_python_has_a_docstring_that_the_reference_shows() -> Non
     shown = [(name, getattr(curate.Run, name)) for name in vars(curate.Run) if not name.startswith("_")]
     shown += [(name, getattr(curate.engine, name)) for name in curate.engine.__all__]
     assert [name for name, thing in shown if not inspect.getdoc(thing)] == []
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page not in LONG])
+def test_a_page_is_read_in_a_few_minutes(page: str) -> None:
+    assert words((DOCS / page).read_text("utf-8")) <= MOST_WORDS

@@ -149,7 +149,7 @@ _TABLE = (
         read_text,
         "FILE",
         "Out-of-sample class probabilities of your own for the training rows: one more expert.",
-        more="See [what others say](../how-to/own-data.md#what-others-say-of-the-labels).",
+        more="See [what others say](../how-to/labels.md#what-others-say-of-the-labels).",
         place="path",
     ),
     Option(
@@ -362,7 +362,7 @@ _TABLE = (
         "FOLDER",
         "Where files that a table names lie; those in it may be shown and exported too.",
         "the data's own folder",
-        "Repeat for more. See [names of pictures](../how-to/own-data.md#names-of-pictures). "
+        "Repeat for more. See [names of pictures](../how-to/tables.md#names-of-pictures). "
         "Links are followed: one that leads out is scanned, and never shown without this.",
         place="path",
         several=True,
