@@ -490,7 +490,7 @@ class Unknown(nn.Module):
         (lambda: curate.scan(frame(), label="grade", features=X[:5]), UsageError, "features has 5 rows"),
         (lambda: curate.scan(frame(), label="grade", features=X * np.inf), UsageError, "NaN, infinite"),
         (lambda: curate.scan(frame(), frame(), label="grade", features=X), UsageError, "evaluation set are missing"),
-        (lambda: curate.scan(Y, features=X, model=NETWORK), UsageError, "features and a model"),
+        (lambda: curate.scan(Y, features=X, model=NETWORK), UsageError, "Features and a model"),
         (lambda: curate.scan((X, Y), model=len), ModelError, "neither a torch module"),
         (lambda: curate.scan((X, Y), model=LogisticRegression), ModelError, "neither a torch module"),
         (lambda: curate.scan((X, Y), model=LogisticRegression()), ModelError, "Fit it first"),

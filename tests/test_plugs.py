@@ -129,7 +129,7 @@ def test_help_names_it_and_a_slip_is_refused(told: dict[str, tuple[int, str, str
         ("scan own:train --solver mine:rank=3", 2, "mine with steps"),
         ("scan own:train --solver magic", 2, f"one of {', '.join(SOLVERS)}, mine"),
         ("scan theirs:train", 2, f"The kinds are {', '.join(SOURCES)}, own."),
-        ("report -f counts", 2, f"formats: {', '.join(REPORTS)}, count"),
+        ("report -f counts", 2, f"Formats: {', '.join(REPORTS)}, count"),
     ]:
         assert told[line][0] == status
         assert words in " ".join(told[line][2].split())

@@ -238,11 +238,11 @@ class TestMessages:
         self.check(str(pets.parent / "pest"), DataError, "There is no", "Did you mean", "pets")
 
     def test_unknown_kind(self) -> None:
-        self.check("imges:pets", UsageError, "'imges'", "images, arrays, table, hf, sklearn", "Did you mean images")
+        self.check("imges:pets", UsageError, "'imges'", "images, table, arrays, hf", "Did you mean images")
 
     def test_unknown_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.xlsx").write_text("x,y\n")
-        self.check(str(tmp_path / "a.xlsx"), DataError, "'.xlsx'", ".csv, .parquet, .jsonl or .npz")
+        self.check(str(tmp_path / "a.xlsx"), DataError, "'.xlsx'", ".csv, .parquet, .jsonl, .npz or .npy")
 
     def test_nothing_given(self) -> None:
         self.check(" ", UsageError, "empty")

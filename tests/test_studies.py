@@ -36,7 +36,7 @@ def study(tmp_path: Path) -> Callable[..., Tables]:
         assert found["quick"]
         text = (tmp_path / f"{name}.md").read_text()
         for title, rows in found["tables"].items():
-            lines = text.split(f"### {title}\n", 1)[1].split("###")[0].strip().splitlines()
+            lines = text.split(f"## {title}\n", 1)[1].split("\n## ")[0].strip().splitlines()
             assert len(lines) == 2 + len(rows)
             assert len({line.count("|") for line in lines}) == 1
         assert ElementTree.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")

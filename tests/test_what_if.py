@@ -154,7 +154,7 @@ def test_the_table_says_what_was_done(world: Path) -> None:
     ("arguments", "words"),
     [
         (["--what-if", "drop", "--rows", "leak"], "has no such finding on training rows"),
-        (["--what-if", "drop", "--rows", "nobody"], "No training row is called 'nobody'"),
+        (["--what-if", "drop", "--rows", "nobody"], "no training row is called 'nobody'"),
         (["--what-if", "relabel", "--retrain", "{}/model.py:nothing"], "returned int, no torch.nn.Module"),
         (["--what-if", "relabel", "--retrain", "{}/model.py:absent"], "has no 'absent'"),
         (["--what-if", "relabel", "--retrain", "{}/model.py:retrain", "--at", "probe"], "--retrain trains a network"),
