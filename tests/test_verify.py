@@ -136,9 +136,9 @@ def test_a_scan_takes_the_known_penalty_at_the_head_as_a_check_of_it_does(world:
     with sqlite3.connect(db) as connection:
         query = "SELECT position, harm FROM scores JOIN examples ON example_id = examples.id WHERE split = 'train'"
         harm = dict(connection.execute(query))
-    training, evaluation = np.load(world / "train.npz"), np.load(world / "eval.npz")
-    x, y = torch.from_numpy(training["x"]), torch.from_numpy(training["y"])
-    unseen, truth = torch.from_numpy(evaluation["x"]).double(), torch.from_numpy(evaluation["y"])
+    with np.load(world / "train.npz") as training, np.load(world / "eval.npz") as evaluation:
+        x, y = torch.from_numpy(training["x"]), torch.from_numpy(training["y"])
+        unseen, truth = torch.from_numpy(evaluation["x"]).double(), torch.from_numpy(evaluation["y"])
 
     def loss_without(row: int | None) -> float:
         kept = torch.arange(len(x)) != (-1 if row is None else row)
