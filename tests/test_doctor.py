@@ -263,8 +263,10 @@ def test_the_home_folder_is_not_told(here: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_the_advice_to_install_is_true_for_how_it_was_installed(
-    noted: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    noted: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert not installing.from_index()  # the tests run in a checkout
+    monkeypatch.setattr(installing, "ROOT", tmp_path)
     monkeypatch.setattr(installing, "distribution", lambda name: Mock(read_text=lambda file: noted))
     assert installing.needs("review") == told
     assert ("git pull" in installing.upgrade()) == (noted is not None)

@@ -257,7 +257,7 @@ def test_a_flagged_row_whose_own_label_is_the_likelier_is_worth_a_look(report: R
     doubtful = replace(report.mislabeled[0], key="dog/30.png", suspicion=0.3, severity="warning")
     told = replace(report, mislabeled=(*report.mislabeled, doubtful), doubted={"train": 1, "eval": 1})
     text = TextReport().render(told)
-    assert summary_sentence(told).startswith("2 of 10 labels are flagged as wrong (1 of them only worth a look)")
+    assert summary_sentence(told).startswith("1 of 10 labels is flagged as wrong, 1 more is worth a look")
     likely, _, rest = text.partition(
         "Worth a look  2 rows more: flagged, but their own label is still the likelier one"
     )
@@ -312,7 +312,7 @@ def test_a_sentence_sums_up_what_is_known_of_the_level(report: Report) -> None:
     level = {"source": "labels", "expected": 3.0, "low": 2.0, "high": 6.0, "rows": 10}
     counts = {**report.run.counts, "level": level, "harm": {"judged": False}}
     said = summary_sentence(replace(report, run=replace(report.run, counts=counts)))
-    assert "flagged as wrong, 2 to 6 may be (not audited)" in said
+    assert "flagged as wrong, 2 to 6 may be wrong (not audited)" in said
     assert said.endswith("too few evaluation rows to tell harm")
     counts = {**counts, "level": {**level, "source": "audit"}, "harm": {"judged": True}}
     said = summary_sentence(replace(report, run=replace(report.run, counts=counts)))

@@ -4,8 +4,11 @@ Knows what pip writes down of an installation (PEP 610); the advice is true for 
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 NAME = "curate-data"
+ROOT = Path(__file__).parents[2]
+"""What holds the package: a checkout, or the folder of all packages."""
 
 
 def install(extra: str) -> str:
@@ -25,6 +28,8 @@ def upgrade() -> str:
 
 def from_index() -> bool:
     """It was installed by its name; pip notes it where a package came from anywhere else."""
+    if (ROOT / "pyproject.toml").exists():
+        return False
     try:
         return distribution(NAME).read_text("direct_url.json") is None
     except PackageNotFoundError:

@@ -39,9 +39,9 @@ def _labels(report: Report) -> str:
     rows = report.rows.get("train", 0)
     if report.unjudged:
         return f"The labels of {plural(rows, 'row')} were not judged"
-    flagged = report.count("mislabeled", "train")
     doubtful = report.doubted.get("train", 0)
-    doubted = f" ({doubtful:,} of them only worth a look)" if doubtful else ""
+    flagged = report.count("mislabeled", "train") - doubtful
+    doubted = f", {doubtful:,} more {'is' if doubtful == 1 else 'are'} worth a look" if doubtful else ""
     verb = "is" if flagged == 1 else "are"
     return f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{doubted}{_range(report)}"
 
@@ -53,7 +53,7 @@ def _range(report: Report) -> str:
     low, high = float(level["low"]), float(level["high"])
     asked = FROM.get(str(level.get("source")), "not audited")
     count = f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
-    return f", {count} may be ({asked})"
+    return f", {count} may be wrong ({asked})"
 
 
 def _harm(report: Report) -> str:
