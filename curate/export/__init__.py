@@ -6,7 +6,6 @@ change to ``plan`` and each format to its own file.
 
 import filecmp
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from curate.export.no_file import CHANGES, export_changes
 from curate.export.pictures import Move, export_pictures, moves
 from curate.export.plan import FILES, ExportPlan, Part, read_plan
 from curate.export.tables import export_table, is_text_table, table_patch
+from curate.export.whole import refuse_filled, whole_folder
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import split_kind
@@ -76,26 +76,11 @@ def export(
     person's word changes a row. Raises ``UsageError`` where ``out`` holds something, ``DataError`` where a row is not
     what the run read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out.as_posix()} is there already", "Name a new folder, or an empty one.")
+    refuse_filled(out)
     plan = read_plan(store, run_id, allow_eval=allow_eval, apply_suggestions=apply_suggestions)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(out) as partial:
         roots = MediaRoots.of(plan.settings.as_json(), plan.train[0].location, media_root)
         rows = _write(plan, partial, pictures, roots)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UsageError(
-            f"{out.as_posix()} cannot be written: {error.strerror or error}", "Nothing was left there; name another."
-        ) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return _told(plan, rows)
 
 

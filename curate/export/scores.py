@@ -4,7 +4,6 @@ Knows the columns of each file; rows go from the database to the file in blocks,
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import __version__
-from curate.errors import UsageError
+from curate.export.whole import refuse_filled, whole_folder
 from curate.store import Store
 from curate.store.opening import explain
 
@@ -103,27 +102,13 @@ def export_scores(store: Store, run_id: int, folder: Path) -> dict[str, int]:
     Each file's metadata holds the run, its data set and the version. Raises ``UsageError`` if the folder holds
     something or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder.as_posix()} is there already", "Name a new folder, or an empty one.")
+    refuse_filled(folder)
     (run,) = store.query(
         "SELECT d.name, r.finished FROM runs AS r JOIN datasets AS d ON d.id = r.dataset_id WHERE r.id = ?", [run_id]
     )
     told = {"curate": __version__, "run": run_id, "dataset": run["name"], "finished": run["finished"]}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        rows = {name: _write(store, run_id, partial / f"{name}.parquet", file, told) for name, file in FILES.items()}
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        raise UsageError(
-            f"{folder.as_posix()} cannot be written: {error.strerror or error}", "Nothing was left there; name another."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return rows
+    with whole_folder(folder) as partial:
+        return {name: _write(store, run_id, partial / f"{name}.parquet", file, told) for name, file in FILES.items()}
 
 
 def _write(store: Store, run_id: int, path: Path, file: _File, told: dict[str, object]) -> int:
