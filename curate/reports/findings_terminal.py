@@ -13,7 +13,7 @@ from curate.process.numbers import percent
 from curate.reports.layout import SEVERITY_STYLES, Column, Page, cell
 from curate.reports.report import OWN_SECTION, MislabeledRow, OtherFinding, Report
 from curate.reports.words import clean, first_shown, plural, quoted
-from curate.rules.rule import DOUBTED, SEVERITIES, rule_of, rules_with
+from curate.rules.rule import SEVERITIES, is_doubted, rule_of, rules_with
 
 NARROW = 80
 """Below, a row's number and its neighbours are left out."""
@@ -78,7 +78,7 @@ def _mislabeled(page: Page, report: Report) -> None:
     )
     errors = sum(row.severity == "error" for row in rows)
     rows = rows[: max(report.top, errors)]
-    likely = [row for row in rows if row.suspicion is None or row.suspicion >= DOUBTED]
+    likely = [row for row in rows if not is_doubted("mislabeled", row.suspicion)]
     total = report.count("mislabeled")
     page.heading("Probably mislabeled", _counted(report) + first_shown(likely, total - sum(report.doubted.values())))
     if report.sketch is not None:  # pillow is imported only then

@@ -183,9 +183,7 @@ class Finding:
     verdict: str | None  # the one in force on the row
     accepted: bool  # the baseline holds it
     before: bool  # an earlier finished run has it
-    spared: str = (
-        ""  # why the gate does not count it: accepted, kept, known, untouched, worth a look, old row, not asked for
-    )
+    spared: str = ""  # why the gate does not count it: accepted, kept, known, untouched, worth a look, not asked for
 
     @property
     def doubted(self) -> bool:

@@ -34,7 +34,7 @@ alike than bags are, and copies stand among the nearest. The lesser of both coun
 CUT = 2
 """Pixels of a small picture's side that a copy may lack: six per cent."""
 TOGETHER = 128
-"""NearCopies whose windows are compared at once."""
+"""Pairs whose windows are compared at once."""
 SHINGLE = 3
 """Letters of a shingle, the parts by which texts are compared (Broder 1997)."""
 
@@ -102,7 +102,7 @@ def _pixels(rows: Forward) -> Float[torch.Tensor, "n 1024"]:
 def _candidates(
     found: Int[np.ndarray, "m k"], similarity: Float[np.ndarray, "m k"], own: Sequence[str], theirs: Sequence[str]
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Int[np.ndarray, "u 2"]]:
-    """NearCopies of other content that are no farther apart than a row usually is from the one nearest to it, and some
+    """Pairs of other content that are no farther apart than a row usually is from the one nearest to it, and some
     usual pairs to compare with."""
     numbers = {sha: number for number, sha in enumerate(dict.fromkeys([*own, *theirs]))}
     mine, others = (np.array([numbers[sha] for sha in part]) for part in (own, theirs))
