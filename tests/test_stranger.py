@@ -9,6 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from curate.cli import main
+from curate.rules.finders import without_suggestion
+from curate.rules.finders.found import Found
 from curate.rules.finders.stranger import FALSE, discoveries, distances, standardised
 from curate.store import Store
 
@@ -68,7 +70,30 @@ def test_a_text_of_another_topic_is_named(here: Path) -> None:
             "SELECT e.position, f.why, f.evidence FROM findings AS f JOIN examples AS e ON e.id = f.example_id "
             "WHERE f.rule = 'stranger'"
         )
+        suggested = store.query(
+            "SELECT e.position, s.suggested_label, s.suggested_probability FROM scores AS s JOIN examples AS e "
+            "ON e.id = s.example_id"
+        )
     assert {row["position"] for row in found} >= set(range(300, 306))
     assert sum(row["position"] < 300 for row in found) <= 0.15 * len(found)
     assert all(row["why"].startswith("no class fits: it lies ") for row in found)
     assert all(json.loads(row["evidence"])["sigmas"] > 0 for row in found)
+    strange = {row["position"] for row in found}
+    for row in suggested:
+        assert (
+            (row["suggested_label"] is None) == (row["suggested_probability"] is None) == (row["position"] in strange)
+        )
+
+
+def test_a_stranger_with_a_wrong_label_has_no_suggestion() -> None:
+    mislabeled = [
+        Found(split, 3, "mislabeled", "error", 0.95, "All are roses", near=True) for split in ("train", "eval")
+    ]
+    stranger = Found("train", 3, "stranger", "warning", 9.0, "no class fits")
+    told = [each.why for each in without_suggestion([*mislabeled, stranger])]
+    assert told == [
+        "All are roses; it is a stranger too, so that no label is suggested",
+        "All are roses",
+        "no class fits",
+    ]
+    assert without_suggestion(mislabeled) == mislabeled

@@ -21,7 +21,7 @@ from curate.pipeline.scores import scores_of
 from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
-from curate.rules.finders import find_all
+from curate.rules.finders import find_all, strangers_of
 from curate.rules.finders.found import Contents, Found, Scan
 from curate.rules.rule import RULES, rules_asked
 from curate.settings.media import MediaRoots
@@ -92,7 +92,7 @@ class OpenRun:
             ids = {split: self._rows(rows, split, seen=None) for split, rows in contents.splits.items()}
             for split, rows in contents.splits.items():
                 self.store.add_score_columns(self.id, ids[split][: len(rows)], {"rank": [None] * len(rows)})
-            self._findings(contents, ids)
+            self._findings(find_all(contents, self._rules), contents, ids)
             self.store.finish_run(
                 self.id,
                 counts={**_read_counts(list(contents.splits.values())), "classes": data.classes, "unjudged": True},
@@ -112,16 +112,16 @@ class OpenRun:
         train, evaluation = data.train, data.evaluation
         self._labels(train)
         has_model = data.network is not None
+        found = find_all(scan, self._rules)
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
-        self.store.add_score_columns(
-            self.id, train_ids[: len(train)], scores_of(train, judged.train, heads, judged, influence)
-        )
+        scores = scores_of(train, judged.train, heads, judged, influence, strangers_of(found))
+        self.store.add_score_columns(self.id, train_ids[: len(train)], scores)
         if not data.own_evaluation:
             evaluation_ids = self._rows(evaluation, "eval", seen=False)
             assert judged.evaluation is not None
-            scores = scores_of(evaluation, judged.evaluation, heads, judged, None)
+            scores = scores_of(evaluation, judged.evaluation, heads, judged)
             self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
-        found = self._findings(scan, {"train": train_ids, "eval": evaluation_ids})
+        self._findings(found, scan, {"train": train_ids, "eval": evaluation_ids})
         marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
         places = map_of(train, judged.train.suspicion, marked)
         self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in places.items()))
@@ -193,9 +193,8 @@ class OpenRun:
                     f"{min(outside)}: they are not shown (--media-root FOLDER allows it)"
                 )
 
-    def _findings(self, scan: Contents, ids: dict[str, list[int]]) -> list[Found]:
-        """Findings of all rules, and small pictures of the rows that they are on and of those nearest to them."""
-        found = find_all(scan, self._rules)
+    def _findings(self, found: list[Found], scan: Contents, ids: dict[str, list[int]]) -> None:
+        """Stores them, and small pictures of the rows that they are on and of those nearest to them."""
         self.store.add_findings(
             self.id,
             (
@@ -221,7 +220,6 @@ class OpenRun:
             if split == "train":
                 score |= {row: -1.0 for row in _nearest(rows, found) if row not in score}
             self._thumbnails(rows, ids[split], score)
-        return found
 
 
 @contextmanager

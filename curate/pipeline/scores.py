@@ -1,5 +1,7 @@
 """The columns of the table `scores`, from what the stages found out."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from curate.engine.suspicion import Judgement
@@ -11,9 +13,17 @@ from curate.stages.suspicion import Judged
 
 
 def scores_of(
-    rows: Forward, judgement: Judgement, heads: Heads, judged: Judged, influence: Influence | None
+    rows: Forward,
+    judgement: Judgement,
+    heads: Heads,
+    judged: Judged,
+    influence: Influence | None = None,
+    strangers: Collection[int] = (),
 ) -> dict[str, list[object]]:
-    """Columns of the table `scores`, one entry a row; ``influence`` for training rows only."""
+    """Columns of the table `scores`, one entry a row.
+
+    ``influence`` is given for training rows only. No label is suggested for ``strangers``, rows that no class fits.
+    """
     given, classes = rows.labels.numpy(), rows.source.classes
     order = np.lexsort((np.arange(len(given)), -judgement.suspicion))
     rank = np.empty(len(given), dtype=int)
@@ -36,6 +46,8 @@ def scores_of(
         "suggested_label": [classes[label] for label in judgement.suggested.tolist()],
         "suggested_probability": judgement.suggested_probability.tolist(),
     }
+    for row in strangers:
+        columns["suggested_label"][row] = columns["suggested_probability"][row] = None
     columns["word"] = list(judgement.words(judged.cut if influence is not None else judged.evaluation_cut))
     if influence is not None:
         columns["self_influence"] = heads.influence.scores.self_influence.tolist()

@@ -379,8 +379,8 @@ RULES: dict[str, Rule] = {
             title="The row belongs to no class",
             means="It lies far from the middle of every class, and no class has much evidence: something else, or "
             "nothing at all, is shown or said. Of those that are named at most 5 % are expected to be none.",
-            do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. A suggested label would "
-            "be absurd.",
+            do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. No label is suggested "
+            "for it.",
             confirmed_by=("drop", "none"),
             since="0.1.0",
             preview=True,

@@ -1,6 +1,7 @@
 """Which rows break which rule: one file a rule, found by its entry in ``RULES``. Imported by the scan alone."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from importlib import import_module
 
 from curate.rules.finders.found import Contents, Found, Scan
@@ -8,6 +9,7 @@ from curate.rules.rule import RULES
 
 NEAREST = 5
 """Nearest rows that are named on a finding."""
+NO_CLASS = "; it is a stranger too, so that no label is suggested"
 
 
 def find_all(scan: Contents, asked: Collection[str] = tuple(RULES)) -> list[Found]:
@@ -20,7 +22,23 @@ def find_all(scan: Contents, asked: Collection[str] = tuple(RULES)) -> list[Foun
         found += getattr(import_module(module), function)(scan)
     if isinstance(scan, Scan):
         _name_nearest(scan, found)
-    return found
+    return without_suggestion(found)
+
+
+def without_suggestion(found: list[Found]) -> list[Found]:
+    """The findings, those of a wrong label telling of a row that is a stranger too that no label is suggested."""
+    strange = strangers_of(found)
+    return [
+        replace(each, why=each.why + NO_CLASS)
+        if each.rule == "mislabeled" and each.split == "train" and each.row in strange
+        else each
+        for each in found
+    ]
+
+
+def strangers_of(found: list[Found]) -> frozenset[int]:
+    """The training rows that are found to belong to no class, for which any suggested label would be absurd."""
+    return frozenset(each.row for each in found if each.rule == "stranger" and each.row is not None)
 
 
 def _name_nearest(scan: Scan, found: list[Found]) -> None:
