@@ -4,7 +4,7 @@
     python tests/bench/rules.py FOLDER --strangers [...]
 
 FOLDER holds flowers5/, banking77/, adult/ and clinc150/; Fashion-MNIST is Debian's. Thresholds were chosen on other
-sets (docs/how-to/other-findings.md). Each set is a sample of its rows (of texts and tables four times as many) with
+sets (docs/explanation/findings.md). Each set is a sample of its rows (of texts and tables four times as many) with
 copies, 20 of each kind, and spoilt rows, 10 of each kind, of rows that are not in the sample; `--strangers` plants 1
 and 5 % of rows of another set instead. PYTHON has cleanlab's Datalab: `pip install cleanlab datasets cleanvision`.
 """
