@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from curate.errors import CurateError
@@ -26,7 +27,7 @@ UNMET_GRACE = 6.0
 """The same before the processes have met: launchers end all when one has ended."""
 SILENT_BEATS = 4
 """Beats that were not heard of a process whose connection broke off: it has ended."""
-WORD = "word"
+WORD, WORKS, WAITS = "word", "works", "waits"
 
 
 class Bulletin(Protocol):
@@ -38,6 +39,9 @@ class Bulletin(Protocol):
     def get(self, key: str, /) -> bytes:
         """What was told; waits for it."""
 
+    def check(self, keys: list[str], /) -> bool:
+        """Whether all of this was told."""
+
     def compare_set(self, key: str, expected: str, desired: str, /) -> bytes:
         """Tell, if what was told before is as expected; what is told then."""
 
@@ -48,21 +52,47 @@ class LostRank(CurateError):
     exit_status = 1
 
 
-class Heartbeat:
-    """The signs of life of this process and the others; ``hosts`` are those of all. Use as a context."""
+@dataclass
+class Heard:
+    """The last sign of life of a process, and when it changed."""
 
-    def __init__(self, board: Bulletin, rank: Rank, hosts: list[str], patience: float) -> None:
-        self._board, self._rank, self._hosts, self._patience = board, rank, hosts, patience
+    said: str = ""
+    said_at: float = 0.0
+    steps: tuple[str, ...] = ()
+    """How far it was, and whether it waited."""
+    steps_at: float = 0.0
+
+    def hear(self, said: str, now: float) -> None:
+        """Take what it says now."""
+        steps = tuple(said.split(" ", 2)[:2])
+        if said != self.said:
+            self.said, self.said_at = said, now
+        if steps != self.steps:
+            self.steps, self.steps_at = steps, now
+
+
+class Heartbeat:
+    """The signs of life of this process and the others. Use as a context.
+
+    Raises `LostRank` if one of the others does not come.
+    """
+
+    def __init__(self, board: Bulletin, rank: Rank, patience: float) -> None:
+        """``patience``: seconds without progress after which a process is given up."""
+        self._board, self._rank, self._patience = board, rank, patience
         self._lock, self._over = threading.Lock(), threading.Event()
         self._steps = 0
         self._since: float | None = None  # when this process began to wait for the others
-        self._heard: dict[int, tuple[str, float]] = {}
+        self._numbers = [number for number in range(rank.count) if number != rank.number]
+        self._hosts: dict[int, str] = {}
+        self._heard: dict[int, Heard] = {}
         self._thread = threading.Thread(target=self._beat, name="curate-heartbeat", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
         global _mine
         _mine = self
         self._tell()
+        self._await_others()
         self._thread.start()
         return self
 
@@ -104,16 +134,28 @@ class Heartbeat:
             return self._board.compare_set(WORD, "", number).decode()
 
     def _name(self, number: int) -> str:
-        return f"Rank {number} of {self._rank.count} on {self._hosts[number]}"
+        return f"Rank {number} of {self._rank.count} on {self._hosts.get(number, 'an unknown machine')}"
 
     def _tell(self) -> None:
+        said = f"{self._steps} {WORKS if self._since is None else WAITS} {time.time()} {os.uname().nodename}"
         with self._lock:
-            self._board.set(f"beat/{self._rank.number}", f"{self._steps} {int(self._since is not None)} {time.time()}")
+            self._board.set(f"beat/{self._rank.number}", said)
+
+    def _await_others(self) -> None:
+        """Until each of them has given a sign of life."""
+        until, missing = time.monotonic() + self._patience, [0]
+        while missing:
+            with self._lock:
+                missing = [number for number in self._numbers if not self._board.check([f"beat/{number}"])]
+            if missing and time.monotonic() > until:
+                names = ", ".join(map(str, missing))
+                raise LostRank(f"Of {self._rank.count} processes {names} did not come (--rank-timeout)")
+            time.sleep(0.1 if missing else 0.0)
+        self._hosts = {number: said.split(" ", 3)[3] for number, said in self._others().items()}
 
     def _others(self) -> dict[int, str]:
         with self._lock:
-            numbers = [number for number in range(self._rank.count) if number != self._rank.number]
-            return {number: self._board.get(f"beat/{number}").decode() for number in numbers}
+            return {number: self._board.get(f"beat/{number}").decode() for number in self._numbers}
 
     def _beat(self) -> None:
         """Tell and look, every now and then, until this process is over."""
@@ -139,19 +181,23 @@ class Heartbeat:
         """Who has not got on for too long, if this process waits; None if all is well."""
         now, since = time.monotonic(), self._since
         for number, said in self._others().items():
-            steps = said.rpartition(" ")[0]
-            if self._heard.get(number, ("", 0.0))[0] != steps:
-                self._heard[number] = steps, now
+            self._heard.setdefault(number, Heard()).hear(said, now)
         if since is None or now - since < self._patience:
             return None
-        still = [number for number, (_, when) in self._heard.items() if now - when >= self._patience]
-        working = [number for number in still if self._heard[number][0].endswith(" 0")]
+        told = f"for {duration(self._patience)} (--rank-timeout)"
+        silent = [number for number, heard in self._heard.items() if now - heard.said_at >= self._patience]
+        if silent:
+            return f"{self._names(silent)} has given no sign of life {told}"
+        still = [number for number, heard in self._heard.items() if now - heard.steps_at >= self._patience]
+        working = [number for number in still if self._heard[number].steps[1] == WORKS]
         if working:
-            names = ", ".join(map(self._name, working))
-            return f"{names} has made no progress for {duration(self._patience)} (--rank-timeout)"
-        if len(still) == self._rank.count - 1:
+            return f"{self._names(working)} has made no progress {told}"
+        if len(still) == len(self._numbers):
             return f"All {self._rank.count} processes wait for one another: this is a bug in curate"
         return None
+
+    def _names(self, numbers: list[int]) -> str:
+        return ", ".join(map(self._name, numbers))
 
     def _lost(self, error: BaseException) -> LostRank:
         """Who has ended: whoever gives no sign of life for some beats."""
@@ -161,7 +207,7 @@ class Heartbeat:
             silent = [number for number, said in self._others().items() if said == before[number]]
             if silent:
                 return LostRank(
-                    f"{', '.join(map(self._name, silent))} has ended without a word",
+                    f"{self._names(silent)} has ended without a word",
                     "Was it killed, as by a machine without memory? The log of its machine tells",
                 )
         return LostRank(f"The connection to another process broke off: {str(error).splitlines()[0]}")

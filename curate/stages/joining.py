@@ -51,28 +51,24 @@ def together(settings: ScanSettings) -> Iterator[Together]:
         yield Together(passes_of(settings), Progress(quiet=settings.quiet))
         return
     _take_gpu(settings, rank)
-    store = _met(rank)
-    try:
-        hosts = Ranks(number=rank.number, count=rank.count).gathered(os.uname().nodename)
-        with Heartbeat(store, rank, hosts, settings.rank_timeout) as heart:
-            ranks = sharing(Ranks(_budget(settings), rank.number, rank.count, (rank.number,), heart.waits))
-            yield Together(ranks, Progress(quiet=settings.quiet or not rank.first, step=heart.step))
-    finally:
-        dist.destroy_process_group()
-
-
-def _met(rank: Rank) -> Bulletin:
-    """Join the group, and return a connection of this process's own to the store that all reach."""
-    try:
-        found = rendezvous("env://", timeout=MEETING)
-        shared, _, _ = next(found)
+    store, board = _stores(rank)
+    with Heartbeat(board, rank, settings.rank_timeout) as heart:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(
-            backend, store=PrefixStore("group", shared), rank=rank.number, world_size=rank.count, timeout=FOR_EVER
-        )
+        with heart.waits():
+            dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.count, timeout=FOR_EVER)
+        ranks = sharing(Ranks(_budget(settings), rank.number, rank.count, (rank.number,), heart.waits))
+        yield Together(ranks, Progress(quiet=settings.quiet or not rank.first, step=heart.step))
+    dist.destroy_process_group()
+
+
+def _stores(rank: Rank) -> tuple[PrefixStore, Bulletin]:
+    """Where the processes meet, and a connection of this process's own to it, for its signs of life."""
+    try:
+        shared, _, _ = next(rendezvous("env://", timeout=MEETING))
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return PrefixStore(f"heartbeat/{again}", TCPStore(host, port, is_master=False, timeout=MEETING))
+        own = TCPStore(host, port, is_master=False, timeout=MEETING)
+        return PrefixStore("group", shared), PrefixStore(f"heartbeat/{again}", own)
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"The {rank.count} processes did not meet: {str(error).splitlines()[0]}",
@@ -142,15 +138,14 @@ def _machine() -> tuple[str, ...]:
 
 def agree(settings: ScanSettings, loaded: Loaded) -> None:
     """Raise `UsageError` in all processes if one of them sees something else than the first, and name it."""
-    passes = loaded.opened.passes
-    rank = this_rank()
-    seen = passes.gathered({"host": f"{rank}", **_seen(settings, loaded)})
-    for other in seen[1:]:
-        odd = [name for name in other if name != "host" and other[name] != seen[0][name]]
+    seen = loaded.opened.passes.gathered((os.uname().nodename, _seen(settings, loaded)))
+    _, first = seen[0]
+    for number, (host, other) in enumerate(seen):
+        odd = [name for name in other if other[name] != first[name]]
         if odd:
-            told = "; ".join(f"{name}: {_short(other[name])}, not {_short(seen[0][name])}" for name in odd)
+            told = "; ".join(f"{name}: {_short(other[name])}, not {_short(first[name])}" for name in odd)
             raise UsageError(
-                f"{other['host'].capitalize()} sees something else than the first process: {told}",
+                f"Rank {number} of {len(seen)} on {host} sees something else than the first process: {told}",
                 "All processes scan the same data with the same weights, settings and versions.",
             )
 

@@ -3,6 +3,7 @@
 Larger sets, and more processes: ``tests/bench/ranks.py``.
 """
 
+import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from group import by_ranks
 
 from curate.engine.processes import Ranks
-from curate.errors import CurateError
+from curate.errors import CurateError, UsageError
 from curate.pipeline.story import scan
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
@@ -141,3 +142,23 @@ def test_an_error_of_one_row_is_that_of_all(tmp_path: Path) -> None:
         return str(raised.value)
 
     assert len(set(by_ranks(3, work, tmp_path))) == 1
+
+
+def test_processes_that_see_other_data_do_not_start(tmp_path: Path) -> None:
+    x, y = drawn(20, (3,))
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        np.savez(tmp_path / str(number) / "rows.npz", x=x, y=np.roll(y, number))
+
+    def work(ranks: Ranks) -> str:
+        os.chdir(tmp_path / str(ranks.number))
+        with pytest.raises(UsageError) as raised:
+            scan(ScanSettings("rows.npz"), Progress.silent(), ranks)
+        assert not Path(".curate").exists()
+        return str(raised.value)
+
+    first, second = by_ranks(2, work, tmp_path)
+    assert first == second
+    assert "Rank 1 of 2" in first
+    assert "sees something else than the first process: training rows: 20 (" in first
+    assert "settings:" not in first
