@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, of_environment
+from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, UsageError, of_environment
 from curate.process import stopping
+from curate.process.ranks import this_rank
 
 BUG_STATUS = 3
 INTERRUPTED = 130
@@ -64,6 +65,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+TOGETHER = ("scan", "bench")
+"""Commands that several processes can run together, as torchrun starts them."""
+
+
 class Commands(click.Group):
     """A group whose commands are imported when they run, and whose errors are told in one or two lines."""
 
@@ -75,6 +80,11 @@ class Commands(click.Group):
         """The command, imported when it is asked for."""
         if name not in COMMANDS:
             return None
+        if name not in TOGETHER and this_rank().count > 1 and not context.resilient_parsing:
+            raise UsageError(
+                f"`curate {name}` runs in one process, and {this_rank().count} were started",
+                f"Start it without torchrun: {' and '.join(TOGETHER)} run in several.",
+            )
         module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -125,28 +135,46 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.Abort):
             raise
         except click.ClickException as error:
-            _show(error)
+            if _says_why(error.format_message()):
+                _show(error)
             context.exit(2)  # some of click's own would end with 1, which says "findings"
         except BrokenPipeError:
             _silence_stdout()
             context.exit(BROKEN_PIPE)
         except KeyboardInterrupt as error:
-            _say(f"curate: {error if isinstance(error, stopping.Stopped) else 'interrupted'}")
+            if this_rank().first:
+                _say(f"curate: {error if isinstance(error, stopping.Stopped) else 'interrupted'}")
             context.exit(getattr(error, "status", INTERRUPTED))
         except Exception as error:  # a boundary: what nobody foresaw
             if context.params.get("debug"):
                 traceback.print_exc()
             told = error if isinstance(error, CurateError) else of_environment(error)
             if told is not None:
-                _say(f"curate: error: {told.message}", told.hint)
+                _say_failed(f"error: {told.message}", told.hint)
                 _silence_stdout()
                 context.exit(told.exit_status)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            _say(
-                f"curate: this is a bug in curate, not in your data: {reason}",
+            _say_failed(
+                f"this is a bug in curate, not in your data: {reason}",
                 "please report it where you got curate, with the output of `curate --debug ...`",
             )
             context.exit(BUG_STATUS)
+
+
+def _says_why(message: str) -> bool:
+    """Whether this process says what went wrong: of several processes one does, and the launcher is told by each."""
+    if this_rank().count == 1:
+        return True
+    from curate.process import heartbeat
+
+    heartbeat.tell_launcher(message)
+    return heartbeat.speaks()
+
+
+def _say_failed(message: str, hint: str) -> None:
+    """Say what went wrong; of several processes another than the first names itself."""
+    if _says_why(message):
+        _say(f"curate: {message}" if this_rank().first else f"curate: {this_rank()}: {message}", hint)
 
 
 def _say(message: str, hint: str = "") -> None:

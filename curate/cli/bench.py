@@ -37,10 +37,12 @@ def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) 
     refuse_early(settings)
 
     from curate.experiments.bench import bench as run  # torch
-    from curate.process.progress import Progress
+    from curate.stages.joining import together
 
-    found = run(settings, noise=share, rounds=rounds, progress=Progress())
-    put(_json(found) if form == "json" else _text(found))
+    with together(settings) as process:
+        found = run(settings, noise=share, rounds=rounds, progress=process.progress, passes=process.passes)
+    if process.passes.first:
+        put(_json(found) if form == "json" else _text(found))
 
 
 def _share(text: str) -> float:

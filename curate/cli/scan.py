@@ -27,6 +27,7 @@ from curate.cli.options import (
 from curate.gate.judgement import Gate
 from curate.plugs import SOURCES
 from curate.process.allocator import keep_freed_memory
+from curate.process.ranks import launched
 from curate.settings.merge import load_settings
 from curate.settings.options import SECTIONS
 
@@ -81,9 +82,12 @@ def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: 
 
     keep_freed_memory()
     from curate.pipeline.story import scan as run  # torch
-    from curate.process.progress import Progress
+    from curate.stages.joining import together
 
-    run_id = run(settings, Progress(quiet=settings.quiet))
+    with together(settings) as process:
+        run_id = run(settings, process.progress, process.passes)
+    if not process.passes.first:
+        return
 
     from curate.reports import Report
     from curate.reports.gather import read_run
@@ -93,4 +97,5 @@ def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: 
         accept_baseline(store, read_run(store, run_id)[0].dataset, settings.baseline)
         report = Report.of_run(store, run_id, settings.top, gate=gate, looks=looks(settings.format)).at_depth(depth)
     write_reports(report, settings.format)
-    end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format))
+    # A launcher takes any status but 0 for a failure, and starts all anew: there `curate check` gates.
+    end(context, report, exit_zero=settings.exit_zero, told=printed(settings.format), stored=launched())

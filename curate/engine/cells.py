@@ -73,7 +73,7 @@ class CellIndex:
         cell = passes.collect([assigned(rows[passes.own(len(rows))], self.centres, budget)])
         self.order = cell.argsort(stable=True)
         """Numbers of the rows, cell by cell."""
-        self.rows = rows[self.order]
+        self.rows = passes.each(len(rows), lambda some: rows[self.order[some]])
         self.sizes = torch.bincount(cell, minlength=count)
         self.starts = self.sizes.cumsum(0) - self.sizes
 

@@ -70,7 +70,7 @@ class Neighbours:
         self._most_pairs, self._probed = most_pairs, probed
         self.passes = passes
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
-        self._index = self._rows(features)
+        self._index = passes.each(len(features), lambda rows: self._rows(features[rows]))
         self._cells: CellIndex | None = None
         self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
         self.recall: float | None = None

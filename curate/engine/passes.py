@@ -1,19 +1,23 @@
 """The one door of all loops: which rows are this process's, how its parts become a whole, and how many go through at a
 time, which a budget of memory says.
 
-`Alone` is one process with all rows. Several would deal the rows out in runs, one behind the other: each goes through
-its `own`, `sum` adds up what all have found, and `collect` puts what was found of each row in the order of the rows.
-What is drawn is drawn alike by all. `.ci/house.py` counts loops of engine, stages and experiments beside this door.
+`Alone` is one process with all rows. Several (`processes.Ranks`) deal the rows out in runs, one behind the other: each
+goes through its `own`, `sum` adds up what all have found, and `collect` puts what was found of each row in the order of
+the rows. What is drawn is drawn alike by all, and what is not dealt out all do alike: they meet at the same sums.
+`.ci/house.py` counts loops of engine, stages and experiments beside this door.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+T = TypeVar("T")
 
 USUAL = 2**32
 """4 GiB: beyond it chunks grow no larger where that saves nothing."""
@@ -103,6 +107,37 @@ class Passes(ABC):
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         """What was found of each row, by all processes, in the order of the rows."""
 
+    number: int = 0
+    """Of this process, from 0: the first one writes and reports."""
+
+    @abstractmethod
+    def placed(self, n: int, places: Int[Tensor, " m"], values: Tensor | None) -> Tensor | None:
+        """Numbers of n rows, ``[n ...]``, of which this process has those ``values [m ...]`` at these places.
+
+        ``values`` of None: this process has none. None if none has. Of a row that nobody has they mean nothing.
+        """
+
+    @abstractmethod
+    def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
+        """What ``of`` makes of each row, ``[n ...]``: a table of rows that all processes need."""
+
+    @abstractmethod
+    def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+        """``values [n ...]`` after ``change`` was made, in place, on each of the rows."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.number == 0
+
+    def told(self, make: Callable[[], T]) -> T:
+        """What the first process makes, and all are told."""
+        return make()
+
+    def gathered(self, value: T) -> list[T]:
+        """What each process has, in their order."""
+        return [value]
+
     def slices(self, n: int, size: int) -> list[slice]:
         """This process's rows, ``size`` at a time; if there are none an empty part, so that each has one to add."""
         own = self.own(n)
@@ -113,8 +148,12 @@ class Passes(ABC):
         return self.of(torch.arange(n, device=device), size)
 
     def of(self, rows: Int[Tensor, " m"], size: int) -> tuple[Int[Tensor, " b"], ...]:
-        """This process's share of ``rows``, numbers of rows that all processes know, ``size`` at a time."""
-        return pieces(rows[self.own(len(rows))], size)
+        """This process's share of ``rows``, numbers of rows that all processes know, ``size`` at a time.
+
+        No part if it has none of them: a network is never asked about no row.
+        """
+        own = rows[self.own(len(rows))]
+        return pieces(own, size) if len(own) or not len(rows) else ()
 
     def total(self, n: int, size: int, term: Callable[[slice], Tensor]) -> Tensor:
         """The sum of ``term`` over all rows in float64, each term being that of ``size`` rows."""
@@ -133,6 +172,20 @@ class Alone(Passes):
 
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts))
+
+    def placed(self, n: int, places: Int[Tensor, " m"], values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        whole = values.new_empty(n, *values.shape[1:])
+        whole[places] = values
+        return whole
+
+    def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
+        return of(slice(0, n))
+
+    def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+        change(values)
+        return values
 
 
 ALONE = Alone()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,8 +63,13 @@ def fit_softmax(
     ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights (in float32 not below its
     digits). Raises `NumericalError` if it is not reached.
     """
-    problem = _Problem(x, labels, classes, penalty, passes)
-    weights = x.new_zeros(classes, x.shape[1]) if start is None else start.to(x).clone()
+    return minimum(SoftmaxProblem(x, labels, classes, penalty, passes), start, tolerance)
+
+
+def minimum(problem: "SoftmaxProblem", start: Float[Tensor, "C D"] | None, tolerance: float) -> SoftmaxHead:
+    """The head at the minimum of the problem; as `fit_softmax` else."""
+    penalty, x = problem.penalty, problem.x
+    weights = x.new_zeros(problem.classes, x.shape[1]) if start is None else start.to(x).clone()
     epsilon = torch.finfo(x.dtype).eps
     tolerance = max(tolerance, 64 * epsilon)
     scale = float(problem.gradient(torch.zeros_like(weights))[0].abs().max())
@@ -92,21 +97,32 @@ def fit_softmax(
     raise NumericalError("The probe did not reach its optimum", "Are the features on a sensible scale, and finite?")
 
 
-class _Problem:
+class SoftmaxProblem:
     """The loss of a softmax head on ``x [n D]``, its gradient and Newton's direction, chunk by chunk.
 
     What is held is of this process's rows, and what is returned of all.
     """
 
     def __init__(
-        self, x: Float[Tensor, "n D"], labels: Tensor, classes: int, penalty: Float[Tensor, " D"], passes: Passes
+        self,
+        x: Float[Tensor, "n D"],
+        labels: Tensor,
+        classes: int,
+        penalty: Float[Tensor, " D"],
+        passes: Passes,
+        kept: Int[Tensor, " k"] | None = None,
     ) -> None:
-        self.n, self.penalty, self.passes = len(x), penalty, passes
-        self.x, self.labels = x[passes.own(len(x))], labels[passes.own(len(x))]
+        """Of the rows ``kept``; None: of all."""
+        self.n = len(x if kept is None else kept)
+        self.classes, self.penalty, self.passes = classes, penalty, passes
+        own = passes.own(self.n)
+        rows = own if kept is None else kept[own]
+        self.x, self.labels = x[rows], labels[rows]
         self.targets = F.one_hot(self.labels, classes).to(x)
-        some = x
-        if len(x) > PRECONDITIONER_ROWS:
-            some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
+        some = x if kept is None else kept
+        if self.n > PRECONDITIONER_ROWS:
+            some = some[torch.randperm(self.n, generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
+        some = some if kept is None else x[some]
         size = passes.budget.sum_rows
         self._gram = passes.total(len(some), size, lambda rows: some[rows].T @ some[rows]) / len(some)
 
@@ -116,6 +132,7 @@ class _Problem:
         return self.passes.sum(summed(parts, term)).to(self.x) / self.n
 
     def value(self, weights: Float[Tensor, "C D"]) -> float:
+        """The loss with its penalty, nats."""
         loss = self.passes.sum(F.cross_entropy(self.x @ weights.T, self.labels, reduction="sum")) / self.n
         return float(loss + 0.5 * (self.penalty * weights * weights).sum())
 
@@ -170,7 +187,7 @@ def fit_probe(
     features: Float[Tensor, "n d"], labels: Tensor, classes: int, passes: Passes = ALONE
 ) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
     """The probe and its inputs, in float64 if that is cheap."""
-    x = probe_inputs(features)
+    x = passes.each(len(features), lambda rows: probe_inputs(features[rows]))
     if not bool(torch.isfinite(x).all()):
         raise NumericalError(
             "The features are not finite once they are scaled to one length",

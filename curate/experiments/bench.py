@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from curate.engine.neighbours import Neighbours
+from curate.engine.passes import Passes
 from curate.engine.probe import fit_probe, probe_inputs
 from curate.engine.suspicion.detectors import DETECTORS
 from curate.errors import UsageError
@@ -26,6 +27,7 @@ from curate.settings.merge import ScanSettings
 from curate.stages.forward import Forward
 from curate.stages.heads import fit_heads
 from curate.stages.influence import network_self_influence
+from curate.stages.joining import agree
 from curate.stages.prepare import Data, load, read
 from curate.stages.suspicion import Judged, judge_rows, with_network
 
@@ -97,11 +99,18 @@ class Bench:
         return sorted(names, key=lambda name: -self.mean(name))
 
 
-def bench(settings: ScanSettings, *, noise: float, rounds: int, progress: Progress) -> Bench:
-    """Plants a share ``noise`` of wrong labels of each kind, ``rounds`` times, and judges every detector on them."""
+def bench(
+    settings: ScanSettings, *, noise: float, rounds: int, progress: Progress, passes: Passes | None = None
+) -> Bench:
+    """Plants a share ``noise`` of wrong labels of each kind, ``rounds`` times, and judges every detector on them.
+
+    ``passes``: this process is one of several, which all return the same.
+    """
     if len(settings.weights) > 1:
         raise UsageError("curate bench judges one checkpoint", f"Try --weights {settings.weights[-1]} alone.")
-    data = read(settings, load(settings, progress), progress)
+    loaded = load(settings, progress, passes=passes)
+    agree(settings, loaded)
+    data = read(settings, loaded, progress)
     given = data.train.labels.numpy()
     neighbours = Neighbours(data.train.features, settings.seed, passes=data.passes)
     heads = fit_heads(data, settings.damping)

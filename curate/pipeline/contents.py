@@ -4,17 +4,17 @@ Unreadable rows, one content under several labels, copies between the sets, one 
 judged, and the report says so.
 """
 
-import time
-
 import torch
 
 from curate.pipeline.record import begin_run
 from curate.process.progress import Progress
+from curate.rules.finders import find_all
 from curate.rules.finders.found import Contents
+from curate.rules.rule import rules_asked
 from curate.settings.merge import ScanSettings
-from curate.sources import Source
-from curate.stages.forward import Forward, Pass
+from curate.stages.forward import Pass
 from curate.stages.groups import read_groups
+from curate.stages.joining import agree
 from curate.stages.prepare import Data, Loaded, Opened, refuse_options_of_models
 
 UNJUDGED = (
@@ -30,25 +30,30 @@ def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, st
     sets = [opened.train, *([opened.evaluation] if opened.evaluation else [])]
     notes = (*opened.notes, *(note for source in sets for note in source.notes))
     loaded = Loaded(opened.train, opened.evaluation, None, _decoded, torch.device("cpu"), notes, opened)
+    agree(settings, loaded)
     with (
         begin_run(settings, loaded) as run,
         progress.steps(("reading", "storing"), f"read {loaded.train.location}") as begin,
     ):
         begin("reading")
-        train = _read(opened.train, "Reading training rows", settings, progress)
+        reading = Pass(None, _decoded, loaded.device, progress, strict=settings.strict, passes=opened.passes)
+        train = reading.through(opened.train, "Reading training rows")
         own = opened.evaluation is None
-        evaluation = train.first(0) if own else _read(opened.evaluation, "Reading evaluation rows", settings, progress)
+        given = opened.evaluation
+        evaluation = train.first(0) if given is None else reading.through(given, "Reading evaluation rows")
         begin("storing")
-        groups, found = read_groups(settings.group, train, evaluation, own)
-        data = Data(train, evaluation, own, None, (*notes, *found), (UNJUDGED,), groups=groups)
-        run.finish_contents(Contents(data), time.monotonic() - started)
-    return run.id
-
-
-def _read(source: Source | None, title: str, settings: ScanSettings, progress: Progress) -> Forward:
-    assert source is not None
-    cpu = torch.device("cpu")
-    return Pass(None, _decoded, cpu, progress, strict=settings.strict).through(source, title)
+        groups, said = read_groups(settings.group, train, evaluation, own)
+        data = Data(train, evaluation, own, None, (*notes, *said), (UNJUDGED,), passes=opened.passes, groups=groups)
+        contents = Contents(data)
+        found, number = (
+            find_all(contents, rules_asked(settings.rules)),
+            opened.passes.told(lambda: None if run is None else run.id),
+        )
+        number = opened.passes.told(lambda: None if run is None else run.id)
+        if run is not None:
+            run.finish_contents(contents, found, started)
+    assert number is not None
+    return number
 
 
 def _decoded(row: object) -> torch.Tensor:

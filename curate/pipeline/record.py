@@ -3,6 +3,7 @@
 Knows how the stages' results become rows of the database; leaves SQL to `store`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from curate.pipeline.scores import scores_of
 from curate.pipeline.thumbnails import thumbnails
 from curate.process.stopping import last_will
 from curate.process.versions import git_commit, versions
-from curate.rules.finders import find_all, strangers_of
+from curate.rules.finders import strangers_of
 from curate.rules.finders.found import Contents, Found, Scan
 from curate.rules.rule import RULES, rules_asked
 from curate.settings.media import MediaRoots
@@ -47,7 +48,6 @@ class OpenRun:
     def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
         self.store, self.dataset_id, self.id, self._settings = store, dataset_id, run_id, settings
         self._said: list[str] = []
-        self._rules = rules_asked(settings.rules)
 
     def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
         """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
@@ -78,13 +78,16 @@ class OpenRun:
             },
         )
 
-    def finish(self, scan: Scan, heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
-        """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it."""
+    def finish(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, started: float) -> None:
+        """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it.
+
+        ``started`` is when its work began, by ``time.monotonic``.
+        """
         refuse_not_finite(heads, scan.judged, scan.influence)
         with self.store.transaction():
-            self._write(scan, heads, diagnostics, seconds)
+            self._write(scan, found, heads, diagnostics, time.monotonic() - started)
 
-    def finish_contents(self, contents: Contents, seconds: float) -> None:
+    def finish_contents(self, contents: Contents, found: list[Found], started: float) -> None:
         """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
         data = contents.data
         with self.store.transaction():
@@ -92,13 +95,13 @@ class OpenRun:
             ids = {split: self._rows(rows, split, seen=None) for split, rows in contents.splits.items()}
             for split, rows in contents.splits.items():
                 self.store.add_score_columns(self.id, ids[split][: len(rows)], {"rank": [None] * len(rows)})
-            self._findings(find_all(contents, self._rules), contents, ids)
+            self._findings(found, contents, ids)
             self.store.finish_run(
                 self.id,
                 counts={**_read_counts(list(contents.splits.values())), "classes": data.classes, "unjudged": True},
                 accuracy_head=None,
                 accuracy_probe=None,
-                seconds=seconds,
+                seconds=time.monotonic() - started,
                 peak_memory=most_memory(),
                 notes=[*(f"{WARNING}{said}" for said in data.warnings), *data.notes, *self._said],
             )
@@ -107,12 +110,11 @@ class OpenRun:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
 
-    def _write(self, scan: Scan, heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
+    def _write(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
         data, judged, influence = scan.data, scan.judged, scan.influence
         train, evaluation = data.train, data.evaluation
         self._labels(train)
         has_model = data.network is not None
-        found = find_all(scan, self._rules)
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
         scores = scores_of(train, judged.train, heads, judged, influence, strangers_of(found))
         self.store.add_score_columns(self.id, train_ids[: len(train)], scores)
@@ -223,8 +225,14 @@ class OpenRun:
 
 
 @contextmanager
-def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun]:
-    """A run in the database, marked failed or interrupted where the block does not get to its end."""
+def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun | None]:
+    """A run in the database, marked failed or interrupted where the block does not get to its end.
+
+    None in another process than the first of several, which alone writes.
+    """
+    if not loaded.opened.passes.first:
+        yield None
+        return
     source, gate = loaded.train, Gate.of_settings(settings.as_json())
     _refuse_gate_on_nothing(gate, rules_asked(settings.rules))
     model, weights_sha256 = loaded.identity

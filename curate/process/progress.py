@@ -91,7 +91,16 @@ class Progress:
     A log gets its first line of a step after ``first`` seconds, and one more whenever ``every`` have gone by.
     """
 
-    def __init__(self, quiet: bool = False, *, first: float = FIRST_LINE, every: float = EVERY) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        *,
+        first: float = FIRST_LINE,
+        every: float = EVERY,
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``step`` is called whenever a stage gets on, also if nobody is told."""
+        self._step = step
         self._console = Console(file=sys.stderr)
         self._quiet, self._terminal = quiet, self._console.is_terminal and not self._console.is_dumb_terminal
         self._first, self._every = first, every
@@ -136,7 +145,7 @@ class Progress:
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """``with progress.stage("Reading rows", n) as advance: advance(k)``."""
         if self._quiet:
-            yield lambda steps: None
+            yield lambda steps: self._step()
             return
         self._stage = stage = _Loop(title, total)
         try:
@@ -152,6 +161,7 @@ class Progress:
             self._say(f"{title}: {total:,} in {duration(took)}")
 
     def _advance(self, rounds: int) -> None:
+        self._step()
         if self._stage is not None:
             self._stage.done += rounds
 

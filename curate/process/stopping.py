@@ -77,9 +77,14 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _end(number: int) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"curate: {WORDS[signal.Signals(number)]}\n".encode())
+    _say(number)
     os._exit(128 + number)
+
+
+def _say(number: int) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        with contextlib.suppress(OSError):
+            os.write(2, f"curate: {WORDS[signal.Signals(number)]}\n".encode())
 
 
 def _watch() -> None:
@@ -111,9 +116,15 @@ def end_soon(number: int) -> None:
     threading.Thread(target=_end_after_patience, args=(number,), name="curate-ends", daemon=True).start()
 
 
-def _end_after_patience(number: int) -> None:
-    time.sleep(PATIENCE)
+def end_now(status: int) -> None:
+    """End this process from a thread of its own, its last wills done."""
     for act in _wills:
         with contextlib.suppress(Exception):
             act()
-    _end(number)
+    os._exit(status)
+
+
+def _end_after_patience(number: int) -> None:
+    time.sleep(PATIENCE)
+    _say(number)
+    end_now(128 + number)

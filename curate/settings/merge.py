@@ -20,7 +20,7 @@ BASELINE = "curate-baseline.json"
 """Where findings are accepted: beside the file of settings, else in the current folder."""
 
 _OF_THE_MODEL = frozenset({"model", "model_args", "weights", "trust_checkpoint", "head", "output"})
-_NOT_OF_THE_RUN = frozenset({"db", "format", "top", "verbose", "quiet"})
+_NOT_OF_THE_RUN = frozenset({"db", "format", "top", "verbose", "quiet", "rank_timeout"})
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class ScanSettings:
     device: str = "auto"
     batch_size: int | None = None
     memory: int | None = None
+    rank_timeout: float = 600.0
     db: str = ".curate/curate.db"
     cache: bool = True
     thumbnails: bool = True

@@ -273,6 +273,16 @@ _TABLE = (
         "Chunks of rows are made to fit it; no result depends on it beyond rounding. What is kept of the rows "
         "(features, scores) comes on top.",
     ),
+    Option(
+        "rank_timeout",
+        "Numbers",
+        read_positive,
+        "SECONDS",
+        "Of several processes, end all if one makes no progress for so long.",
+        "600",
+        "See [scale](../how-to/scale.md). A process that is killed ends all at once.",
+        typed=True,
+    ),
     switched("cache", "Numbers", "off", "Compute everything anew."),
     Option(
         "rules",

@@ -163,12 +163,11 @@ def _gained(objective: Objective, train: Forward, step: Float[Tensor, " p"], pen
     def loss(theta: Float[Tensor, " p"]) -> float:
         values = objective.unflatten(theta)
 
-        def of(part: slice) -> Tensor:
-            logits = objective.logits(values, train.inputs.batch(some[part].to(step.device)))
-            return objective.loss.losses(logits, train.labels[some[part]].to(logits.device)).sum()
-
-        total = float(passes.total(len(some), passes.budget.share(256), of))
-        return total / len(some) + 0.5 * penalty * float(theta @ theta)
+        total = torch.zeros((), dtype=torch.float64)
+        for part in passes.of(some, passes.budget.share(256)):
+            logits = objective.logits(values, train.inputs.batch(part.to(step.device)))
+            total += objective.loss.losses(logits, train.labels[part].to(logits.device)).sum().double().cpu()
+        return float(passes.sum(total)) / len(some) + 0.5 * penalty * float(theta @ theta)
 
     before = loss(objective.flat)
     after = min(loss(objective.flat - length * step) for length in STEP_LENGTHS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from curate.engine.passes import pieces, slices
+from curate.engine.passes import ALONE, Passes, pieces, slices
 from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow
 from curate.models.network import Network
 from curate.process.progress import Progress
@@ -66,6 +66,17 @@ class RowValues:
         if self.values is not None:
             part.values, part._there = self.values[rows], self._there[rows]
         return part
+
+    def dealt(self, order: Tensor, own: slice, passes: Passes, *, kept: bool) -> None:
+        """Put the rows that all processes have read, a run each, in this order; these are the run ``own`` of them.
+
+        None is there if they are not to be ``kept``.
+        """
+        places = order.argsort()[own]
+        values = None if self.values is None or not kept else self.values[: len(places)]
+        there = passes.placed(len(order), places, self._there[: len(places)] & kept)
+        assert there is not None
+        self.values, self._there, self._count = passes.placed(len(order), places, values), there, len(order)
 
     def order(self, rows: Tensor) -> None:
         """Put the rows at these places, all that there are to be, in this order.
@@ -192,6 +203,8 @@ class Pass:
     cache: ForwardCache | None = None
     strict: bool = False
     """No row may be unreadable."""
+    passes: Passes = ALONE
+    """Which of the rows this process reads, and how those of others reach it."""
 
     def through(self, source: Source, title: str) -> Forward:
         """All rows of ``source`` that have a label, sorted by content, label and key: nothing rests on their order.
@@ -199,13 +212,15 @@ class Pass:
         Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`refuse_broken`).
         """
         wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
-        read = _Read(self, source, len(wanted))
-        with self.progress.stage(title, len(wanted)) as advance:
-            for shard in slices(len(wanted), SHARD_ROWS):
-                read.shard(wanted[shard])
+        own = wanted[self.passes.own(len(wanted))]
+        read = _Read(self, source, len(own), len(wanted))
+        with self.progress.stage(title, len(own)) as advance:
+            for shard in slices(len(own), SHARD_ROWS):
+                read.shard(own[shard])
                 advance(shard.stop - shard.start)
-        refuse_broken(source, len(wanted), read.broken, self.strict)
-        return read.forward(blank=len(source) - len(wanted))
+        broken = [row for part in self.passes.gathered(read.broken) for row in part]
+        refuse_broken(source, len(wanted), broken, self.strict)
+        return read.forward(broken, blank=len(source) - len(wanted))
 
 
 @dataclass(frozen=True)
@@ -224,16 +239,17 @@ class Broken:
 
 
 class _Read:
-    """What a pass has found so far, of the rows that could be read."""
+    """What a pass has found so far, of the rows of this process that could be read."""
 
-    def __init__(self, how: Pass, source: Source, rows: int) -> None:
+    def __init__(self, how: Pass, source: Source, rows: int, everyone: int) -> None:
+        """``rows`` of ``everyone`` are this process's."""
         self._how, self._source = how, source
         self.indices: list[int] = []
         self.broken: list[Broken] = []
         self._sha256: list[str] = []
         self._reused = 0
         self._features, self._logits, self._early, self._looks = (RowValues(rows) for _ in range(4))
-        self._inputs = RowValues(rows, INPUT_BYTES)
+        self._inputs = RowValues(rows, INPUT_BYTES * rows // max(1, everyone))
 
     def shard(self, rows: list[int]) -> None:
         """Read these rows of the source; those that the cache does not know go through the network."""
@@ -319,34 +335,51 @@ class _Read:
             )
         return feature, logit, early
 
-    def forward(self, blank: int) -> Forward:
-        """All that was found, in the order of content, label and key."""
-        source, texts = self._source, self._source.label_texts
+    def forward(self, broken: list[Broken], blank: int) -> Forward:
+        """All that was found by all processes, in the order of content, label and key."""
+        source, texts, passes = self._source, self._source.label_texts, self._how.passes
+        found = passes.gathered((self.indices, self._sha256, self._reused))
+        indices = [index for part in found for index in part[0]]
+        sha256 = [sha for part in found for sha in part[1]]
 
         def content(place: int) -> tuple[str, str, str]:
-            index = self.indices[place]
-            return self._sha256[place], texts[index] or "", source.keys[index]
+            return sha256[place], texts[indices[place]] or "", source.keys[indices[place]]
 
-        order = sorted(range(len(self.indices)), key=content)
-        places = torch.tensor(order)
-        indices = [self.indices[place] for place in order]
-        for column in (self._features, self._logits, self._early, self._inputs, self._looks):
-            column.order(places)
+        order = sorted(range(len(indices)), key=content)
+        self._order(torch.tensor(order), [part[0] for part in found])
+        indices = [indices[place] for place in order]
         features, early, looks = self._features.values, self._early.values, self._looks.values
         assert features is not None
         return Forward(
             source,
             indices,
-            [self._sha256[place] for place in order],
+            [sha256[place] for place in order],
             features,
             self._logits.values if self._how.network is not None else None,
             None if early is None or early.numel() == 0 else early,
             Inputs(source, self._how.transform, indices, self._how.device, self._inputs),
-            [(row.index, row.reason) for row in self.broken],
+            [(row.index, row.reason) for row in broken],
             blank,
-            self._reused,
+            sum(part[2] for part in found),
             None if looks is None or looks.numel() == 0 else PictureLooks(looks),
         )
+
+    def _order(self, order: Tensor, indices: list[list[int]]) -> None:
+        """Put the numbers of all rows in this order; process after process read those of ``indices``."""
+        columns = (self._features, self._logits, self._early, self._looks, self._inputs)
+        if len(indices) == 1:
+            for column in columns:
+                column.order(order)
+            return
+        passes = self._how.passes
+        start = sum(map(len, indices[: passes.number]))
+        shapes = passes.gathered([None if one.values is None else one.values.shape[1:] for one in columns])
+        for column, of_ranks in zip(columns, zip(*shapes, strict=True), strict=True):
+            there = [(rank, shape) for rank, shape in enumerate(of_ranks) if shape is not None]
+            odd = next((rank for rank, shape in there if shape != there[0][1]), None)
+            if odd is not None and column is not self._inputs:
+                raise self._other_shape(indices[odd][0])
+            column.dealt(order, slice(start, start + len(self.indices)), passes, kept=odd is None)
 
 
 def refuse_broken(source: Source, wanted: int, broken: list[Broken], strict: bool = False) -> None:

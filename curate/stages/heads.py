@@ -71,7 +71,8 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
     if data.network is None or not data.network.own_classes:
         return Heads(head, probe, None)
     assert train.logits is not None
-    own_x = with_ones(train.features, data.network.own_head)
+    layer = data.network.own_head
+    own_x = data.passes.each(len(train), lambda rows: with_ones(train.features[rows], layer, len(train)))
     state = data.loss.state(train.logits.to(own_x), labels)  # in float32, 1 - p of a row known by heart is lost
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     doubled = 2 if data.network.one_output else 1
@@ -102,9 +103,13 @@ def doubts(data: Data, heads: Heads) -> str | None:
     return doubtful_inputs(data.network, data.train, heads.probe_influence.scores.leave_one_out)
 
 
-def with_ones(features: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
-    """``[n d]`` beside a column of ones if the layer has a bias; in float64 up to 2²⁴ numbers."""
-    features = features.double() if features.numel() <= 2**24 else features
+def with_ones(features: torch.Tensor, layer: nn.Linear, everyone: int | None = None) -> torch.Tensor:
+    """``[n d]`` beside a column of ones if the layer has a bias; in float64 up to 2²⁴ numbers.
+
+    ``everyone``: how many rows there are, of which these are some.
+    """
+    numbers = (len(features) if everyone is None else everyone) * features.shape[1]
+    features = features.double() if numbers <= 2**24 else features
     return features if layer.bias is None else torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 

@@ -3,6 +3,7 @@
 Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,6 +72,8 @@ class Opened:
     """What others say of the training rows."""
     given: GivenModel = field(default_factory=GivenModel)
     """What a caller holds of the model."""
+    passes: Passes = ALONE
+    """How rows go through all that follows."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,17 @@ class Loaded:
         return (None, None) if estimator is None else (estimator.name, estimator.sha256())
 
 
-def load(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Loaded:
-    """Open what the settings name, or a caller holds."""
-    return add_model(settings, open_data(settings, progress, held))
+def load(settings: ScanSettings, progress: Progress, held: Held | None = None, passes: Passes | None = None) -> Loaded:
+    """Open what the settings name, or a caller holds; ``passes`` as `open_data` has it."""
+    return add_model(settings, open_data(settings, progress, held, passes))
 
 
-def open_data(settings: ScanSettings, progress: Progress, held: Held | None = None) -> Opened:
+def open_data(
+    settings: ScanSettings, progress: Progress, held: Held | None = None, passes: Passes | None = None
+) -> Opened:
     """The data sets that the settings name or that a caller holds, limited if asked, and what others say of the rows.
 
-    Raises `UsageError` for a single class.
+    ``passes``: this process is one of several; None: it is alone. Raises `UsageError` for a single class.
     """
     held = held or Held()
     train, evaluation = open_sets(settings, held.rows)
@@ -125,7 +130,7 @@ def open_data(settings: ScanSettings, progress: Progress, held: Held | None = No
     given = held.model
     if settings.model is not None and is_estimator_file(settings.model):
         given = GivenModel(estimator=load_estimator(settings.model, settings.trust_checkpoint))
-    return Opened(train, evaluation, (*limits, *outside.notes), outside, given)
+    return Opened(train, evaluation, (*limits, *outside.notes), outside, given, passes or passes_of(settings))
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:
@@ -281,11 +286,15 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             # Each output stands for a wrong class: its features still serve.
             network = replace(network, own_classes=False)
             warnings.append(f"{order}. Without it the probe on the model's features answers")
-    passes, raw = passes_of(settings), network is None and train.source.media == "features"
-    if raw and _scaled(train, evaluation, passes.budget):  # encoders scale the others
+    passes, raw = loaded.opened.passes, network is None and train.source.media == "features"
+    scales = _scales(train, passes.budget) if raw else None  # encoders scale the others
+    if scales is not None:
+        train, evaluation = _changed(train, evaluation, scales, passes)
         notes.append("the columns are on very different scales: each was standardised")
     if network is None or not network.own_classes:
-        _centred(train, evaluation)
+        # What all rows share tells none of them apart, yet takes most of their length: taken off.
+        mean = train.features.mean(0)
+        train, evaluation = _changed(train, evaluation, lambda features: features.sub_(mean), passes)
     outside = loaded.opened.outside.of(train.keys)
     own = evaluation is None
     if evaluation is None:
@@ -314,7 +323,8 @@ def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tupl
             told = (loaded.prepared, AS_READ, loaded.train.ready, str(loaded.device), sorted(versions().items()))
             cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
     batch_size = settings.batch_size or 128
-    return Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict), moving
+    how = Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict)
+    return replace(how, passes=loaded.opened.passes), moving
 
 
 def _refuse_few(train: Forward) -> None:
@@ -373,23 +383,26 @@ def _sample(loaded: Loaded, count: int) -> torch.Tensor:
     return torch.stack(values).to(loaded.device)
 
 
-def _scaled(train: Forward, evaluation: Forward | None, budget: Budget) -> bool:
-    """Raw columns on very different scales are standardised, in place: distances would see one column only."""
+def _scales(train: Forward, budget: Budget) -> Callable[[torch.Tensor], object] | None:
+    """What standardises raw columns, in place; None if they are on one scale: distances would see one column only."""
     blocks = pieces(train.features, budget.share(COLUMNS_AT_ONCE), dim=1)
     mean = torch.cat([block.double().mean(0) for block in blocks])
     spread = torch.cat([block.double().std(0) for block in blocks])  # squares of large numbers are beyond float32
     moving = spread[spread > 0]
     if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
-        return False
+        return None
     scale = torch.where(spread > 0, spread.clamp_min(1e-12), torch.ones_like(spread))
-    for rows in filter(None, (train, evaluation)):
-        for part in pieces(rows.features, budget.sum_rows):
+
+    def change(features: torch.Tensor) -> None:
+        for part in pieces(features, budget.sum_rows):
             part.copy_((part - mean) / scale)
-    return True
+
+    return change
 
 
-def _centred(train: Forward, evaluation: Forward | None) -> None:
-    """What all rows share tells none of them apart, yet takes most of their length: taken off, in place."""
-    mean = train.features.mean(0)
-    for rows in filter(None, (train, evaluation)):
-        rows.features.sub_(mean)
+def _changed(
+    train: Forward, evaluation: Forward | None, change: Callable[[torch.Tensor], object], passes: Passes
+) -> tuple[Forward, Forward | None]:
+    """Both sets with their features changed in place, as far as one process has them for itself."""
+    changed = replace(train, features=passes.changed(train.features, change))
+    return changed, evaluation and replace(evaluation, features=passes.changed(evaluation.features, change))

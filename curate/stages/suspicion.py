@@ -228,7 +228,7 @@ def read_depth(
     if features is None or float(features.std(0).max()) == 0:
         return None
     basis = find_basis(features, seed, width) if features.shape[1] > width else None
-    rows = features if basis is None else basis(features)
+    rows = features if basis is None else data.passes.each(len(features), lambda some: basis(features[some]))
     if not bool(torch.isfinite(rows).all()):
         raise NumericalError(f"The {name} are not finite", "Are the inputs on the scale of training?")
     sizes, group = together(data.train.sha256, data.groups)

@@ -1,16 +1,10 @@
-"""The door of all loops over rows: several processes that share them out say what one says, but for rounding.
+"""The door of all loops over rows: several processes that share them out say what one says, but for rounding."""
 
-The processes are threads here that run one at a time and meet at each sum and each collection, as ranks would.
-"""
+from collections.abc import Callable
+from pathlib import Path
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-
-import pytest
 import torch
+from group import by_ranks
 from tensor_rows import LabelledRows
 from torch import Tensor, nn
 
@@ -23,62 +17,16 @@ from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
 from curate.engine.passes import ALONE, Budget, Passes, slices
 from curate.engine.probe import fit_probe, fit_softmax, penalties
+from curate.engine.processes import Ranks
 from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.engine.suspicion.fourier import fit_ridge
 from curate.process.progress import Progress
 
-N, D, C, PATIENCE = 150, 12, 3, 20.0
+N, D, C = 150, 12, 3
 SILENT = Progress.silent()
 
 
-class Meeting:
-    """Where `count` threads exchange what each has; only one of them runs at a time."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.turn = count, threading.Condition()
-        self._given: dict[int, dict[int, Tensor]] = defaultdict(dict)
-        self._round = [0] * count
-
-    def exchange(self, number: int, value: Tensor) -> list[Tensor]:
-        round = self._round[number]
-        self._round[number] += 1
-        self._given[round][number] = value
-        self.turn.notify_all()
-        met = self.turn.wait_for(lambda: len(self._given[round]) == self.count, PATIENCE)
-        assert met, "the processes do not ask for the same sums"
-        return [self._given[round][each] for each in range(self.count)]
-
-
-@dataclass(frozen=True)
-class Together(Passes):
-    """One of several processes, each with a run of the rows."""
-
-    number: int = 0
-    meeting: Meeting = field(default_factory=lambda: Meeting(1))
-
-    def own(self, n: int) -> slice:
-        count = self.meeting.count
-        return slice(self.number * n // count, (self.number + 1) * n // count)
-
-    def sum(self, part: Tensor) -> Tensor:
-        return torch.stack(self.meeting.exchange(self.number, part)).sum(0)
-
-    def collect(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat(self.meeting.exchange(self.number, torch.cat(list(parts))))
-
-
 Answer = Callable[[Passes], list[Tensor]]
-
-
-def by_several(answer: Answer, count: int) -> list[list[Tensor]]:
-    meeting = Meeting(count)
-
-    def run(number: int) -> list[Tensor]:
-        with meeting.turn:
-            return answer(Together(Budget(), number, meeting))
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 def rows() -> tuple[Tensor, Tensor]:
@@ -135,8 +83,6 @@ def through_a_network(passes: Passes) -> list[Tensor]:
     module = nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, C))
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output, passes=passes)
     problem = Problem(objective, LabelledRows.of(module, x, labels))
-    # Until Python 3.12 a cached property locks all objects of its class: threads that meet in one would wait forever.
-    vars(problem)["gradient"] = Problem.gradient.func(problem)
     sides = right_hand_sides(problem, torch.tensor([2, 3, 4, 80]), SILENT, torch.arange(N) % 2)
     some = torch.tensor([0, 7, 149])
     directions = sides.together()
@@ -158,17 +104,18 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("name", list(ANSWERS))
-def test_several_processes_answer_as_one_does(name: str) -> None:
-    alone = ANSWERS[name](ALONE)
-    for answer in by_several(ANSWERS[name], 3):
-        for theirs, whole in zip(answer, alone, strict=True):
-            torch.testing.assert_close(theirs, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+def test_several_processes_answer_as_one_does(tmp_path: Path) -> None:
+    alone = {name: answer(ALONE) for name, answer in ANSWERS.items()}
+    for found in by_ranks(3, lambda ranks: {name: answer(ranks) for name, answer in ANSWERS.items()}, tmp_path):
+        for name, whole in alone.items():
+            for theirs, mine in zip(found[name], whole, strict=True):
+                same = torch.allclose(theirs, mine, rtol=1e-4, atol=1e-5 * float(mine.abs().max()))
+                assert same, (name, (theirs - mine).abs().max())
 
 
 def test_each_row_is_the_own_one_of_one_process() -> None:
     for n in (0, 1, 2, 7):  # fewer rows than processes, too
-        each = [Together(Budget(), number, Meeting(3)) for number in range(3)]
+        each = [Ranks(Budget(), number, 3) for number in range(3)]
         parts = [rows for passes in each for rows in passes.slices(n, 2)]
         assert [row for part in parts for row in range(n)[part]] == list(range(n))
         assert torch.equal(torch.cat([part for passes in each for part in passes.parts(n, 2)]), torch.arange(n))

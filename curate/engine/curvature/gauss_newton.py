@@ -13,6 +13,7 @@ from torch import Tensor
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Dense, Explicit, gram
 from curate.engine.curvature.over_rows import OverRows
+from curate.engine.passes import pieces
 from curate.engine.rows import RowInputs
 
 
@@ -53,7 +54,8 @@ class GaussNewton(OverRows, Explicit):
         """F Fᵀ: of a layer whose gradients are x gᵀ from inner products of the x, and of the g, in its place."""
         layers, size = self.objective.layers, self.passes.budget.network_rows
         assert layers is not None
-        batches = [(self.inputs.batch(rows), self.columns(self.targets[part])) for part, rows in self.chunks(size)]
+        everyone = [(part, self.rows[part]) for part in pieces(torch.arange(self.n, device=self.device), size)]
+        batches = [(self.inputs.batch(rows), self.columns(self.targets[part])) for part, rows in everyone]
         outer, rest = layers.outer([(partial(self.objective.forward, x), columns) for x, columns in batches])
         columns = len(factor) // self.n
         total = gram(torch.cat([factor[:, part] for part in rest], dim=1)) if rest else factor.new_zeros(())

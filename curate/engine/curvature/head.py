@@ -224,7 +224,8 @@ class FactorisedHead:
         step = head.passes.budget.rows(max(head.classes**2, head.width) // 4, most=4096)
         numbers = head.passes.parts(head.n, step, head.device)
         parts = [tuple(part.to(head.x) for part in left(leave, rows)) for rows in numbers]
-        owns, rests, moves, traces = (head.passes.collect(list(column)) for column in zip(*parts, strict=True))
+        columns = zip(*parts, strict=True) if parts else ((),) * 4  # a process may have none of few rows
+        owns, rests, moves, traces = (head.passes.collect(list(column)) for column in columns)
         left_out, error = (logits.double() + moves).to(head.x), 0.0
         if aside:
             some = torch.arange(0, head.n, max(1, head.n // MEASURED_ROWS), device=head.device)

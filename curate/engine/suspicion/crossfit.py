@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curate.engine.passes import ALONE, Passes
-from curate.engine.probe import SoftmaxHead, fit_softmax, penalties
+from curate.engine.probe import SoftmaxHead, SoftmaxProblem, minimum, penalties
 
 LADDER = (0.05, 0.01, 0.002)
 """Penalties to choose from. Fixed at the first, image features with human noise lose 0.01 to 0.05 of average
@@ -100,13 +100,15 @@ class _Probes:
     def fit(
         self,
         penalty: float,
-        kept: Bool[Tensor, " n"] | slice = slice(None),
+        kept: Bool[Tensor, " n"] | None = None,
         start: Float[Tensor, "C D"] | None = None,
         tolerance: float = 1e-6,
     ) -> SoftmaxHead:
-        """The probe of the rows that are kept."""
-        x = self.x[kept]
-        return fit_softmax(x, self.labels[kept], self.classes, penalties(penalty, x), start, tolerance, self.passes)
+        """The probe of the rows that are kept, by default all."""
+        rows = None if kept is None else kept.nonzero()[:, 0]
+        weights = penalties(penalty, self.x)
+        problem = SoftmaxProblem(self.x, self.labels, self.classes, weights, self.passes, rows)
+        return minimum(problem, start, tolerance)
 
     def one_by_one(self, penalty: float) -> LeftOut:
         """Each row left out in closed form."""

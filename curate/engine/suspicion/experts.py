@@ -57,6 +57,10 @@ class Material:
         """How rows go through: as those of the neighbours."""
         return self.neighbours.passes
 
+    def each(self, of: Callable[[Float[Tensor, "m d"]], Float[Tensor, "m D"]]) -> Float[Tensor, "n D"]:
+        """What ``of`` makes of the features of each row."""
+        return self.passes.each(len(self.features), lambda rows: of(self.features[rows]))
+
     @property
     def shares(self) -> Float[np.ndarray, " C"]:
         """Shares of the given labels."""
@@ -108,7 +112,7 @@ def scaling_of(material: Material) -> Scaling:
 
 def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tuple[Opinion, SoftmaxHead]:
     """A softmax probe on what ``inputs`` makes of features."""
-    x = inputs(material.features)
+    x = material.each(inputs)
     found = left_out(
         x, material.labels, material.classes, material.copies, choose=not material.fitted, passes=material.passes
     )
@@ -165,7 +169,7 @@ def unseen_votes(material: Material, rows: Float[Tensor, "m d"]) -> Probabilitie
 def euclidean_neighbours(material: Material) -> Opinion:
     """The votes of the nearest training rows by Euclidean distance between standardised columns."""
     scaling = scaling_of(material)
-    near = Neighbours(scaling(material.features), material.seed, metric="euclidean", passes=material.passes)
+    near = Neighbours(material.each(scaling), material.seed, metric="euclidean", passes=material.passes)
 
     def votes(rows: Float[Tensor, "m d"] | None) -> Float[np.ndarray, "rows C"]:
         found = _votes(material, near, EUCLIDEAN_VOTERS, None if rows is None else scaling(rows))
@@ -177,7 +181,7 @@ def euclidean_neighbours(material: Material) -> Opinion:
 def random_features(material: Material) -> Opinion:
     """Ridge regression on random Fourier features of standardised columns."""
     scaling = scaling_of(material)
-    rows = scaling(material.features)
+    rows = material.each(scaling)
     ridge, held = fit_ridge(rows, material.labels, material.classes, material.copies, material.seed, material.passes)
     return Opinion(held.numpy(), lambda rows: ridge.probabilities(scaling(rows)).numpy())
 

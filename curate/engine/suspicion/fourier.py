@@ -59,17 +59,25 @@ class FeatureSpectrum:
         """Mapped rows in the coordinates of the eigenvectors, float64."""
         return torch.cat([self.features(part) @ self.vectors for part in pieces(rows, CHUNK)])
 
+    def turned_by_all(self, rows: Float[Tensor, "m d"], passes: Passes) -> Float[Tensor, "m F"]:
+        """The same, each process some of them."""
+        return passes.each(len(rows), lambda own: self.turned(rows[own]))
+
     def damped(self, penalty: float) -> Float[Tensor, " F"]:
         """The eigenvalues plus ``penalty`` times their mean."""
         return self.values + penalty * self.values.mean()
 
-    def left_out(
-        self, turned: Float[Tensor, "m F"], penalty: float, labels: Int[Tensor, " m"], copies: Copies
-    ) -> Float[Tensor, "m C"]:
-        """Outputs for rows that it was fitted to, each without itself and its copies."""
+    def answers(self, turned: Float[Tensor, "m F"], penalty: float) -> Float[Tensor, "m o"]:
+        """Outputs, and in a last column the leverage, of rows that it was fitted to."""
         damped = self.damped(penalty)
-        output = turned @ (self.moments / damped[:, None])
-        leverage = (turned.square() @ (1 / damped) / self.n)[:, None]
+        leverage = turned.square() @ (1 / damped) / self.n
+        return torch.cat([turned @ (self.moments / damped[:, None]), leverage[:, None]], dim=1)
+
+    def left_out(
+        self, answers: Float[Tensor, "m o"], labels: Int[Tensor, " m"], copies: Copies
+    ) -> Float[Tensor, "m C"]:
+        """Outputs for rows that it was fitted to, each without itself and its copies, from its `answers`."""
+        output, leverage = answers[:, :-1], answers[:, -1:]
         targets = F.one_hot(labels, self.moments.shape[1]).double()
         many = copies.sizes[:, None].double()
         # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
@@ -111,9 +119,9 @@ def fit_ridge(
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
         spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes, passes)
-        turned = spectrum.turned(rows[some])
+        turned = spectrum.turned_by_all(rows[some], passes)
         for penalty in PENALTIES:
-            outputs = spectrum.left_out(turned, penalty, labels[some], among)
+            outputs = spectrum.left_out(spectrum.answers(turned, penalty), labels[some], among)
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
@@ -121,7 +129,11 @@ def fit_ridge(
     assert best is not None
     _, ridge, outputs = best
     if len(some) < len(rows):
-        outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
+        parts = [
+            ridge.spectrum.answers(ridge.spectrum.turned(rows[own]), ridge.penalty)
+            for own in passes.slices(len(rows), CHUNK)
+        ]
+        outputs = ridge.spectrum.left_out(passes.collect(parts), labels, copies)
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 

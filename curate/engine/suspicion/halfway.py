@@ -43,10 +43,11 @@ def wavering(
     if not rows.inputs.batch(torch.from_numpy(asked[:1])).is_floating_point():
         return None
     others, changed = _nearest(material, asked), torch.tensor(0)
-    for part in material.passes.slices(len(asked), BATCH):
-        own, other = (rows.inputs.batch(torch.from_numpy(those[part])) for those in (asked, others))
+    for part in material.passes.parts(len(asked), BATCH):
+        places = torch.from_numpy(asked)[part]
+        own, other = (rows.inputs.batch(those) for those in (places, torch.from_numpy(others)[part]))
         said = network((own + other) / 2).argmax(1).cpu()
-        changed += (said != rows.logits[asked[part]].argmax(1)).sum()
+        changed += (said != rows.logits[places].argmax(1)).sum()
     return int(material.passes.sum(changed)) / len(some)
 
 

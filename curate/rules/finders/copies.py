@@ -89,7 +89,7 @@ def _index(scan: Contents) -> Neighbours | None:
         return None
     if isinstance(scan, Scan):
         return scan.judged.near or scan.neighbours
-    return Neighbours(_pixels(rows), seed=0) if rows.looks is not None else None
+    return Neighbours(_pixels(rows), seed=0, passes=scan.data.passes) if rows.looks is not None else None
 
 
 def _pixels(rows: Forward) -> Float[torch.Tensor, "n 1024"]:

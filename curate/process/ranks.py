@@ -1,0 +1,39 @@
+"""Which of several processes this one is, as `torchrun`, `accelerate launch` and Kubernetes' PyTorchJob tell it.
+
+Environment variables only: no torch, and nobody is asked.
+"""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One process of ``count``; ``local`` is its number on its machine, by which it takes a GPU."""
+
+    number: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and reports."""
+        return self.number == 0
+
+    def __str__(self) -> str:
+        return f"rank {self.number} of {self.count} on {os.uname().nodename}"
+
+
+def this_rank() -> Rank:
+    """That of this process; the only one if nothing says otherwise."""
+    try:
+        count, number = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+    except ValueError:
+        return Rank()
+    return Rank(number, count, local) if 0 <= number < count else Rank()
+
+
+def launched() -> bool:
+    """Whether a launcher started this process, which takes any exit status but 0 for a failure to be tried again."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or this_rank().count > 1

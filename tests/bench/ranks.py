@@ -1,0 +1,304 @@
+"""Several processes against one: the law on real sets, what random kills leave behind, and what sharing saves.
+
+    python tests/bench/ranks.py law [SET ...] [--counts 2 3 4] [--data FOLDER]
+    python tests/bench/ranks.py kills --count 50
+    python tests/bench/ranks.py cost 100000
+
+``law`` scans each set by one process and by torchrun, and prints the largest difference of suspicion, self-influence,
+harm and pairs, as shares of the largest of their kind, and whether findings and the order of the rows are the same.
+``kills`` ends a random rank of three at a random moment, the first one while it writes among them, and prints how long
+the others lived, whether the rank was named, how many rows the next scan took from the cache, and whether it found what
+an unbroken one finds. ``cost`` tells wall and processor seconds and memory (proportional share of each process) of one
+process, of one with two threads, and of two.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parents[2]
+DATA = HERE.parent / "shared" / "data"
+MODEL = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 10)
+    ).eval()
+"""
+Found = dict[str, list[tuple[object, ...]]]
+WHOLE = 60.0
+"""Seconds within which all processes have to end after one was killed."""
+
+
+def drawn(rows: int, shape: tuple[int, ...], file: Path, evaluation: int = 0, spread: float = 1.0) -> Path:
+    """Rows of ten classes, a twentieth of them with another label."""
+    draw = np.random.default_rng(0)
+    middles = draw.normal(size=(10, *shape)).astype(np.float32)
+    labels = draw.integers(0, 10, rows)
+    x = middles[labels] + spread * draw.normal(size=(rows, *shape)).astype(np.float32)
+    if len(shape) == 3:
+        x = np.clip(128 + 40 * x, 0, 255).astype(np.uint8)
+    given = np.where(draw.random(rows) < 0.05, (labels + 1) % 10, labels)
+    if evaluation:
+        arrays = {"x_train": x[evaluation:], "y_train": given[evaluation:]}
+        np.savez(file, x_test=x[:evaluation], y_test=labels[:evaluation], **arrays)
+    else:
+        np.savez(file, x=x, y=given)
+    return file
+
+
+def sets(folder: Path, data: Path) -> dict[str, list[str]]:
+    """The arguments of a scan of each set; those that are not here are left out."""
+    (folder / "model.py").write_text(MODEL)
+    fashion = HERE / "fixtures" / "fashion"
+    fixture = [str(fashion), "--config", str(fashion / "curate.toml")]
+    cnn = str(drawn(400, (12, 12, 1), folder / "cnn.npz", 60))
+    five = folder / "five.npz"
+    np.savez(five, x=np.random.default_rng(0).normal(size=(5, 3)), y=[0, 1, 0, 1, 1])
+    found = {
+        "features": [str(drawn(2_000, (32,), folder / "features.npz"))],
+        "few evaluation rows": [str(drawn(300, (8,), folder / "few.npz", 2))],
+        "no row for some": [str(five)],
+        "cnn": [cnn, "--model", f"{folder}/model.py:make", "--params", "all"],
+        "fixture, LiSSA": fixture,
+        "fixture, exact": [*fixture, "--solver", "exact"],
+    }
+    if (data / "adult").exists():
+        found["adult"] = [str(data / "adult" / "train.parquet"), "--label", "income", "--limit", "4000"]
+    return found
+
+
+@dataclass
+class Started:
+    """A scan that runs: its process, and where it writes."""
+
+    process: subprocess.Popen[str]
+    began: float = field(default_factory=time.monotonic)
+
+    def ranks(self) -> dict[int, int]:
+        """Process by rank, of those that live."""
+        found = {}
+        for child in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (child / "environ").read_bytes().split(b"\0")
+                parent = (child / "stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            rank = next((int(word[5:]) for word in words if word.startswith(b"RANK=")), None)
+            if rank is not None and int(parent) == self.process.pid:
+                found[rank] = int(child.name)
+        return found
+
+
+def start(count: int, arguments: list[str], database: Path, threads: int = 1) -> Started:
+    """A scan in ``count`` processes; one without torchrun."""
+    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
+    scanned = ["-m", "curate", "scan", *arguments, "--db", str(database), "-f", "csv:/dev/null"]
+    command = [sys.executable, *several, *scanned]
+    environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE)}
+    log = database.with_suffix(".log").open("w")
+    return Started(
+        subprocess.Popen(command, env=environ, stdout=log, stderr=log, text=True, cwd=database.parent, process_group=0)
+    )
+
+
+def scan(count: int, arguments: list[str], database: Path) -> float:
+    """Wait for it; seconds it took."""
+    started = start(count, arguments, database)
+    if started.process.wait():
+        raise SystemExit(f"{count} processes: {database.with_suffix('.log').read_text()[-2000:]}")
+    return time.monotonic() - started.began
+
+
+def stored(database: Path) -> Found:
+    """What the last run found, in the order in which it stands there."""
+    last = "(SELECT max(id) FROM runs)"
+    questions = {
+        "scores": "SELECT split, key, suspicion, self_influence, harm FROM scores JOIN examples "
+        f"ON examples.id = example_id WHERE run_id = {last} ORDER BY examples.id",
+        "pairs": "SELECT e.key, t.key, influence FROM influences JOIN examples e ON e.id = eval_example_id "
+        f"JOIN examples t ON t.id = train_example_id WHERE run_id = {last} ORDER BY e.id, rank",
+        "findings": "SELECT key, rule, severity FROM findings LEFT JOIN examples ON examples.id = example_id "
+        f"WHERE run_id = {last} ORDER BY findings.rowid",
+    }
+    connection = sqlite3.connect(database)
+    found = {name: connection.execute(question).fetchall() for name, question in questions.items()}
+    connection.close()
+    return found
+
+
+def compared(several: Found, one: Found) -> tuple[bool, str]:
+    """Whether rows, pairs and findings are the same ones, and the largest difference of each number, as a share."""
+    same = several["findings"] == one["findings"]
+    told = []
+    for name in ("scores", "pairs"):
+        alike = [row[:2] for row in several[name]] == [row[:2] for row in one[name]]
+        same &= alike
+        if not alike:
+            told.append(f"{name} of other rows")
+            continue
+        theirs, mine = (np.array([row[2:] for row in found[name]], float) for found in (several, one))
+        gaps = np.nan_to_num(np.abs(theirs - mine)).max(0) / np.nan_to_num(np.abs(mine)).max(0).clip(1e-300)
+        told.append(f"{name} {', '.join(f'{gap:.1e}' for gap in gaps)}")
+    return same, "; ".join(told)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="curate-ranks-") as folder:
+        yield Path(folder)
+
+
+def law(names: list[str], counts: list[int], data: Path) -> bool:
+    """Print each set and count; whether all agree."""
+    good = True
+    with scratch() as folder:
+        for number, (name, arguments) in enumerate(sets(folder, data).items()):
+            if names and name not in names:
+                continue
+            scan(1, [*arguments, "--no-cache"], folder / f"{number}.1.db")
+            one = stored(folder / f"{number}.1.db")
+            for count in [6] if name == "no row for some" else counts:
+                database = folder / f"{number}.{count}.db"
+                scan(count, [*arguments, "--no-cache"], database)
+                same, told = compared(stored(database), one)
+                good &= same
+                print(f"{name}, {count} processes: {'same' if same else 'OTHER'} rows and findings; {told}", flush=True)
+    return good
+
+
+def reused(database: Path) -> int:
+    """Rows of the last run whose forward pass came from the cache."""
+    connection = sqlite3.connect(database)
+    found = connection.execute("SELECT json_extract(counts, '$.reused') FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    connection.close()
+    return int(found[0])
+
+
+def kills(count: int, seed: int) -> bool:
+    """Kill, look, scan again; whether nothing went wrong."""
+    draw, faults, taken = random.Random(seed), 0, 0
+    with scratch() as folder:
+        (folder / "model.py").write_text(MODEL)
+        rows = drawn(9_000, (12, 12, 1), folder / "rows.npz")
+        arguments = [str(rows), "--model", f"{folder}/model.py:make"]
+        usual = scan(3, [*arguments, "--no-cache"], folder / "whole.db")
+        whole = stored(folder / "whole.db")
+        for number in range(count):
+            home = folder / str(number)
+            home.mkdir()
+            database, writes = home / "kill.db", number % 10 == 0
+            started = start(3, arguments, database)
+            rank = 0 if writes else draw.randrange(3)
+            wait_for(started, database, usual * draw.uniform(0.05, 1.0), writes)
+            living = started.ranks()
+            if started.process.poll() is not None or rank not in living:
+                print(f"{number}: over before it was killed", flush=True)
+                continue
+            os.kill(living[rank], signal.SIGKILL)
+            killed = time.monotonic()
+            started.process.wait()
+            while any(Path(f"/proc/{process}").exists() for process in living.values()):
+                time.sleep(0.1)
+            lived, log = time.monotonic() - killed, database.with_suffix(".log").read_text()
+            root = log.partition("Root Cause")[2]
+            named = re.search(rf"rank +: {rank} ", root) is not None or f"Rank {rank} of 3" in log
+            scan(3, arguments, database)
+            same, told = compared(stored(database), whole)
+            taken += reused(database)
+            good = lived <= WHOLE and named and same and started.process.returncode != 0
+            faults += not good
+            moment = "while it wrote" if writes else f"after {killed - started.began:.0f} s"
+            print(
+                f"{number}: rank {rank} {moment}: all ended in {lived:.1f} s, {'named' if named else 'NOT NAMED'}, "
+                f"{reused(database):,} rows taken up, {'same' if same else 'OTHER'} ({told})",
+                flush=True,
+            )
+    print(f"{count} kills, {faults} faults, {taken:,} rows taken up")
+    return not faults
+
+
+def wait_for(started: Started, database: Path, seconds: float, writes: bool) -> None:
+    """Until so many seconds have gone by since it began, or it writes: the file beside the database grows."""
+    journal = Path(f"{database}-wal")
+    while started.process.poll() is None:
+        grown = writes and journal.exists() and journal.stat().st_size > 300_000
+        if grown or (not writes and time.monotonic() - started.began > seconds):
+            return
+        time.sleep(0.01)
+
+
+def cost(rows: int) -> None:
+    """Print what one process, one with two threads, and two processes take."""
+    with scratch() as folder:
+        arguments = [str(drawn(rows, (512,), folder / "rows.npz", spread=4.0)), "--no-cache"]
+        for count, threads in ((1, 1), (1, 2), (2, 1)):
+            database = folder / f"{count}.{threads}.db"
+            started = start(count, arguments, database, threads)
+            peak = watched(started)
+            wall, log = time.monotonic() - started.began, database.with_suffix(".log").read_text()
+            each = ", ".join(f"{size / 1e9:.2f} GB" for size in peak.values())
+            used = os.times()
+            print(
+                f"{count} processes of {threads} threads: {wall:.1f} s, memory of each {each}; processor seconds "
+                f"of all so far {used.children_user + used.children_system:.1f}\n  {log.strip().splitlines()[-1]}",
+                flush=True,
+            )
+
+
+def watched(started: Started) -> dict[int, int]:
+    """The most memory of each process, bytes, pages that several share counted in parts; by process."""
+    peak: dict[int, int] = {}
+    while started.process.poll() is None:
+        for process in started.ranks().values() or [started.process.pid]:
+            try:
+                told = Path(f"/proc/{process}/smaps_rollup").read_text()
+            except OSError:
+                continue
+            found = re.search(r"^Pss: +(\d+) kB", told, re.MULTILINE)
+            if found:
+                peak[process] = max(peak.get(process, 0), int(found[1]) * 1024)
+        time.sleep(0.2)
+    return peak
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    asked = parts.add_parser("law")
+    asked.add_argument("names", nargs="*")
+    asked.add_argument("--counts", type=int, nargs="+", default=[2, 3, 4])
+    asked.add_argument("--data", type=Path, default=DATA)
+    killed = parts.add_parser("kills")
+    killed.add_argument("--count", type=int, default=50)
+    killed.add_argument("--seed", type=int, default=0)
+    parts.add_parser("cost").add_argument("rows", type=int)
+    given = parser.parse_args()
+    if given.part == "law":
+        return int(not law(given.names, given.counts, given.data))
+    if given.part == "kills":
+        return int(not kills(given.count, given.seed))
+    cost(given.rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""`torchrun -m curate scan`: the whole command in two processes, as people start it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from command import curate
+
+from curate.store import Store
+
+
+def torchrun(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "curate", *arguments]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", **environ}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_first_alone_reports_and_all_end_with_0_whatever_the_gate_says(here: Path) -> None:
+    draw = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = (4 * y[:, None] + draw.normal(size=(60, 3))).astype(np.float32)
+    y[::12] = 1 - y[::12]
+    np.savez("rows.npz", x=x, y=y)
+    done = torchrun("scan", "rows.npz", "--fail-on", "mislabeled", "-f", "text")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run 1") == done.stdout.count("failed: ") == 1
+    assert done.stderr.count("curate: scanned") == 1
+    with Store.open(".curate/curate.db") as store:
+        assert [run["status"] for run in store.query("SELECT status FROM runs")] == ["finished"]
+    assert "failed: " in curate("check", "--fail-on", "mislabeled", status=1).output
+
+
+def test_a_command_that_runs_in_one_process_says_so(here: Path) -> None:
+    done = curate("runs", status=2, RANK="0", WORLD_SIZE="2")
+    assert "`curate runs` runs in one process, and 2 were started." in done.output
+    assert "scan and bench run in several" in done.output
