@@ -265,7 +265,7 @@ def test_low_rank_never_cuts_off_what_it_does_not_know(rows: torch.Tensor) -> No
 def test_automatic_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = Dense(curvature()._factor), Dense(curvature(n=12_000)._factor)
     top = probe(large, 256, torch.Generator().manual_seed(0)).top
-    assert choose(small, 1.0) == (Exact(), "400 rows x classes are few enough for an exact solve")
+    assert choose(small, 1.0) == (Exact(), "400 gradients are few enough for an exact solve")
     assert choose(large, 0.1 * top)[0].name == "lissa"
     solver, why = choose(large, 1e-4 * top, firm=False)
     assert solver.name == "lissa"

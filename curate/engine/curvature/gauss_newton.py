@@ -43,7 +43,7 @@ class GaussNewton(OverRows, Explicit):
 
     @property
     def factor_rows(self) -> int:
-        return self.n * self.objective.loss.classes(self.targets)
+        return self.n * self.objective.loss.column_count(self.targets)
 
     @cached_property
     def written(self) -> Dense:

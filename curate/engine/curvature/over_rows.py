@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Operator, Sampled
-from curate.engine.passes import pieces
+from curate.engine.passes import pieces, slices
 from curate.engine.rows import RowInputs
 
 
@@ -79,12 +79,15 @@ class OverRows(Sampled):
 
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F with C = FᵀF / m: the gradients of every column of every row, larger by the root of their number."""
-        parts: list[list[Tensor]] = []
-        everyone = pieces(torch.arange(self.n, device=self.device), self._gradient_rows)
-        for positions, indices in ((part, self.rows[part]) for part in everyone):
-            columns = self.columns(self.targets[positions])
-            parts.append(list(self.objective.several_row_gradients(self.inputs.batch(indices), columns)))
-        return torch.cat([part[c] for c in range(len(parts[0])) for part in parts]).mul_(len(parts[0]) ** 0.5)
+        whole = torch.empty(0, self.n, self.p)
+        for rows in slices(self.n, self._gradient_rows):
+            columns = self.columns(self.targets[rows])
+            gradients = self.objective.several_row_gradients(self.inputs.batch(self.rows[rows]), columns)
+            for column, found in enumerate(gradients):
+                if not len(whole):
+                    whole = found.new_empty(len(columns), self.n, self.p)
+                torch.mul(found, len(columns) ** 0.5, out=whole[column, rows])
+        return whole.flatten(0, 1)
 
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""

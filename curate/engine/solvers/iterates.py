@@ -3,8 +3,8 @@
 Two ways of holding u. *In parameters*, for any operator. *In rows*: if C = Fᵀ F / m is written down and P = I, every
 iterate from 0 is u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a
 product with m columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for
-which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions. Products with F, and with F Fᵀ, are
-taken in F's own type, of which the cancelling loses as many digits as the step sees eigenvalues apart.
+which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions. F u, and products with F and F Fᵀ, are
+in F's own type, of which the cancelling loses as many digits as the step sees eigenvalues apart.
 """
 
 from abc import ABC, abstractmethod
@@ -92,9 +92,11 @@ class InRows(Iterate):
         self.rows, self.damping, self.eta = rows, damping, eta
         if eta * damping < FLOAT64_BELOW:
             self.factor, self.gram = self.factor.double(), self.gram.double()
-        self.start = (rows.to(self.factor) @ self.factor.T).double()
+        self.start = rows.to(self.factor) @ self.factor.T
+        self.squares = rows.double().square().sum(1)
         self.alpha = self.alphas = 0.0
-        self.w, self.seen, self.sum = (torch.zeros_like(self.start) for _ in range(3))  # seen is F u
+        self.seen = torch.zeros_like(self.start)  # F u
+        self.w, self.sum = (torch.zeros_like(self.start, dtype=torch.float64) for _ in range(2))
         self._columns = self.gram.new_empty(0)  # room that every step uses again, as is `_moved`
         self._moved = self.gram.new_empty(self.start.shape)
 
@@ -111,11 +113,12 @@ class InRows(Iterate):
         shrink, seen = 1 - self.eta * self.damping, self.seen[:, batch]
         scale = self.eta / len(batch)
         self.alpha = shrink * self.alpha + self.eta
-        self.w.mul_(shrink).index_add_(1, batch, seen, alpha=-scale)  # a row may stand at the turn of two epochs
+        # A row may stand in a batch twice, at the turn of two epochs.
+        self.w.mul_(shrink).index_add_(1, batch, seen.double(), alpha=-scale)
         if len(self._columns) != len(batch):
             self._columns = self.gram.new_empty(len(batch), len(self.gram))
         torch.index_select(self.gram, 0, batch, out=self._columns)
-        torch.mm(seen.to(self.gram), self._columns, out=self._moved)
+        torch.mm(seen, self._columns, out=self._moved)
         self.seen.mul_(shrink).add_(self.start, alpha=self.eta).sub_(self._moved, alpha=scale)
 
     def keep(self) -> None:
@@ -124,7 +127,7 @@ class InRows(Iterate):
 
     def size(self) -> Float[Tensor, " k"]:
         within = (self.w * (self.alpha * self.start + self.seen)).sum(1)
-        found: Tensor = (self.alpha**2 * self.rows.double().square().sum(1) + within).clamp_min(0).sqrt()
+        found: Tensor = (self.alpha**2 * self.squares + within).clamp_min(0).sqrt()
         return found
 
     def kept(self) -> Float[Tensor, "k p"]:

@@ -81,10 +81,9 @@ class LiSSA(Solver):
         given = operator
         operator = written_down(given)
         assert isinstance(operator, Sampled)
-        generator = torch.Generator().manual_seed(self.seed)
-        batch, top = self._batch_and_top(operator, generator)
+        batch, top = self._batch_and_top(operator)
         if self.preconditioned:
-            inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
+            inverse, name, bound, batch = self._preconditioner(operator, damping)
             used = inverse.damping
             # A factor in float32 is another curvature if λ is this small: gaps are then of the one in float64.
             tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
@@ -98,19 +97,17 @@ class LiSSA(Solver):
 
     def reach(self, operator: Sampled) -> float:
         """The smallest λ that plain steps can solve, as `prepare` finds it."""
-        generator = torch.Generator().manual_seed(self.seed)
         written = written_down(operator)
         assert isinstance(written, Sampled)
-        return self._smallest(self._batch_and_top(written, generator)[1])
+        return self._smallest(self._batch_and_top(written)[1])
 
     def _smallest(self, top: float) -> float:
         """η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
 
-    def _preconditioner(
-        self, operator: Sampled, damping: float, generator: torch.Generator
-    ) -> tuple[Preconditioner, str, float, int]:
+    def _preconditioner(self, operator: Sampled, damping: float) -> tuple[Preconditioner, str, float, int]:
         """With its name, the largest eigenvalue of P⁻¹ (C_B + λ), and the batch; λ is raised beyond the budget."""
+        generator = torch.Generator().manual_seed(self.seed)
         # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
         batch = min(self.batch or WHITENED_BATCH, operator.n)
         inverse, name = precondition(operator, damping, self.seed)
@@ -134,10 +131,23 @@ class LiSSA(Solver):
         """The largest ratio of eigenvalues that a round's steps can solve."""
         return max(self.steps / self.f, 4.0)
 
-    def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
-        """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
+    def _batch_and_top(self, operator: Sampled) -> tuple[int, float]:
+        """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size.
+
+        The operator keeps them: a default damping and the solver that it is for both ask.
+        """
+        known = operator.looked.get((self.batch, self.seed))
+        if known is None:
+            known = operator.looked[self.batch, self.seed] = self._looked_at(operator)
+        return known
+
+    def _looked_at(self, operator: Sampled) -> tuple[int, float]:
+        generator = torch.Generator().manual_seed(self.seed)
         # A quarter of few rows is enough: without replacement their noise cancels within four steps.
         batch = min(operator.n, self.batch or max(128, min(256, operator.n // 4)))
+        written = operator if isinstance(operator, Dense) and not self.preconditioned else None
+        if written is not None and InRows.pays(written, MEASURED_ROWS, self.steps, batch):
+            _ = written.gram  # the steps will ask for it, and batches are parts of it
         found = probe(operator, batch, generator)
         if not self.batch and found.top > 0:
             wanted = min(1024, operator.n, 128 * math.ceil(min(4 * found.trace / found.top, 1024) / 128))
@@ -191,11 +201,13 @@ class PreparedLiSSA(Prepared):
         solved, steps = self._converge(rows, 1.0, generator, advance)
         best, least = None, math.inf
         for round in range(self.solver.rounds):
-            found = gaps(self.exact, self.damping, rows, solved, self.solver.seed + round)
-            residual = residual_of(found, rows)
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
-            if last:
-                found = tuple(gap[-MEASURED_ROWS:] for gap in found)
+            sides = slice(-MEASURED_ROWS if last else 0, None)
+            # No step is as long as a plain one's λ is small: float32 tells its gap.
+            quick = self.inverse is None and self.solver.tolerance is None
+            seed = self.solver.seed + round
+            found = gaps(self.exact, self.damping, rows[sides], solved[sides], seed, quick=quick)
+            residual = residual_of(found, rows[sides])
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
             missing, steps = pieces(both, len(found[0])), steps + more
