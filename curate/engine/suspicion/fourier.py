@@ -27,16 +27,18 @@ TEMPERATURES = (2.0, 4.0, 8.0, 16.0)
 CHOICE_ROWS = 10_000
 PAIRS = 2_000
 CHUNK = 4_096
+FLOAT64_NUMBERS = 2**22
+"""Of mapped rows; beyond, they are float32, and only their sums over chunks of rows are float64."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """A random map of rows ``[n d]`` to cosines, sines and a column of ones, ``[n F]`` float64."""
+    """A random map of rows ``[n d]`` to cosines, sines and a column of ones, ``[n F]``, in the directions' type."""
 
     directions: Float[Tensor, "d half"]
 
     def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n F"]:
-        angles = rows.double() @ self.directions
+        angles = rows.to(self.directions) @ self.directions
         scale = math.sqrt(1 / self.directions.shape[1])
         ones = angles.new_ones(len(angles), 1)
         return torch.cat([angles.cos() * scale, angles.sin() * scale, ones], dim=1)
@@ -56,20 +58,28 @@ class FeatureSpectrum:
     n: int
 
     def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
-        """Mapped rows in the coordinates of the eigenvectors, float64."""
-        return torch.cat([self.features(part) @ self.vectors for part in pieces(rows, CHUNK)])
+        """Mapped rows in the coordinates of the eigenvectors."""
+        return self.features(rows) @ self.vectors.to(self.features.directions)
 
     def damped(self, penalty: float) -> Float[Tensor, " F"]:
         """The eigenvalues plus ``penalty`` times their mean."""
         return self.values + penalty * self.values.mean()
 
-    def left_out(
-        self, turned: Float[Tensor, "m F"], penalty: float, labels: Int[Tensor, " m"], copies: Copies
-    ) -> Float[Tensor, "m C"]:
-        """Outputs for rows that it was fitted to, each without itself and its copies."""
+    def read(self, turned: Float[Tensor, "m F"], penalty: float) -> tuple[Float[Tensor, "m C"], Float[Tensor, "m 1"]]:
+        """Outputs and leverages, float64."""
         damped = self.damped(penalty)
-        output = turned @ (self.moments / damped[:, None])
-        leverage = (turned.square() @ (1 / damped) / self.n)[:, None]
+        output = turned @ (self.moments / damped[:, None]).to(turned)
+        leverage = turned.square() @ (1 / damped).to(turned) / self.n
+        return output.double(), leverage[:, None].double()
+
+    def left_out(
+        self,
+        read: tuple[Float[Tensor, "m C"], Float[Tensor, "m 1"]],
+        labels: Int[Tensor, " m"],
+        copies: Copies,
+    ) -> Float[Tensor, "m C"]:
+        """Outputs for rows that it was fitted to, as they were ``read``, each without itself and its copies."""
+        output, leverage = read
         targets = F.one_hot(labels, self.moments.shape[1]).double()
         many = copies.sizes[:, None].double()
         # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
@@ -87,8 +97,8 @@ class Ridge:
 
     def probabilities(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m C"]:
         """Of rows that it was not fitted to."""
-        weights = self.spectrum.moments / self.spectrum.damped(self.penalty)[:, None]
-        return (self.temperature * (self.spectrum.turned(rows) @ weights)).softmax(1)
+        parts = [self.spectrum.read(self.spectrum.turned(part), self.penalty)[0] for part in pieces(rows, CHUNK)]
+        return (self.temperature * torch.cat(parts)).softmax(1)
 
 
 def fit_ridge(
@@ -110,10 +120,13 @@ def fit_ridge(
     among = _renumbered(copies, some)
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
-        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes, passes)
+        directions = unscaled / (width * median)
+        if len(rows) * FEATURES > FLOAT64_NUMBERS:
+            directions = directions.float()
+        spectrum = _spectrum(Features(directions), rows, labels, classes, passes)
         turned = spectrum.turned(rows[some])
         for penalty in PENALTIES:
-            outputs = spectrum.left_out(turned, penalty, labels[some], among)
+            outputs = spectrum.left_out(spectrum.read(turned, penalty), labels[some], among)
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
@@ -121,7 +134,10 @@ def fit_ridge(
     assert best is not None
     _, ridge, outputs = best
     if len(some) < len(rows):
-        outputs = ridge.spectrum.left_out(ridge.spectrum.turned(rows), ridge.penalty, labels, copies)
+        chosen = ridge.spectrum
+        parts = [chosen.read(chosen.turned(part), ridge.penalty) for part in pieces(rows, passes.budget.share(CHUNK))]
+        outputs, leverages = (torch.cat(column) for column in zip(*parts, strict=True))
+        outputs = chosen.left_out((outputs, leverages), labels, copies)
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 
@@ -131,10 +147,10 @@ def _spectrum(
     width = 2 * features.directions.shape[1] + 1
     second = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, classes, dtype=torch.float64)
-    for own in passes.slices(len(rows), CHUNK):
+    for own in passes.slices(len(rows), passes.budget.share(CHUNK)):
         mapped = features(rows[own])
         second += mapped.T @ mapped
-        moments += mapped.T @ F.one_hot(labels[own], classes).double()
+        moments += mapped.T @ F.one_hot(labels[own], classes).to(mapped)
     second, moments = passes.sum(second), passes.sum(moments)
     values, vectors = torch.linalg.eigh(second / len(rows))
     return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
