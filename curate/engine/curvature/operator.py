@@ -109,8 +109,9 @@ def gram(factor: Float[Tensor, "m p"], dtype: torch.dtype | None = None) -> Floa
         part = part.to(dtype or part.dtype).contiguous()
         for strip in slices(len(part), GRAM_STRIP):
             total[strip, strip.start :] += part[strip] @ part[strip.start :].T
-    upper = total.triu_()
-    return upper + upper.triu(1).T
+    for strip in slices(len(total), GRAM_STRIP):
+        total[strip.stop :, strip] = total[strip, strip.stop :].T
+    return total
 
 
 def refuse_not_finite(values: Tensor) -> None:

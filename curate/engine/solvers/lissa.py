@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
-from curate.engine.solvers.iterates import Epochs, InParameters, InRows, Iterate
+from curate.engine.solvers.iterates import InBlocks, InParameters, InRows, Iterate
 from curate.engine.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.engine.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, probe, refuse_negative
 from curate.errors import NumericalError
@@ -256,16 +257,10 @@ class PreparedLiSSA(Prepared):
         self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
     ) -> Float[Tensor, "k p"] | None:
         """One recursion from 0, the average of its last half; None if it diverges."""
-        eta, epochs = 1 / self.bound, Epochs(self.operator, self.batch, generator)
-        iterate: Iterate
-        if self.inverse is None and InRows.pays(self.operator, len(rows), depth, self.batch):
-            assert isinstance(self.operator, Dense)
-            iterate = InRows(self.operator, rows, self.damping, eta)
-        else:
-            iterate = InParameters(self.operator, rows, self.damping, eta, self.inverse, generator)
+        iterate = self._iterate(rows, depth, generator)
         bound = 10 * rows.norm(dim=1) / self.damping
         for step in range(depth):
-            iterate.step(epochs.next())
+            iterate.step()
             if step >= depth // 2:
                 iterate.keep()
             advance(1)
@@ -273,6 +268,17 @@ class PreparedLiSSA(Prepared):
             if (step % 10 == 9 or step == depth - 1) and not bool((iterate.size() <= bound).all()):
                 return None
         return iterate.kept() / (depth - depth // 2)
+
+    def _iterate(self, rows: Tensor, depth: int, generator: torch.Generator) -> Iterate:
+        """The way of holding u that takes the least work."""
+        eta, batch, operator = 1 / self.bound, self.batch, self.operator
+        if self.inverse is None and InRows.pays(operator, len(rows), depth, batch):
+            assert isinstance(operator, Dense)
+            return InRows(operator, rows, self.damping, eta, batch, generator)
+        if self.inverse is None and InBlocks.pays(operator, len(rows), batch):
+            assert isinstance(operator, OverRows)
+            return InBlocks(operator, rows, self.damping, eta, batch, generator)
+        return InParameters(operator, rows, self.damping, eta, batch, generator, self.inverse)
 
     def _depth(self, share: float) -> int:
         """Steps J with η μ J = f or more, μ being the smallest eigenvalue, in twos for the average of a half.
