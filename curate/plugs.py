@@ -58,7 +58,7 @@ SOLVERS: dict[str, SolverPlug] = {
         "curate.engine.solvers.dual:Exact",
         "exactly, through the rows",
         "none",
-        "rows x classes up to 10,000, their gradients up to 1 GiB",
+        "rows x (classes - 1) up to 10,000, their gradients up to 1 GiB",
         "solved exactly: nothing in the solve is approximated",
     ),
     "cg": SolverPlug(

@@ -13,7 +13,7 @@ from curate.errors import ModelError
 from curate.models.loading import LoadedModel
 from curate.models.transforms import Transform, make_transform
 from curate.sources import Source, open_source
-from curate.sources.images import decode_image
+from curate.sources.images import decode_image, item_of
 
 
 def flat(side: int, channels: int = 1) -> nn.Module:
@@ -119,3 +119,21 @@ def test_pixel_layouts(tmp_path: Path, layout: str, channels: int) -> None:
     expected = Image.new("RGB", (1, 1), colour).convert("L" if channels == 1 else "RGB").getpixel((0, 0))
     wanted = torch.tensor(expected, dtype=torch.float32).view(-1, 1, 1).expand(channels, 2, 2) / 255
     torch.testing.assert_close(row, wanted)
+
+
+def test_a_picture_is_decoded_small_where_its_format_can() -> None:
+    """A thumbnail asks for few pixels: at least so many, upright, of about the same colours."""
+    content = BytesIO()
+    picture = Image.new("RGB", (1200, 800), (200, 40, 40))
+    picture.paste((20, 20, 220), (0, 0, 600, 800))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    picture.save(content, "JPEG", exif=exif)
+    item = item_of(content.getvalue(), ".jpg")
+    assert item.small is not None
+    small, whole = item.small(192), item.decode()
+    assert whole.size == (800, 1200)
+    assert 192 <= small.width < 400
+    assert small.height > small.width
+    wanted = np.asarray(whole.resize(small.size), dtype=float)
+    assert np.abs(np.asarray(small, dtype=float) - wanted).mean() < 2

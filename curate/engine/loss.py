@@ -107,15 +107,30 @@ class Loss(ABC):
         """Of each row's Sᵢ."""
         return self.diagonal(means).sum(1)
 
-    def columns(self, means: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
-        """The columns of each row's Lᵢ."""
-        units = torch.eye(means.shape[1], device=means.device, dtype=means.dtype)
-        return torch.stack([self.half(means, unit.expand_as(means)) for unit in units])
+    def columns(self, means: Float[Tensor, "b K"]) -> Float[Tensor, "m b C"]:
+        """Columns wᵢ of each row with Σ w wᵀ = Sᵢ, `column_count` of them: those of its Lᵢ, here."""
+        count = self.classes(means)
+        units = torch.eye(count, device=means.device, dtype=means.dtype)
+        return torch.stack([self.half(means, unit.expand(len(means), count)) for unit in units])
+
+    def column_count(self, means: Float[Tensor, "b K"]) -> int:
+        """How many `columns` give."""
+        return self.classes(means)
 
     def pull(self, means: Float[Tensor, "b C"], generator: torch.Generator) -> Float[Tensor, "b C"]:
         """Random signs sᵢ mix the columns of Lᵢ into one: unbiased, since E[s sᵀ] = I."""
         signs = torch.randint(0, 2, means.shape, generator=generator).to(means) * 2 - 1
         return self.half(means, signs)
+
+
+def without_last(columns: Float[Tensor, "m b C"], p: Float[Tensor, "b C"]) -> Float[Tensor, "l b C"]:
+    """One column less with the same Σ w wᵀ, for a half Lᵢ that takes √pᵢ to zero: Sᵢ has a rank less than classes.
+
+    Householder's reflection of √pᵢ to the last axis turns the columns so that the last one is zero.
+    """
+    root = p.sqrt()
+    shares: Tensor = (root[:, :-1] / (1 + root[:, -1:])).T[:, :, None]
+    return columns[:-1] - shares * columns[-1]
 
 
 class Softmax(Loss):
@@ -140,6 +155,12 @@ class Softmax(Loss):
         """With Lᵢ = diag(√pᵢ) - pᵢ √pᵢᵀ."""
         root = means.sqrt()
         return root * signs - means * (root * signs).sum(1, keepdim=True)
+
+    def columns(self, means: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
+        return without_last(super().columns(means), means)
+
+    def column_count(self, means: Float[Tensor, "b C"]) -> int:
+        return self.classes(means) - 1
 
     def entry(self, means: Float[Tensor, "b C"], c: int, e: int) -> Float[Tensor, " b"]:
         return means[:, c] * ((1.0 if c == e else 0.0) - means[:, e])

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.engine.loss import SOFTMAX, Loss
+from curate.engine.loss import SOFTMAX, Loss, without_last
 
 BESIDE = 3
 """Columns of the means behind the probabilities: y, a, c."""
@@ -114,8 +114,10 @@ class Trained(Loss):
         return a.sqrt() * SOFTMAX.half(p, signs) + beta * d * (u * signs).sum(1, keepdim=True)
 
     def columns(self, means: Float[Tensor, "b K"]) -> Float[Tensor, "m b C"]:
-        units = torch.eye(self.classes(means), device=means.device, dtype=means.dtype)
-        return torch.stack([self.half(means, unit.expand(len(means), -1)) for unit in units])
+        return without_last(super().columns(means), means[:, :-BESIDE])  # u is at right angles to √p
+
+    def column_count(self, means: Float[Tensor, "b K"]) -> int:
+        return self.classes(means) - 1
 
     def pull(self, means: Float[Tensor, "b K"], generator: torch.Generator) -> Float[Tensor, "b C"]:
         shape = (len(means), self.classes(means))

@@ -44,7 +44,8 @@ def thumbnails(
 def thumbnail(source: Source, index: int) -> bytes | None:
     """JPEG of one row; None if it is no picture, or can be read no more."""
     try:
-        picture = _picture(source.read(index).decode())
+        item = source.read(index)
+        picture = _picture(item.decode() if item.small is None else item.small(2 * SIDE))
     except UnreadableRow:
         return None
     return None if picture is None else _jpeg(picture)

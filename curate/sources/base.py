@@ -25,11 +25,13 @@ class Item:
 
     ``content_sha256`` is over the file's bytes for images, over dtype, shape and little-endian C-order bytes for
     arrays, the UTF-8 bytes for texts, names and values of the input columns for records. ``decode`` gives what the
-    source's ``media`` promises, or raises ``UnreadableRow``.
+    source's ``media`` promises, or raises ``UnreadableRow``. ``small`` is given where a picture can be decoded quicker
+    if so many pixels a side are enough.
     """
 
     content_sha256: str
     decode: Callable[[], Any]
+    small: Callable[[int], Any] | None = None
 
 
 class Source(ABC):

@@ -18,7 +18,7 @@ from curate.settings.specs import as_typed, did_you_mean, listed_names, whole
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.columns import InputColumn, classify, has_decimal_commas, numbers, texts_of
-from curate.sources.images import decode_image
+from curate.sources.images import item_of
 from curate.sources.media_files import MediaFiles, folder_of, names_files, posix, relative
 from curate.sources.splits import split_rows
 from curate.sources.table_files import RawTable, read_table
@@ -114,7 +114,7 @@ class TableSource(Source):
             return Item(hashlib.sha256(value.encode()).hexdigest(), lambda: value)
         if self.media == "image":
             content = self._picture(self._names[index] if self._is_path else value)
-            return Item(hashlib.sha256(content).hexdigest(), partial(decode_image, content))
+            return item_of(content)
         return _vector(value)
 
     def media_path(self, index: int) -> str | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from curate.engine.curvature.ekfac import Layers
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.curvature.operator import WRITTEN_FLOATS, Explicit
 from curate.engine.influence.problem import Problem
@@ -115,7 +114,7 @@ def answered_by_layers(settings: ScanSettings, problem: Problem) -> bool:
         return False
     if settings.solver == "ekfac":
         return True
-    layers = Layers(problem.objective)
+    layers = problem.layers
     named = layers.known_share() > LEAST_KNOWN and max(layers.sides(), default=0) <= WIDEST
     return named and problem.gradient.known_penalty == 0
 
@@ -126,7 +125,7 @@ def price_of(settings: ScanSettings, problem: Problem, named: str, rows: int) ->
     a_pass = 3.0 * rows * products_of_a_row(problem)  # a backward pass is two forward ones
     columns = operator.factor_rows // operator.n if isinstance(operator, Explicit) else 0
     if answered_by_layers(settings, problem):
-        through, beside = LAYER_PASSES, EIGENVECTORS * sum(side**3 for side in Layers(objective).sides())
+        through, beside = LAYER_PASSES, EIGENVECTORS * sum(side**3 for side in problem.layers.sides())
     elif columns and settings.solver in ("auto", "exact") and Exact.fits(rows * columns, objective.p):
         through, beside = float(columns), float(rows * columns) ** 2 * objective.p
     elif 0 < rows * columns * objective.p <= WRITTEN_FLOATS:

@@ -17,17 +17,16 @@ from torch import Tensor, nn
 
 from curate.engine.curvature.objective import Objective
 from curate.engine.influence.damping import tenth_of_mean
-from curate.engine.influence.minimum import SURE, Gradient
+from curate.engine.influence.minimum import SURE
 from curate.engine.influence.problem import Problem
 from curate.engine.ranks import spearman
+from curate.engine.rows import Rows
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
 from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import evaluation_at_head
-from curate.stages.deep import deep_objective
-from curate.stages.forward import Forward
 from curate.stages.heads import Heads
 from curate.stages.influence import Influence
 from curate.stages.prepare import Data
@@ -90,11 +89,11 @@ def diagnose(settings: ScanSettings, data: Data, heads: Heads, influence: Influe
         float((data.loss.residuals(logits, data.train.labels).norm(dim=1) < VANISHED).double().mean()) if own else 0.0
     )
     found = Diagnostics(memorised, _ranks(data, heads, influence), ())
-    objective, _ = deep_objective(settings, data) if influence.deep is not None else (None, "")
-    if objective is not None:
+    if influence.deep is not None:
         with progress.stage("Looking at the checkpoint", 1) as advance:
-            assert influence.deep is not None
-            found = _through_network(found, objective, influence.deep.gradient, data, settings.seed)
+            problem = influence.deep.problem
+            same = problem.curvature == "ggn"  # what the solve has made of it is then at hand
+            found = _through_network(found, problem if same else replace(problem, curvature="ggn"), settings.seed)
             advance(1)
     return replace(found, advice=tuple(_advice(found)))
 
@@ -122,12 +121,9 @@ def _harm_of(heads: Heads, data: Data, targets: Targets, *, probe: bool) -> Floa
     return harm
 
 
-def _through_network(
-    found: Diagnostics, objective: Objective, gradient: Gradient, data: Data, seed: int
-) -> Diagnostics:
-    train = data.train
-    problem = Problem(objective, train)
-    operator = problem.operator
+def _through_network(found: Diagnostics, problem: Problem, seed: int) -> Diagnostics:
+    objective, train = problem.objective, problem.rows
+    gradient, operator = problem.gradient, problem.operator
     penalty = gradient.known_penalty
     damping = max(penalty, tenth_of_mean(operator, seed))
     rest = (gradient.flat + penalty * objective.flat.to(gradient.flat))[None]
@@ -155,7 +151,7 @@ def _through_network(
 
 
 @torch.no_grad()
-def _gained(objective: Objective, train: Forward, step: Float[Tensor, " p"], penalty: float, seed: int) -> float:
+def _gained(objective: Objective, train: Rows, step: Float[Tensor, " p"], penalty: float, seed: int) -> float:
     """The best of a few lengths, on some of the rows: far from a minimum the whole step may lead anywhere."""
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:GAIN_ROWS]
     passes = objective.passes

@@ -4,16 +4,15 @@ Positive semi-definite whatever the weights are, so that CG and Neumann series a
 (Schraudolph 2002; Martens 2020).
 """
 
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.operator import Dense, Explicit, gram
+from curate.engine.curvature.operator import Dense, Explicit
 from curate.engine.curvature.over_rows import OverRows
-from curate.engine.passes import pieces
 from curate.engine.rows import RowInputs
 
 
@@ -44,22 +43,11 @@ class GaussNewton(OverRows, Explicit):
 
     @property
     def factor_rows(self) -> int:
-        return self.n * self.objective.loss.classes(self.targets)
+        return self.n * self.objective.loss.column_count(self.targets)
 
     @cached_property
     def written(self) -> Dense:
         return Dense(self.whole_factor(), self.name, None if self.objective.layers is None else self._gram)
 
     def _gram(self, factor: Float[Tensor, "m p"]) -> Float[Tensor, "m m"]:
-        """F Fᵀ: of a layer whose gradients are x gᵀ from inner products of the x, and of the g, in its place."""
-        layers, size = self.objective.layers, self.passes.budget.network_rows
-        assert layers is not None
-        everyone = [(part, self.rows[part]) for part in pieces(torch.arange(self.n, device=self.device), size)]
-        batches = [(self.inputs.batch(rows), self.columns(self.targets[part])) for part, rows in everyone]
-        outer, rest = layers.outer([(partial(self.objective.forward, x), columns) for x, columns in batches])
-        columns = len(factor) // self.n
-        total = gram(torch.cat([factor[:, part] for part in rest], dim=1)) if rest else factor.new_zeros(())
-        for x, g in outer:
-            pairs = (g @ g.T).view(columns, self.n, columns, self.n)
-            total = total + pairs.mul_(columns * (x @ x.T)[:, None]).view(len(g), len(g))
-        return total
+        return self.inner_products(torch.arange(self.n, device=self.device), self.columns(self.targets), factor)

@@ -4,6 +4,9 @@ Away from an optimum it has negative eigenvalues, and C + λ I may be no bowl: `
 leaps. Products are derivatives of the gradient (Pearlmutter 1994).
 """
 
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -60,8 +63,17 @@ class Hessian(Sampled):
     def __matmul__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         directions = rows.to(self.dtype)
         total = torch.zeros_like(directions)
+        for product in self._kept if self.n <= self.passes.budget.network_rows else self._products():
+            total += product(directions)
+        return (self.passes.sum(total) / self.n).to(rows)
+
+    @cached_property
+    def _kept(self) -> list[Callable[[Tensor], Tensor]]:
+        """Of few rows the graph is made once, for all products."""
+        return list(self._products())
+
+    def _products(self) -> Iterator[Callable[[Tensor], Tensor]]:
         outer = self.gauss_newton
-        for positions, indices in outer.chunks(outer.passes.budget.network_rows):
+        for positions, indices in outer.chunks(self.passes.budget.network_rows):
             labels = outer.objective.loss.given(outer.targets[positions], self.residuals[positions])
-            total += outer.objective.moved_gradients(outer.inputs.batch(indices), labels, directions)
-        return (outer.passes.sum(total) / self.n).to(rows)
+            yield outer.objective.second_derivatives(outer.inputs.batch(indices), labels)

@@ -73,7 +73,7 @@ class Leverage:
             some = slice(None, None, max(1, self.n // (2 * SUM_ROWS)))
             self._least = bound_of(weights[some, :, None] * weights[some, None, :], left_aside)
             rows = x[some].double()
-            moments = rows.T @ rows / len(rows)
+            moments = (rows.T @ rows / len(rows)).to(blocks)
             mean = torch.stack([blocks[c, :, c] for c in range(self.classes)]).mean(0)
             sizes = torch.einsum("cdef,df->ce", blocks, moments)
             self._shape = (sizes / (mean * moments).sum()).to(dtype)

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 
 import torch
@@ -217,28 +217,36 @@ class Objective:
     def _differentiable(self) -> dict[str, Tensor]:
         return {name: value.detach().requires_grad_() for name, value in self._values.items()}
 
-    @torch.no_grad()
-    def moved_gradients(
-        self, x: Tensor, labels: Float[Tensor, "b C"], directions: Float[Tensor, "k p"]
-    ) -> Float[Tensor, "k p"]:
-        """∇²L u of each direction u, L being the rows' summed loss with ``labels`` (shares of the classes)."""
+    def second_derivatives(
+        self, x: Tensor, labels: Float[Tensor, "b C"]
+    ) -> Callable[[Float[Tensor, "k p"]], Float[Tensor, "k p"]]:
+        """u ↦ ∇²L u of each direction u, L being the rows' summed loss with ``labels`` (shares of the classes).
+
+        One graph serves all directions and all calls.
+        """
 
         def loss(values: dict[str, Tensor]) -> Tensor:
             return self.loss.total(self.logits(values, x), labels)
 
-        # A Hessian is symmetric: its transposed product is the product, and one graph serves all directions.
-        if len(directions) == 1 or self.by_direction:
+        @cache
+        def gradient() -> tuple[Tensor, dict[str, Tensor]]:
             with torch.enable_grad():
                 values = self._differentiable()
-                inputs = list(values.values())
-                gradient = _joined(
-                    torch.autograd.grad(
-                        loss(values), inputs, create_graph=True, allow_unused=True, materialize_grads=True
-                    )
+                found = torch.autograd.grad(
+                    loss(values), list(values.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
-            return torch.stack([_pulled(gradient, direction, values) for direction in directions])
-        pull = vjp(grad(loss), self._values)[1]
-        return self._for_each(lambda moved: _joined(pull(self.unflatten(moved))[0].values()), directions, x)
+                return _joined(found), values
+
+        @torch.no_grad()
+        def moved(directions: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+            # A Hessian is symmetric: its transposed product is the product.
+            if len(directions) == 1 or self.by_direction:
+                graph, values = gradient()
+                return torch.stack([_pulled(graph, direction, values) for direction in directions])
+            pull = vjp(grad(loss), self._values)[1]
+            return self._for_each(lambda one: _joined(pull(self.unflatten(one))[0].values()), directions, x)
+
+        return moved
 
     @torch.no_grad()
     def row_gradients(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:

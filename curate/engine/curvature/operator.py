@@ -51,6 +51,11 @@ class Sampled(Operator):
 
     n: int
 
+    @cached_property
+    def looked(self) -> dict[tuple[int, int], tuple[int, float]]:
+        """What solvers saw of its spectrum, by batch and seed: the batch that it takes, the largest eigenvalue."""
+        return {}
+
     @abstractmethod
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """G with E[Gᵀ G / b] = C over the draw of the rows and of the generator; ``b`` rows for ``b`` indices."""
@@ -104,8 +109,9 @@ def gram(factor: Float[Tensor, "m p"], dtype: torch.dtype | None = None) -> Floa
         part = part.to(dtype or part.dtype).contiguous()
         for strip in slices(len(part), GRAM_STRIP):
             total[strip, strip.start :] += part[strip] @ part[strip.start :].T
-    upper = total.triu_()
-    return upper + upper.triu(1).T
+    for strip in slices(len(total), GRAM_STRIP):
+        total[strip.stop :, strip] = total[strip, strip.stop :].T
+    return total
 
 
 def refuse_not_finite(values: Tensor) -> None:
@@ -172,6 +178,12 @@ class Dense(Sampled, Explicit):
 
     def on(self, indices: Tensor) -> "Dense":
         return Dense(self._factor[indices], self.name)
+
+
+def with_gram(operator: Operator) -> Dense | None:
+    """The same map by its whole factor if that is written down, and its F Fᵀ known: of these a sample costs nothing."""
+    written = operator if isinstance(operator, Dense) else operator.__dict__.get("written")
+    return written if isinstance(written, Dense) and written.gram_known else None
 
 
 def written_down(operator: Operator) -> Operator:

@@ -5,14 +5,15 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 """
 
 from abc import abstractmethod
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.operator import Operator, Sampled
-from curate.engine.passes import pieces
+from curate.engine.curvature.operator import Dense, Operator, Sampled, gram
+from curate.engine.passes import pieces, slices
 from curate.engine.rows import RowInputs
 
 
@@ -79,22 +80,62 @@ class OverRows(Sampled):
 
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F with C = FᵀF / m: the gradients of every column of every row, larger by the root of their number."""
-        parts: list[list[Tensor]] = []
-        everyone = pieces(torch.arange(self.n, device=self.device), self._gradient_rows)
-        for positions, indices in ((part, self.rows[part]) for part in everyone):
-            columns = self.columns(self.targets[positions])
-            parts.append(list(self.objective.several_row_gradients(self.inputs.batch(indices), columns)))
-        return torch.cat([part[c] for c in range(len(parts[0])) for part in parts]).mul_(len(parts[0]) ** 0.5)
+        whole = torch.empty(0, self.n, self.p)
+        for rows in slices(self.n, self._gradient_rows):
+            columns = self.columns(self.targets[rows])
+            gradients = self.objective.several_row_gradients(self.inputs.batch(self.rows[rows]), columns)
+            for column, found in enumerate(gradients):
+                if not len(whole):
+                    whole = found.new_empty(len(columns), self.n, self.p)
+                torch.mul(found, len(columns) ** 0.5, out=whole[column, rows])
+        return whole.flatten(0, 1)
 
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""
+        return self._gradients(indices, self.pulls(self.targets[indices], generator))
+
+    def _gradients(self, indices: Tensor, pulls: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
+        parts = slices(len(indices), self.passes.budget.chunk // self.p)
+        if len(parts) == 1:
+            return self.objective.row_gradients(self.inputs.batch(self.rows[indices]), pulls)
+        whole = torch.empty(len(indices), self.p, dtype=self.dtype, device=self.device)
+        for part in parts:
+            whole[part] = self.objective.row_gradients(self.inputs.batch(self.rows[indices[part]]), pulls[part])
+        return whole
+
+    def drawn(self, indices: Tensor, generator: torch.Generator) -> Dense:
+        """`factor` of these rows as an operator, with the short way to its inner products; layers must be known."""
         pulls = self.pulls(self.targets[indices], generator)
-        size = self.passes.budget.chunk // self.p
-        parts = [
-            self.objective.row_gradients(self.inputs.batch(rows), weights)
-            for rows, weights in zip(pieces(self.rows[indices], size), pieces(pulls, size), strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return Dense(self._gradients(indices, pulls), self.name, partial(self.inner_products, indices, pulls[None]))
+
+    def inner_products(
+        self, indices: Tensor, columns: Float[Tensor, "m b C"], factor: Float[Tensor, "mb p"]
+    ) -> Float[Tensor, "mb mb"]:
+        """F Fᵀ of these rows' gradients for the ``columns``, larger by the root of their number.
+
+        Of a layer whose gradients are x gᵀ it is made of inner products of the x, and of the g, in its place.
+        """
+        layers, b, m = self.objective.layers, len(indices), len(columns)
+        assert layers is not None
+        parts = slices(b, self.passes.budget.network_rows)
+        batches = [self.inputs.batch(self.rows[indices[part]]) for part in parts]
+        outer, rest = layers.outer(
+            [(partial(self.objective.forward, x), columns[:, part]) for x, part in zip(batches, parts, strict=True)]
+        )
+        total = gram(torch.cat([factor[:, part] for part in rest], dim=1)) if rest else None
+        for x, g in outer:
+            pairs = (g @ g.T).view(m, b, m, b).mul_((x @ x.T).mul_(m)[:, None]).view(len(g), len(g))
+            total = pairs.double() if total is None else total.add_(pairs)
+        assert total is not None
+        return total
+
+    @cached_property
+    def spread(self) -> int:
+        """Parameters in layers with several positions in a row, whose gradients have no short inner products."""
+        layers = self.objective.layers
+        assert layers is not None
+        x = self.inputs.batch(self.rows[:1])
+        return layers.spread(partial(self.objective.forward, x))
 
     def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
         if self._light(indices) or self.objective.layers is None:

@@ -132,8 +132,18 @@ class LayerGradients:
         self, forward: Callable[[], Tensor], weights: Float[Tensor, "m b C"]
     ) -> Iterator[Float[Tensor, "b p"]]:
         captured = capture(self._layers, forward)
+        uses = [self._shared(use) for use in captured.uses] if len(weights) > 1 else captured.uses
         for one in weights:
-            yield self._gradients(captured, one)
+            out = one.new_empty(len(one), self._places[-1][2])
+            _write(uses, captured.pull(one), self._places, out)
+            yield out
+
+    def _shared(self, use: Use) -> Use:
+        """With a convolution's patches in place of its input, which all columns share, if they take no great room."""
+        if not isinstance(use.layer, nn.Conv2d):
+            return use
+        taken = use.layer.weight[0].numel() * use.output[:, 0].numel()
+        return _unfolded(use, slice(None)) if taken <= self._budget.chunk else use
 
     def gram(self, forward: Callable[[], Tensor], weights: Float[Tensor, "b C"]) -> Float[Tensor, "b b"]:
         """Inner products of the rows' gradients for these weights, in float64.
@@ -211,6 +221,11 @@ class LayerGradients:
                 alone.add(layer)
         return found, [slice(start, end) for (layer, _), start, end in self._places if layer not in alone]
 
+    def spread(self, forward: Callable[[], Tensor]) -> int:
+        """Parameters in layers with several positions in a row."""
+        layers = {use.layer for use in capture(self._layers, forward).uses if use.x.ndim != 2}
+        return sum(end - start for (layer, _), start, end in self._places if layer in layers)
+
     def product(
         self,
         forward: Callable[[], Tensor],
@@ -283,11 +298,6 @@ class LayerGradients:
                 move[rows] += gradients @ own.T
                 found += move[rows].T @ gradients
         out[:, here] = found
-
-    def _gradients(self, captured: Captured, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
-        out = weights.new_empty(len(weights), self._places[-1][2])
-        _write(captured.uses, captured.pull(weights), self._places, out)
-        return out
 
 
 def _unfolded(use: Use, rows: slice) -> Use:

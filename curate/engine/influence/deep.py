@@ -17,7 +17,6 @@ from torch import Tensor
 from curate.engine.influence.damping import default_damping
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.head import SameContent
-from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.influence.stability import Stability, compare
@@ -60,8 +59,8 @@ class DeepInfluence:
     """Rank stability of harm over the damping, as a receipt has it."""
     by_group: HarmByGroup
     """Harm on each group of evaluation rows, of the training rows whose harm reaches ``minimum``."""
-    gradient: Gradient
-    """ḡ of the training rows."""
+    problem: Problem
+    """What was solved: the training rows, their ḡ and curvature."""
     recalls: dict[str, float]
     """Recall of each order of candidates that was offered; the best one's is ``recall``. Empty if there were none."""
 
@@ -155,7 +154,7 @@ def deep_influence(
         curvature=operator.name,
         stability=stability.summary(scores_by_damping),
         by_group=HarmByGroup(harmful, -on_groups),
-        gradient=problem.gradient,
+        problem=problem,
         recalls=recalls,
     )
 

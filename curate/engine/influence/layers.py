@@ -153,7 +153,7 @@ def influence_by_layers(
         curvature="ggn",
         stability={"gradients": len(every), **rank_stability(-scores)},
         by_group=HarmByGroup(harmful, -answers.groups.T[harmful]),
-        gradient=problem.gradient,
+        problem=problem,
         recalls={},
     )
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.curvature.choice import Curvature, curvature_named
+from curate.engine.curvature.ekfac import Layers
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Sampled
 from curate.engine.influence.minimum import Gradient
@@ -43,6 +44,11 @@ class Problem:
         assert self.rows.logits is not None
         means = self.objective.loss.state(self.rows.logits, self.rows.labels).to(self.rows.inputs.device)
         return curvature_named(self.curvature)(self.objective, self.rows.inputs, means, self.residuals)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The network's layers as EK-FAC takes them."""
+        return Layers(self.objective)
 
     @cached_property
     def gradient(self) -> Gradient:

@@ -6,6 +6,7 @@ stability that is measured here, not a solver's. At a head all rows count, and `
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,9 +63,10 @@ def solved_at(head: FactorisedHead, rows: Float[Tensor, "k p"], factor: float) -
     By Woodbury it is H⁻¹ - (f - 1) H⁻¹ √Λ (I + (f - 1) K)⁻¹ √Λ H⁻¹, as in `Shifted`.
     """
     assert head.inverse is not None
-    root = head.curvature.penalty.double().sqrt().repeat(head.curvature.classes)
-    solved = rows.double() @ head.inverse
-    moved, _ = descend(Shifted(head.inverse, root, factor), solved * root, None, GAIN, STEPS)
+    root = head.curvature.penalty.to(head.inverse).sqrt().repeat(head.curvature.classes)
+    solved = rows.to(head.inverse) @ head.inverse
+    gain = max(GAIN, 64 * torch.finfo(solved.dtype).eps)
+    moved, _ = descend(Shifted(head.inverse, root, factor), solved * root, None, gain, STEPS)
     return (solved - (factor - 1) * (moved * root) @ head.inverse).to(rows)
 
 

@@ -62,7 +62,7 @@ class PreparedAutomatic(Prepared):
 def choose(operator: Operator, damping: float, seed: int = 0, firm: bool = True) -> tuple[Solver, str]:
     """The solver, and one sentence that says why."""
     if isinstance(operator, Explicit) and Exact.fits(operator.factor_rows, operator.p):
-        return Exact(), f"{operator.factor_rows:,} rows x classes are few enough for an exact solve"
+        return Exact(), f"{operator.factor_rows:,} gradients are few enough for an exact solve"
     if not isinstance(operator, Sampled):
         return ConjugateGradients(seed=seed), "the curvature cannot be sampled"
     if not operator.definite:

@@ -30,8 +30,8 @@ class Solution:
     """What a solver found for a block of right-hand sides."""
 
     rows: Float[Tensor, "k p"]
-    residual: Float[Tensor, " k"]
-    """|v - (C + λ I) u| / |v| of each row, with the damping that was used."""
+    residual: Float[Tensor, " r"]
+    """|v - (C + λ I) u| / |v| with the damping that was used, of the rows it was measured on: all, or the last ones."""
     steps: int
     damping: float
     """The λ that was used; a solver may raise the one asked for, and says so."""

@@ -20,7 +20,7 @@ from curate.engine.solvers.spectrum import FLOAT64_BELOW
 from curate.errors import NumericalError, UsageError
 
 MOST_FACTOR_ROWS = 10_000
-"""Rows times classes up to which the Gram matrix (800 MB) and its factorisation (a minute) are cheap."""
+"""Gradients up to which the Gram matrix (800 MB) and its factorisation (a minute) are cheap."""
 MOST_FACTOR_FLOATS = 2**28
 """Size of F, 1 GiB in float32."""
 
@@ -32,9 +32,10 @@ class WoodburyInverse:
     a preconditioner float32 is enough. Raises `NumericalError` if λ is lost beside F Fᵀ / m in float64.
     """
 
-    def __init__(self, factor: Float[Tensor, "m p"], damping: float) -> None:
+    def __init__(self, factor: Float[Tensor, "m p"], damping: float, known: Float[Tensor, "m m"] | None = None) -> None:
+        """``known`` is F Fᵀ, if somebody has it."""
         self.factor = factor
-        self._gram = gram(factor)
+        self._gram = gram(factor) if known is None else known.double()
         self._precise = factor.dtype == torch.float64
         self._factorise(damping)
 
@@ -76,9 +77,11 @@ class WoodburyInverse:
 
     def at(self, dampings: Sequence[float], row: Float[Tensor, " p"]) -> Float[Tensor, "f p"]:
         """(Fᵀ F / m + λ I)⁻¹ of one row at each of the ``dampings``."""
-        seen = self._times(row[None]).double().T
-        inner = torch.cat([torch.cholesky_solve(seen, self.damped(damping).cholesky).T for damping in dampings])
-        found: Tensor = (row - self._back(inner.to(row))) / torch.tensor(dampings).to(row)[:, None]
+        twins = [self.damped(damping) for damping in dampings]
+        kind = torch.float64 if any(twin._precise for twin in twins) else self.factor.dtype
+        seen = self._times(row[None].to(kind)).double().T
+        inner = torch.cat([torch.cholesky_solve(seen, twin.cholesky).T for twin in twins])
+        found: Tensor = (row - self._back(inner.to(kind))) / torch.tensor(dampings).to(row)[:, None]
         return found
 
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
@@ -118,15 +121,15 @@ class Exact(Solver):
 
     @staticmethod
     def fits(factor_rows: int, p: int) -> bool:
-        """Whether the exact solve is cheap for rows x classes ``factor_rows`` and ``p`` parameters."""
+        """Whether the exact solve is cheap for ``factor_rows`` gradients of ``p`` parameters."""
         return factor_rows <= MOST_FACTOR_ROWS and factor_rows * p <= MOST_FACTOR_FLOATS
 
     def prepare(self, operator: Operator, damping: float) -> "PreparedExact":
         if not isinstance(operator, Explicit) or not self.fits(operator.factor_rows, operator.p):
             rows = operator.factor_rows if isinstance(operator, Explicit) else 0
             raise UsageError(
-                f"--solver exact: {rows:,} rows x classes by {operator.p:,} parameters do not fit an exact solve",
-                f"It needs at most {MOST_FACTOR_ROWS:,} rows x classes whose gradients fit "
+                f"--solver exact: {rows:,} gradients by {operator.p:,} parameters do not fit an exact solve",
+                f"It needs at most {MOST_FACTOR_ROWS:,} gradients, one less than classes of each row, that fit "
                 f"{MOST_FACTOR_FLOATS * 4 // 2**30} GiB: use --solver lissa, or --params head.",
             )
         # At a small λ the rounding of gradients in float32 would be another curvature.

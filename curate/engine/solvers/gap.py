@@ -16,13 +16,23 @@ EXACT_WORK = 2**18
 
 
 def gaps(
-    operator: Operator, damping: float, rows: Float[Tensor, "k p"], solved: Float[Tensor, "k p"], seed: int = 0
+    operator: Operator,
+    damping: float,
+    rows: Float[Tensor, "k p"],
+    solved: Float[Tensor, "k p"],
+    seed: int = 0,
+    *,
+    quick: bool = False,
 ) -> tuple[Float[Tensor, "k p"], ...]:
-    """v - (C + λ I) u: one exact block, or two estimates with independent noise."""
+    """v - (C + λ I) u: one exact block, or two estimates with independent noise.
+
+    ``quick``: C in its own type. With λ far below its largest eigenvalue the gap is a small difference of large
+    numbers, which only float64 tells.
+    """
     if not isinstance(operator, Sampled) or operator.n * min(len(rows), 10) <= EXACT_WORK:
-        # In float64: with λ far below the largest eigenvalue the gap is a small difference of large numbers.
         u = solved.double()
-        return ((rows.double() - (operator.precise() @ u) - damping * u).to(rows),)
+        product = (operator @ solved).double() if quick else operator.precise() @ u
+        return ((rows.double() - product - damping * u).to(rows),)
     generator = torch.Generator().manual_seed(seed + 1)
     return tuple(rows - operator.estimate(solved, generator) - damping * solved for _ in range(2))
 

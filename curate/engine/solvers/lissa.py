@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
-from curate.engine.solvers.iterates import Epochs, InParameters, InRows, Iterate
+from curate.engine.solvers.iterates import InBlocks, InParameters, InRows, Iterate
 from curate.engine.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.engine.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, probe, refuse_negative
 from curate.errors import NumericalError
@@ -81,10 +82,9 @@ class LiSSA(Solver):
         given = operator
         operator = written_down(given)
         assert isinstance(operator, Sampled)
-        generator = torch.Generator().manual_seed(self.seed)
-        batch, top = self._batch_and_top(operator, generator)
+        batch, top = self._batch_and_top(operator)
         if self.preconditioned:
-            inverse, name, bound, batch = self._preconditioner(operator, damping, generator)
+            inverse, name, bound, batch = self._preconditioner(operator, damping)
             used = inverse.damping
             # A factor in float32 is another curvature if λ is this small: gaps are then of the one in float64.
             tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
@@ -98,19 +98,17 @@ class LiSSA(Solver):
 
     def reach(self, operator: Sampled) -> float:
         """The smallest λ that plain steps can solve, as `prepare` finds it."""
-        generator = torch.Generator().manual_seed(self.seed)
         written = written_down(operator)
         assert isinstance(written, Sampled)
-        return self._smallest(self._batch_and_top(written, generator)[1])
+        return self._smallest(self._batch_and_top(written)[1])
 
     def _smallest(self, top: float) -> float:
         """η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
 
-    def _preconditioner(
-        self, operator: Sampled, damping: float, generator: torch.Generator
-    ) -> tuple[Preconditioner, str, float, int]:
+    def _preconditioner(self, operator: Sampled, damping: float) -> tuple[Preconditioner, str, float, int]:
         """With its name, the largest eigenvalue of P⁻¹ (C_B + λ), and the batch; λ is raised beyond the budget."""
+        generator = torch.Generator().manual_seed(self.seed)
         # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
         batch = min(self.batch or WHITENED_BATCH, operator.n)
         inverse, name = precondition(operator, damping, self.seed)
@@ -134,10 +132,23 @@ class LiSSA(Solver):
         """The largest ratio of eigenvalues that a round's steps can solve."""
         return max(self.steps / self.f, 4.0)
 
-    def _batch_and_top(self, operator: Sampled, generator: torch.Generator) -> tuple[int, float]:
-        """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size."""
+    def _batch_and_top(self, operator: Sampled) -> tuple[int, float]:
+        """Batch size by the spread of the spectrum, and the largest eigenvalue met on batches of that size.
+
+        The operator keeps them: a default damping and the solver that it is for both ask.
+        """
+        known = operator.looked.get((self.batch, self.seed))
+        if known is None:
+            known = operator.looked[self.batch, self.seed] = self._looked_at(operator)
+        return known
+
+    def _looked_at(self, operator: Sampled) -> tuple[int, float]:
+        generator = torch.Generator().manual_seed(self.seed)
         # A quarter of few rows is enough: without replacement their noise cancels within four steps.
         batch = min(operator.n, self.batch or max(128, min(256, operator.n // 4)))
+        written = operator if isinstance(operator, Dense) and not self.preconditioned else None
+        if written is not None and InRows.pays(written, MEASURED_ROWS, self.steps, batch):
+            _ = written.gram  # the steps will ask for it, and batches are parts of it
         found = probe(operator, batch, generator)
         if not self.batch and found.top > 0:
             wanted = min(1024, operator.n, 128 * math.ceil(min(4 * found.trace / found.top, 1024) / 128))
@@ -191,11 +202,13 @@ class PreparedLiSSA(Prepared):
         solved, steps = self._converge(rows, 1.0, generator, advance)
         best, least = None, math.inf
         for round in range(self.solver.rounds):
-            found = gaps(self.exact, self.damping, rows, solved, self.solver.seed + round)
-            residual = residual_of(found, rows)
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
-            if last:
-                found = tuple(gap[-MEASURED_ROWS:] for gap in found)
+            sides = slice(-MEASURED_ROWS if last else 0, None)
+            # No step is as long as a plain one's λ is small: float32 tells its gap.
+            quick = self.inverse is None and self.solver.tolerance is None
+            seed = self.solver.seed + round
+            found = gaps(self.exact, self.damping, rows[sides], solved[sides], seed, quick=quick)
+            residual = residual_of(found, rows[sides])
             # All gaps go through the same batches: what is left of their noise comes from the gaps alone.
             both, more = self._converge(torch.cat(found), MEASURED_SHARE if last else 1.0, generator, advance)
             missing, steps = pieces(both, len(found[0])), steps + more
@@ -244,16 +257,10 @@ class PreparedLiSSA(Prepared):
         self, rows: Tensor, depth: int, generator: torch.Generator, advance: Callable[[int], None]
     ) -> Float[Tensor, "k p"] | None:
         """One recursion from 0, the average of its last half; None if it diverges."""
-        eta, epochs = 1 / self.bound, Epochs(self.operator, self.batch, generator)
-        iterate: Iterate
-        if self.inverse is None and InRows.pays(self.operator, len(rows), depth, self.batch):
-            assert isinstance(self.operator, Dense)
-            iterate = InRows(self.operator, rows, self.damping, eta)
-        else:
-            iterate = InParameters(self.operator, rows, self.damping, eta, self.inverse, generator)
+        iterate = self._iterate(rows, depth, generator)
         bound = 10 * rows.norm(dim=1) / self.damping
         for step in range(depth):
-            iterate.step(epochs.next())
+            iterate.step()
             if step >= depth // 2:
                 iterate.keep()
             advance(1)
@@ -261,6 +268,17 @@ class PreparedLiSSA(Prepared):
             if (step % 10 == 9 or step == depth - 1) and not bool((iterate.size() <= bound).all()):
                 return None
         return iterate.kept() / (depth - depth // 2)
+
+    def _iterate(self, rows: Tensor, depth: int, generator: torch.Generator) -> Iterate:
+        """The way of holding u that takes the least work."""
+        eta, batch, operator = 1 / self.bound, self.batch, self.operator
+        if self.inverse is None and InRows.pays(operator, len(rows), depth, batch):
+            assert isinstance(operator, Dense)
+            return InRows(operator, rows, self.damping, eta, batch, generator)
+        if self.inverse is None and InBlocks.pays(operator, len(rows), batch):
+            assert isinstance(operator, OverRows)
+            return InBlocks(operator, rows, self.damping, eta, batch, generator)
+        return InParameters(operator, rows, self.damping, eta, batch, generator, self.inverse)
 
     def _depth(self, share: float) -> int:
         """Steps J with η μ J = f or more, μ being the smallest eigenvalue, in twos for the average of a half.

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.ekfac import EKFAC
-from curate.engine.curvature.operator import Explicit, Operator, Sampled
+from curate.engine.curvature.operator import Explicit, Operator, Sampled, with_gram
 from curate.engine.curvature.over_rows import OverRows
 from curate.engine.solvers.dual import MOST_FACTOR_ROWS, WoodburyInverse
 from curate.engine.solvers.spectrum import draw
@@ -58,9 +58,13 @@ Preconditioner = WoodburyInverse | LayerInverse
 def sample_inverse(operator: Sampled, damping: float, seed: int = 0, most: int = SAMPLE_ROWS) -> WoodburyInverse:
     """From up to ``most`` rows, or from the whole factor if it has no more rows than that."""
     most = max(1, min(most, SAMPLE_FLOATS // operator.p))
+    generator = torch.Generator().manual_seed(seed)
+    known = with_gram(operator)
+    if known is not None:
+        rows = draw(known.n, most, generator).sort().values.to(operator.device)
+        return WoodburyInverse(known.whole_factor()[rows], damping, known.gram[rows][:, rows])
     if isinstance(operator, Explicit) and operator.factor_rows <= most:
         return WoodburyInverse(operator.whole_factor(), damping)
-    generator = torch.Generator().manual_seed(seed)
     # Few rows of many classes are drawn more than once: each time with other signs, that is another gradient.
     times = -(-most // operator.n) if isinstance(operator, Explicit) and operator.factor_rows > operator.n else 1
     rows = torch.cat([draw(operator.n, most, generator) for _ in range(times)])[:most].to(operator.device)

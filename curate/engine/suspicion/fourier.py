@@ -27,16 +27,18 @@ TEMPERATURES = (2.0, 4.0, 8.0, 16.0)
 CHOICE_ROWS = 10_000
 PAIRS = 2_000
 CHUNK = 4_096
+FLOAT64_NUMBERS = 2**22
+"""Of mapped rows; beyond, they are float32, and only their sums over chunks of rows are float64."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """A random map of rows ``[n d]`` to cosines, sines and a column of ones, ``[n F]`` float64."""
+    """A random map of rows ``[n d]`` to cosines, sines and a column of ones, ``[n F]``, in the directions' type."""
 
     directions: Float[Tensor, "d half"]
 
     def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n F"]:
-        angles = rows.double() @ self.directions
+        angles = rows.to(self.directions) @ self.directions
         scale = math.sqrt(1 / self.directions.shape[1])
         ones = angles.new_ones(len(angles), 1)
         return torch.cat([angles.cos() * scale, angles.sin() * scale, ones], dim=1)
@@ -56,8 +58,8 @@ class FeatureSpectrum:
     n: int
 
     def turned(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m F"]:
-        """Mapped rows in the coordinates of the eigenvectors, float64."""
-        return torch.cat([self.features(part) @ self.vectors for part in pieces(rows, CHUNK)])
+        """Mapped rows in the coordinates of the eigenvectors."""
+        return self.features(rows) @ self.vectors.to(self.features.directions)
 
     def turned_by_all(self, rows: Float[Tensor, "m d"], passes: Passes) -> Float[Tensor, "m F"]:
         """The same, each process some of them."""
@@ -68,10 +70,11 @@ class FeatureSpectrum:
         return self.values + penalty * self.values.mean()
 
     def answers(self, turned: Float[Tensor, "m F"], penalty: float) -> Float[Tensor, "m o"]:
-        """Outputs, and in a last column the leverage, of rows that it was fitted to."""
+        """Outputs, and in a last column the leverage, of rows that it was fitted to, float64."""
         damped = self.damped(penalty)
-        leverage = turned.square() @ (1 / damped) / self.n
-        return torch.cat([turned @ (self.moments / damped[:, None]), leverage[:, None]], dim=1)
+        output = turned @ (self.moments / damped[:, None]).to(turned)
+        leverage = turned.square() @ (1 / damped).to(turned) / self.n
+        return torch.cat([output.double(), leverage[:, None].double()], dim=1)
 
     def left_out(
         self, answers: Float[Tensor, "m o"], labels: Int[Tensor, " m"], copies: Copies
@@ -95,8 +98,8 @@ class Ridge:
 
     def probabilities(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m C"]:
         """Of rows that it was not fitted to."""
-        weights = self.spectrum.moments / self.spectrum.damped(self.penalty)[:, None]
-        return (self.temperature * (self.spectrum.turned(rows) @ weights)).softmax(1)
+        parts = [self.spectrum.answers(self.spectrum.turned(part), self.penalty)[:, :-1] for part in pieces(rows, CHUNK)]
+        return (self.temperature * torch.cat(parts)).softmax(1)
 
 
 def fit_ridge(
@@ -118,7 +121,10 @@ def fit_ridge(
     among = _renumbered(copies, some)
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
-        spectrum = _spectrum(Features(unscaled / (width * median)), rows, labels, classes, passes)
+        directions = unscaled / (width * median)
+        if len(rows) * FEATURES > FLOAT64_NUMBERS:
+            directions = directions.float()
+        spectrum = _spectrum(Features(directions), rows, labels, classes, passes)
         turned = spectrum.turned_by_all(rows[some], passes)
         for penalty in PENALTIES:
             outputs = spectrum.left_out(spectrum.answers(turned, penalty), labels[some], among)
@@ -129,11 +135,9 @@ def fit_ridge(
     assert best is not None
     _, ridge, outputs = best
     if len(some) < len(rows):
-        parts = [
-            ridge.spectrum.answers(ridge.spectrum.turned(rows[own]), ridge.penalty)
-            for own in passes.slices(len(rows), CHUNK)
-        ]
-        outputs = ridge.spectrum.left_out(passes.collect(parts), labels, copies)
+        chosen, size = ridge.spectrum, passes.budget.share(CHUNK)
+        parts = [chosen.answers(chosen.turned(rows[own]), ridge.penalty) for own in passes.slices(len(rows), size)]
+        outputs = chosen.left_out(passes.collect(parts), labels, copies)
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 
@@ -143,10 +147,10 @@ def _spectrum(
     width = 2 * features.directions.shape[1] + 1
     second = torch.zeros(width, width, dtype=torch.float64)
     moments = torch.zeros(width, classes, dtype=torch.float64)
-    for own in passes.slices(len(rows), CHUNK):
+    for own in passes.slices(len(rows), passes.budget.share(CHUNK)):
         mapped = features(rows[own])
         second += mapped.T @ mapped
-        moments += mapped.T @ F.one_hot(labels[own], classes).double()
+        moments += mapped.T @ F.one_hot(labels[own], classes).to(mapped)
     second, moments = passes.sum(second), passes.sum(moments)
     values, vectors = torch.linalg.eigh(second / len(rows))
     return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))

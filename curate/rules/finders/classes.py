@@ -125,13 +125,13 @@ def _confused(
 def _worse(parts: list[tuple[str, float, int]], whole: float, who: str) -> Iterator[tuple[str, str, dict[str, object]]]:
     """Name, sentence and evidence of the parts (name, accuracy, rows) that fall short by their whole interval (Clopper
     and Pearson 1934)."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     for name, accuracy, count in parts:
         if count < FEW_ROWS:
             continue
         right = round(accuracy * count)
-        high = float(beta.isf(ERROR / len(parts), right + 1, count - right)) if right < count else 1.0
+        high = float(betaincinv(right + 1, count - right, 1 - ERROR / len(parts))) if right < count else 1.0
         if high < whole - WORSE:
             why = (
                 f"{who} {percent(accuracy, 0)} of the {count:,} rows of {name} right (at most {percent(high, 0)}), "
@@ -142,6 +142,6 @@ def _worse(parts: list[tuple[str, float, int]], whole: float, who: str) -> Itera
 
 def _sigmas(questions: int) -> float:
     """Standard deviations that one-sided intervals of so many questions reach, all right but for `ERROR`."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.isf(ERROR / max(1, questions)))
+    return -float(ndtri(ERROR / max(1, questions)))

@@ -183,9 +183,10 @@ def difference_of_pictures(a: UInt8[np.ndarray, "m 32 32"], b: UInt8[np.ndarray,
     for start in range(0, len(a), TOGETHER):
         one, other = a[start : start + TOGETHER].astype(np.float32), b[start : start + TOGETHER].astype(np.float32)
         best = np.full(len(one), -1.0)
-        for turned in (other, other[:, :, ::-1]):
-            for window, whole in ((_windows(one), turned), (_windows(turned), one)):
-                best = np.maximum(best, np.einsum("mwp,mp->mw", window, _unit(whole[:, None])[:, 0]).max(1))
+        for cut, whole in ((one, other), (other, one)):
+            windows = _windows(cut)  # those of a mirrored picture are these, mirrored
+            for turned in (whole, whole[:, :, ::-1]):
+                best = np.maximum(best, (windows @ _unit(turned[:, None]).transpose(0, 2, 1)).max((1, 2)))
         found.append(1 - best)
     return np.concatenate(found)
 
@@ -195,8 +196,8 @@ def _windows(pictures: Float[np.ndarray, "m 32 32"]) -> Float[np.ndarray, "m w 1
     last = SIDE - 1
     cuts = [(0, 0), *((left, CUT - left) for left in range(CUT + 1))]
     maps = np.stack([_spread(np.linspace(left, last - right, SIDE)) for left, right in cuts])
-    high = np.einsum("yab,mbc->myac", maps, pictures)
-    return _unit(np.einsum("xdc,myac->myxad", maps, high).reshape(len(pictures), -1, SIDE, SIDE))
+    high = maps @ pictures[:, None]
+    return _unit((high[:, :, None] @ maps.transpose(0, 2, 1)).reshape(len(pictures), -1, SIDE, SIDE))
 
 
 def _spread(places: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 32"]:

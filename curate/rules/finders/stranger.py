@@ -84,9 +84,9 @@ def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 def discoveries(far: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Rows so far out that at most `FALSE` of them would be expected of such a tail (`TAIL`)."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    chance = t.sf(np.nan_to_num(far, nan=-np.inf), TAIL)
+    chance = stdtr(TAIL, -np.nan_to_num(far, nan=-np.inf))
     order = np.argsort(chance, kind="stable")
     below = np.flatnonzero(chance[order] <= FALSE * np.arange(1, len(far) + 1) / np.isfinite(far).sum())
     found = np.zeros(len(far), dtype=bool)
