@@ -239,7 +239,10 @@ class TestHf:
         place = tmp_path / "bert"
         place.mkdir()
         (place / "vocab.txt").write_text("\n".join(WORDS))
-        transformers.BertTokenizerFast(vocab_file=str(place / "vocab.txt")).save_pretrained(place)
+        (place / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        assert tokenizer("good film")["input_ids"] == [2, 5, 7, 3]  # and not two unknown words
+        tokenizer.save_pretrained(place)
         return place
 
     def bert(self, transformers: Any, **settings: Any) -> Any:
@@ -302,8 +305,11 @@ class TestHf:
         (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "bert-base-uncased"}')
         refused(f"hf:{tmp_path}", "an adapter of bert-base-uncased", "merge_and_unload", media="text")
 
-    def test_an_adapter_is_added_to_its_base(self, transformers: Any, folder: Path, tmp_path: Path) -> None:
+    def test_an_adapter_is_added_to_its_base(
+        self, transformers: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """As peft writes it: low-rank updates of two layers, and a classifier trained whole."""
+        monkeypatch.chdir(tmp_path)
         torch.manual_seed(1)
         transformers.BertForMaskedLM(self.bert(transformers)).save_pretrained(folder)
         trained = transformers.BertForSequenceClassification(self.bert(transformers, num_labels=3)).eval()
@@ -334,6 +340,14 @@ class TestHf:
         )
         again = load_model(f"hf:{adapter}", media="text", classes=["a", "b", "c"], model_args={"base": str(folder)})
         torch.testing.assert_close(self.rows(again)[0](rows).logits, wrapped(rows).logits)
+        whole_base = transformers.BertForSequenceClassification.from_pretrained(folder)
+        torch.save({"model": whole_base.state_dict()}, "base.pt")
+        beside = load_model(  # the adapter's folder, and its base in a file
+            f"hf:{adapter}", media="text", classes=["a", "b", "c"], model_args={"base": str(folder)}, weights="base.pt"
+        )
+        torch.testing.assert_close(self.rows(beside)[0](rows).logits, wrapped(rows).logits)
+        turned = load_model(f"hf:{folder}", media="text", classes=["a", "b", "c"], weights=str(adapter))
+        torch.testing.assert_close(self.rows(turned)[0](rows).logits, wrapped(rows).logits)
         (adapter / "adapter_config.json").write_text(json.dumps({**told, "use_dora": True}))
         refused(f"hf:{adapter}", "is of the kind DoRA", "merge_and_unload", media="text")
 

@@ -137,7 +137,7 @@ def test_a_split_that_is_called_otherwise(here: Path) -> None:
     pictures(here / "d" / "validation", count=3)
     (here / "d" / "net.py").write_text(NET.format(default="=2", inputs=48))
     init("d")
-    assert written(here / "d") == {"train": "train", "eval": "validation", "model": "net.py:Net"}
+    assert written(here / "d") == {"train": ".", "model": "net.py:Net"}
     scanned("d", "12 training rows in 2 classes and 6 evaluation rows")
 
 

@@ -241,8 +241,8 @@ class TestMessages:
         self.check("imges:pets", UsageError, "'imges'", "images, table, arrays, hf", "Did you mean images")
 
     def test_unknown_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a.xlsx").write_text("x,y\n")
-        self.check(str(tmp_path / "a.xlsx"), DataError, "'.xlsx'", ".csv, .parquet, .jsonl, .npz or .npy")
+        (tmp_path / "a.xyz").write_text("x,y\n")
+        self.check(str(tmp_path / "a.xyz"), DataError, "'.xyz'", ".csv, .parquet, .jsonl, .npz or .npy")
 
     def test_nothing_given(self) -> None:
         self.check(" ", UsageError, "empty")

@@ -330,6 +330,8 @@ def test_a_limited_scan_takes_the_same_rows_each_time(flipped: Path, monkeypatch
     source, _ = open_source("a.csv", label="bought")
     from curate.sources.limit import limited
 
+    assert any("'part' says which rows train" in note for note in source.notes)
+
     some = limited(source, 50)
     lines = flipped.read_text().splitlines()
     written(flipped.parent / "b.csv", "\n".join([lines[0], *lines[:0:-1]]))
@@ -338,8 +340,8 @@ def test_a_limited_scan_takes_the_same_rows_each_time(flipped: Path, monkeypatch
     assert [some.labels.count(label) for label in (0, 1)] == [25, 25]
     result = CliRunner().invoke(main, ["scan", "a.csv", "--label", "bought", "--limit", "50", "-f", "json"])
     report = json.loads(result.stdout)
-    assert report["rows"] == {"train": 50}
-    assert any("--limit: 50 of 200 training rows" in note for note in report["notes"])
+    assert report["rows"] == {"train": 50, "eval": 40}  # the column 'part' says which evaluate, unasked
+    assert any("--limit: 50 of 160 training rows" in note for note in report["notes"])
 
 
 @given(st.dictionaries(st.integers(0, 30), st.integers(1, 50), min_size=1), st.integers(1, 200))

@@ -26,6 +26,7 @@ from curate.export.whole import refuse_filled, whole_folder
 from curate.settings.media import MediaRoots
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import split_kind
+from curate.sources.fetched import is_copy
 from curate.store import Store
 from curate.store.pruning import add_backup
 
@@ -135,6 +136,11 @@ def in_place(
     rows = sum(len(source) for source, _ in plan.parts)
     if not plan.changes:
         return _told(plan, rows), None
+    if any(is_copy(Path(location)) for location in plan.by_location):
+        raise UsageError(
+            f"{plan.settings.train} was scanned from a copy: changing that would not change it.",
+            "Write the cleaned data elsewhere: curate export OUT.",
+        )
     roots = [str(Path(location).resolve()) for location in plan.by_location]
 
     def register(made: Backup) -> None:

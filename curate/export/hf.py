@@ -15,7 +15,7 @@ from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.base import DataOptions
 from curate.sources.hf import chosen_splits, hf_table, load_hf
-from curate.sources.tables import label_column
+from curate.sources.roles import label_column
 
 Part = tuple[Source, Mapping[int, Change]]
 

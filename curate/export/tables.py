@@ -17,18 +17,19 @@ from curate.errors import DataError, UsageError
 from curate.export.changes import Change
 from curate.export.patch import Splice, spliced, unified
 from curate.files.lines import after_comments, find_delimiter, records, split_lines
+from curate.files.reading import PACKED
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
 from curate.sources.base import DataOptions
-from curate.sources.table_files import read_table
-from curate.sources.tables import label_column
+from curate.sources.roles import label_column
+from curate.sources.table_files import LISTS, read_table
 
 if TYPE_CHECKING:
     import pyarrow
 
 Part = tuple[Source, Mapping[int, Change]]
 _PARQUET = (".parquet", ".pq")
-NOT_WRITTEN = (".gz", ".json", ".tar", ".arrow", ".feather", ".ipc")
+NOT_WRITTEN = (*PACKED, ".json", ".tar", ".arrow", ".feather", ".ipc", *LISTS)
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 

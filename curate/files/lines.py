@@ -63,8 +63,10 @@ def _csv_starts(text: str) -> Iterator[int]:
 def after_comments(text: str) -> int:
     """Where a csv text begins after lines of comment: such that begin with # and have other cells than what follows.
 
-    A first line like `#id,label` over rows of two cells names the columns.
+    A first line like `#id,label` over rows of two cells names the columns. A line `sep=;` is for spreadsheets.
     """
+    if text[:4].lower() == "sep=" and (first := _END.search(text, 4, 8)) is not None:
+        return first.end()
     if not text.startswith("#"):
         return 0
     at, comments = 0, []

@@ -4,17 +4,20 @@ A pipe would wait for ever, a device never ends, and a file larger than memory e
 a file means, but for a list of names.
 """
 
+import bz2
 import errno
 import gzip
 import io
+import lzma
 import os
 import stat
 import zlib
 from pathlib import Path
+from typing import Any
 
 from curate.errors import UsageError
 
-PACKED = ".gz"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 LARGEST_FILE = 2**28
 """Bytes of a picture, a checkpoint's note, a file of settings or of verdicts: 256 MiB. Beyond, it is not read."""
 UNPACKED_PART = 2**24
@@ -39,28 +42,43 @@ def ending(path: str | Path) -> str:
     """The ending that says the kind of a file, in small letters: of `x.csv.gz` it is `.csv`."""
     plain = Path(path)
     suffixes = [suffix.lower() for suffix in plain.suffixes]
-    if suffixes[-1:] == [PACKED]:
+    if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
 def read_unpacked(path: str | Path, most: int = LARGEST_FILE) -> bytes:
-    """The same, unpacked if the name ends in .gz; ``most`` holds for what is unpacked too. Raises ``OSError``."""
+    """The same, unpacked if the name ends so; ``most`` holds for what is unpacked too. Raises ``OSError``."""
     content = read_regular(path, most)
-    if Path(path).suffix.lower() != PACKED:
+    kind = Path(path).suffix.lower()
+    if kind not in PACKED:
         return content
     found = bytearray()
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        with _unpacking(content, kind) as file:
             while part := file.read(UNPACKED_PART):  # to ask for all that is allowed would take that much memory
                 found += part
                 if len(found) > most:
                     break
-    except (EOFError, zlib.error) as error:
-        raise OSError(errno.EIO, f"no gzip file, or cut short ({error})", str(path)) from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise OSError(errno.EIO, f"no {kind[1:]} file, or cut short ({error})", str(path)) from error
     if len(found) > most:
         raise OSError(errno.EFBIG, f"unpacked larger than {size_text(most)}, and not read", str(path))
     return bytes(found)
+
+
+def _unpacking(content: bytes, kind: str) -> Any:
+    """A file to read what was packed from."""
+    source = io.BytesIO(content)
+    if kind == ".gz":
+        return gzip.GzipFile(fileobj=source)
+    if kind == ".bz2":
+        return bz2.BZ2File(source)
+    if kind == ".xz":
+        return lzma.LZMAFile(source)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd")
 
 
 def read_text(path: str | Path, most: int = LARGEST_FILE) -> str:

@@ -23,6 +23,8 @@ from torch import nn
 
 from curate.errors import ModelError, UsageError
 from curate.models.estimators import GivenEstimator
+from curate.models.other_files import refuse_model, whole_module
+from curate.models.weight_files import SUFFIXES
 from curate.models.weights import fit_state_dict, read_state_dict
 from curate.plugs import FAMILIES
 from curate.settings.specs import split_code, split_model
@@ -98,6 +100,9 @@ def load_model(
     arguments = {name: _literal(value) for name, value in (model_args or {}).items()}
     family, name = split_model(spec)
     if family is None:
+        if trust_checkpoint and Path(spec).suffix.lower() in SUFFIXES and Path(spec).is_file():
+            return _settled(_whole(spec, arguments, weights))
+        refuse_model(spec)
         return _settled(_own_code(spec, arguments, weights, trust_checkpoint))
     if not name:
         raise UsageError(f"--model '{spec}' names no model.", f"Give {family}:NAME.")
@@ -143,6 +148,18 @@ def _own_code(spec: str, arguments: dict[str, object], weights: str | None, trus
         state, sha, found = read_state_dict(weights, trust=trust, module=module)
         notes += found + fit_state_dict(module, state, weights)
     return LoadedModel(module, transform, spec, sha, _source_hash(holder, spec, arguments), notes)
+
+
+def _whole(spec: str, arguments: dict[str, object], weights: str | None) -> LoadedModel:
+    """A module that lies whole in a file, with the code of the current folder at hand."""
+    if arguments or weights is not None:
+        raise UsageError(f"{spec} holds a whole model: --model-arg and --weights have no use.", "Leave them out.")
+    with importable(""):
+        module = whole_module(spec)
+    notes = ["the whole model was taken from the file, as --trust-checkpoint allows"]
+    transform = _transform(None, module, notes)
+    sha = hashlib.sha256(Path(spec).read_bytes()).hexdigest()
+    return LoadedModel(module, transform, spec, sha, sha, notes)
 
 
 def _settled(model: LoadedModel) -> LoadedModel:

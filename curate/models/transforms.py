@@ -20,6 +20,7 @@ from curate.models.pictures import default_pictures, takes
 from curate.process.frames import first_line, user_frame
 from curate.settings.specs import split_code, split_model
 from curate.sources.base import Source
+from curate.sources.items import Parts
 from curate.sources.pixels import as_read
 
 Transform = Callable[[Any], torch.Tensor]
@@ -42,7 +43,7 @@ def make_transform(model: LoadedModel | None, source: Source) -> tuple[Transform
         )
     if source.ready:
         said = "the data set gives tensors: the model's own transform was not applied to them"
-        return _numbers, [said] if model.transform is not None else []
+        return _Ready(model.spec), [said] if model.transform is not None else []
     if model.transform is not None:
         own = split_model(model.spec)[0] is None  # a library's is made for RGB of eight bits
         return _Users(model.transform, model.spec, model.module if own else None), []
@@ -72,6 +73,21 @@ def _numbers(sample: Any) -> torch.Tensor:
     if isinstance(sample, torch.Tensor):
         return sample.float()
     return torch.from_numpy(np.array(sample, dtype=np.float32))
+
+
+class _Ready:
+    """Rows that their data set has made into what the model takes. ``layout`` is filled if that is several tensors."""
+
+    def __init__(self, spec: str) -> None:
+        self.layout = Layout(spec)
+
+    def __call__(self, sample: Any) -> torch.Tensor:
+        if not isinstance(sample, Parts):
+            return _numbers(sample)
+        if isinstance(sample.given, Mapping):
+            return self.layout.pack(sample.given)
+        self.layout.by_place = True
+        return self.layout.pack({str(place): part for place, part in enumerate(sample.given)})
 
 
 class _Users:

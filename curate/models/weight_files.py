@@ -6,10 +6,11 @@ Knows names only; leaves reading to `weights`.
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.errors import ModelError
+from curate.errors import DataError, ModelError
 from curate.files import strict_json
 from curate.files.reading import read_text
-from curate.settings.specs import near_path
+from curate.settings.specs import is_address, near_path
+from curate.sources.fetched import fetched
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 INDEX = ".index.json"
@@ -32,12 +33,21 @@ def weights_at(location: str) -> WeightsAt:
     key = None
     if "#" in location and not Path(location).exists():
         location, _, key = location.rpartition("#")
-    path = Path(location)
+    path = Path(location).expanduser()
+    if is_address(location):
+        path = _fetched(location)
     if not path.exists():
         raise ModelError(f"There is no weights file {location}.", near_path(path))
     if path.is_dir():
         path = _in_folder(path)
     return WeightsAt(_shards(path) if path.name.endswith(INDEX) else (path,), key)
+
+
+def _fetched(address: str) -> Path:
+    try:
+        return fetched(address)
+    except DataError as error:
+        raise ModelError(error.message, error.hint) from error
 
 
 def _in_folder(folder: Path) -> Path:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from curate.errors import ModelError
+from curate.models.other_files import is_scripted, refuse_weights
 from curate.models.training import AsTrained, as_trained
 from curate.models.weight_files import WeightsAt, weights_at
 from curate.sources.images import LFS_REASON, is_lfs_pointer
@@ -67,6 +68,7 @@ def read_checkpoint(location: str, *, trust: bool = False, module: nn.Module | N
 
 def _read_file(path: Path, trust: bool, asked: WeightsAt, module: nn.Module | None) -> Checkpoint:
     location = path.as_posix()
+    refuse_weights(path)
     with path.open("rb") as file:
         head = file.read(64)
         file.seek(0)
@@ -181,9 +183,8 @@ def _whole(loaded: Any) -> bool:
 
 def _broken(location: str, error: Exception) -> ModelError:
     first = (str(error) or type(error).__name__).splitlines()[0][:160]
-    if "TorchScript" in str(error):
-        return ModelError(f"{location} is a TorchScript archive.", "Save its state_dict() instead.")
-    return ModelError(f"{location} is no checkpoint, or was cut short ({first}).", "Copy or save it again.")
+    told = ModelError(f"{location} is no checkpoint, or was cut short ({first}).", "Copy or save it again.")
+    return is_scripted(Path(location), str(error)) or told
 
 
 def _refused_globals(location: str, message: str) -> list[str]:

@@ -16,7 +16,7 @@ from curate.files.reading import read_names, read_text
 from curate.plugs import SOURCES
 from curate.settings.option import Option
 from curate.settings.options import OPTIONS, option_named
-from curate.settings.specs import did_you_mean, is_file, near_path, split_code, split_kind, split_model
+from curate.settings.specs import did_you_mean, is_address, is_file, near_path, split_code, split_kind, split_model
 from curate.settings.values import WrongValue
 
 _NOT_FROM_STRANGERS = {
@@ -67,8 +67,12 @@ class Layer:
         self.values[option.key] = read
 
     def _placed(self, option: Option, value: str) -> str:
+        if is_address(value) or value.startswith("~"):
+            return value
         if option.place == "data":
             kind, location = split_kind(value)
+            if is_address(location):
+                return value
             if kind is None:
                 return self._path(location)
             if kind == "python":
@@ -199,6 +203,8 @@ def _layer(
         refused = _NOT_FROM_STRANGERS.get(option.key)
         if option.key in _OF_DATA and isinstance(value, str) and split_kind(value.strip())[0] == "python":
             refused = "names Python code"
+        if option.key in (*_OF_DATA, "weights") and "://" in str(value):
+            refused = "names an address"
         if strangers and refused is not None:
             # `train` on the command line names the folder, whose settings then name the data.
             if option.key in overruled and option.key != "train":

@@ -17,6 +17,10 @@ from curate.plugs import FAMILIES
 MEMORY = "memory"
 """The kind of what a caller gives in Python: ``memory:train`` is its name, by which it cannot be opened."""
 
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+MOST_SHARDS = 100_000
+"""The last number that a pattern with braces may count to."""
+_BRACES = re.compile(r"\{(?:(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})|(?P<words>[^{},]*(?:,[^{},]*)+))\}")
 _PLAIN = re.compile(r"[\w%+,./:@-]+")
 # Two signs at least: `C:\data` is a drive, not a kind.
 _KIND = re.compile(r"^([A-Za-z][A-Za-z0-9_+.-]+):(.*)$", re.DOTALL)
@@ -28,6 +32,11 @@ def split_kind(spec: str) -> tuple[str | None, str]:
     if found is None or "/" in found[1] or "\\" in found[1]:
         return None, spec
     return found[1], found[2]
+
+
+def is_address(location: str) -> bool:
+    """Whether it is an address (`s3://bucket/rows.csv`), not a path."""
+    return _ADDRESS.match(location) is not None
 
 
 def split_model(spec: str) -> tuple[str | None, str]:
@@ -115,11 +124,36 @@ def in_order(locations: Iterable[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for location in locations:
-        if not set("*?[") & set(location) or Path(location).exists():
+        if Path(location).exists() or not is_pattern(location):
             found.append(location)
-            continue
-        named = sorted(glob(location), key=lambda name: ([int(part) for part in re.findall(r"\d+", name)], name))
-        if not named:
+        elif named := matches(location):
+            found += named
+        else:
             raise ValueError(location)
-        found += [name.rstrip("/") for name in named]
     return tuple(found)
+
+
+def is_pattern(location: str) -> bool:
+    """Whether it may mean several files: `shard-*.csv`, `shard-{000..003}.tar`, `{a,b}.csv`."""
+    return bool(set("*?[") & set(location)) or _BRACES.search(location) is not None
+
+
+def matches(pattern: str) -> list[str]:
+    """The files and folders that a pattern means, in the order of the numbers in their names."""
+    found = {name.rstrip("/") for plain in _without_braces(pattern) for name in glob(plain)}
+    return sorted(found, key=lambda name: ([int(part) for part in re.findall(r"\d+", name)], name))
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """The patterns that a shell would make of one with braces."""
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last, words = found["first"], found["last"], found["words"]
+    if words is None:
+        words = ",".join(str(number).zfill(len(first)) for number in range(int(first), min(int(last), MOST_SHARDS) + 1))
+    return [
+        plain
+        for word in words.split(",")
+        for plain in _without_braces(pattern[: found.start()] + word + pattern[found.end() :])
+    ]

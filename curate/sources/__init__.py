@@ -14,13 +14,27 @@ from curate.errors import DataError, UsageError
 from curate.files.reading import ending
 from curate.plugs import SOURCES
 from curate.settings.merge import ScanSettings
-from curate.settings.specs import MEMORY, did_you_mean, near_path, split_code, split_kind
+from curate.settings.specs import (
+    MEMORY,
+    did_you_mean,
+    is_address,
+    is_pattern,
+    matches,
+    near_path,
+    split_code,
+    split_kind,
+)
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.containers import is_webdataset
+from curate.sources.fetched import fetched, is_archive, unpacked
 from curate.sources.folders import tables_in
-from curate.sources.images import is_lfs_pointer, layout
+from curate.sources.images import inner_folder, is_lfs_pointer, layout
 from curate.sources.loose_arrays import TENSORS
 from curate.sources.memory import GivenRows, open_memory, with_features
+from curate.sources.others import way_to_read
+from curate.sources.table_files import LISTS
 from curate.sources.table_files import SUFFIXES as TABLE_SUFFIXES
+from curate.sources.text_folders import holds_texts
 
 __all__ = ["Item", "Source", "is_lfs_pointer", "open_sets", "open_source"]
 
@@ -78,7 +92,9 @@ def open_source(
     ``classes`` names the classes in the order of the model's outputs; give ``train.classes`` (and
     ``evaluation=True``) to open an evaluation set of its own. Raises ``DataError``, ``NothingScanned``, ``UsageError``.
     """
+    spec, packed = (spec, None) if value is not None else at_hand(spec)
     kind, location = (MEMORY, spec) if value is not None else _kind(spec)
+    name = name or packed
     order = tuple(classes) if classes is not None else None
     if order is not None and len(set(order)) < len(order):
         twice = next(text for text in order if order.count(text) > 1)
@@ -102,11 +118,37 @@ def open_source(
     return opened
 
 
+def at_hand(spec: str) -> tuple[str, str | None]:
+    """The spec of what lies on this machine as files, and a name if that is a copy: addresses are fetched, archives
+    unpacked, `~` is the home folder. Raises ``DataError``."""
+    kind, location = (None, spec) if is_address(spec) else split_kind(spec)
+    if kind is not None and (kind not in SOURCES or not SOURCES[kind].path):
+        return spec, None
+    before = "" if kind is None else f"{kind}:"
+    path = Path(location)
+    if location.startswith("~") and not path.exists():
+        path = path.expanduser()
+        location = path.as_posix()
+    name = None
+    if is_address(location):
+        path = fetched(location)
+        location, name = path.as_posix(), path.name
+    if is_archive(path) and path.is_file() and not is_webdataset(path):
+        name = name or path.name.partition(".")[0]
+        location = unpacked(path).as_posix()
+    return f"{before}{location}", name
+
+
 def refuse_missing(*specs: str | None) -> None:
     """Raise ``DataError`` if one of these names a file or folder that is not there: told before torch is imported."""
     for spec in filter(None, specs):
+        kind, location = split_kind(spec)
+        if is_address(spec) or is_address(location) or location.startswith("~"):
+            continue  # told where it is opened
+        if is_archive(Path(location)) and Path(location).is_file():
+            continue
         kind, location = _kind(spec)
-        if SOURCES[kind].path and not set("*?[") & set(location) and not Path(location).exists():
+        if SOURCES[kind].path and not is_pattern(location) and not Path(location).exists():
             raise DataError(f"There is no file or folder {location}.", near_path(Path(location)))
 
 
@@ -134,23 +176,30 @@ def _kind(spec: str) -> tuple[str, str]:
         )
     if path.is_dir():
         return _kind_of_folder(path), spec
+    if not path.exists() and is_pattern(spec):
+        files = [Path(name) for name in matches(spec)]
+        if files and all(ending(file) in (*TABLE_SUFFIXES, *LISTS) for file in files):
+            return "table", spec
     if path.suffix.lower() in (".npz", ".npy", *TENSORS):
         return "arrays", spec
-    if ending(path) in TABLE_SUFFIXES:
+    if ending(path) in (*TABLE_SUFFIXES, *LISTS):
         return "table", spec
     if not path.exists():
         raise DataError(f"There is no file or folder {spec}.", near_path(path))
     raise DataError(
         f"{spec}: this version cannot read '{path.suffix or 'files without an ending'}'.",
-        f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl, .npz or .npy file, "
+        way_to_read(path)
+        or f"The kinds are {kinds}: a folder of class folders, a .csv, .parquet, .jsonl, .npz or .npy file, "
         "python:file.py:function, sklearn:digits.",
     )
 
 
 def _kind_of_folder(path: Path) -> str:
     """Pictures in class folders come first; a table or arrays may lie beside them."""
-    if layout(path)[2] >= 2:
+    if layout(inner_folder(path))[2] >= 2:
         return "images"
     if tables_in(path):
         return "table"
-    return "arrays" if any(path.glob("*.npy")) else "images"
+    if any(path.glob("*.npy")):
+        return "arrays"
+    return "table" if holds_texts(path) else "images"

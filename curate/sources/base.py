@@ -46,7 +46,8 @@ class Source(ABC):
     rows that it names (by index) cannot be read, where opening the data showed it: they have no label.
     ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a
     table. ``ready`` rows are tensors that the data set itself has made for the model: no transform is due.
-    ``feature_names`` are those of the numbers in a row, where they have some.
+    ``feature_names`` are those of the numbers in a row, where they have some. ``votes`` are labels that annotators
+    gave the rows, by annotator.
     """
 
     kind: ClassVar[str]
@@ -63,6 +64,7 @@ class Source(ABC):
     inputs: "tuple[InputColumn, ...]" = ()
     ready: bool = False
     feature_names: tuple[str, ...] = ()
+    votes: Mapping[str, Sequence[str | None]] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from curate.sources.cell_texts import are_packed_pictures, are_vectors, numbers_of
 from curate.sources.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -76,11 +77,22 @@ def classify(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[Inp
         return InputColumn(name, "image"), []
     if not (types.is_string(kind) or types.is_large_string(kind)) or isinstance(kind, pyarrow.BaseExtensionType):
         return InputColumn(name, "other"), []
+    return _of_texts(name, cells, comma)
+
+
+def _of_texts(name: str, cells: "pyarrow.ChunkedArray", comma: bool) -> tuple[InputColumn, list[str]]:
+    """What a column of texts holds, and notes on what had to be decided."""
     given = [text for text in cells.slice(0, LOOKED_AT).to_pylist() if not is_missing(text)]
     if not given:  # look further: the first rows may be blank
         given = [text for text in cells.to_pylist() if not is_missing(text)][:LOOKED_AT]
     if not given:
         return InputColumn(name, "number"), []
+    if are_packed_pictures(given):
+        return InputColumn(name, "image"), []
+    if are_vectors(given):
+        return InputColumn(name, "vector"), [
+            f"{name}: texts of {len(numbers_of(given[0]) or ()):,} numbers are vectors"
+        ]
     if sum(PurePosixPath(text.strip()).suffix.lower() in SUFFIXES for text in given) >= 0.9 * len(given):
         return InputColumn(name, "image"), []
     if any(_LEADING_ZERO.fullmatch(text) for text in given):

@@ -1,74 +1,61 @@
-"""Tables in other clothes: a JSON array of objects, COCO with one label a picture, a tar of samples (WebDataset).
+"""Tables in other clothes: a JSON document, a tar of samples (WebDataset).
 
 Knows how each of them is one table; what its columns mean is left to `tables`.
 """
 
 import io
 import json
+import lzma
 import tarfile
+import zlib
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curate.errors import DataError, NothingScanned
 from curate.files import strict_json
 from curate.files.lines import decode_text
-from curate.files.reading import memory_bytes, read_unpacked
+from curate.files.reading import ending, memory_bytes, read_unpacked
 from curate.sources.images import SUFFIXES as PICTURES
-from curate.sources.labels import SCOPE
+from curate.sources.json_rows import lines_of_objects, plain_rows, rows_in
 from curate.sources.table_files import RawTable, rows_table
 
-COCO = ("images", "annotations", "categories")
+LOOKED_AT = 1000
+"""Members that show what a tar holds."""
 LABELS = ("cls", "label", "class", "target", "txt")
 """Endings of a sample's member that holds its label."""
 
 
 def read_json(path: Path, location: str, header: bool) -> RawTable:
-    """A list of objects, or an object that holds one such list, or COCO's three. Raises ``DataError``."""
+    """A document of rows in one of their forms; a text with an object on each line too. Raises ``DataError``."""
     text, notes = decode_text(read_unpacked(path, memory_bytes()))
     try:
-        content = strict_json.loads(text)
+        rows, said = rows_in(strict_json.loads(text), location)
     except ValueError as error:
-        raise DataError(f"{location} is no JSON: {error}.", "A file of one object a line ends in .jsonl.") from error
-    if isinstance(content, dict) and all(isinstance(content.get(name), list) for name in COCO):
-        rows = _coco(content, location)
-    elif isinstance(content, dict):
-        lists = [value for value in content.values() if _are_rows(value)]
-        if len(lists) != 1:
+        lines = lines_of_objects(text)
+        if lines is None:
             raise DataError(
-                f"{location} is an object with {len(lists)} lists of objects in it; one is needed.",
-                'Save the rows as a list: [{"text": "...", "label": "..."}, ...].',
-            )
-        rows = lists[0]
-    elif isinstance(content, list) and (_are_rows(content) or not content):
-        rows = content
-    else:
-        raise DataError(
-            f"{location} is no list of objects.", 'Save the rows as a list: [{"text": "...", "label": "..."}, ...].'
-        )
+                f"{location} is no JSON: {error}.", "A file of one object a line ends in .jsonl."
+            ) from error
+        rows, said = plain_rows(lines)
+        said.append("the file holds one object a line")
     table = rows_table(rows)
-    table.notes.extend(notes)
+    table.notes.extend([*notes, *said])
     return table
 
 
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def _coco(content: dict[str, Any], location: str) -> list[dict[str, Any]]:
-    """A row a picture: its file and the one category of its annotations."""
+def is_webdataset(path: Path) -> bool:
+    """Whether a tar's members are samples, each with a label beside it, and not files in class folders."""
+    if ending(path) != ".tar":
+        return False
     try:
-        names = {category["id"]: str(category["name"]) for category in content["categories"]}
-        found: dict[Any, set[str]] = defaultdict(set)
-        for annotation in content["annotations"]:
-            found[annotation["image_id"]].add(names[annotation["category_id"]])
-        files = [(str(image["file_name"]), found[image["id"]]) for image in content["images"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{location} looks like COCO, and {error} is missing or wrong in it.") from error
-    several = next((file for file, labels in files if len(labels) > 1), None)
-    if several is not None:
-        raise DataError(f"{location}: {several} has annotations of several categories.", SCOPE)
-    return [{"file_name": file, "label": next(iter(labels), None)} for file, labels in files]
+        with tarfile.open(path) as archive:
+            names = [member.name for member in islice(archive, LOOKED_AT) if member.isfile()]
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError):
+        return True  # told where it is read
+    ends = {PurePosixPath(name).name.partition(".")[2].lower() for name in names}
+    return bool(ends & {*LABELS, "json"})
 
 
 def read_tar(path: Path, location: str, header: bool) -> RawTable:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from curate.errors import DataError
 from curate.files.reading import ending
-from curate.settings.specs import as_typed
+from curate.settings.specs import as_typed, is_pattern, matches
 from curate.sources.base import DataOptions, Source
 from curate.sources.splits import EVALUATION, TRAIN
 from curate.sources.table_files import SUFFIXES, RawTable, read_table
 from curate.sources.tables import TableSource, open_table, table_sources
+from curate.sources.text_folders import open_texts
 
 INNER = ("data", "default")
 """Folders that a clone of a hub keeps its shards in."""
@@ -48,8 +49,17 @@ def by_split(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def open_tables(location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    """Those of a table, or of a folder of tables."""
-    return (open_folder if Path(location).is_dir() else open_table)(location, options)
+    """Those of a table, of a folder of tables or texts, or of the files that a pattern means, joined."""
+    path = Path(location)
+    if path.is_dir():
+        return open_folder(location, options) if tables_in(path) else open_texts(location, options)
+    if path.exists() or not is_pattern(location):
+        return open_table(location, options)
+    files = [Path(name) for name in matches(location)]
+    if not files:
+        raise DataError(f"There is no file or folder {location}.", "No file has a name that this pattern means.")
+    options = replace(options, name=options.name or files[0].parent.resolve().name)
+    return _open(files, files[0].parent.as_posix(), options)
 
 
 def open_folder(location: str, options: DataOptions) -> tuple[Source, Source | None]:
@@ -67,7 +77,8 @@ def open_folder(location: str, options: DataOptions) -> tuple[Source, Source | N
             f"Name the one to read: curate scan {as_typed(first.as_posix())}.",
         )
     options = replace(options, name=options.name or root.resolve().name)
-    train, own_evaluation = _open(splits["train"], location, options)
+    before = _read(splits["train"], options)
+    train, own_evaluation = table_sources(TableSource, before, _where(splits["train"], location), options)
     held_out = next((word for word in EVALUATION if word in splits), None)
     left = [path.name for word, paths in splits.items() if word not in ("train", held_out) for path in paths]
     left += [path.name for path in unnamed if path not in splits["train"]]
@@ -76,16 +87,26 @@ def open_folder(location: str, options: DataOptions) -> tuple[Source, Source | N
     if held_out is None:
         return train, own_evaluation
     asked = replace(options, classes=tuple(train.classes), evaluation=True, like=train, name=train.name)
-    return train, _open(splits[held_out], location, asked)[0]
+    held = _read(splits[held_out], options)
+    if isinstance(train, TableSource) and train.label in before.columns and train.label not in held.columns:
+        told = f"{held_out} is no evaluation set: it has no column '{train.label}'"
+        train.notes = [*train.notes, told]
+        return train, own_evaluation
+    return train, table_sources(TableSource, held, _where(splits[held_out], location), asked)[0]
 
 
 def _open(files: list[Path], location: str, options: DataOptions) -> tuple[Source, Source | None]:
-    """One file is opened as it lies; of several the rows follow each other in the order of the names."""
-    if len(files) == 1:
-        where = files[0].as_posix()
-        return table_sources(TableSource, read_table(where, header=options.header), where, options)
+    return table_sources(TableSource, _read(files, options), _where(files, location), options)
+
+
+def _read(files: list[Path], options: DataOptions) -> RawTable:
+    """One file as it lies; of several the rows follow each other in the order given."""
     tables = [read_table(path.as_posix(), header=options.header) for path in files]
-    return table_sources(TableSource, _joined(tables, files), location, options)
+    return tables[0] if len(tables) == 1 else _joined(tables, files)
+
+
+def _where(files: list[Path], location: str) -> str:
+    return files[0].as_posix() if len(files) == 1 else location
 
 
 def _joined(tables: list[RawTable], files: list[Path]) -> RawTable:

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from curate.errors import DataError, NothingScanned, UnreadableRow, UsageError
 from curate.files.reading import read_regular
-from curate.settings.specs import near_path, plain_text
+from curate.settings.specs import listed_names, near_path, plain_text
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
+from curate.sources.others import way_of_folder
 from curate.sources.pixels import TIFF, banded_rgb, told_frames, upright_rgb
+from curate.sources.splits import split_folders
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,9 +49,10 @@ LITTER = frozenset(
     {"@eadir", "__macosx", "__pycache__", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 )
 """Folders that systems and network drives leave behind: no classes."""
+DEEPEST = 3
+"""Folders that hold nothing but one folder, gone into at most."""
 MOST_OTHERS = 0.05
 """Share of the files that are neither pictures nor lie beside them up to which they are only told."""
-EVALUATION_FOLDERS = ("val", "valid", "test")
 LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull`"
 
 
@@ -79,10 +82,14 @@ class ImageFolder(Source):
         )
         if not found:
             raise _nothing(folder)
-        self.notes = _told_others(
-            others, {path.relative_to(folder).parts[0] for _, _, path in found}, len(found), location
-        )
-        self.notes += told_frames(path for _, _, path in found)
+        classes_there = {path.relative_to(folder).parts[0] for _, _, path in found}
+        told = {label for label, _ in others}
+        empty = [] if pattern is not None else sorted({_text(c.name) for c in _folders(folder)} - classes_there - told)
+        self.notes = [
+            *_told_others(others, classes_there, len(found), location),
+            *told_frames(path for _, _, path in found),
+            *([f"folders without a picture are no classes: {listed_names(empty)}"] if empty else []),
+        ]
         self.keys = [key for key, _, _ in found]
         self._paths = [path for _, _, path in found]
         texts = [label for _, label, _ in found]
@@ -135,21 +142,35 @@ def open_images(location: str, options: DataOptions) -> tuple[Source, Source | N
             "Give the folder, or an .npz file with arrays.",
         )
     _refuse_boxes(root)
-    train, held_out = _splits(root) if options.label is None else _named_splits(root)
-    if train is None:
-        return ImageFolder(root, root, location, options), None
-    training = ImageFolder(train, root, location, options)
-    if held_out is None:
+    folder = root if options.label is not None else inner_folder(root, options.classes or ())
+    train, held_out = _splits(folder) if options.label is None else _named_splits(root)
+    training = ImageFolder(train or folder, root, location, options)
+    if folder != root:
+        said = f"the class folders were found in {folder.relative_to(root).as_posix()}/"
+        training.notes = [said, *training.notes]
+    if train is None or held_out is None:
         return training, None
     asked = DataOptions(label=options.label, classes=tuple(training.classes), name=training.name, evaluation=True)
     return training, ImageFolder(held_out, root, location, asked)
 
 
 def _named_splits(root: Path) -> tuple[Path | None, Path | None]:
-    """train/ and the first of val, valid, test; files below them have their labels in their names."""
-    train = root / "train"
-    held_out = next((root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()), None)
-    return (train, held_out) if train.is_dir() else (None, None)
+    """train/ and the first of val, valid, test ...; files below them have their labels in their names."""
+    train, held_out = split_folders(_folders(root))
+    return (train, next(iter(held_out), None)) if train is not None else (None, None)
+
+
+def inner_folder(root: Path, classes: Sequence[str] = ()) -> Path:
+    """The folder of class folders: one alone in another, as archives unpack (`photos/photos/train/cat`), is gone into.
+
+    A folder named as one of the ``classes`` is one.
+    """
+    for _ in range(DEEPEST):
+        inside = [child for child in _folders(root) if _holds_images(child)]
+        if len(inside) != 1 or _has_own_images(root) or inside[0].name in classes or not _holds_classes(inside[0]):
+            return root
+        root = inside[0]
+    return root
 
 
 def _label_pattern(text: str) -> re.Pattern[str]:
@@ -210,15 +231,15 @@ def _refuse_boxes(root: Path) -> None:
 
 
 def _splits(root: Path) -> tuple[Path | None, Path | None]:
-    """train/ and the first of val, valid, test that holds class folders; (None, None) where these are classes.
+    """train/ and the first of val, valid, test ... that holds class folders; (None, None) where these are classes.
 
     A data set may have classes called "train" and "test": splits hold class folders, classes hold pictures.
     """
-    train = root / "train"
-    if not train.is_dir() or not _holds_classes(train):
+    folders = _folders(root)
+    train, held_out = split_folders(folders)
+    if train is None or not _holds_classes(train):
         return None, None
-    held_out = [root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()]
-    if not held_out and any(_holds_images(other) for other in _folders(root) if other.name != "train"):
+    if not held_out and any(_holds_images(other) for other in folders if other != train):
         return None, None
     return train, next((folder for folder in held_out if _holds_classes(folder)), None)
 
@@ -296,7 +317,7 @@ def _nothing(folder: Path) -> Exception:
     suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
     return NothingScanned(
         f"{where}: no picture was found, so nothing was scanned.",
-        f"Expected {where}/CLASS/picture with one of these endings: {suffixes}.",
+        way_of_folder(folder) or f"Expected {where}/CLASS/picture with one of these endings: {suffixes}.",
     )
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 INPUT_NAMES = ("x", "image", "img", "pixel_values", "input", "inputs", "text", "sentence", "features", "data")
 LABEL_NAMES = ("y", "label", "labels", "target", "targets", "class")
+TOKENS = "input_ids"
+TOKENIZED = (TOKENS, "token_type_ids", "attention_mask")
+"""What tokenizers give, in the order of the arguments of the models of transformers by name."""
 ID_NAMES = ("id", "key")
 
 
@@ -60,12 +63,14 @@ def is_tensor(thing: object) -> bool:
 def take_apart(item: Any, options: DataOptions) -> tuple[Any, Any, Any]:
     """(input, label, key or None) of an item. Raises ``OddItem``, ``DataError`` or ``UsageError``."""
     if isinstance(item, Mapping):
-        x = _chosen(item, options.input, INPUT_NAMES, "--input")
+        several = _several_inputs(item, options)
+        x = several[0] if several else _chosen(item, options.input, INPUT_NAMES, "--input")
         y = _chosen(item, options.label, LABEL_NAMES, "--label")
         key = next((name for name in ID_NAMES if name in item), None)
         if options.id is not None:
             key = _chosen(item, options.id, (), "--id")
-        return item[x], item[y], None if key is None else item[key]
+        given = {name: item[name] for name in several} if several else item[x]
+        return given, item[y], None if key is None else item[key]
     for value, option in ((options.input, "--input"), (options.label, "--label"), (options.id, "--id")):
         if value is not None:
             raise UsageError(
@@ -77,7 +82,20 @@ def take_apart(item: Any, options: DataOptions) -> tuple[Any, Any, Any]:
         raise OddItem(f"is a {type(item).__name__}, not an input with its label", form)
     if len(item) not in (2, 3):
         raise OddItem(f"is a {type(item).__name__} of {len(item)}", form)
+    both = len(item) == 3 and _has_axes(item[0]) and _has_axes(item[1]) and not _has_axes(item[2])
+    if both and not _is_one_hot(item[1]):
+        return (item[0], item[1]), item[2], None  # TensorDataset(a, b, labels)
     return item[0], item[1], item[2] if len(item) == 3 else None
+
+
+def _several_inputs(item: Mapping[Any, Any], options: DataOptions) -> list[str]:
+    """Parts that the model is called with together: those that `--input a,b` names, or a tokenizer's."""
+    if options.input is not None:
+        parts = [part.strip() for part in options.input.split(",")]
+        return parts if options.input not in item and len(parts) > 1 and set(parts) <= set(item) else []
+    if any(name in item for name in INPUT_NAMES) or TOKENS not in item:
+        return []
+    return [name for name in TOKENIZED if name in item]
 
 
 def _chosen(item: Mapping[Any, Any], asked: str | None, usual: Sequence[str], option: str) -> str:
@@ -110,6 +128,9 @@ def as_input(x: Any) -> Value:
         read = as_read(picture)  # of a deeper picture eight bits do not say which it is
         pixels = np.asarray(read.pixels if read.deep else picture)
         return Value("image", picture, row_hash(pixels), pixels.nbytes)
+    named = isinstance(x, Mapping) and any(_has_axes(part) or isinstance(part, list) for part in x.values())
+    if named or (isinstance(x, tuple) and len(x) > 1 and all(_has_axes(part) for part in x)):
+        return _parts(x)
     tensor = None
     if is_tensor(x):
         tensor = x.detach().cpu().to_dense()
@@ -126,6 +147,53 @@ def as_input(x: Any) -> Value:
             "Inputs are pictures (PIL), arrays or tensors of numbers, or texts: one for each row.",
         )
     return _numbers(array, tensor)
+
+
+def _has_axes(part: Any) -> bool:
+    return len(getattr(part, "shape", ())) > 0
+
+
+def _is_one_hot(part: Any) -> bool:
+    """Whether it may be a label with a place for each class, and no second input."""
+    import numpy as np
+
+    flat = np.asarray(part.detach().cpu().float() if is_tensor(part) else part).reshape(-1)
+    return flat.size < 2 or (flat.dtype.kind in "biuf" and bool(((flat == 0) | (flat == 1)).all()) and flat.sum() == 1)
+
+
+def _parts(x: Any) -> Value:
+    """Several inputs: a dict of arrays by the names of the model's arguments, or a tuple in their order."""
+    import numpy as np
+
+    named = dict(x) if isinstance(x, Mapping) else {str(place): part for place, part in enumerate(x)}
+    hashes, size, finite = [], 0, True
+    for name, part in named.items():
+        try:
+            array = np.asarray(part.detach().cpu().float() if _is_half(part) else part)
+        except (TypeError, ValueError) as error:
+            raise OddItem(f"has an input '{name}' that is no array ({error})") from error
+        if array.dtype.kind not in "biuf":
+            raise OddItem(f"has an input '{name}' of the type {array.dtype}, which is no number")
+        hashes.append(f"{name} {row_hash(array)}")
+        size += array.nbytes
+        finite = finite and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))
+    sha = hashlib.sha256(" ".join(sorted(hashes)).encode()).hexdigest()
+    return Value("array", Parts(x), sha, size, (), finite, ready=True)
+
+
+def _is_half(part: Any) -> bool:
+    return is_tensor(part) and str(part.dtype) == "torch.bfloat16"
+
+
+class Parts:
+    """Several inputs of a row, as the data set gave them."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def copy(self) -> "Parts":
+        """The same: what they are packed into is a tensor of its own."""
+        return self
 
 
 def _numbers(array: "Array", tensor: Any) -> Value:
@@ -199,7 +267,8 @@ def as_key(key: Any) -> str:
     if isinstance(given, float) or not isinstance(given, str | int):
         raise OddItem(
             f"has a {type(key).__name__} where its key would be",
-            "The third part of an item is its key, a text or whole number; give (input, label) where there is none.",
+            "The third part of an item is its key, a text or whole number; give (input, label) where there is none, "
+            "and ((a, b), label) where there are two inputs.",
         )
     return str(given).strip()
 

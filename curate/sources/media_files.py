@@ -7,6 +7,7 @@ files to `images`.
 """
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class MediaFiles:
         except FileNotFoundError as error:
             tried = f" (nor in {self._ways[1].told})" if len(self._ways) > 1 else ""
             said = f"{name} cannot be opened: there is no file {path.as_posix()}{tried}, named by '{self.column}'"
-            raise UnreadableRow(said, NO_FILE, self.hint) from error
+            raise UnreadableRow(said, NO_FILE, self._like_it(path) or self.hint) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnreadableRow(f"{name} cannot be opened: {reason}", reason) from error
@@ -103,6 +104,13 @@ class MediaFiles:
         if is_lfs_pointer(content[:64]):
             raise UnreadableRow(LFS_REASON)
         return content
+
+    def _like_it(self, path: Path) -> str:
+        """What to do if a picture of this name with another ending lies there."""
+        other = _there(path.with_suffix("")) if path.suffix else None
+        if other is None:
+            return ""
+        return f"{other.as_posix()} is there: do the names in '{self.column}' have another ending than the files?"
 
 
 def names_files(names: Sequence[str], folder: Path, roots: Sequence[Path]) -> bool:
@@ -186,26 +194,33 @@ def _beside(folder: Path) -> list[Path]:
 
 
 def _there(path: Path) -> Path | None:
-    """The file, or the one picture with this name and an ending; None if there is none."""
+    """The file; else the one picture whose name is the same but for case and form of letters, or has an ending more.
+
+    None if there is none, or several: macOS writes accents as signs of their own, Windows knows no case.
+    """
     try:
         if path.is_file():
             return path
-        if path.suffix.lower() in SUFFIXES:
-            return None
-        named = _by_stem(path.parent, path.parent.stat().st_mtime_ns).get(path.name, ())
+        names = _by_name(path.parent, path.parent.stat().st_mtime_ns)
     except (OSError, ValueError):  # a name that no file can have
         return None
+    named = names.get(_folded(path.name), ())
     return named[0] if len(named) == 1 else None
 
 
 @cache
-def _by_stem(folder: Path, _changed: int) -> dict[str, list[Path]]:
-    """Pictures of a folder by their names without ending; read anew if the folder changed."""
+def _by_name(folder: Path, _changed: int) -> dict[str, list[Path]]:
+    """Pictures of a folder by their names, with and without ending; read anew if the folder changed."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in folder.iterdir():
         if path.suffix.lower() in SUFFIXES:
-            found[path.stem].append(path)
+            found[_folded(path.name)].append(path)
+            found[_folded(path.stem)].append(path)
     return found
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def folder_of(location: str) -> Path:

@@ -14,6 +14,7 @@ from curate.files.reading import check_regular, ending, memory_bytes
 from curate.settings.specs import did_you_mean
 from curate.sources.base import Source
 from curate.sources.columns import numbers, texts_of
+from curate.sources.label_columns import MOST_ANNOTATORS
 from curate.sources.npz import Arrays
 from curate.sources.table_files import SUFFIXES, RawTable, read_table
 
@@ -56,15 +57,32 @@ class Outside:
 
 def read_outside(source: Source, pred_probs: "str | Array | None", votes: Sequence[str]) -> Outside:
     """What files, or an array of probabilities, say of the rows of ``source``; ``UsageError`` if they do not fit."""
-    if pred_probs is None and not votes:
+    if pred_probs is None and not votes and not source.votes:
         return Outside()
     notes: list[str] = []
     probabilities = {} if pred_probs is None else {"pred_probs": _probabilities(pred_probs, source, notes)}
-    judges: dict[str, Array] = {}
+    judges = _own_votes(source)
     for file in votes:
         for name, said in _votes(file, source, notes).items():
             judges[name if name not in judges else f"{name} ({len(judges) + 1})"] = said
     return Outside(tuple(source.keys), probabilities, judges, tuple(notes))
+
+
+def _own_votes(source: Source) -> dict[str, "Array"]:
+    """What the table itself has of annotators; of many, all as one judge."""
+    import numpy as np
+
+    number = {name: index for index, name in enumerate(source.classes)}
+    several = len(source.votes) > MOST_ANNOTATORS
+    found: dict[str, Array] = {}
+    for name, cells in source.votes.items():
+        said = found.setdefault(
+            f"{len(source.votes)} annotators" if several else name, np.zeros((len(source), len(source.classes)))
+        )
+        for row, label in enumerate(cells):
+            if label is not None and label.strip() in number:
+                said[row, number[label.strip()]] += 1
+    return {name: said for name, said in found.items() if said.any()}
 
 
 def _probabilities(given: "str | Array", source: Source, notes: list[str]) -> "Array":

@@ -5,12 +5,22 @@ Knows the words that people write for it; leaves reading the column to the kinds
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from curate.errors import DataError
 
 TRAIN = frozenset({"train", "training", "fit"})
 EVALUATION = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout")
 """In the order of preference: rows to choose a model by come before those of the last word."""
+
+
+def split_folders(folders: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The one that is named as the training part, and those of the others in the order of preference."""
+    by_word: dict[str, Path] = {}
+    for folder in folders:
+        by_word.setdefault(folder.name.lower(), folder)
+    train = by_word.get("train") or next((by_word[word] for word in by_word if word in TRAIN), None)
+    return train, [by_word[word] for word in EVALUATION if word in by_word]
 
 
 def split_rows(values: Sequence[str | None], where: str) -> tuple[list[int], list[int] | None, list[str]]:

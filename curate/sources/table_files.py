@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import DataError, NothingScanned
 from curate.files import strict_json
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ARROW = (".arrow", ".feather", ".ipc")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".tar", *ARROW)
+LISTS = (".txt", ".data", ".dat", ".tab")
+"""Endings of text files that are tables if somebody names them; beside other files they may be anything."""
 SHOWN = 60
 """Signs of a broken line that are shown."""
 
@@ -51,6 +53,8 @@ class RawTable:
     notes: list[str] = field(default_factory=list)
     orders: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The classes of columns that have an order of their own."""
+    unlike: str = ""
+    """Why no label can be written back into a cell of the file, if none can."""
 
 
 def read_table(location: str, *, header: bool) -> RawTable:
@@ -71,6 +75,7 @@ def read_table(location: str, *, header: bool) -> RawTable:
     if not head:
         raise NothingScanned(f"{location} is empty, so nothing was scanned.")
     from curate.sources.containers import read_json, read_tar
+    from curate.sources.text_lists import read_list
 
     readers: dict[str, Callable[[Path, str, bool], RawTable]] = {
         ".parquet": _parquet,
@@ -80,6 +85,7 @@ def read_table(location: str, *, header: bool) -> RawTable:
         ".json": read_json,
         ".tar": read_tar,
         **dict.fromkeys(ARROW, _arrow),
+        **dict.fromkeys(LISTS, read_list),
     }
     try:
         table = readers.get(ending(path), _csv)(path, location, header)
@@ -176,8 +182,13 @@ def _jsonl(path: Path, location: str, header: bool) -> RawTable:
             f"{location}: no line is a JSON object; {malformed[0].reason}.",
             'One object a line: {"text": "...", "label": "..."}.',
         )
+    from curate.sources.json_rows import plain_rows
+
+    rows, said = plain_rows(rows)
     table = rows_table(rows)
-    return replace(table, positions=positions, malformed=malformed, notes=notes)
+    return replace(
+        table, positions=positions, malformed=malformed, notes=[*notes, *said], unlike=said[0] if said else ""
+    )
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> RawTable:
@@ -210,10 +221,11 @@ def _float(value: float) -> float:
 
 
 def _csv(path: Path, location: str, header: bool) -> RawTable:
-    import pyarrow
-    from pyarrow import csv as reader
+    return csv_table(*decode_text(read_unpacked(path, memory_bytes())), location, header)
 
-    text, notes = decode_text(read_unpacked(path, memory_bytes()))
+
+def csv_table(text: str, notes: list[str], location: str, header: bool) -> RawTable:
+    """The table in a csv text. Raises ``DataError``."""
     if begins := after_comments(text):
         notes = [*notes, f"comment above the table was skipped: {text[: min(begins, SHOWN)].splitlines()[0].strip()}"]
         text = text[begins:]
@@ -225,25 +237,14 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
     names = [cell.strip() for cell in first] if header else [str(number) for number in range(len(first))]
     if header:
         names = _named(names, location)
-    malformed: list[Malformed] = []
-
-    def broken(row: Any) -> str:
-        malformed.append(_malformed(row, header))
-        return "skip"
-
-    content = text.encode()
-    try:
-        table = reader.read_csv(
-            pyarrow.BufferReader(content),
-            # one block, one thread: only so are the rows numbered, and may a cell hold any number of lines
-            reader.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=max(len(content), 2**16)),
-            reader.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=broken),
-            reader.ConvertOptions(
-                column_types={f"f{number}": pyarrow.string() for number in range(len(first))}, strings_can_be_null=False
-            ),
-        )
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{location} cannot be read as a table: {str(error).splitlines()[0]}.") from error
+    table, malformed = _parsed(text, delimiter, len(first), location, header)
+    unlike = ""
+    if malformed and '\\"' in text:  # another way to write a quotation mark in a cell
+        escaped, left = _parsed(text, delimiter, len(first), location, header, escape="\\")
+        if len(left) < len(malformed):
+            table, malformed = escaped, left
+            unlike = 'quotation marks in cells are written \\"'
+            notes = [*notes, unlike]
     if len(names) != table.num_columns:
         raise DataError(
             f"{location} cannot be read as a table: its first line has {len(names)} cells by one reader and "
@@ -257,9 +258,40 @@ def _csv(path: Path, location: str, header: bool) -> RawTable:
     if malformed and not positions:
         raise DataError(
             f"{location}: no row has as many cells as the first line; {malformed[0].reason}.",
-            "Give each row a cell for each column.",
+            f"Give each row a cell for each column; a cell with '{delimiter}' in it stands in quotation marks.",
         )
-    return RawTable(columns, positions, malformed, decimal_comma=delimiter != ",", notes=notes)
+    return RawTable(columns, positions, malformed, decimal_comma=delimiter != ",", notes=notes, unlike=unlike)
+
+
+def _parsed(
+    text: str, delimiter: str, width: int, location: str, header: bool, *, escape: str | Literal[False] = False
+) -> tuple["pyarrow.Table", list[Malformed]]:
+    """The cells of a csv text as texts, its first line a row too, and the rows of another width."""
+    import pyarrow
+    from pyarrow import csv as reader
+
+    malformed: list[Malformed] = []
+
+    def broken(row: Any) -> str:
+        malformed.append(_malformed(row, header))
+        return "skip"
+
+    content = text.encode()
+    try:
+        table = reader.read_csv(
+            pyarrow.BufferReader(content),
+            # one block, one thread: only so are the rows numbered, and may a cell hold any number of lines
+            reader.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=max(len(content), 2**16)),
+            reader.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=broken, escape_char=escape
+            ),
+            reader.ConvertOptions(
+                column_types={f"f{number}": pyarrow.string() for number in range(width)}, strings_can_be_null=False
+            ),
+        )
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{location} cannot be read as a table: {str(error).splitlines()[0]}.") from error
+    return table, malformed
 
 
 def _malformed(row: Any, header: bool) -> Malformed:

@@ -64,6 +64,11 @@ class Adapter:
         return alpha / (rank**0.5 if self.settings.get("use_rslora") else rank)
 
 
+def is_adapter(weights: str | None) -> bool:
+    """Whether the weights named are the folder of an adapter."""
+    return weights is not None and (Path(weights) / CONFIG).is_file()
+
+
 def read_adapter(folder: Path, spec: str, base: object) -> Adapter:
     """The adapter in a folder; ``base`` is what a person says of its base. Raises `ModelError`."""
     try:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from curate.errors import ModelError
 from curate.files import strict_json
 from curate.files.reading import read_text
-from curate.models.families.adapters import CONFIG, Adapter, read_adapter
+from curate.models.families.adapters import CONFIG, Adapter, is_adapter, read_adapter
 from curate.models.families.common import (
     Built,
     ModelSpec,
@@ -58,6 +58,8 @@ def build_hf(asked: ModelSpec) -> Built:
     transformers = library("transformers", "hf")
     arguments = dict(asked.arguments)
     adapter, folder, places = _places(asked, arguments.pop("base", None))
+    if is_adapter(asked.weights):  # the weights are the folder's own, and the adapter's
+        asked = replace(asked, weights=None)
     if adapter is not None and adapter.outputs is not None:
         arguments.setdefault("num_labels", adapter.outputs)
     length = arguments.pop("max_length", None)
@@ -72,7 +74,7 @@ def build_hf(asked: ModelSpec) -> Built:
             else _Pictures(transformers.AutoImageProcessor.from_pretrained(prepared, local_files_only=True))
         )
         if asked.weights is not None:
-            module, sha, notes = _filled(transformers, config, asked, "num_labels" in arguments)
+            module, sha, notes = _filled(transformers, config, asked, "num_labels" in arguments, adapter)
         else:
             module, sha, notes = _pretrained(transformers, folder, config, asked, adapter)
     if isinstance(prepare, _Tokens):
@@ -204,6 +206,11 @@ def _folder(asked: ModelSpec) -> Path:
 def _places(asked: ModelSpec, base: object) -> tuple[Adapter | None, Path, list[Path]]:
     """The adapter if the folder named holds one, the model's own folder, and where preparation is looked for."""
     named = Path(asked.name)
+    if is_adapter(asked.weights):
+        assert asked.weights is not None
+        adapter = read_adapter(Path(asked.weights), asked.spec, asked.name)
+        folder = _folder(asked)
+        return adapter, folder, [folder, Path(asked.weights), folder.parent]
     if not (named / CONFIG).is_file() or (named / "config.json").is_file():
         folder = _folder(asked)
         return None, folder, [folder, folder.parent]
@@ -295,7 +302,9 @@ def _classifier(transformers: Any, media: str) -> Any:
     return getattr(transformers, f"AutoModel{HEADS[media]}")
 
 
-def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tuple[Any, str, list[str]]:
+def _filled(
+    transformers: Any, config: Any, asked: ModelSpec, said: bool, adapter: Adapter | None
+) -> tuple[Any, str, list[str]]:
     def build(outputs: int | None) -> nn.Module:
         if outputs is not None:
             config.num_labels = outputs
@@ -304,7 +313,11 @@ def _filled(transformers: Any, config: Any, asked: ModelSpec, said: bool) -> tup
 
     given = checkpoint_of(asked)
     assert given is not None
-    return fill(asked, given, build, config.num_labels, said)
+    if adapter is not None:  # the file is its base: what was trained whole stands in the adapter
+        whole = {name: tensor for name, tensor in given.state.items() if name not in adapter.whole}
+        given = replace(given, state={**whole, **adapter.whole})
+    module, sha, notes = fill(asked, given, build, config.num_labels, said)
+    return _adapted(module, sha, notes, adapter)
 
 
 def _pretrained(
@@ -346,10 +359,13 @@ def _pretrained(
         )
         module = Pooled(module)
     sha = _sha(folder, _WEIGHTS)
-    if adapter is not None:
-        notes += adapter.merge(module)
-        sha = hashlib.sha256(f"{sha} {adapter.sha256}".encode()).hexdigest()
-    return module, sha, notes
+    return _adapted(module, sha, notes, adapter)
+
+
+def _adapted(module: nn.Module, sha: str, notes: list[str], adapter: Adapter | None) -> tuple[Any, str, list[str]]:
+    if adapter is None:
+        return module, sha, notes
+    return module, hashlib.sha256(f"{sha} {adapter.sha256}".encode()).hexdigest(), [*notes, *adapter.merge(module)]
 
 
 def _same_order(config: Any, asked: ModelSpec) -> list[str]:

@@ -14,9 +14,9 @@ from curate.onboarding.init.found import Discovery, FoundSetting, inside, listed
 from curate.sources.arrays import INPUT_NAMES
 from curate.sources.images import layout
 from curate.sources.labels import LABEL_NAMES
+from curate.sources.roles import LABEL_NAMES as COLUMN_NAMES
 from curate.sources.splits import EVALUATION
 from curate.sources.table_files import SUFFIXES, read_table
-from curate.sources.tables import LABEL_NAMES as COLUMN_NAMES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,15 +47,12 @@ def find_data(folder: Path) -> Discovery:
 def _pictures(folder: Path, found: Discovery) -> bool:
     train, held_out, classes = layout(folder)
     below = [child for child in visible(folder) if child.is_dir() and layout(child)[2] >= 2]
-    if train not in (None, folder):
+    if train is not None and train != folder:
         told = f", {held_out.name}/ the evaluation set" if held_out else ""
-        found.settings["train"] = FoundSetting(".", f"train/ is the training set{told}")
+        found.settings["train"] = FoundSetting(".", f"{train.name}/ is the training set{told}")
         return True
     if (folder / "train").is_dir() and layout(folder / "train")[2] >= 2:
-        held = next((path for word in EVALUATION if (path := folder / word).is_dir() and layout(path)[2]), None)
         found.settings["train"] = FoundSetting("train", "class folders to train on")
-        if held is not None:  # by names that a scan of the whole folder does not split by
-            found.settings["eval"] = FoundSetting(held.name, "class folders to evaluate on")
         return True
     # Pictures in docs/ beside the data set's folder make no second class.
     if len(below) == 1 and classes - 1 < 2:
