@@ -14,7 +14,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from curate.cli import main
+from curate.errors import UsageError
 from curate.experiments.verify import jobs
+from curate.experiments.verify.agreement import Agreement, Bounded
+from curate.experiments.verify.answer import Evidence, answer
+from curate.experiments.verify.plan import make_plan
+from curate.experiments.verify.telling import plan_sentence
+from curate.models.optimisers import kept_penalty
 
 N = 300
 PENALTY = 0.01
@@ -83,12 +89,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, labels = torch.from_numpy(x[:N]), torch.from_numpy(y[:N])
     torch.save(minimised(scope["linear"](), rows, labels).state_dict(), folder / "linear.pt")
     network = scope["network"]()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=1e-4)
     for part in torch.randperm(N).split(32):
         optimiser.zero_grad()
         F.cross_entropy(network(rows[part]), labels[part]).backward()
         optimiser.step()
-    torch.save(network.state_dict(), folder / "network.pt")
+    torch.save({"model": network.state_dict(), "optimizer": optimiser.state_dict()}, folder / "network.pt")
     for name in ("linear", "network"):
         (folder / f"{name}.toml").write_text(
             f'train = "train.npz"\neval = "eval.npz"\nmodel = "model.py:{name}"\nweights = "{name}.pt"\n'
@@ -182,6 +188,8 @@ def reach(steps: int) -> float:
 def test_a_network_after_one_epoch_is_not_trusted(world: Path) -> None:
     found = verify(world, "network", "--solver", "cg", "--epochs", 1, "--minutes", 1)
     assert found["answer"]["trust"] != "trust"
+    assert "weight decay 0.0001, as the optimiser's state tells" in found["refit"]
+    assert found["stored"].startswith("no scan of these weights is stored here")
     mean = found["targets"][0]["evidence"]
     assert abs(mean["drift"]) > 2 * mean["largest"]  # one more epoch does more to it than any row
     assert mean["noise"] > 0
@@ -227,10 +235,15 @@ def test_other_weights_are_refitted_anew(world: Path, linear: dict) -> None:
 
 def test_the_answer_is_stored_and_told_with_every_report(world: Path) -> None:
     db = world / "told.db"
-    assert curate("scan", "--config", world / "linear.toml", "--db", db, "-f", "text").exit_code == 0
+    scanned = curate("scan", "--config", world / "linear.toml", "--db", db, "-f", "text", "--params", "head")
+    assert scanned.exit_code == 0
     before = curate("report", "--db", db, "-f", "text", "-v").stdout
     assert "not yet: `curate verify` leaves rows out" in " ".join(before.split())
-    verify(world, "linear", db="told.db")
+    found = verify(world, "linear", db="told.db")
+    assert found["stored"] == "the numbers checked are those that run 1 stored"
+    shutil.copy(db, world / "asked.db")
+    asked = verify(world, "linear", "--damping", 0.1, db="asked.db")
+    assert asked["stored"].startswith("run 1 stored other numbers (rank correlation")
     verify(world, "linear", "--control", db="told.db")  # a control is no answer
     with sqlite3.connect(db) as connection:
         stored = connection.execute(
@@ -265,6 +278,76 @@ def test_the_users_own_training_is_the_truth_where_it_is_given(world: Path) -> N
     )  # fmt: skip
     assert found["refit"].startswith("retrained by")
     assert found["targets"][0]["evidence"]["drift"] != 0
+    assert found["plan"]["halves"]
+    assert found["plan"]["group_size"] == N // 2
+    low, high = found["datamodeling_interval"]
+    assert low <= found["datamodeling_score"] <= high
+    assert found["answer"]["because"].startswith(("halves of the rows: rank correlation", "the mean loss", "the row"))
+
+
+def evidence(spearman: float, noise: float = 0.0) -> Evidence:
+    """Of a target whose predictions have this rank correlation with what refits gave, and slope one."""
+    bounded = Bounded(spearman, spearman - 0.05, spearman)
+    one = Bounded(1.0, 1.0, 1.0)
+    return Evidence(Agreement(40, bounded, bounded, bounded, one, one), change=1.0, largest=3.0, noise=noise, drift=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "noise", "halves", "word"),
+    [
+        (0.95, 0.0, Bounded(0.9, 0.8, 0.95), "trust"),
+        (0.95, 0.0, Bounded(0.5, 0.4, 0.6), "ranking only"),
+        (0.95, 0.0, Bounded(0.3, 0.0, 0.5), "do not trust"),
+        (0.1, 0.0, Bounded(0.5, 0.4, 0.6), "ranking only"),
+        (0.1, 0.0, Bounded(0.2, 0.1, 0.3), "do not trust"),
+        (0.95, 1.0, Bounded(0.5, 0.4, 0.6), "ranking only"),  # the noise of a training hides single rows
+        (0.95, 1.0, None, "do not trust"),
+    ],
+)
+def test_halves_say_whether_ranks_hold_where_every_refit_is_a_training(
+    rows: float, noise: float, halves: Bounded | None, word: str
+) -> None:
+    found = answer({"the mean loss": evidence(rows, noise)}, halves, halves=True)
+    assert found.trust == word
+
+
+def test_the_plan_counts_what_was_solved_before_it() -> None:
+    whole = make_plan(1000, 10, 4.0, exact=False)
+    after = make_plan(1000, 10, 4.0, exact=False, spent=300)
+    assert after.refits == pytest.approx(whole.refits / 2, abs=3)
+    assert plan_sentence(after).endswith("after 5 min 0 s of solving")
+    with pytest.raises(UsageError, match="allows 7 refits of 4 s after 9 min 30 s of solving") as refused:
+        make_plan(1000, 10, 4.0, exact=False, spent=570)
+    assert "--minutes 12" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "penalty"),
+    [
+        (torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1, weight_decay=0.01), 0.01),
+        (torch.optim.Adam([nn.Parameter(torch.ones(2))], weight_decay=0.02), 0.02),
+        (torch.optim.AdamW([nn.Parameter(torch.ones(2))], weight_decay=0.02), None),
+        (torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), None),
+    ],
+)
+def test_an_optimisers_state_tells_its_penalty(
+    tmp_path: Path, optimiser: torch.optim.Optimizer, penalty: float | None
+) -> None:
+    weights, state = {"weight": torch.ones(2)}, optimiser.state_dict()
+    torch.save({"state_dict": weights, "optimizer_states": [state]}, tmp_path / "of-lightning.ckpt")
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    assert kept_penalty(str(tmp_path / "of-lightning.ckpt")) == penalty
+    assert kept_penalty(str(tmp_path / "pytorch_model.bin")) is None
+    torch.save(state, tmp_path / "optimizer.pt")
+    assert kept_penalty(str(tmp_path)) == penalty
+
+
+def test_groups_of_parameters_that_differ_tell_no_penalty(tmp_path: Path) -> None:
+    groups = [{"params": [nn.Parameter(torch.ones(1))], "weight_decay": decay} for decay in (0.0, 0.01, 0.1)]
+    for some, penalty in ((groups[:2], 0.01), (groups, None)):
+        state = torch.optim.SGD(some, lr=0.1).state_dict()
+        torch.save({"weights": {"weight": torch.ones(1)}, "optimizer": state}, tmp_path / "both.pt")
+        assert kept_penalty(str(tmp_path / "both.pt")) == penalty
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,9 @@ DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
     help="Its learning rate at the start.",
 )
 @click.option(
-    "--weight-decay", type=click.FloatRange(0), help="Its L2 penalty.  [read off the gradient at the checkpoint]"
+    "--weight-decay",
+    type=click.FloatRange(0),
+    help="Its L2 penalty.  [read off the gradient at the checkpoint, or its optimiser's state]",
 )
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Gradient steps of finetune.")
 @click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows that finetune steps on.")

@@ -66,6 +66,11 @@ def read_checkpoint(location: str, *, trust: bool = False, module: nn.Module | N
     )
 
 
+def read_pickle(location: str) -> Any:
+    """What torch saved in a file, tensors and plain values alone. Raises `ModelError`."""
+    return _torch_load(location, False, [])
+
+
 def _read_file(path: Path, trust: bool, asked: WeightsAt, module: nn.Module | None) -> Checkpoint:
     location = path.as_posix()
     refuse_weights(path)

@@ -32,6 +32,22 @@ def add_refits(store: Store, identity: str, made: Mapping[tuple[str, int], tuple
         )
 
 
+def stored_harm(store: Store, dataset_id: int, weights_sha256: str | None) -> tuple[int, dict[str, float]] | None:
+    """The newest finished run with these weights, and the harm that it stored, by key of a training row; nats."""
+    runs = store.query(
+        "SELECT max(id) AS id FROM runs WHERE dataset_id = ? AND status = 'finished' AND weights_sha256 IS ?",
+        [dataset_id, weights_sha256],
+    )
+    if runs[0]["id"] is None:
+        return None
+    rows = store.query(
+        "SELECT e.key, s.harm FROM scores AS s JOIN examples AS e ON e.id = s.example_id "
+        "WHERE s.run_id = ? AND e.split = 'train' AND s.harm IS NOT NULL",
+        [runs[0]["id"]],
+    )
+    return int(runs[0]["id"]), {row["key"]: row["harm"] for row in rows}
+
+
 def add_verification(
     store: Store,
     dataset_id: int,

@@ -179,6 +179,19 @@ def neighbours(case: Case) -> Tensor:
     return near * torch.where(same, 1.0, -1.0) / 50
 
 
+def bm25(case: Case, k: float = 1.5, b: float = 0.75) -> Tensor | None:
+    """Of the words (Robertson & Zaragoza 2009), signed as the cosine is; None where the rows are no texts."""
+    if case.name not in lds_networks.TEXTS:
+        return None
+    words, asked = (F.one_hot(rows.inputs.x, lds_networks.WORDS).sum(1).double() for rows in (case.train, case.tests))
+    words[:, :2] = asked[:, :2] = 0  # what is rare or no word at all
+    lengths, texts_with = words.sum(1, keepdim=True), (words > 0).sum(0)
+    rarity = ((len(words) - texts_with + 0.5) / (texts_with + 0.5)).log1p()
+    weights = rarity * words * (k + 1) / (words + k * (1 - b + b * lengths / lengths.mean()))
+    same = case.train.labels[:, None] == case.tests.labels[None]
+    return weights @ asked.T * torch.where(same, 1.0, -1.0)
+
+
 def trak(case: Case, size: int = 512) -> Tensor:
     """TRAK (Park et al. 2023) of one checkpoint: projected gradients of the margin, the residuals' weights 1 - p."""
     generator = torch.Generator().manual_seed(0)
@@ -217,7 +230,7 @@ def scanned(case: Case) -> Tensor:
 
 
 DEFAULT = "curate's default"
-METHODS: dict[str, Callable[[Case], Tensor]] = {
+METHODS: dict[str, Callable[[Case], Tensor | None]] = {
     DEFAULT: scanned,
     "probe": probe,
     "head": own_head,
@@ -225,13 +238,14 @@ METHODS: dict[str, Callable[[Case], Tensor]] = {
     "ekfac, each layer's mean": by_layer(1.0),
     "ekfac, a hundredth of each layer's mean": by_layer(0.01),
     "ekfac, a tenth of the mean": ekfac_at(lambda case: 0.1 * case.ekfac.mean_eigenvalue()),
-    "ekfac, largest / 166": ekfac_at(lambda case: case.ekfac.largest_eigenvalue() / 166),
-    "ekfac, largest / 33": ekfac_at(lambda case: case.ekfac.largest_eigenvalue() / 33),
+    "ekfac, largest over 166": ekfac_at(lambda case: case.ekfac.largest_eigenvalue() / 166),
+    "ekfac, largest over 33": ekfac_at(lambda case: case.ekfac.largest_eigenvalue() / 33),
     "gradient product": gradient_product,
     "last layer's product": last_layer_product,
     "trak": trak,
     "cosine": cosine,
     "neighbours": neighbours,
+    "bm25": bm25,
     "chance": chance,
 }
 
@@ -250,10 +264,12 @@ def score(name: str, folder: Path, methods: list[str]) -> None:
         vars(case).pop("ekfac", None)  # each method pays for what it takes
         vars(case).pop("targets", None)
         started = time.process_time()
-        found = METHODS[method](case).float()
+        found = METHODS[method](case)
+        if found is None:
+            continue
         seconds = time.process_time() - started
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"influence": found, "seconds": seconds}, file)
+        torch.save({"influence": found.float(), "seconds": seconds}, file)
         print(f"{name}: {method}: {seconds:.1f} processor s", flush=True)
 
 
@@ -312,7 +328,7 @@ def combined(one: Tensor, other: Tensor) -> Tensor:
 MEANS = {
     "mean of probe and ekfac by layer": ("ekfac, a tenth of each layer's mean", "probe"),
     "mean of probe and ekfac, a tenth of the mean": ("ekfac, a tenth of the mean", "probe"),
-    "mean of probe and ekfac, largest / 166": ("ekfac, largest / 166", "probe"),
+    "mean of probe and ekfac, largest over 166": ("ekfac, largest over 166", "probe"),
     "mean of probe and ekfac, each layer's mean": ("ekfac, each layer's mean", "probe"),
     "mean of head and ekfac by layer": ("ekfac, a tenth of each layer's mean", "head"),
     "mean of head and probe": ("head", "probe"),

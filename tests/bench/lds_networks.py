@@ -23,6 +23,7 @@ JUDGE = ("table", "residual", "transformer")
 """And judged on these: another kind of network, another data set, or both."""
 SHARES = (0.5, 0.9)
 """Of the rows a subset keeps. Half of them favours heavy damping; what is asked of influence is one row."""
+TEXTS = ("transformer",)
 TESTS = 100
 FLIPPED = 0.1
 TOKENS, WORDS, INTENTS = 20, 1500, 20
@@ -164,8 +165,10 @@ def data(name: str, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return found
 
 
-def train(name: str, folder: Path, rows: Tensor, seed: int) -> nn.Module:
-    """The network after its recipe, on these rows."""
+def train(
+    name: str, folder: Path, rows: Tensor, seed: int, after: Callable[[nn.Module, int, float], None] | None = None
+) -> nn.Module:
+    """The network after its recipe, on these rows; ``after`` is told each epoch with the rate at its end."""
     recipe = RECIPES[name]
     x, y, _, _ = data(name, folder)
     x, y = x[rows], y[rows]
@@ -179,7 +182,7 @@ def train(name: str, folder: Path, rows: Tensor, seed: int) -> nn.Module:
     else:
         optimiser = torch.optim.SGD(module.parameters(), recipe.rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(recipe.epochs):
+    for epoch in range(recipe.epochs):
         for part in torch.randperm(len(x)).split(recipe.batch):
             optimiser.zero_grad(set_to_none=True)
             loss = F.cross_entropy(module(x[part]), y[part])
@@ -187,7 +190,10 @@ def train(name: str, folder: Path, rows: Tensor, seed: int) -> nn.Module:
                 loss = loss + 0.5 * recipe.decay * sum(value.square().sum() for value in module.parameters())
             loss.backward()
             optimiser.step()
+            rate = schedule.get_last_lr()[0]
             schedule.step()
+        if after is not None:
+            after(module, epoch + 1, rate)
     return module.eval()
 
 

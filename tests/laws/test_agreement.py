@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, linregress, pearsonr, spearmanr
 
-from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
+from curate.experiments.verify.agreement import Agreement, OverGroups, chance_bound, rank_correlation
 
 
 def pairs(seed: int, m: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,15 @@ def test_too_few_or_constant_numbers_say_nothing() -> None:
 
 def test_intervals_are_the_same_each_time() -> None:
     assert Agreement.of(*pairs(1, 30), seed=5) == Agreement.of(*pairs(1, 30), seed=5)
+
+
+def test_groups_are_judged_target_by_target_and_over_groups() -> None:
+    predicted, actual = (np.stack(part, axis=1) for part in zip(*(pairs(seed, 50) for seed in range(3)), strict=True))
+    still = np.ones((50, 1))
+    found = OverGroups.of(np.hstack([predicted, still]), np.hstack([actual, still]), seed=0)
+    each = [spearmanr(predicted[:, place], actual[:, place])[0] for place in range(3)]
+    assert found.by_target == [*map(pytest.approx, each), None]
+    assert found.score is not None
+    assert found.score.value == pytest.approx(np.mean(each))
+    assert found.score.low < found.score.value < found.score.high
+    assert OverGroups.of(still, still, seed=0).score is None

@@ -58,6 +58,28 @@ class Agreement:
         )
 
 
+@dataclass(frozen=True)
+class OverGroups:
+    """How well what is predicted of groups of rows ranks what leaving them out does, target by target."""
+
+    by_target: list[float | None]
+    """Spearman's correlation over the groups."""
+    score: Bounded | None
+    """The mean over the targets, which is the linear datamodeling score; its interval is over the groups."""
+
+    @classmethod
+    def of(cls, predicted: Float[np.ndarray, "m k"], actual: Float[np.ndarray, "m k"], seed: int) -> "OverGroups":
+        """``score`` is None where no target says anything."""
+        by_target = [rank_correlation(*both) for both in zip(predicted.T, actual.T, strict=True)]
+        said = [number for number, one in enumerate(by_target) if one is not None]
+        if not said:
+            return cls(by_target, None)
+        draws = np.random.default_rng(seed).integers(0, len(predicted), (RESAMPLES, len(predicted)))
+        drawn = np.nanmean([_spearman(predicted[draws, number], actual[draws, number]) for number in said], axis=0)
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        return cls(by_target, Bounded(float(np.mean([by_target[number] for number in said])), float(low), float(high)))
+
+
 def rank_correlation(predicted: Float[np.ndarray, " m"], actual: Float[np.ndarray, " m"]) -> float | None:
     """Spearman's; None for fewer than `FEWEST` pairs, or where either list is constant."""
     if len(predicted) < FEWEST or np.ptp(predicted) == 0 or np.ptp(actual) == 0:

@@ -19,6 +19,9 @@ SLOPE = (0.8, 1.25)
 SPEARMAN, SPEARMAN_LOW = 0.5, 0.2
 GROUPS = 0.8
 """Linear datamodeling score."""
+HALVES, HALVES_LOW = 0.25, 0.1
+"""The same where the groups are halves of the rows and every refit is a training of its own: a row more or less is then
+mostly hidden by what another start makes of the network, and the halves say whether the ranks can be used."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,33 @@ class Answer:
     by_target: list[str]
 
 
-def answer(named: dict[str, Evidence], datamodeling_score: float | None) -> Answer:
-    """The worst of the targets that can be told; the first of them must be one of these."""
+def answer(named: dict[str, Evidence], groups: Bounded | None, *, halves: bool = False) -> Answer:
+    """The worst of the targets that can be told; the first of them must be one of these.
+
+    Where the groups are ``halves``, they decide between "ranking only" and "do not trust".
+    """
     told = {name: _of_target(evidence) for name, evidence in named.items()}
     words = [word for word, _ in told.values()]
     first = next(iter(told))
+    if halves and (CANNOT_TELL in words[:1] or DOUBT in words or not _rank(groups)):
+        return Answer(RANKING if _rank(groups) else DOUBT, _by_halves(groups), words)
     if told[first][0] == CANNOT_TELL:
         return Answer(DOUBT, f"{first}: {told[first][1]}", words)
     worst = min((name for name in told if told[name][0] != CANNOT_TELL), key=lambda name: _ORDER.index(told[name][0]))
     word, reason = told[worst]
-    if word == TRUST and datamodeling_score is not None and datamodeling_score < GROUPS:
-        word, reason = RANKING, f"single rows agree, groups do not: rank correlation {datamodeling_score:.2f}"
+    if word == TRUST and groups is not None and groups.value < GROUPS:
+        word, reason = RANKING, f"single rows agree, groups do not: rank correlation {groups.value:.2f}"
     return Answer(word, f"{worst}: {reason}", words)
+
+
+def _rank(groups: Bounded | None) -> bool:
+    return groups is not None and groups.value >= HALVES and groups.low >= HALVES_LOW
+
+
+def _by_halves(groups: Bounded | None) -> str:
+    if groups is None:
+        return "halves of the rows: nothing changed in any training"
+    return f"halves of the rows: rank correlation {_interval(groups)} between predicted and actual losses"
 
 
 def doubted(answer: Answer, reason: str) -> Answer:

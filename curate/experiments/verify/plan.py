@@ -12,9 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.errors import UsageError
+from curate.process.numbers import duration
 
-MOST_ROWS, MOST_GROUPS, MOST_REPEATS = 160, 40, 20
-FEWEST_ROWS, FEWEST_GROUPS, FEWEST_REPEATS = 24, 8, 4
+MOST, FEWEST = (160, 40, 20), (24, 8, 4)
+"""Rows, groups, rows that are refitted twice."""
+MOST_TRAININGS, FEWEST_TRAININGS = (60, 100, 10), (16, 24, 4)
+"""The same where every refit is a training of its own, and the groups are halves."""
 PERCENTILE = 0.3
 GROUP_SHARE, GROUP_ROWS = 0.01, 10
 """A group holds a hundredth of the training rows, ten at least."""
@@ -35,6 +38,10 @@ class Plan:
     """Rows whose refit is made again in another order of the training rows."""
     seconds: float
     """Estimated, of one refit."""
+    spent: float = 0.0
+    """Of the minutes, on what is predicted, in seconds: it was solved before the first refit."""
+    halves: bool = False
+    """Whether each group is a half of the rows."""
 
     @property
     def refits(self) -> int:
@@ -42,24 +49,29 @@ class Plan:
         return self.rows + self.groups + self.repeats
 
 
-def make_plan(n: int, minutes: float, seconds: float, *, exact: bool) -> Plan:
-    """For ``n`` training rows, where one refit takes ``seconds``. ``exact`` refits need no repeating.
+def make_plan(n: int, minutes: float, seconds: float, *, exact: bool, halves: bool = False, spent: float = 0.0) -> Plan:
+    """For ``n`` training rows, where one refit takes ``seconds`` and ``spent`` ones of the minutes are gone.
 
+    ``exact`` refits need no repeating; ``halves`` of the rows are the groups where each is a training of its own.
     Raises `UsageError` where the minutes do not allow the fewest refits from which anything can be said.
     """
-    size = min(max(GROUP_ROWS, round(GROUP_SHARE * n)), max(1, n // 4))
-    most = [min(MOST_ROWS, n), MOST_GROUPS, 0 if exact else MOST_REPEATS]
-    fewest = [min(FEWEST_ROWS, n), FEWEST_GROUPS, 0 if exact else FEWEST_REPEATS]
-    allowed = 60 * minutes / max(seconds, 1e-9)
+    size = n // 2 if halves else min(max(GROUP_ROWS, round(GROUP_SHARE * n)), max(1, n // 4))
+    most, fewest = (
+        (min(rows, n), groups, 0 if exact else repeats)
+        for rows, groups, repeats in ((MOST_TRAININGS, FEWEST_TRAININGS) if halves else (MOST, FEWEST))
+    )
+    allowed = max(0.0, 60 * minutes - spent) / max(seconds, 1e-9)
     if allowed < sum(fewest):
-        needed = math.ceil(sum(fewest) * seconds / 60)
+        needed = math.ceil((sum(fewest) * seconds + spent) / 60)
+        after = f" after {duration(spent)} of solving" if spent > seconds else ""
         raise UsageError(
-            f"--minutes {minutes:g} allows {int(allowed)} refits of {seconds:.2g} s; under {sum(fewest)} say nothing",
+            f"--minutes {minutes:g} allows {int(allowed)} refits of {seconds:.2g} s{after}; under {sum(fewest)} say "
+            "nothing",
             f"Give --minutes {needed}, fewer --epochs, or --at probe or head.",
         )
     share = min(1.0, allowed / sum(most))
     rows, groups, repeats = (max(least, int(share * some)) for least, some in zip(fewest, most, strict=True))
-    return Plan(rows, groups, size, repeats, seconds)
+    return Plan(rows, groups, size, repeats, seconds, spent, halves)
 
 
 def choose_rows(influence: Float[Tensor, "n m"], count: int, generator: torch.Generator) -> dict[int, str]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from curate.engine.influence.predict import ThroughNetwork
 from curate.experiments.training import TrainingFunction, TrainingSet
-from curate.experiments.verify.agreement import Agreement, chance_bound, rank_correlation
+from curate.experiments.verify.agreement import Agreement, OverGroups, chance_bound, rank_correlation
 from curate.experiments.verify.answer import Answer, Evidence, answer, doubted
 from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
 from curate.experiments.verify.plan import MIDDLE, RANDOM, TOP, Plan, make_plan
@@ -29,14 +29,16 @@ from curate.process.progress import Progress
 from curate.process.spoken import Spoken
 from curate.settings.merge import ScanSettings
 from curate.stages.heads import fit_heads
-from curate.stages.prepare import Held, Loaded, load, read
+from curate.stages.prepare import Data, Held, Loaded, load, read
 from curate.store import Store
-from curate.store.verifications import add_verification
+from curate.store.verifications import add_verification, stored_harm
 
 NAMES = ("mean", "highest loss", "median loss")
 NAMED = len(NAMES)
 OVERTIME = 1.2
 """Times the minutes asked for, after which no refit is begun."""
+SAME = 0.01
+"""Of the spread of a run's harm: so little two solves of one question differ."""
 MORE_TARGETS = 5
 """Random evaluation rows beside the named ones, for the datamodeling score."""
 
@@ -77,6 +79,8 @@ class Verification(Spoken):
     """Of each target, also those without a name: Spearman's correlation over the groups, predicted against actual."""
     datamodeling_score: float | None
     """Their mean: the linear datamodeling score."""
+    datamodeling_interval: tuple[float, float] | None
+    """Of 95 %, by a bootstrap over the groups."""
     plan: Plan
     refits: int
     reused: int
@@ -87,6 +91,8 @@ class Verification(Spoken):
     refit: str
     pairs: list[dict[str, object]]
     """Every row that was left out: key, why it was chosen, predicted and actual change of each named target, nats."""
+    stored: str = ""
+    """Whether the newest scan of these weights stored the numbers that were checked here, in a sentence."""
     at_reach: AtReach | None = None
     """The mean loss again, with the damping that refits by fine-tuning amount to."""
     warnings: tuple[str, ...] = ()
@@ -121,10 +127,11 @@ def verify(
     started = time.monotonic()
     loaded = load(settings, progress, held)
     data = read(settings, loaded, progress)
+    heads, began = fit_heads(data, settings.damping), time.monotonic()
     setting = prepare(
         settings,
         data,
-        fit_heads(data, settings.damping),
+        heads,
         at=at,
         recipe=recipe,
         retrain=retrain,
@@ -132,19 +139,21 @@ def verify(
         choose=lambda losses: _alone(losses, settings.seed),
     )
     predicted = setting.predictor.drop_on_each().double().numpy()
+    spent = time.monotonic() - began
     with Store.open(Path(settings.db), create=True) as store:
         refits = Refits(store, identity(data, setting, retrain, settings.seed), setting)
-        plan = _planned(refits, setting, minutes, progress)
+        plan = _planned(refits, setting, minutes, spent, progress, halves=retrain is not None)
         announce(plan)
         jobs = Jobs.of(plan, predicted, data.train, settings.seed)
         every = jobs.mixed(settings.seed)
         with progress.stage("Refits", len(every)) as advance:
-            refits.make(every, advance, until=time.monotonic() + 60 * OVERTIME * minutes)
+            refits.make(every, advance, until=began + 60 * OVERTIME * minutes)
         if control:
             predicted = np.random.default_rng(settings.seed).permutation(predicted)
         found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
         if not control:
             found = replace(found, at_reach=_at_reach(setting, refits, list(jobs.rows), settings.seed))
+            found = replace(found, stored=_beside_the_scan(store, loaded, data, predicted[:, 0]))
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if data.unsteady:
             found = replace(found, answer=doubted(found.answer, f"outputs that move: {data.unsteady}"))
@@ -162,16 +171,14 @@ def _compared(
         _told(number, setting, refits, said[:, number], actual[:, number], rows, seed)
         for number in range(min(NAMED, predicted.shape[1]))
     ]
-    scores = [
-        rank_correlation(*both) for both in zip(*(part.T for part in refits.held(jobs.groups, predicted)), strict=True)
-    ]
-    finite = [score for score in scores if score is not None]
-    score = float(np.mean(finite)) if finite else None
+    groups = OverGroups.of(*refits.held(jobs.groups, predicted), seed)
+    score = groups.score
     return Verification(
-        answer=answer({_in_words(one): one.evidence for one in told}, score),
+        answer=answer({_in_words(one): one.evidence for one in told}, score, halves=plan.halves),
         targets=told,
-        groups=scores,
-        datamodeling_score=score,
+        groups=groups.by_target,
+        datamodeling_score=None if score is None else score.value,
+        datamodeling_interval=None if score is None else (score.low, score.high),
         plan=plan,
         refits=refits.made + refits.reused,
         reused=refits.reused,
@@ -201,7 +208,28 @@ def _store(store: Store, settings: ScanSettings, loaded: Loaded, found: Verifica
     )
 
 
-def _planned(refits: Refits, setting: Setting, minutes: float, progress: Progress) -> Plan:
+def _beside_the_scan(store: Store, loaded: Loaded, data: Data, predicted: Float[np.ndarray, " n"]) -> str:
+    """``predicted`` of each training row: the rise of the mean loss without it, whose negative is harm."""
+    source = loaded.train
+    found = stored_harm(store, store.dataset(source.name, source.location, source.kind), loaded.identity[1])
+    if found is None:
+        return "no scan of these weights is stored here: what was checked is what one with these options would store"
+    run, harm = found
+    keys = [place for place, key in enumerate(data.train.keys) if key in harm]
+    here, there = -predicted[keys], np.array([harm[data.train.keys[place]] for place in keys])
+    if not len(there):
+        return f"run {run} stored no harm of these rows"
+    if np.abs(here - there).max() <= SAME * there.std():
+        return f"the numbers checked are those that run {run} stored"
+    alike = rank_correlation(here, there)
+    times = float(there @ here / max(float(here @ here), 1e-300))
+    how = "" if alike is None else f" (rank correlation {alike:.2f}, {times:.2f} times as large)"
+    return f"run {run} stored other numbers{how}: this is the answer to a scan with the options given here, not to it"
+
+
+def _planned(
+    refits: Refits, setting: Setting, minutes: float, spent: float, progress: Progress, *, halves: bool
+) -> Plan:
     """After the refits without a change, which tell how long one takes."""
     exact = setting.refit.converged
     unchanged = [Job.unchanged(ordering) for ordering in range(1 if exact else 2)]
@@ -213,7 +241,7 @@ def _planned(refits: Refits, setting: Setting, minutes: float, progress: Progres
         whole = TrainingSet.of(setting.data.train)
         list(setting.refit.many([whole.without(torch.tensor([row])) for row in range(some)]))
         seconds = (time.monotonic() - started) / some
-    return make_plan(len(setting.data.train), minutes, seconds, exact=exact)
+    return make_plan(len(setting.data.train), minutes, seconds, exact=exact, halves=halves, spent=spent)
 
 
 def _alone(losses: Float[Tensor, " T"], seed: int) -> Int[Tensor, " k"]:

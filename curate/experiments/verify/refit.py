@@ -54,7 +54,8 @@ class Recipe:
     rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float | None = None
-    """L2 penalty; None: the one that the gradient at the checkpoint tells of (`curate.engine.influence.minimum`)."""
+    """L2 penalty; None: the one that the gradient at the checkpoint tells of (`curate.engine.influence.minimum`), or an
+    optimiser's state in the checkpoint."""
     batch: int = 64
 
 
@@ -65,15 +66,15 @@ class FineTune(Refit):
     change has the drift of the recipe alone, and nothing of it is left in a difference.
     """
 
-    def __init__(self, data: Data, network: Network, recipe: Recipe, decay: float, seed: int) -> None:
+    def __init__(self, data: Data, network: Network, recipe: Recipe, decay: float, told: str, seed: int) -> None:
+        """``told`` says where the L2 penalty ``decay`` is known from, empty where it was given."""
         self._data, self._network, self._settings, self._seed = data, network, recipe, seed
         self.decay = decay
         self._steps = max(1, round(recipe.epochs * -(-len(data.train) // recipe.batch)))
         self.reach = _reach(recipe, self._steps)
-        read = ", as its gradient at the checkpoint tells" if recipe.weight_decay is None and decay else ""
         self.recipe = (
             f"{recipe.epochs:g} epochs of SGD from the checkpoint (rate {recipe.rate:g} falling to 0, momentum "
-            f"{recipe.momentum:g}, weight decay {decay:.2g}{read}, batches of {recipe.batch})"
+            f"{recipe.momentum:g}, weight decay {decay:.2g}{told}, batches of {recipe.batch})"
         )
 
     def __call__(self, training: TrainingSet, ordering: int = 0) -> Float[Tensor, "E C"]:

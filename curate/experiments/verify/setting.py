@@ -22,6 +22,7 @@ from curate.experiments.verify.convex import HeadRefit
 from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain
 from curate.experiments.verify.rows import Selection
 from curate.models.network import Network
+from curate.models.optimisers import kept_penalty
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.at_head import EvaluationAtHead, evaluation_at_head
@@ -180,11 +181,9 @@ def _at_network(
     choose: Choose | None,
 ) -> Setting:
     assert heads.own_influence is not None
-    decay = recipe.weight_decay
-    if decay is None:
-        names = choose_parameters(network.module, "all")
-        everything = Objective(network.module, names, network.logits_of, loss=data.loss)
-        decay = Problem(everything, data.train).gradient.known_penalty if retrain is None else 0.0
+    penalty, told = (recipe.weight_decay or 0.0), ""
+    if retrain is None and recipe.weight_decay is None:
+        penalty, told = _told_penalty(data, network)
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
     at_head = _predictor(read, targets, "the model's head in closed form", choose)
@@ -194,13 +193,30 @@ def _at_network(
         beside = evaluation_at_head(data, heads, probe=True).of(targets.rows)
         probe = AtHead(beside.head, beside.x, beside.residuals, "the probe in closed form", at_head.alone)
         wanted = data.evaluation.taken(targets.rows.tolist())
-        predictor = _through_network(settings, problem, wanted, probe, decay, progress)
+        predictor = _through_network(settings, problem, wanted, probe, penalty, progress)
+    if retrain is None and recipe.weight_decay is None and not penalty:
+        # A scan knows nothing of it, so that only the refit takes it.
+        penalty, told = _kept_penalty(settings)
     refit: Refit = (
-        FineTune(data, network, recipe, decay, settings.seed)
+        FineTune(data, network, recipe, penalty, told, settings.seed)
         if retrain is None
         else Retrain(data, network, retrain, settings.seed)
     )
     return Setting(data, targets, read.logits, at_head, predictor, refit, "model")
+
+
+def _told_penalty(data: Data, network: Network) -> tuple[float, str]:
+    """The penalty that the gradient at the checkpoint tells of, if any, and what told it."""
+    names = choose_parameters(network.module, "all")
+    everything = Objective(network.module, names, network.logits_of, loss=data.loss)
+    found = Problem(everything, data.train).gradient.known_penalty
+    return found, ", as its gradient at the checkpoint tells" if found else ""
+
+
+def _kept_penalty(settings: ScanSettings) -> tuple[float, str]:
+    """The one that the optimiser's state in the last checkpoint tells."""
+    found = kept_penalty(settings.weights[-1]) if settings.weights else None
+    return found or 0.0, ", as the optimiser's state tells" if found else ""
 
 
 def _through_network(

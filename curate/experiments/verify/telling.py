@@ -21,9 +21,11 @@ CLEARLY = 0.1
 def plan_sentence(plan: "Plan") -> str:
     """What will be done, and for how long, before it is."""
     twice = f", {plan.repeats} of the rows again in another order" if plan.repeats else ""
+    groups = f"{plan.groups} random halves" if plan.halves else f"{plan.groups} groups of {plan.group_size:,}"
+    solved = f", after {duration(plan.spent)} of solving" if plan.spent >= 1 else ""
     return (
-        f"{plural(plan.rows, 'row')} left out one at a time, {plan.groups} groups of {plan.group_size:,}{twice}: "
-        f"{plan.refits} refits of about {plan.seconds:.2g} s, {duration(plan.refits * plan.seconds)} in all"
+        f"{plural(plan.rows, 'row')} left out one at a time, {groups}{twice}: "
+        f"{plan.refits} refits of about {plan.seconds:.2g} s, {duration(plan.refits * plan.seconds)} in all{solved}"
     )
 
 
@@ -46,6 +48,7 @@ def verified_page(found: "Verification") -> str:
         clean(f"measured on {found.measured_on}"),
         clean(f"predicted by {found.prediction}"),
         clean(f"actual: {found.refit}, against the same without any change"),
+        *([clean(found.stored)] if found.stored else []),
         _work(found),
         *_next(found),
     ]
@@ -82,9 +85,12 @@ def _groups(found: "Verification") -> list[str]:
     if found.datamodeling_score is None:
         return ["groups: nothing changed in any refit"]
     spread = f"; {min(scores):.2f} to {max(scores):.2f}" if len(scores) > 1 else ""
+    interval = found.datamodeling_interval
+    between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    groups = "halves of the rows" if found.plan.halves else f"groups of {found.plan.group_size:,}"
     return [
-        f"groups of {found.plan.group_size:,} left out: linear datamodeling score {found.datamodeling_score:.2f}, the "
-        f"mean rank correlation over {plural(len(scores), 'target')}{spread}"
+        f"{groups} left out: linear datamodeling score {found.datamodeling_score:.2f}{between}, the mean rank "
+        f"correlation over {plural(len(scores), 'target')}{spread}"
     ]
 
 
