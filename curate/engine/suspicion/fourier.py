@@ -98,7 +98,8 @@ class Ridge:
 
     def probabilities(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m C"]:
         """Of rows that it was not fitted to."""
-        parts = [self.spectrum.answers(self.spectrum.turned(part), self.penalty)[:, :-1] for part in pieces(rows, CHUNK)]
+        spectrum = self.spectrum
+        parts = [spectrum.answers(spectrum.turned(part), self.penalty)[:, :-1] for part in pieces(rows, CHUNK)]
         return (self.temperature * torch.cat(parts)).softmax(1)
 
 
