@@ -16,6 +16,8 @@ from curate.settings.merge import load_settings
 
 if TYPE_CHECKING:
     from curate.experiments.bench import Bench
+    from curate.experiments.planting import RulesBench
+    from curate.settings.merge import ScanSettings
 
 
 @click.command(cls=Sections)
@@ -23,10 +25,20 @@ if TYPE_CHECKING:
 @scan_options("Data", "Model", "Numbers")
 @config_option
 @click.option("--noise", metavar="SHARE", default="10%", show_default=True, help="Share of labels that are changed.")
+@click.option(
+    "--plant",
+    type=click.Choice(["labels", "rows"]),
+    default="labels",
+    show_default=True,
+    help="Wrong labels, or copies and spoilt rows: pictures and texts.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Times that flips are drawn.")
 @form_option("text", "json")
-def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) -> None:
+def bench(config: str | None, noise: str, plant: str, rounds: int, form: str, **given: Any) -> None:
     """Which detector finds wrong labels best on TRAIN? Changes labels on purpose, looks for them, stores nothing.
+
+    With --plant rows: which copies and spoilt rows do the rules find? Rows of yours are copied with an edit (JPEG, a
+    crop, another word) or spoilt (dark, blurred, tags), and looked for among the others.
 
     Labels are changed to any other class (uniform) and to the class that each is most taken for (look-alike). Rows that
     are flagged as they are stand aside. Where cleanlab is installed it stands in the table, on five-fold predictions of
@@ -36,6 +48,9 @@ def bench(config: str | None, noise: str, rounds: int, form: str, **given: Any) 
     settings = load_settings(given, config=config)
     refuse_early(settings)
 
+    if plant == "rows":
+        _rows(settings, form)
+        return
     from curate.experiments.bench import bench as run  # torch
     from curate.stages.joining import together
 
@@ -53,6 +68,45 @@ def _share(text: str) -> float:
     if not 0 < share <= 0.5:
         raise UsageError(f"--noise {text}: a share above 0 and up to a half", "Like 10% or 0.1.")
     return share
+
+
+def _rows(settings: "ScanSettings", form: str) -> None:
+    """Plants rows, and tells what the rules say of them."""
+    from dataclasses import asdict
+
+    from curate.experiments.planting import bench_rows  # torch
+    from curate.process.progress import Progress
+    from curate.process.ranks import this_rank
+    from curate.reports.json import SCHEMA_VERSION, dump
+
+    if this_rank().count > 1:
+        raise UsageError(
+            f"`curate bench --plant rows` runs in one process, and {this_rank().count} were started",
+            "Start it without torchrun.",
+        )
+    found = bench_rows(settings, Progress(quiet=settings.quiet))
+    put(dump({"schema_version": SCHEMA_VERSION, **asdict(found)}) if form == "json" else _table(found))
+
+
+def _table(found: "RulesBench") -> str:
+    planted = sum(score.planted for score in found.scores)
+    lines = [
+        f"{found.rows:,} rows, and {planted:,} copies and spoilt rows planted among them.",
+        "",
+        f"{'rule':18}{'planted':26}{'found':>10}   besides",
+    ]
+    last = None
+    for score in found.scores:
+        first = score.rule != last
+        besides = f"{found.besides[score.rule]:,}" if first else ""
+        share = f"{score.found} of {score.planted}"
+        lines.append(f"{score.rule if first else '':18}{score.kind:26}{share:>10}   {besides}")
+        last = score.rule
+    lines += [
+        "",
+        "besides: rows that nothing was done to and that the rule names, false or real; `curate scan` shows them.",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _json(found: "Bench") -> str:

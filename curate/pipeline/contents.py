@@ -12,10 +12,9 @@ from curate.rules.finders import find_all
 from curate.rules.finders.found import Contents
 from curate.rules.rule import rules_asked
 from curate.settings.merge import ScanSettings
-from curate.stages.forward import Pass
-from curate.stages.groups import read_groups
+from curate.stages.contents import decoded, read_contents
 from curate.stages.joining import agree
-from curate.stages.prepare import Data, Loaded, Opened, refuse_options_of_models
+from curate.stages.prepare import Loaded, Opened, refuse_options_of_models
 
 UNJUDGED = (
     "labels were not judged: no model says what to see in the pictures. Name yours with `--model file.py:factory "
@@ -29,33 +28,19 @@ def scan_contents(settings: ScanSettings, opened: Opened, progress: Progress, st
     refuse_options_of_models(settings)
     sets = [opened.train, *([opened.evaluation] if opened.evaluation else [])]
     notes = (*opened.notes, *(note for source in sets for note in source.notes))
-    loaded = Loaded(opened.train, opened.evaluation, None, _decoded, torch.device("cpu"), notes, opened)
+    loaded = Loaded(opened.train, opened.evaluation, None, decoded, torch.device("cpu"), notes, opened)
     agree(settings, loaded)
     with (
         begin_run(settings, loaded) as run,
         progress.steps(("reading", "storing"), f"read {loaded.train.location}") as begin,
     ):
         begin("reading")
-        reading = Pass(None, _decoded, loaded.device, progress, strict=settings.strict, passes=opened.passes)
-        train = reading.through(opened.train, "Reading training rows")
-        own = opened.evaluation is None
-        given = opened.evaluation
-        evaluation = train.first(0) if given is None else reading.through(given, "Reading evaluation rows")
+        data = read_contents(settings, opened, progress, notes, (UNJUDGED,))
         begin("storing")
-        groups, said = read_groups(settings.group, train, evaluation, own)
-        data = Data(train, evaluation, own, None, (*notes, *said), (UNJUDGED,), passes=opened.passes, groups=groups)
         contents = Contents(data)
-        found, number = (
-            find_all(contents, rules_asked(settings.rules)),
-            opened.passes.told(lambda: None if run is None else run.id),
-        )
+        found = find_all(contents, rules_asked(settings.rules))
         number = opened.passes.told(lambda: None if run is None else run.id)
         if run is not None:
             run.finish_contents(contents, found, started)
     assert number is not None
     return number
-
-
-def _decoded(row: object) -> torch.Tensor:
-    """No feature: that the row could be decoded is all that is asked."""
-    return torch.empty(0)

@@ -37,7 +37,7 @@ LIMIT = 600
 """Processor seconds after which a method is stopped."""
 NEEDS = {
     "peers": ["captum==0.9.0", "kronfluence==1.0.1", "dattri==0.3.0", "cleanlab==2.9.0"],
-    "pydvl": ["pyDVL==0.10.0", "torch"],
+    "pydvl": ["pyDVL[influence]==0.10.0", "torch"],
 }
 LABELS, INFLUENCE = "labels", "influence"
 Answer = np.ndarray

@@ -10,14 +10,13 @@ and 5 % of rows of another set instead. PYTHON has cleanlab's Datalab: `pip inst
 """
 
 import argparse
-import io
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +25,11 @@ import numpy as np
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from curate.engine.neighbours import Neighbours
+from curate.experiments.planting import COPY, KINDS
 from curate.process.progress import Progress
 from curate.rules.finders import copies
 from curate.rules.finders.found import Found, Scan
@@ -45,70 +45,13 @@ MODEL = f"{Path(__file__).with_name('efficientnet.py')}:factory"
 ON_ROWS = ("near_duplicate", "blank_picture", "dark_picture", "bright_picture", "blurred_picture", "tiny_picture",
            "odd_shape", "empty_text", "markup_text", "impossible_value", "stranger")  # fmt: skip
 
-Draw = np.random.Generator
 Picture = Image.Image
 
 
-def jpeg(one: Picture, draw: Draw) -> Picture:
-    file = io.BytesIO()
-    one.save(file, "JPEG", quality=50)
-    return Image.open(file).convert("RGB")
-
-
-def cropped(one: Picture, draw: Draw) -> Picture:
-    wide, high = 0.05 * one.width, 0.05 * one.height
-    left, top = draw.random() * wide, draw.random() * high
-    return one.crop((round(left), round(top), round(one.width - wide + left), round(one.height - high + top)))
-
-
-PICTURE_COPIES: dict[str, Callable[[Picture, Draw], Picture]] = {
-    "jpeg 50": jpeg,
-    "resized": lambda one, draw: one.resize(
-        (round(0.6 * one.width), round(0.6 * one.height)), Image.Resampling.BICUBIC
-    ),
-    "cropped 5 %": cropped,
-    "mirrored": lambda one, draw: ImageOps.mirror(one),
-    "brightness": lambda one, draw: ImageEnhance.Brightness(one).enhance(draw.choice([0.7, 1.3])),
-}
-SPOILT_PICTURES: dict[str, Callable[[Picture, Draw], Picture]] = {
-    "blank_picture": lambda one, draw: Image.new("RGB", one.size, tuple(draw.integers(0, 256, 3).tolist())),
-    "dark_picture": lambda one, draw: ImageEnhance.Brightness(one).enhance(0.1),
-    "bright_picture": lambda one, draw: ImageOps.invert(ImageEnhance.Brightness(ImageOps.invert(one)).enhance(0.1)),
-    "blurred_picture": lambda one, draw: one.filter(ImageFilter.GaussianBlur(0.04 * min(one.size))),
-    "tiny_picture": lambda one, draw: one.resize((max(4, one.width // 6), max(4, one.height // 6))),
-    "odd_shape": lambda one, draw: one.crop((0, 0, one.width, max(4, one.height // 5))),
-}
-
-
-def swapped(text: str, draw: Draw) -> str:
-    letters = list(text)
-    at = int(draw.integers(len(letters) - 1))
-    letters[at], letters[at + 1] = letters[at + 1], letters[at]
-    return "".join(letters)
-
-
-def without_word(text: str, draw: Draw) -> str:
-    words = text.split()
-    words.pop(int(draw.integers(len(words))))
-    return " ".join(words)
-
-
-def with_word(text: str, draw: Draw) -> str:
-    words = text.split()
-    words.insert(int(draw.integers(len(words) + 1)), str(draw.choice(["please", "just", "really", "now"])))
-    return " ".join(words)
-
-
-TEXT_COPIES: dict[str, Callable[[str, Draw], str]] = {
-    "case and signs": lambda text, draw: text.upper() + " !!",
-    "two letters": swapped,
-    "a word less": without_word,
-    "a word more": with_word,
-}
-SPOILT_TEXTS: dict[str, Callable[[str, Draw], str]] = {
-    "empty_text": lambda text, draw: str(draw.choice(["...", "??", "-", "!!!"])) + "." * int(draw.integers(1, 9)),
-    "markup_text": lambda text, draw: f"<p>{text}</p>&nbsp;",
-}
+PICTURE_COPIES = {kind.name: kind.edit for kind in KINDS["image"] if kind.rule == COPY}
+SPOILT_PICTURES = {kind.rule: kind.edit for kind in KINDS["image"] if kind.rule != COPY}
+TEXT_COPIES = {kind.name: kind.edit for kind in KINDS["text"] if kind.rule == COPY}
+SPOILT_TEXTS = {kind.rule: kind.edit for kind in KINDS["text"] if kind.rule != COPY}
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def _index(scan: Contents) -> Neighbours | None:
         return None
     if isinstance(scan, Scan):
         return scan.judged.near or scan.neighbours
-    return Neighbours(_pixels(rows), seed=0, passes=scan.data.passes) if rows.looks is not None else None
+    read = rows.features if rows.features.shape[1] else _pixels(rows)
+    return Neighbours(read, seed=0, passes=scan.data.passes)
 
 
 def _pixels(rows: Forward) -> Float[torch.Tensor, "n 1024"]:
