@@ -124,6 +124,41 @@ def test_texts_without_a_word_and_with_markup(here: Path) -> None:
     assert [row["why"] for row in said["markup_text"]] == ["it holds markup that was not taken out: <b>, </b>, &nbsp;"]
 
 
+READS_EIGHT = """
+import torch
+from torch import nn
+
+class Words:
+    def __call__(self, text):
+        numbers = [1 + sum(map(ord, word)) % 40 for word in text.split()[:8]]
+        return torch.tensor(numbers + [0] * (8 - len(numbers)))
+
+    def beyond(self, text):
+        count = len(text.split())
+        return min(count, 8), max(0, count - 8)
+
+transform = Words()
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.EmbeddingBag(50, 6), nn.Linear(6, 2))
+"""
+
+
+def test_texts_of_which_the_model_reads_less_than_half(here: Path) -> None:
+    (here / "net.py").write_text(READS_EIGHT)
+    counts = [5, 8, 15, 16, 40] + [7] * 25  # with its number a text has a word more: of 16 the model reads half
+    texts = [" ".join(["cat", "dog"][row % 2] for _ in range(count)) + f" {row}" for row, count in enumerate(counts)]
+    (here / "t.csv").write_text(
+        "\n".join(["text,label", *(f"{text},{'ab'[row % 2]}" for row, text in enumerate(texts))])
+    )
+    said = found("t.csv", "--input", "text", "--model", "net.py:build", "--params", "head", "--rules", "long_text")
+    assert sorted(str(row["why"]) for row in said["long_text"]) == [
+        "the model reads its first 8 tokens, and not the other 33",
+        "the model reads its first 8 tokens, and not the other 9",
+    ]
+
+
 @pytest.mark.parametrize("text", ["a < b and c > d", "AT&T; R&D", "1 <2", "x<-3", "I <3 you"])
 def test_signs_are_no_markup(text: str) -> None:
     assert MARKUP.search(text) is None
