@@ -27,7 +27,7 @@ def test_every_setting_is_an_option_of_a_section_and_of_the_command_line() -> No
     assert set(OPTIONS) == {field.name for field in dataclasses.fields(ScanSettings)}
     assert {option.section for option in OPTIONS.values()} == set(SECTIONS)
     # What would be done is a question about a scan, and no setting of one.
-    assert {parameter.name for parameter in scan.params} == {*OPTIONS, "config", "dry_run"}
+    assert {parameter.name for parameter in scan.params} == {*OPTIONS, "config", "dry_run", "plan", "shard"}
     helps = {p.name: p.help for p in scan.params if isinstance(p, click.Option)}
     for key in set(OPTIONS) - {"train", "db", "format"}:
         assert helps[key] == (OPTIONS[key].help if OPTIONS[key].switch else OPTIONS[key].sentence)

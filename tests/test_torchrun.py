@@ -35,4 +35,4 @@ def test_the_first_alone_reports_and_all_end_with_0_whatever_the_gate_says(here:
 def test_a_command_that_runs_in_one_process_says_so(here: Path) -> None:
     done = curate("runs", status=2, RANK="0", WORLD_SIZE="2")
     assert "`curate runs` runs in one process, and 2 were started." in done.output
-    assert "scan and bench run in several" in done.output
+    assert "scan, merge, bench run in several" in done.output

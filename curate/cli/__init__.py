@@ -31,6 +31,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Find": {
         "scan": ("curate.cli.scan:scan", "Score a data set, store the run, report it, and gate."),
+        "plan": ("curate.cli.plan:plan", "Prepare a scan whose rows are read in parts, on any machines."),
+        "merge": ("curate.cli.plan:merge", "Scan with the parts that were read: `scan --shard`."),
     },
     "Look": {
         "report": ("curate.cli.read:report", "A stored run again, in any format: terminal, page, JSON, CSV ..."),
@@ -65,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-TOGETHER = ("scan", "bench")
+TOGETHER = ("scan", "merge", "bench")
 """Commands that several processes can run together, as torchrun starts them."""
 
 
@@ -83,7 +85,7 @@ class Commands(click.Group):
         if name not in TOGETHER and this_rank().count > 1 and not context.resilient_parsing:
             raise UsageError(
                 f"`curate {name}` runs in one process, and {this_rank().count} were started",
-                f"Start it without torchrun: {' and '.join(TOGETHER)} run in several.",
+                f"Start it without torchrun: {', '.join(TOGETHER)} run in several.",
             )
         module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)

@@ -6,7 +6,7 @@ Leaves the options to ``curate.settings.options``, what they mean to ``curate.se
 
 from itertools import chain, repeat
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,12 +24,17 @@ from curate.cli.options import (
     scan_options,
     write_reports,
 )
+from curate.cli.shards import planned, read_part
+from curate.errors import UsageError
 from curate.gate.judgement import Gate
 from curate.plugs import SOURCES
 from curate.process.allocator import keep_freed_memory
 from curate.process.ranks import launched
-from curate.settings.merge import load_settings
+from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.options import SECTIONS
+
+if TYPE_CHECKING:
+    from curate.stages.plan import ScanPlan
 
 
 def _help() -> str:
@@ -62,30 +67,67 @@ pyproject.toml or of curate.toml.
 @click.option(
     "--dry-run", is_flag=True, help="Tell what would be read and computed, with time and memory; score nothing."
 )
+@click.option("--plan", metavar="FILE", help="Scan what `curate plan` wrote down; most settings are fixed by it.")
+@click.option("--shard", metavar="I/N", help="Only read this part of the planned rows; `curate merge` does the rest.")
 @scan_options(*SECTIONS)
 @config_option
 @format_option
 @db_option
 @click.pass_context
-def scan(context: click.Context, /, config: str | None, dry_run: bool, **given: Any) -> None:
+def scan(
+    context: click.Context,
+    /,
+    config: str | None,
+    dry_run: bool,
+    plan: str | None,
+    shard: str | None,
+    **given: Any,
+) -> None:
     """Compute a run, and report it."""
-    settings = load_settings(given, config=config)
-    # A slip in the gate or the formats is told before the work, wherever it was written.
-    gate = Gate.of_settings(settings.as_json())
-    check_reference(gate, settings.db)
-    parse_formats(settings.format)
-    depth = depth_of(settings.verbose, settings.quiet)
-    refuse_early(settings)
+    if shard is not None and plan is None:
+        raise UsageError(f"--shard {shard} needs the plan that it is a part of.", "Give --plan FILE: `curate plan`.")
+    found, settings = (None, load_settings(given, config=config)) if plan is None else planned(plan, given)
+    if shard is not None and found is not None:
+        _read_part(shard, found, settings)
+        return
+    refuse_slips(settings)
     if dry_run:
         tell_plan(settings)
-        return
+    else:
+        report_run(context, settings, found)
 
+
+def refuse_slips(settings: ScanSettings) -> None:
+    """A slip in the gate, the formats or the data is told before the work, wherever it was written."""
+    check_reference(Gate.of_settings(settings.as_json()), settings.db)
+    parse_formats(settings.format)
+    refuse_early(settings)
+
+
+def _read_part(shard: str, plan: "ScanPlan", settings: ScanSettings) -> None:
+    """Read a part of the planned rows, and say how many."""
+    number, count = read_part(shard)
+    refuse_early(settings)
+    from curate.process.progress import Progress
+    from curate.stages.memory import passes_of
+    from curate.stages.plan import Shard, read_shard
+
+    part = Shard(passes_of(settings).budget, number, count)
+    done = read_shard(plan, settings, part, Progress(quiet=settings.quiet))
+    unreadable = f", {done.unreadable:,} cannot be read" if done.unreadable else ""
+    before = f", {done.reused:,} of them before" if done.reused else ""
+    click.echo(f"curate: part {shard}: {done.rows:,} rows are kept{before}{unreadable}", err=True)
+
+
+def report_run(context: click.Context, settings: ScanSettings, plan: "ScanPlan | None") -> None:
+    """Scan, of a plan only what it saw, and end with the report and the gate."""
+    gate, depth = Gate.of_settings(settings.as_json()), depth_of(settings.verbose, settings.quiet)
     keep_freed_memory()
     from curate.pipeline.story import scan as run  # torch
     from curate.stages.joining import together
 
     with together(settings) as process:
-        run_id = run(settings, process.progress, process.passes)
+        run_id = run(settings, process.progress, process.passes, plan)
     if not process.passes.first:
         return
 

@@ -24,10 +24,10 @@ from curate.errors import UsageError
 from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.forward import Forward
 from curate.stages.heads import fit_heads
 from curate.stages.influence import network_self_influence
-from curate.stages.joining import agree
 from curate.stages.prepare import Data, load, read
 from curate.stages.suspicion import Judged, judge_rows, with_network
 

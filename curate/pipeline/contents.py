@@ -12,8 +12,8 @@ from curate.rules.finders import find_all
 from curate.rules.finders.found import Contents
 from curate.rules.rule import rules_asked
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.contents import decoded, read_contents
-from curate.stages.joining import agree
 from curate.stages.prepare import Loaded, Opened, refuse_options_of_models
 
 UNJUDGED = (

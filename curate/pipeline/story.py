@@ -14,30 +14,41 @@ from curate.rules.finders import find_all
 from curate.rules.finders.found import Scan
 from curate.rules.rule import rules_asked
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.checkpoints import with_earlier
 from curate.stages.costs import expected_seconds
 from curate.stages.diagnostics import diagnose
 from curate.stages.heads import doubts, fit_heads
 from curate.stages.influence import evaluation_influence, network_self_influence
-from curate.stages.joining import agree
+from curate.stages.plan import ScanPlan
 from curate.stages.prepare import Loaded, Opened, add_model, by_contents, open_data, read
 from curate.stages.suspicion import judge_rows, with_network, with_verdicts
 
 STEPS = ("reading", "suspicion", "influence", "checks", "storing")
 
 
-def scan(settings: ScanSettings, progress: Progress | None = None, passes: Passes | None = None) -> int:
+def scan(
+    settings: ScanSettings,
+    progress: Progress | None = None,
+    passes: Passes | None = None,
+    plan: ScanPlan | None = None,
+) -> int:
     """Scan, store, and return the id of the finished run in ``settings.db``.
 
     ``passes``: this process is one of several that scan together. The first alone writes, after all others are done:
-    they return the id of a run that may not be finished yet.
+    they return the id of a run that may not be finished yet. ``plan``: nothing else is scanned than was planned.
 
     Raises `CurateError` with the exit status that the failure deserves; a run that was begun is then marked failed,
     or interrupted. Nothing is stored of a row before all stages are through: a run is whole, or is none.
     """
     progress = progress or Progress()
     started = time.monotonic()
-    return scan_opened(settings, open_data(settings, progress, passes=passes), progress, started)
+    opened = open_data(settings, progress, passes=passes)
+    if plan is not None:
+        loaded = add_model(settings, opened)
+        plan.refuse_other(loaded)
+        return scan_loaded(settings, loaded, progress, started)
+    return scan_opened(settings, opened, progress, started)
 
 
 def scan_opened(settings: ScanSettings, opened: Opened, progress: Progress, started: float | None = None) -> int:

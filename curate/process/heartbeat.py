@@ -49,8 +49,6 @@ class Bulletin(Protocol):
 class LostRank(CurateError):
     """Another process has ended, or does not get on."""
 
-    exit_status = 1
-
 
 @dataclass
 class Heard:

@@ -211,6 +211,18 @@ class Pass:
 
         Raises `NothingScanned` if no row is left, `DataError` if too many cannot be read (`refuse_broken`).
         """
+        wanted, read = self._own(source, title)
+        broken = [row for part in self.passes.gathered(read.broken) for row in part]
+        refuse_broken(source, wanted, broken, self.strict)
+        return read.forward(broken, blank=len(source) - wanted)
+
+    def kept(self, source: Source, title: str) -> tuple[int, int, int]:
+        """Read this process's rows into the cache alone: how many, how many were there before, and are unreadable."""
+        _, read = self._own(source, title)
+        return len(read.indices), read.reused, len(read.broken)
+
+    def _own(self, source: Source, title: str) -> "tuple[int, _Read]":
+        """How many rows all processes are to read, and those of this one."""
         wanted = [i for i in range(len(source)) if source.labels[i] >= 0 or i in source.malformed]
         own = wanted[self.passes.own(len(wanted))]
         read = _Read(self, source, len(own), len(wanted))
@@ -218,9 +230,7 @@ class Pass:
             for shard in slices(len(own), SHARD_ROWS):
                 read.shard(own[shard])
                 advance(shard.stop - shard.start)
-        broken = [row for part in self.passes.gathered(read.broken) for row in part]
-        refuse_broken(source, len(wanted), broken, self.strict)
-        return read.forward(broken, blank=len(source) - len(wanted))
+        return len(wanted), read
 
 
 @dataclass(frozen=True)
@@ -247,7 +257,7 @@ class _Read:
         self.indices: list[int] = []
         self.broken: list[Broken] = []
         self._sha256: list[str] = []
-        self._reused = 0
+        self.reused = 0
         self._features, self._logits, self._early, self._looks = (RowValues(rows) for _ in range(4))
         self._inputs = RowValues(rows, INPUT_BYTES * rows // max(1, everyone))
 
@@ -273,7 +283,7 @@ class _Read:
             elif stored is not None:
                 known.append((place, stored))
         if known:
-            self._reused += len(known)
+            self.reused += len(known)
             columns = zip(*(depths for _, depths in known), strict=True)
             self._put([place for place, _ in known], *(torch.stack(column) for column in columns))
         if fresh:
@@ -338,7 +348,7 @@ class _Read:
     def forward(self, broken: list[Broken], blank: int) -> Forward:
         """All that was found by all processes, in the order of content, label and key."""
         source, texts, passes = self._source, self._source.label_texts, self._how.passes
-        found = passes.gathered((self.indices, self._sha256, self._reused))
+        found = passes.gathered((self.indices, self._sha256, self.reused))
         indices = [index for part in found for index in part[0]]
         sha256 = [sha for part in found for sha in part[1]]
 

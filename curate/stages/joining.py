@@ -1,12 +1,11 @@
-"""How several processes become one scan: they meet, share memory where they can, and agree on what they see.
+"""How several processes become one scan: they meet, and share memory where they can.
 
-Knows torch.distributed's group, what of the machines and the data must be the same, and `Ranks` that comes of it;
-leaves who they are to `process.ranks` and what becomes of a lost one to `process.heartbeat`.
+Knows torch.distributed's group and `Ranks` that comes of it; leaves who they are to `process.ranks`, what becomes of a
+lost one to `process.heartbeat`, and whether they see the same to `agreement`.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,11 +22,8 @@ from curate.errors import UsageError
 from curate.process.heartbeat import Bulletin, Heartbeat
 from curate.process.progress import Progress
 from curate.process.ranks import Rank, this_rank
-from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
-from curate.sources import Source
 from curate.stages.memory import passes_of
-from curate.stages.prepare import Loaded
 
 MEETING = timedelta(minutes=5)
 """How long processes wait for one another to begin with."""
@@ -134,50 +130,3 @@ def _machine() -> tuple[str, ...]:
         path = Path(file)
         found.append(os.readlink(path) if path.is_symlink() else path.read_text() if path.exists() else "")
     return tuple(found)
-
-
-def agree(settings: ScanSettings, loaded: Loaded) -> None:
-    """Raise `UsageError` in all processes if one of them sees something else than the first, and name it."""
-    seen = loaded.opened.passes.gathered((os.uname().nodename, _seen(settings, loaded)))
-    _, first = seen[0]
-    for number, (host, other) in enumerate(seen):
-        odd = [name for name in other if other[name] != first[name]]
-        if odd:
-            told = "; ".join(f"{name}: {_short(other[name])}, not {_short(first[name])}" for name in odd)
-            raise UsageError(
-                f"Rank {number} of {len(seen)} on {host} sees something else than the first process: {told}",
-                "All processes scan the same data with the same weights, settings and versions.",
-            )
-
-
-def _seen(settings: ScanSettings, loaded: Loaded) -> dict[str, str]:
-    """What must be the same for all, by the name that a message gives it."""
-    model, opened = loaded.model, loaded.opened
-    found = {f"version of {name}": version for name, version in versions().items()}
-    found |= {
-        "instructions of the processor": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "kind of device": loaded.device.type,
-        "settings": _digest([repr(sorted((key, str(value)) for key, value in settings.as_json().items()))]),
-        "training rows": _rows(opened.train),
-        "evaluation rows": "none" if opened.evaluation is None else _rows(opened.evaluation),
-        "classes": _digest(opened.train.classes),
-        "preparation of the rows": _digest(loaded.prepared),
-        "weights": str(loaded.identity[1]),
-        "code of the model": str(None if model is None else model.source_sha256),
-    }
-    return found
-
-
-def _rows(source: Source) -> str:
-    """The list of rows, in order, with their labels."""
-    told = (text for row in zip(source.keys, source.label_texts, strict=True) for text in row)
-    return f"{len(source):,} ({_digest(text or '' for text in told)})"
-
-
-def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:12]}"

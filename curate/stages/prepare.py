@@ -263,14 +263,15 @@ class Data:
 
 def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     """Every row's features and outputs, cached or made now; some training rows serve as missing evaluation rows."""
-    reading, moving = _reading(settings, loaded, progress)
-    train = reading.through(loaded.train, "Reading training rows")
-    evaluation = None if loaded.evaluation is None else reading.through(loaded.evaluation, "Reading evaluation rows")
+    how, moving = reading(settings, loaded, progress)
+    train = how.through(loaded.train, "Reading training rows")
+    evaluation = None if loaded.evaluation is None else how.through(loaded.evaluation, "Reading evaluation rows")
     _refuse_few(train)
-    network, cache = reading.network, reading.cache
+    network, cache, passes = how.network, how.cache, loaded.opened.passes
     notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
     if cache is not None:
-        notes += [*cache.notes, *filter(None, [str(sweep(cache.folder.parent))])]
+        notes += dict.fromkeys(note for of_rank in passes.gathered(cache.notes) for note in of_rank)
+        notes += filter(None, [str(sweep(cache.folder.parent))] if passes.first else [])
     if settings.loss != "softmax":
         answers = network is not None and network.own_classes
         what = "influence in its parameters is of this loss" if answers else "it has no use: the probe answers"
@@ -286,7 +287,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             # Each output stands for a wrong class: its features still serve.
             network = replace(network, own_classes=False)
             warnings.append(f"{order}. Without it the probe on the model's features answers")
-    passes, raw = loaded.opened.passes, network is None and train.source.media == "features"
+    raw = network is None and train.source.media == "features"
     scales = _scales(train, passes.budget) if raw else None  # encoders scale the others
     if scales is not None:
         train, evaluation = _changed(train, evaluation, scales, passes)
@@ -305,7 +306,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, groups=groups, unsteady=moving)
 
 
-def _reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
+def reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:
     """How the rows are to be read, and what of the network moves from one pass to the next."""
     network, cache, moving = None, None, None
     if loaded.model is not None:
