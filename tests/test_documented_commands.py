@@ -207,10 +207,12 @@ def test_a_command_that_is_shown_runs(world: Path, line: list[str], monkeypatch:
         curate("mark", "--flagged", "mislabeled", "-v", "unsure", status=None)  # none is left if all are marked
     elif "--from" in line:
         _answered(Path(line[-1]))
+    elif "--plan" in line:
+        curate(*next(shown for shown in SHOWN.values() if shown[0] == "plan"))
     if line[0] == "scan":
         if "--weights" in line:
             _checkpoint(line, line[line.index("--model") + 1])
-        curate(*line, "--dry-run")
+        curate(*line, *([] if "--shard" in line else ["--dry-run"]))
     else:
         curate(*[KEYS.get(word, word) for word in line])
 
