@@ -129,13 +129,16 @@ def of_environment(error: BaseException) -> CurateError | None:
         if path and error.errno in _OF_A_FILE and not Path(path).is_relative_to(Path(__file__).parent):
             return CurateError(f"{path}: {reason}", "--debug shows where it happened")
         return None
-    # Torch has errors of its own for it: on a GPU a class, on the CPU a RuntimeError.
-    torches = type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-    if isinstance(error, MemoryError) or torches:
+    if out_of_memory(error):
         said = f": {error}" if str(error) else ""
         return CurateError(
             f"There is not enough memory{said}", "Scan fewer rows (--limit N), or on a machine with more"
         )
     return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory. Torch has errors of its own for it: on a GPU a class, on the CPU a RuntimeError."""
+    torches = type(error).__name__ == "OutOfMemoryError"
+    torches |= isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return torches or isinstance(error, MemoryError)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from curate.errors import NumericalError, UsageError
+from curate.errors import NumericalError, UsageError, out_of_memory
 from curate.models.early import EarlyLayer, find_early_layer
 from curate.models.outputs import choose_part, failed, matrix, matrix_of, parts_of, read_outputs, two
 
@@ -190,6 +190,8 @@ def _called(module: nn.Module, x: Tensor) -> object:
     try:
         return module(x)
     except Exception as error:
+        if out_of_memory(error):  # nobody's fault, and fewer rows may fit
+            raise
         raise failed(error, x) from error
 
 

@@ -5,13 +5,13 @@ only as far as `Inputs` can afford. Leaves reading to `sources` and what is made
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from curate.engine.passes import ALONE, Passes, pieces, slices
-from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow
+from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow, out_of_memory
 from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.sources import Source
@@ -205,6 +205,8 @@ class Pass:
     """No row may be unreadable."""
     passes: Passes = ALONE
     """Which of the rows this process reads, and how those of others reach it."""
+    notes: list[str] = field(default_factory=list)
+    """What turned out on the way."""
 
     def through(self, source: Source, title: str) -> Forward:
         """All rows of ``source`` that have a label, sorted by content, label and key: nothing rests on their order.
@@ -253,7 +255,7 @@ class _Read:
 
     def __init__(self, how: Pass, source: Source, rows: int, everyone: int) -> None:
         """``rows`` of ``everyone`` are this process's."""
-        self._how, self._source = how, source
+        self._how, self._source, self._batch_size = how, source, how.batch_size
         self.indices: list[int] = []
         self.broken: list[Broken] = []
         self._sha256: list[str] = []
@@ -309,15 +311,30 @@ class _Read:
     def _compute(self, rows: list[tuple[int, Tensor, Tensor]]) -> None:
         """What the network makes of decoded rows, each with its place; without one a row is its own feature."""
         made: list[Depths] = []
-        for some in slices(len(rows), self._how.batch_size):
-            part = rows[some]
+        done = 0
+        while done < len(rows):
+            part = rows[done : done + self._batch_size]
             values = [(place, value) for place, value, _ in part]
-            read = self._depths(values, self._how.network) if self._how.network is not None else self._flat(values)
+            try:
+                read = self._depths(values, self._how.network) if self._how.network is not None else self._flat(values)
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error, len(part))
+                continue
             made.append((*read, torch.stack([look for _, _, look in part])))
             self._put([place for place, _ in values], *made[-1])
+            done += len(part)
         if self._how.cache is not None:
             hashes = [self._sha256[place] for place, _, _ in rows]
             self._how.cache.put(hashes, *(torch.cat(depth) for depth in zip(*made, strict=True)))
+
+    def _halve(self, error: RuntimeError | MemoryError, rows: int) -> None:
+        """Go on with half as many rows at a time if there was no memory for so many; else raises the error."""
+        if not out_of_memory(error) or rows == 1:
+            raise error
+        self._batch_size = rows // 2
+        if self._how.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._how.notes[:] = [f"there was memory for batches of {self._batch_size} rows only (--batch-size)"]
 
     def _flat(self, rows: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         values = [value.float().flatten() for _, value in rows]

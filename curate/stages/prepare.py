@@ -269,8 +269,9 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     _refuse_few(train)
     network, cache, passes = how.network, how.cache, loaded.opened.passes
     notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
+    turned_out = passes.gathered([*how.notes, *(cache.notes if cache is not None else ())])
+    notes += dict.fromkeys(note for of_rank in turned_out for note in of_rank)
     if cache is not None:
-        notes += dict.fromkeys(note for of_rank in passes.gathered(cache.notes) for note in of_rank)
         notes += filter(None, [str(sweep(cache.folder.parent))] if passes.first else [])
     if settings.loss != "softmax":
         answers = network is not None and network.own_classes
