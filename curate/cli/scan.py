@@ -29,7 +29,7 @@ from curate.errors import UsageError
 from curate.gate.judgement import Gate
 from curate.plugs import SOURCES
 from curate.process.allocator import keep_freed_memory
-from curate.process.ranks import launched
+from curate.process.ranks import launched, this_rank
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.options import SECTIONS
 
@@ -92,14 +92,16 @@ def scan(
         return
     refuse_slips(settings)
     if dry_run:
-        tell_plan(settings)
+        if this_rank().first:
+            tell_plan(settings)
     else:
         report_run(context, settings, found)
 
 
 def refuse_slips(settings: ScanSettings) -> None:
     """A slip in the gate, the formats or the data is told before the work, wherever it was written."""
-    check_reference(Gate.of_settings(settings.as_json()), settings.db)
+    if this_rank().first:  # the others have no gate
+        check_reference(Gate.of_settings(settings.as_json()), settings.db)
     parse_formats(settings.format)
     refuse_early(settings)
 
@@ -107,6 +109,8 @@ def refuse_slips(settings: ScanSettings) -> None:
 def _read_part(shard: str, plan: "ScanPlan", settings: ScanSettings) -> None:
     """Read a part of the planned rows, and say how many."""
     number, count = read_part(shard)
+    if this_rank().count > 1:
+        raise UsageError(f"--shard {shard} is read by one process.", "Start it without torchrun.")
     refuse_early(settings)
     from curate.process.progress import Progress
     from curate.stages.memory import passes_of
