@@ -1,6 +1,7 @@
 """Progress: what a log and a person read while a scan runs, and what `--dry-run` says before it does."""
 
 import io
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_what_is_left_is_of_the_step_as_long_as_nobody_knows_the_next(capsys: py
             advance(1)
             time.sleep(0.05)
     assert "25 %, under 1 s left of this step\n" in capsys.readouterr().err
+
+
+def test_what_steps_took_longer_than_expected_the_next_ones_will_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine with other work, or a forecast that is off: within 25 % all the same."""
+    progress = Progress(first=0.08)
+    with progress.steps(("fitting", "judging", "storing"), "scanned rows") as begin:
+        progress.expect(lambda: {"fitting": 0.02, "judging": 40.0, "storing": 20.0})
+        begin("fitting")
+        time.sleep(0.06)
+        begin("judging")
+        time.sleep(0.06)
+    seconds = re.search(r"judging, about ([0-9]) min(?: ([0-9]+) s)? left", capsys.readouterr().err)
+    assert seconds is not None
+    assert 160 < 60 * int(seconds[1]) + int(seconds[2] or 0) <= 240
 
 
 def test_a_step_that_says_nothing_is_told_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,8 @@ EVERY = 30.0
 """Seconds between two lines."""
 REDRAWN = 0.2
 """Seconds from one drawing of a notebook's bar to the next: each is a message to the browser."""
+MOST_SLOWER = 4.0
+"""Times as long as expected, or as short, that one step teaches of the next ones."""
 TELLING = 0.1
 """Share of a stage that has to be done before its pace tells what is left."""
 
@@ -74,15 +76,23 @@ class _Course:
 
     def left(self, stage: _Loop | None) -> tuple[float, bool] | None:
         """Seconds of this step that are left and those of the next ones, and whether all of them are known."""
-        names = list(self.expected)
+        names, slower = list(self.expected), self.slower
         expected = self.expected[self.name]
-        own = None if expected is None else max(expected - (time.monotonic() - self.started), 0.0)
+        own = None if expected is None else max(slower * expected - (time.monotonic() - self.started), 0.0)
         pace = None if stage is None else stage.left
         if own is None and pace is None:
             return None
         later = [self.expected[name] for name in names[names.index(self.name) + 1 :]]
         whole = all(seconds is not None for seconds in later)
-        return max(own or 0.0, pace or 0.0) + sum(seconds or 0.0 for seconds in later if whole), whole
+        return max(own or 0.0, pace or 0.0) + sum(slower * (seconds or 0.0) for seconds in later if whole), whole
+
+    @property
+    def slower(self) -> float:
+        """How many times as long as expected the steps took that are over: a machine has other work as well."""
+        known = {name: seconds for name, seconds in self.expected.items() if seconds and name in self.took}
+        if not known:
+            return 1.0
+        return min(max(sum(self.took[name] for name in known) / sum(known.values()), 1 / MOST_SLOWER), MOST_SLOWER)
 
 
 class Progress:

@@ -21,7 +21,7 @@ from curate.engine.solvers.automatic import Automatic, choose
 from curate.engine.solvers.cg import ConjugateGradients
 from curate.engine.solvers.dual import Exact, WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
-from curate.engine.solvers.iterates import InBlocks, InParameters, InRows
+from curate.engine.solvers.iterates import InParameters, InRows
 from curate.engine.solvers.lissa import LiSSA, flat_bias
 from curate.engine.solvers.spectrum import lanczos, probe
 from curate.errors import CurateError, NumericalError, UsageError
@@ -197,41 +197,6 @@ def test_steps_in_rows_are_the_steps_in_parameters(monkeypatch: pytest.MonkeyPat
             steps.step()
     assert float(longer.size().min()) > 1e3 * float(right.norm(dim=1).max())
     torch.testing.assert_close(shorter.size(), longer.size())
-
-
-def test_steps_in_rows_go_on_from_anywhere() -> None:
-    """Also u₀ that other rows led to: what a block of rows begins with."""
-    factor = torch.randn(90, 300, generator=torch.Generator().manual_seed(1)).double()
-    right = torch.randn(4, 300, generator=torch.Generator().manual_seed(2)).double()
-    begun = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)).double()
-    longer = InParameters(Dense(factor), right, 0.5, 0.05, 30, torch.Generator().manual_seed(4), None)
-    longer.u = begun.clone()
-    shorter = InRows(Dense(factor), right, 0.5, 0.05, 30, torch.Generator().manual_seed(4), begun)
-    for steps in (longer, shorter):
-        for _ in range(7):
-            steps.step()
-            steps.keep()
-    torch.testing.assert_close(shorter.now(), longer.u)
-    torch.testing.assert_close(shorter.kept(), longer.kept())
-    torch.testing.assert_close(shorter.size(), longer.size())
-
-
-def test_blocks_of_rows_solve_what_fresh_batches_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network whose whole factor is too large: some rows' gradients at a time, with new signs in each block."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 4))
-    x = torch.randn(400, 1, 6, 6)
-    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
-    operator = GaussNewton(objective, TensorRows(x), module(x).detach().softmax(1))
-    right, damping = torch.randn(20, objective.p), 0.05
-    monkeypatch.setattr("curate.engine.curvature.operator.WRITTEN_FLOATS", 0)
-    monkeypatch.setattr("curate.engine.solvers.iterates.BLOCK_FLOATS", 300 * objective.p)
-    monkeypatch.setattr("curate.engine.solvers.iterates.FEWEST_BATCHES", 2)
-    assert InBlocks.pays(operator, len(right), 128)
-    solution = LiSSA(batch=128).prepare(operator, damping).solve(right)
-    true = WoodburyInverse(operator.whole_factor(), solution.damping)(right.double())
-    assert relative(solution.rows.double(), true) < 0.1
-    assert solution.error() == pytest.approx(relative(solution.rows.double(), true), rel=0.5)
 
 
 def test_lissa_solves_at_the_damping_it_says(rows: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ KEPT_FLOATS = 2**27
 FIT_ROWS = 8192
 """Rows that the curvature is fitted to: a random sample where there are more."""
 PASS_ROWS = 250
-"""Rows that are drawn for at a time: another number would draw others."""
+"""Rows that are drawn for at a time with the usual memory: another number draws others."""
 DRAWN_ROWS = 2048
 """Rows that the output gradients are drawn on."""
 LEAST_DAMPING = 1e-12
@@ -236,17 +236,19 @@ class EKFAC:
             advance(len(part))
             return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn))
 
-        parts = list(pieces(torch.arange(len(rows), device=rows.device), PASS_ROWS))
+        budget = objective.passes.budget
+        size = budget.share(PASS_ROWS)
+        parts = list(pieces(torch.arange(len(rows), device=rows.device), size))
         passed = [run(parts[0], True)]
         found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
-        fitting = max(PASS_ROWS, KEPT_FLOATS * len(parts[0]) // max(1, passed[0].floats()))
+        fitting = max(size, budget.share(KEPT_FLOATS) * len(parts[0]) // max(1, passed[0].floats()))
         whole = len(rows) <= min(FIT_ROWS, fitting)
         if not whole:
             order = torch.randperm(len(rows), generator=generator)[: min(FIT_ROWS, fitting)].sort().values
-            parts = list(pieces(order.to(rows.device), PASS_ROWS))
+            parts = list(pieces(order.to(rows.device), size))
             passed = [run(parts[0], True)]
         # Output gradients of some rows are enough: only the inputs' covariance is of hundreds of columns.
-        every = max(1, len(parts) * PASS_ROWS // DRAWN_ROWS)
+        every = max(1, len(parts) * size // DRAWN_ROWS)
         drawn = [number % every == 0 for number in range(len(parts))]
         passed += [run(part, asked) for part, asked in zip(parts[1:], drawn[1:], strict=True)]
         first = [one for one, asked in zip(passed, drawn, strict=True) if asked]
@@ -303,7 +305,8 @@ class EKFAC:
         if self._kept is not None:
             yield from self._kept
             return
-        for part in pieces(torch.arange(len(weights), device=weights.device), PASS_ROWS):
+        size = self.layers.objective.passes.budget.share(PASS_ROWS)
+        for part in pieces(torch.arange(len(weights), device=weights.device), size):
             yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
             advance(len(part))
 

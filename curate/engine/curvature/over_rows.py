@@ -5,14 +5,14 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 """
 
 from abc import abstractmethod
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.objective import Objective
-from curate.engine.curvature.operator import Dense, Operator, Sampled, gram
+from curate.engine.curvature.operator import Operator, Sampled, gram
 from curate.engine.passes import pieces, slices
 from curate.engine.rows import RowInputs
 
@@ -103,11 +103,6 @@ class OverRows(Sampled):
             whole[part] = self.objective.row_gradients(self.inputs.batch(self.rows[indices[part]]), pulls[part])
         return whole
 
-    def drawn(self, indices: Tensor, generator: torch.Generator) -> Dense:
-        """`factor` of these rows as an operator, with the short way to its inner products; layers must be known."""
-        pulls = self.pulls(self.targets[indices], generator)
-        return Dense(self._gradients(indices, pulls), self.name, partial(self.inner_products, indices, pulls[None]))
-
     def inner_products(
         self, indices: Tensor, columns: Float[Tensor, "m b C"], factor: Float[Tensor, "mb p"]
     ) -> Float[Tensor, "mb mb"]:
@@ -128,14 +123,6 @@ class OverRows(Sampled):
             total = pairs.double() if total is None else total.add_(pairs)
         assert total is not None
         return total
-
-    @cached_property
-    def spread(self) -> int:
-        """Parameters in layers with several positions in a row, whose gradients have no short inner products."""
-        layers = self.objective.layers
-        assert layers is not None
-        x = self.inputs.batch(self.rows[:1])
-        return layers.spread(partial(self.objective.forward, x))
 
     def gram_of(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b b"]:
         if self._light(indices) or self.objective.layers is None:

@@ -221,11 +221,6 @@ class LayerGradients:
                 alone.add(layer)
         return found, [slice(start, end) for (layer, _), start, end in self._places if layer not in alone]
 
-    def spread(self, forward: Callable[[], Tensor]) -> int:
-        """Parameters in layers with several positions in a row."""
-        layers = {use.layer for use in capture(self._layers, forward).uses if use.x.ndim != 2}
-        return sum(end - start for (layer, _), start, end in self._places if layer in layers)
-
     def product(
         self,
         forward: Callable[[], Tensor],

@@ -21,18 +21,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curate.engine.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
-from curate.engine.curvature.over_rows import OverRows
 from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
-from curate.engine.solvers.iterates import InBlocks, InParameters, InRows, Iterate
+from curate.engine.solvers.iterates import InParameters, InRows, Iterate
 from curate.engine.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
 from curate.engine.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, probe, refuse_negative
 from curate.errors import NumericalError
 
 FEWEST_STEPS = 200
 """Steps below which the average of the last half still holds the noise of its batches."""
+FEWEST_BATCH, LARGER_BATCH = 128, 256
+"""Rows of a step's batch, if the spectrum asks for no more."""
 MEASURED_SHARE = 1 / 3
 """The share of a round's steps that the last one takes: enough to tell the size of an error."""
 MEASURED_ROWS = 16
@@ -144,8 +145,10 @@ class LiSSA(Solver):
 
     def _looked_at(self, operator: Sampled) -> tuple[int, float]:
         generator = torch.Generator().manual_seed(self.seed)
-        # A quarter of few rows is enough: without replacement their noise cancels within four steps.
-        batch = min(operator.n, self.batch or max(128, min(256, operator.n // 4)))
+        # A quarter of few rows is enough: without replacement their noise cancels within four steps. Where a batch's
+        # gradients are made anew each time, noise falls by the root of their number and the time by their number.
+        usual = min(LARGER_BATCH, operator.n // 4) if isinstance(operator, Dense) else FEWEST_BATCH
+        batch = min(operator.n, self.batch or max(FEWEST_BATCH, usual))
         written = operator if isinstance(operator, Dense) and not self.preconditioned else None
         if written is not None and InRows.pays(written, MEASURED_ROWS, self.steps, batch):
             _ = written.gram  # the steps will ask for it, and batches are parts of it
@@ -275,9 +278,6 @@ class PreparedLiSSA(Prepared):
         if self.inverse is None and InRows.pays(operator, len(rows), depth, batch):
             assert isinstance(operator, Dense)
             return InRows(operator, rows, self.damping, eta, batch, generator)
-        if self.inverse is None and InBlocks.pays(operator, len(rows), batch):
-            assert isinstance(operator, OverRows)
-            return InBlocks(operator, rows, self.damping, eta, batch, generator)
         return InParameters(operator, rows, self.damping, eta, batch, generator, self.inverse)
 
     def _depth(self, share: float) -> int:

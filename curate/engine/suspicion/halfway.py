@@ -43,7 +43,7 @@ def wavering(
     if not rows.inputs.batch(torch.from_numpy(asked[:1])).is_floating_point():
         return None
     others, changed = _nearest(material, asked), torch.tensor(0)
-    for part in material.passes.parts(len(asked), BATCH):
+    for part in material.passes.parts(len(asked), material.passes.budget.share(BATCH)):
         places = torch.from_numpy(asked)[part]
         own, other = (rows.inputs.batch(those) for those in (places, torch.from_numpy(others)[part]))
         said = network((own + other) / 2).argmax(1).cpu()
