@@ -151,6 +151,10 @@ class TestTorchvision:
         model = load_model(f"torchvision:{NET}", weights=str(tmp_path / "w.safetensors"))
         assert torch.equal(model.module.fc.weight, fine_tuned[0].fc.weight)
         assert "the head 'fc.1' of the checkpoint is read as 'fc'" in model.notes
+        save_file({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "w.safetensors")
+        again = load_model(f"torchvision:{NET}", weights=str(tmp_path / "w.safetensors"))
+        assert torch.equal(again.module.fc.weight, fine_tuned[0].fc.weight)
+        assert {"prefix 'module.' removed", "the head 'fc.1' of the checkpoint is read as 'fc'"} <= set(again.notes)
 
     def test_pretrained_weights_come_from_the_cache_or_not_at_all(self, tmp_path: Path, picture: Image.Image) -> None:
         refused(f"torchvision:{SMALL}", "squeezenet1_1-b8a52dc0.pth", "curate does not download", "python -c",

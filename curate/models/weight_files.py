@@ -59,9 +59,19 @@ def _in_folder(folder: Path) -> Path:
     )
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(path.name for path in found[:6]) or f"none ends in {' '.join(SUFFIXES)}"
-    example = (found[0] if found else folder / "FILE").as_posix()
-    raise ModelError(f"{folder} is a folder; its files of weights are {listed}.", f"Name one: --weights {example}.")
+    steps = sorted(folder.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
+    if not found and steps:
+        raise ModelError(
+            f"{folder} is the output of a training, with its checkpoints inside: "
+            f"{', '.join(path.name for path in steps[-6:])}.",
+            f"Name one: --weights {steps[-1].as_posix()}, or all: --weights '{folder.as_posix()}/checkpoint-*'.",
+        )
+    if not found:
+        raise ModelError(f"{folder} is a folder without a file of weights.", f"They end in {' '.join(SUFFIXES)}.")
+    listed = ", ".join(path.name for path in found[:6])
+    raise ModelError(
+        f"{folder} is a folder; its files of weights are {listed}.", f"Name one: --weights {found[0].as_posix()}."
+    )
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

@@ -237,7 +237,7 @@ def _cover(wanted: set[str], state: State, location: str) -> float:
     if not wanted:
         return 0.0
     try:
-        return len(wanted & set(_without_prefixes(wanted, state, location)[0])) / len(wanted)
+        return len(wanted & set(without_prefixes(wanted, state, location)[0])) / len(wanted)
     except ModelError:  # fits twice within itself
         return 0.0
 
@@ -308,7 +308,7 @@ def fit_state_dict(module: nn.Module, state: State, location: str, hint: str = "
     Every name must fit: raises ``ModelError`` with the names that do not. Returns what was done.
     """
     wanted = module.state_dict()
-    state, notes = _without_prefixes(set(wanted), state, location)
+    state, notes = without_prefixes(set(wanted), state, location)
     # safetensors keeps one name of tied weights: the others are filled with it
     filled = {tensor.data_ptr() for name, tensor in wanted.items() if name in state and tensor.numel()}
     missing = [
@@ -339,7 +339,7 @@ def fit_state_dict(module: nn.Module, state: State, location: str, hint: str = "
 def outputs_in(module: nn.Module, outputs: int, state: State, location: str) -> int | None:
     """How many outputs the checkpoint has where ``module`` has ``outputs``; None where its shapes do not tell."""
     wanted = module.state_dict()
-    state, _ = _without_prefixes(set(wanted), state, location)
+    state, _ = without_prefixes(set(wanted), state, location)
     pairs = [
         (state[name].shape, tensor.shape)
         for name, tensor in wanted.items()
@@ -351,7 +351,8 @@ def outputs_in(module: nn.Module, outputs: int, state: State, location: str) -> 
     return outputs
 
 
-def _without_prefixes(wanted: set[str], state: State, location: str) -> tuple[State, list[str]]:
+def without_prefixes(wanted: set[str], state: State, location: str) -> tuple[State, list[str]]:
+    """The state dict without what wrappers put before its names, if that makes the wanted ones fit, and notes."""
     notes: list[str] = []
     if wanted <= set(state) or not state:
         return _without_count(wanted, state), notes

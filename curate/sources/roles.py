@@ -3,6 +3,7 @@
 Knows names, and what the cells of a column look like; leaves making rows of them to `tables`.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ LABEL_NAMES = (*labels.LABEL_NAMES, "class", "category")
 
 SPLIT_NAMES = ("split", "subset", "partition", "part", "set", "fold", "usage", "phase", "dataset", "data_split")
 """Columns of these names that hold nothing but words for splits part the rows, if nobody says anything else."""
+
+MOST_WORDS = 0.8
+"""Share of the rows that such a column must have words for splits in; others are left out, and said."""
 
 FEW = 20
 """Below so many rows, cells that all differ may do so by chance."""
@@ -95,12 +99,13 @@ def _usual_label(table: RawTable, location: str, options: DataOptions) -> str:
 
 
 def _usual_split(table: RawTable, label: str) -> str | None:
-    """The column that says train and val, or such words, in every row, if its name says so too; noted."""
+    """The column that says train and val, or such words, in nearly every row, if its name says so too; noted."""
     for name in table.columns:
         if name.lower() in SPLIT_NAMES and name != label:
-            words = {text.strip().lower() for text in texts_of(table.columns[name]) if text}
-            if words & TRAIN and words & set(EVALUATION) and words <= {*TRAIN, *EVALUATION}:
-                table.notes.append(f"'{name}' says which rows train and which evaluate ({', '.join(sorted(words))})")
+            words = Counter((text or "").strip().lower() for text in texts_of(table.columns[name]))
+            known = {word: count for word, count in words.items() if word in TRAIN or word in EVALUATION}
+            if words.keys() & TRAIN and known.keys() - TRAIN and sum(known.values()) >= MOST_WORDS * words.total():
+                table.notes.append(f"'{name}' says which rows train and which evaluate ({', '.join(sorted(known))})")
                 return name
     return None
 

@@ -10,7 +10,19 @@ from pathlib import Path
 from curate.errors import DataError
 
 TRAIN = frozenset({"train", "training", "fit"})
-EVALUATION = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout")
+EVALUATION = (
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "eval",
+    "evaluation",
+    "test",
+    "testing",
+    "publictest",
+    "privatetest",
+    "holdout",
+)
 """In the order of preference: rows to choose a model by come before those of the last word."""
 
 

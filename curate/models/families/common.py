@@ -17,7 +17,7 @@ from torch import nn
 
 from curate.errors import CurateError, ModelError
 from curate.models.training import LEAST
-from curate.models.weights import Checkpoint, State, fit_state_dict, outputs_in, read_checkpoint
+from curate.models.weights import Checkpoint, State, fit_state_dict, outputs_in, read_checkpoint, without_prefixes
 from curate.process.installing import needs
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -134,6 +134,8 @@ def fill(
     assert asked.weights is not None
     state, notes = given.state, list(given.notes)
     module = build(None)
+    state, said_of_names = without_prefixes(set(module.state_dict()), dict(state), asked.weights)
+    notes += said_of_names
     drop_positions(state, module)
     notes += _as_built(state, set(module.state_dict()))
     if not said:
