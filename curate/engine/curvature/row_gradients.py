@@ -195,8 +195,8 @@ class LayerGradients:
         return found
 
     def outer(
-        self, parts: Sequence[tuple[Callable[[], Tensor], Float[Tensor, "m b C"]]]
-    ) -> tuple[list[tuple[Float[Tensor, "n i"], Float[Tensor, "mn o"]]], list[slice]]:
+        self, parts: Sequence[tuple[Callable[[], Tensor], Float[Tensor, "m _ C"]]]
+    ) -> tuple[list[tuple[Float[Tensor, "n _"], Float[Tensor, "mn _"]]], list[slice]]:
         """Layers whose gradients are x gᵀ, and where in a flat vector those of all others stand.
 
         Of each such layer its inputs, with a column of ones if it has a bias, and its output gradients for each of the
