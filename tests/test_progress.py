@@ -75,6 +75,23 @@ def test_what_steps_took_longer_than_expected_the_next_ones_will_too(capsys: pyt
     assert 160 < 60 * int(seconds[1]) + int(seconds[2] or 0) <= 240
 
 
+def test_beside_other_work_a_processor_second_takes_longer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forecasts are of processor seconds."""
+    clock, start = time.monotonic, time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: start + 300 * (clock() - start))
+    monkeypatch.setattr(time, "process_time", lambda: 100 * (clock() - start))
+    progress = Progress(first=0.1)
+    with progress.steps(("judging", "storing"), "scanned rows") as begin:
+        progress.expect(lambda: {"judging": 40.0, "storing": 30.0})
+        begin("judging")
+        time.sleep(0.13)
+    seconds = re.search(r"judging, about ([0-9]) min(?: ([0-9]+) s)? left", capsys.readouterr().err)
+    assert seconds is not None
+    assert 150 <= 60 * int(seconds[1]) + int(seconds[2] or 0) <= 190  # 210, less the 30 that are over
+
+
 def test_a_step_that_says_nothing_is_told_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(first=0.02).steps(("reading",), "scanned rows") as begin:
         begin("reading")

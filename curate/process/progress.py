@@ -28,6 +28,8 @@ REDRAWN = 0.2
 """Seconds from one drawing of a notebook's bar to the next: each is a message to the browser."""
 MOST_SLOWER = 4.0
 """Times as long as expected, or as short, that one step teaches of the next ones."""
+BUSY = 2.0
+"""Processor seconds from which it is seen how long one takes."""
 TELLING = 0.1
 """Share of a stage that has to be done before its pace tells what is left."""
 
@@ -61,6 +63,13 @@ class _Course:
     name: str = ""
     started: float = field(default_factory=time.monotonic)
     took: dict[str, float] = field(default_factory=dict)
+    begun: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
+
+    @property
+    def crowd(self) -> float:
+        """Seconds that a processor second takes here: more beside other work, less with several threads."""
+        wall, busy = time.monotonic() - self.begun[0], time.process_time() - self.begun[1]
+        return min(max(wall / busy, 1 / MOST_SLOWER), MOST_SLOWER) if busy >= BUSY else 1.0
 
     def begin(self, name: str) -> None:
         """End the step that is on, and begin the one of this name; "": none."""
@@ -76,7 +85,7 @@ class _Course:
 
     def left(self, stage: _Loop | None) -> tuple[float, bool] | None:
         """Seconds of this step that are left and those of the next ones, and whether all of them are known."""
-        names, slower = list(self.expected), self.slower
+        names, slower = list(self.expected), self.slower * self.crowd
         expected = self.expected[self.name]
         own = None if expected is None else max(slower * expected - (time.monotonic() - self.started), 0.0)
         pace = None if stage is None else stage.left
@@ -88,11 +97,12 @@ class _Course:
 
     @property
     def slower(self) -> float:
-        """How many times as long as expected the steps took that are over: a machine has other work as well."""
+        """How many times as many processor seconds as expected the steps took that are over."""
         known = {name: seconds for name, seconds in self.expected.items() if seconds and name in self.took}
         if not known:
             return 1.0
-        return min(max(sum(self.took[name] for name in known) / sum(known.values()), 1 / MOST_SLOWER), MOST_SLOWER)
+        took = sum(self.took[name] for name in known) / self.crowd
+        return min(max(took / sum(known.values()), 1 / MOST_SLOWER), MOST_SLOWER)
 
 
 class Progress:
