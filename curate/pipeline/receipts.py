@@ -85,6 +85,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
                 "candidates": deep.candidates,
                 "gradients_taken": deep.gradients_taken,
                 "recall_by_order_of_candidates": deep.recalls,
+                "recall_of_most_harmful": deep.recall_of_harmful,
                 "evaluation_rows": influence.targets.name,
             },
         )

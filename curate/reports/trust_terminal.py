@@ -109,7 +109,9 @@ def receipt_sentence(receipt: Receipt) -> str:
         interval = ""
         if receipt.recall_low is not None and receipt.recall_high is not None:
             interval = f" (95 %: {receipt.recall_low:.2f} to {receipt.recall_high:.2f})"
-        parts.append(f"recall of the prefilter {receipt.recall:.2f}{interval}")
+        of_harmful = receipt.detail.get("recall_of_most_harmful")
+        harmful = "" if of_harmful is None else f", harmful {of_harmful:.2f}"
+        parts.append(f"recall of the prefilter {receipt.recall:.2f}{interval}{harmful}")
     if receipt.rank_stability:
         parts.append(_stability(receipt.rank_stability))
     if receipt.steps is not None:

@@ -10,6 +10,7 @@ import gzip
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def factory() -> nn.Module:
     )  # fmt: skip
 
 
+@cache
 def images(part: str) -> tuple[np.ndarray, np.ndarray]:
     """``train`` or ``t10k``: images [n 28 28] uint8 and labels [n]."""
     if not SOURCE.is_dir():

@@ -15,7 +15,7 @@ bootstrap over subsets and evaluation rows at once; beside ``--against`` they ar
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,9 @@ from curate.process.progress import Progress
 
 SILENT = Progress.silent()
 HOME = fashion.HOME / "lds"
-BOOTSTRAPS = 1_000
+BOOTSTRAPS = 500
+FEWEST = 5
+"""Subsets below which nothing is said."""
 
 
 class Inputs:
@@ -219,8 +221,13 @@ def chance(case: Case) -> Tensor:
     return torch.randn(len(case.train), len(case.tests), generator=torch.Generator().manual_seed(0))
 
 
-def scanned(case: Case) -> Tensor:
-    """What a scan answers by default, for every evaluation row: `influence_by_layers` with the probe."""
+def scanned(case: Case) -> Tensor | None:
+    """What a scan answers by default, for every evaluation row: `influence_by_layers` with the probe.
+
+    None at a minimum with a known penalty, which a scan solves for.
+    """
+    if case.problem.gradient.known_penalty:
+        return None
     fitted, x = fit_probe(case.train.features, case.train.labels, case.classes)
     head = case.closed(fitted.curvature(x), fitted.logits(x))
     z = probe_inputs(case.tests.features).to(x)
@@ -282,6 +289,8 @@ class Truth:
 
     @classmethod
     def of(cls, name: str, folder: Path, share: float, seeds: int) -> "Truth | None":
+        if lds_networks.RECIPES[name].optimiser == "lbfgs":
+            seeds = 1  # to the one optimum there is
         by_seed = [lds_networks.truth(HOME, name, share, seed) for seed in range(seeds)]
         by_seed = [one for one in by_seed if one]
         if not by_seed:
@@ -347,35 +356,61 @@ def matrices(name: str) -> dict[str, tuple[Tensor, float]]:
     return found
 
 
+@dataclass(frozen=True)
+class Line:
+    """A method's score on a network and a share of the rows."""
+
+    method: str
+    score: float
+    seconds: float
+    gain: np.ndarray | None
+    """Over another method, by resample; None of that method, and where it has no matrix."""
+
+    def __str__(self) -> str:
+        beside = "" if self.gain is None else f"  {interval(self.gain)}"
+        return f"  {self.score:6.3f}  {self.seconds:7.1f} s  {self.method}{beside}"
+
+
+def lines(name: str, truth: Truth, against: str, told: Collection[str] | None = None) -> list[Line]:
+    """Every method that has a matrix, the best first; gains of those ``told`` alone, of all where it is None."""
+    predicted = {method: (truth.left @ found.numpy(), cost) for method, (found, cost) in matrices(name).items()}
+    rival = resampled(predicted[against][0], truth.mean) if against in predicted else None
+    found = []
+    for method, (values, cost) in predicted.items():
+        wanted = rival is not None and method != against and (told is None or method in told)
+        gain = resampled(values, truth.mean) - rival if wanted else None
+        found.append(Line(method, float(spearman(values, truth.mean).mean()), cost, gain))
+    return sorted(found, key=lambda line: -line.score)
+
+
+def heading(name: str, share: float, truth: Truth) -> str:
+    """Network, subsets and ceiling: how well one seed's losses rank those of the other."""
+    ceiling = "" if len(truth.losses) < 2 else f", one seed by another {spearman(*truth.losses[:2]).mean():.3f}"
+    seeds = f"{len(truth.losses)} seed{'s' if len(truth.losses) > 1 else ''}"
+    return f"{name}, {share:g} of the rows kept, {len(truth.left)} subsets x {seeds}{ceiling}"
+
+
 def table(names: list[str], folder: Path, seeds: int, shares: list[float], against: str) -> None:
     """A table for each network and share; at the end the default beside ``against``, the mean over networks."""
     apart: dict[tuple[float, bool], list[np.ndarray]] = {}
     for name in names:
         for share in shares:
             truth = Truth.of(name, folder, share, seeds)
-            if truth is None or len(truth.left) < 5:
+            if truth is None or len(truth.left) < FEWEST:
                 continue
-            ceiling = "" if len(truth.losses) < 2 else f", one seed by another {spearman(*truth.losses[:2]).mean():.3f}"
-            print(
-                f"\n{name}, {share:g} of the rows kept, {len(truth.left)} subsets x {len(truth.losses)} seeds{ceiling}"
-            )
-            predicted = {method: (truth.left @ found.numpy(), cost) for method, (found, cost) in matrices(name).items()}
-            rival = resampled(predicted[against][0], truth.mean) if against in predicted else None
-            lines = []
-            for method, (values, cost) in predicted.items():
-                own = float(spearman(values, truth.mean).mean())
-                beside = ""
-                if rival is not None and method != against:
-                    gain = resampled(values, truth.mean) - rival
-                    beside = f"  {interval(gain)} against {against}"
-                    if method == DEFAULT:
-                        apart.setdefault((share, name in lds_networks.JUDGE), []).append(gain)
-                lines.append((own, f"  {own:6.3f}  {cost:7.1f} s  {method}{beside}"))
-            print("\n".join(line for _, line in sorted(lines, reverse=True)), flush=True)
+            print(f"\n{heading(name, share, truth)}; intervals: over {against}")
+            for line in lines(name, truth, against):
+                print(line, flush=True)
+                if line.method == DEFAULT and line.gain is not None:
+                    apart.setdefault((share, name in lds_networks.JUDGE), []).append(line.gain)
     for (share, judged), gains in apart.items():
-        kind = "judged on" if judged else "chosen on"
-        mean = np.mean(gains, axis=0)
-        print(f"\n{share:g} kept, mean of {len(gains)} networks {kind}: {mean.mean():+.3f} ({interval(mean)})")
+        print(f"\n{share:g} kept, {over_networks(gains, judged=judged)}")
+
+
+def over_networks(gains: list[np.ndarray], *, judged: bool) -> str:
+    """The mean gain of the default over networks."""
+    mean = np.mean(gains, axis=0)
+    return f"mean of {len(gains)} networks {'judged' if judged else 'chosen'} on: {mean.mean():+.3f} ({interval(mean)})"
 
 
 def main() -> None:

@@ -171,6 +171,7 @@ def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
     problem, all_rows = Problem(objective, train), np.tile(np.arange(N), (T, 1))
     question = Question(evaluation, chosen, same)
     everyone = deep_influence(problem, question, Candidates(all_rows), Exact(), 0.05, 0, SILENT)
+    assert everyone.recall == everyone.recall_of_harmful == 1
     strongest = np.zeros((T, 20), dtype=int)
     for row in range(T):  # ten of each side hold most of the twenty strongest
         strongest[row] = everyone.pairs.train[everyone.pairs.evaluation == row].numpy()
@@ -178,6 +179,7 @@ def test_candidates_are_those_that_hold_more_of_the_strongest_rows(
         result = deep_influence(problem, question, Candidates(offered, by_head), Exact(), 0.05, 0, SILENT)
         assert result.recall == max(result.recalls.values())
         assert result.recall > min(result.recalls.values()) + 0.3
+        assert result.recall_of_harmful == 1  # the ten of most harm are one of the two sides
         assert set(result.pairs.train[result.pairs.evaluation == 5].tolist()) <= set(strongest[5].tolist())
 
 

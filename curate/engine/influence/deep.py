@@ -28,6 +28,8 @@ from curate.process.progress import Progress
 
 TOP = 20
 """Recall is the share of the TOP strongest rows, by size of influence, that are candidates."""
+MOST_HARMFUL = 10
+"""The same of the rows that harm an evaluation row most."""
 EXACT_ROWS = 4
 """Evaluation rows whose influence is scanned exactly to measure the recall."""
 
@@ -49,6 +51,8 @@ class DeepInfluence:
     """Spearman's correlation of these scores with those that lack nothing; None likewise."""
     recall: float
     recall_interval: tuple[float, float]
+    recall_of_harmful: float
+    """Share of the `MOST_HARMFUL` that are candidates."""
     candidates: int
     """K: candidates of each evaluation row."""
     gradients_taken: int
@@ -129,7 +133,8 @@ def deep_influence(
     influence = problem.influence_along(along, progress)
     influence, scores_by_damping = influence[:, : 1 + len(exact)], influence[:, 1 + len(exact) :]
     offered = {DISTANCE: candidates.nearest} | ({} if candidates.by_head is None else {HEAD: candidates.by_head})
-    recalls = _recalls(influence[:, 1:], exact, chosen, offered, same)
+    few = same.hidden(influence[:, 1:].clone(), torch.arange(len(influence)), chosen[exact])
+    recalls = {name: _held(-few.abs(), exact, found, TOP) for name, found in offered.items()}
     best = max(recalls, key=lambda name: recalls[name])
     scores = _scores(problem, offered[best], answers.chosen, solution, progress)
 
@@ -147,6 +152,7 @@ def deep_influence(
         ranks_kept=scores.ranks_kept(),
         recall=recalls[best],
         recall_interval=wilson_interval(round(recalls[best] * trials), trials),
+        recall_of_harmful=_held(few, exact, offered[best], MOST_HARMFUL),
         candidates=offered[best].shape[1],
         gradients_taken=len(scores.rows),
         damping_asked=asked,
@@ -208,17 +214,7 @@ def _scores(
     return Scores(rows, influence[:, :count], picked, tuple(gaps))
 
 
-def _recalls(
-    influence: Float[Tensor, "n x"],
-    exact: Int[Tensor, " x"],
-    chosen: Int[Tensor, " T"],
-    offered: dict[str, Int[np.ndarray, "T K"]],
-    same: SameContent,
-) -> dict[str, float]:
-    """Share of the `TOP` strongest rows of the exact few that each set of candidates holds."""
-    values = same.hidden(influence.clone(), torch.arange(len(influence)), chosen[exact])
-    top = values.abs().nan_to_num(-1).argsort(dim=0, descending=True, stable=True)[:TOP].numpy()
-    return {
-        name: float(np.mean([np.isin(top[:, place], found[row]) for place, row in enumerate(exact.tolist())]))
-        for name, found in offered.items()
-    }
+def _held(order: Float[Tensor, "n x"], exact: Int[Tensor, " x"], found: Int[np.ndarray, "T K"], count: int) -> float:
+    """Share of the first ``count`` rows by ``order``, smallest first, that are candidates, over the exact few."""
+    first = order.nan_to_num(torch.inf).argsort(dim=0, stable=True)[:count].numpy()
+    return float(np.mean([np.isin(first[:, place], found[row]) for place, row in enumerate(exact.tolist())]))

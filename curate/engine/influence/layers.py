@@ -146,6 +146,7 @@ def influence_by_layers(
         ranks_kept=None,
         recall=1.0,
         recall_interval=(1.0, 1.0),
+        recall_of_harmful=1.0,
         candidates=len(every),
         gradients_taken=len(every),
         damping_asked=mean,
