@@ -126,8 +126,8 @@ class TestTorchvision:
         assert model.notes == [
             f"pictures: resized to 256, cropped to 224, ImageNet mean and std (torchvision's preset for {NET})",
             "weights taken from the key 'state_dict'",
-            "3 outputs, as the head of the checkpoint has",
             "prefix 'model.' removed",
+            "3 outputs, as the head of the checkpoint has",
         ]
         network = inspect_network(model.module, torch.stack([row] * 2), 3)
         assert (network.head_name, network.own_classes) == ("fc", True)
