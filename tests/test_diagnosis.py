@@ -141,7 +141,7 @@ def test_a_missing_normalisation_is_named(trained: Path) -> None:
 
 def test_another_size_of_the_pictures_is_named(trained: Path) -> None:
     code = (trained / "normalised.py").read_text()
-    (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((96, 96)),"))
+    (trained / "large.py").write_text(code.replace("np.asarray(picture,", "np.asarray(picture.resize((64, 64)),"))
     [warning] = report(scan(trained, "large", "trained", "-f", "json"))["warnings"]
     assert "at 28x28 pixels" in warning or "at 32x32 pixels" in warning
     assert "--model-arg size=N" in warning
