@@ -75,6 +75,11 @@ def slices(n: int, size: int, first: int = 0) -> list[slice]:
     return [slice(start, min(start + size, first + n)) for start in range(first, first + n, size)]
 
 
+def run_of(n: int, number: int, count: int) -> slice:
+    """Of n rows dealt out in ``count`` contiguous runs that never pad, the one with this number."""
+    return slice(number * n // count, (number + 1) * n // count)
+
+
 def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """``values``, ``size`` at a time: of what a process has for itself, as columns, directions, or rows dealt already.
 

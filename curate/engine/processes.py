@@ -18,7 +18,7 @@ import torch.distributed as dist
 from jaxtyping import Int
 from torch import Tensor
 
-from curate.engine.passes import Passes
+from curate.engine.passes import Passes, run_of
 
 T = TypeVar("T")
 DTYPES = (
@@ -41,7 +41,7 @@ class Ranks(Passes):
     """Entered as long as this process waits for the others."""
 
     def own(self, n: int) -> slice:
-        return slice(self.number * n // self.count, (self.number + 1) * n // self.count)
+        return run_of(n, self.number, self.count)
 
     def sum(self, part: Tensor) -> Tensor:
         whole = part.clone(memory_format=torch.contiguous_format)

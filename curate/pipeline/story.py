@@ -82,10 +82,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         diagnostics = diagnose(settings, data, heads, influence, progress)
         begin("storing")
         scanned = Scan(data, judged, influence, neighbours)
-        found, number = (
-            find_all(scanned, rules_asked(settings.rules)),
-            data.passes.told(lambda: None if run is None else run.id),
-        )
+        found = find_all(scanned, rules_asked(settings.rules))
         number = data.passes.told(lambda: None if run is None else run.id)
         if run is not None:
             run.finish(scanned, found, heads, diagnostics, started)

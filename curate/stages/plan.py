@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.engine.passes import Alone
+from curate.engine.passes import Alone, run_of
 from curate.errors import UsageError
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings, stored_settings
@@ -81,7 +81,7 @@ class Shard(Alone):
     count: int = 1
 
     def own(self, n: int) -> slice:
-        return slice(self.number * n // self.count, (self.number + 1) * n // self.count)
+        return run_of(n, self.number, self.count)
 
 
 def read_shard(plan: ScanPlan, settings: ScanSettings, shard: Shard, progress: Progress) -> PartRead:

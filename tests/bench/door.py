@@ -146,7 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked = parser.add_subparsers(dest="question", required=True)
     one = asked.add_parser("equal")
-    one.add_argument("data", type=Path, nargs="?", default=HERE.parent / "shared" / "data")
+    one.add_argument("data", type=Path, nargs="?", default=Path("data"))
     one.add_argument("--sets", nargs="+", metavar="NAME")
     asked.add_parser("cost").add_argument("rows", type=int, nargs="?", default=100_000)
     given = parser.parse_args()

@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parents[2]
-DATA = HERE.parent / "shared" / "data"
 MODEL = """
 import torch
 from torch import nn
@@ -286,7 +285,7 @@ def main() -> int:
     asked = parts.add_parser("law")
     asked.add_argument("names", nargs="*")
     asked.add_argument("--counts", type=int, nargs="+", default=[2, 3, 4])
-    asked.add_argument("--data", type=Path, default=DATA)
+    asked.add_argument("--data", type=Path, default=Path("data"), help="the folder with adult/")
     killed = parts.add_parser("kills")
     killed.add_argument("--count", type=int, default=50)
     killed.add_argument("--seed", type=int, default=0)

@@ -277,7 +277,7 @@ def main() -> int:
     parser.add_argument("after", type=Path, help="another")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--tolerance", type=float, default=0.0, help="share of their size that numbers may differ by")
-    parser.add_argument("--data", type=Path, default=HERE.parent / "shared" / "data", help="the folder with adult/")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder with adult/")
     asked = parser.parse_args()
     checkouts = [path.resolve() for path in (asked.before, asked.after)]
     differences = []
