@@ -10,6 +10,7 @@ from torch import Tensor
 
 from curate.engine.influence.self_influence import SelfInfluence
 from curate.engine.neighbours import Neighbours
+from curate.engine.passes import pieces
 from curate.engine.suspicion import HIGHEST_CUT, Judgement, Signals, at_least, cut_for, least_of_copies
 from curate.engine.suspicion.crossfit import Copies
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH, Depth, Material, Reading, ask_experts, find_basis
@@ -36,6 +37,7 @@ from curate.stages.heads import Heads
 from curate.stages.inputs import input_rows
 from curate.stages.prepare import Data
 
+CHUNK = 4_096
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
 
@@ -225,7 +227,7 @@ def read_depth(
     Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
     index of the features, used if the experts read them as they are; else one is made of what they read.
     """
-    if features is None or float(features.std(0).max()) == 0:
+    if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, CHUNK)):
         return None
     basis = find_basis(features, seed, width) if features.shape[1] > width else None
     rows = features if basis is None else data.passes.each(len(features), lambda some: basis(features[some]))

@@ -4,6 +4,8 @@ Most pairs of classes weigh next to nothing in most rows. With a bound they are 
 is a stated share of all weight. Knows matrices only; `head` says what they are of.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,7 +13,8 @@ from torch import Tensor
 from curate.engine.passes import ALONE, SUM_ROWS, Passes, slices
 
 STRIPS = 4
-"""A symmetric matrix is made in as many strips, of each only what is not below it: five eighths of the work."""
+"""A symmetric matrix is made, and a quadratic form taken, in as many strips, of each only what is not below it: five
+eighths of the work."""
 
 
 def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = ALONE) -> Float[Tensor, "D D"]:
@@ -22,7 +25,7 @@ def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = 
     for rows in passes.slices(len(x), passes.budget.sum_rows):
         part = x[rows]
         weighted = (part * weight[rows, None]).T
-        for strip in slices(width, width // STRIPS):
+        for strip in slices(width, math.ceil(width / STRIPS)):
             total[strip, strip.start :] += (weighted[strip] @ part[:, strip.start :]).double()
     upper = passes.sum(total).triu()
     return upper + upper.triu(1).T
@@ -67,7 +70,7 @@ class Leverage:
         self._x, self._weights, self._dtype = x, weights, dtype
         blocks = inverse.view(self.classes, width, self.classes, width)
         self._pairs = [(c, e) for c in range(self.classes) for e in range(c, self.classes)]
-        self._blocks = {(c, e): blocks[c, :, e].to(dtype).contiguous() for c, e in self._pairs}
+        self._blocks = {(c, e): _upper(blocks[c, :, e].to(dtype)) for c, e in self._pairs}
         self._least = 0.0
         if left_aside:
             some = slice(None, None, max(1, self.n // (2 * SUM_ROWS)))
@@ -77,7 +80,7 @@ class Leverage:
             mean = torch.stack([blocks[c, :, c] for c in range(self.classes)]).mean(0)
             sizes = torch.einsum("cdef,df->ce", blocks, moments)
             self._shape = (sizes / (mean * moments).sum()).to(dtype)
-            self._mean = mean.to(dtype)
+            self._mean = _upper(mean.to(dtype))
 
     def __call__(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b C C"]:
         """Of these rows, in the precision of the products."""
@@ -92,5 +95,13 @@ class Leverage:
             m[which, e, c] = value
         return m
 
-    def _form(self, x: Float[Tensor, "b D"], block: Float[Tensor, "D D"]) -> Float[Tensor, " b"]:
-        return ((x @ block) * x).sum(1) / self.n
+    def _form(self, x: Float[Tensor, "b D"], upper: Float[Tensor, "D D"]) -> Float[Tensor, " b"]:
+        width, total = x.shape[1], x.new_zeros(len(x))
+        for strip in slices(width, math.ceil(width / STRIPS)):
+            total += ((x[:, : strip.stop] @ upper[: strip.stop, strip]) * x[:, strip]).sum(1)
+        return total / self.n
+
+
+def _upper(block: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+    """The upper triangle whose quadratic form is that of the block."""
+    return block.triu() + block.tril(-1).T

@@ -101,8 +101,12 @@ class Scaling:
 
 def scaling_of(material: Material) -> Scaling:
     """Columns that do not move have no weight."""
-    features = material.features.double()
-    mean, spread = features.mean(0), features.std(0, correction=0)
+    n, passes = len(material.features), material.passes
+    # Chunk by chunk: a copy of the table in float64 is twice the table.
+    size = passes.budget.sum_rows
+    mean = passes.total(n, size, lambda rows: material.features[rows].double().sum(0)) / n
+    squares = passes.total(n, size, lambda rows: (material.features[rows].double() - mean).square().sum(0))
+    spread = (squares / n).sqrt()
     if material.alike:
         spread = torch.full_like(spread, float(spread.square().mean().sqrt()))
     moving = spread > 1e-12
@@ -146,9 +150,10 @@ def _votes(
 ) -> Float[np.ndarray, "rows C"]:
     labels, groups = material.labels.numpy(), material.copies.group.numpy()
     if rows is None:
-        # Copies of a row do not vote on it: ask for a few more, so that voters are left.
+        # A row and its copies do not vote on it: ask for a few more, so that voters are left.
         title = f"Neighbours of every row ({material.name})"
-        found, closeness = near.among(2 * voters, material.progress, title)
+        most = voters + min(voters, int(material.copies.sizes.max()))
+        found, closeness = near.among(most, material.progress, title)
         excluded = groups
     else:
         found, closeness = near.nearest(rows, voters, material.progress, f"Their neighbours ({material.name})")

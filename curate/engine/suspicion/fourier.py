@@ -119,7 +119,7 @@ def fit_ridge(
     first, second = torch.randint(0, len(rows), (2, PAIRS), generator=draw)
     median = float((rows[first].double() - rows[second].double()).norm(dim=1).median()) + 1e-9
     unscaled = torch.randn(rows.shape[1], FEATURES // 2, generator=draw, dtype=torch.float64)
-    among = _renumbered(copies, some)
+    among = copies.among(some)
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
         directions = unscaled / (width * median)
@@ -155,9 +155,3 @@ def _spectrum(
     second, moments = passes.sum(second), passes.sum(moments)
     values, vectors = torch.linalg.eigh(second / len(rows))
     return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
-
-
-def _renumbered(copies: Copies, rows: Int[Tensor, " m"]) -> Copies:
-    """The same groups among some of the rows, whose targets sum over those rows alone."""
-    group = torch.unique(copies.group[rows], return_inverse=True)[1]
-    return Copies(group, torch.bincount(group)[group])

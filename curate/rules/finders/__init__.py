@@ -48,7 +48,8 @@ def _name_nearest(scan: Scan, found: list[Found]) -> None:
     rows = sorted({each.row for each in asked if each.row is not None})
     if not rows:
         return
-    near, similarity = scan.neighbours.nearest(train.features[rows], 4 * NEAREST)
+    known = (scan.judged.near or scan.neighbours).among(4 * NEAREST)
+    near, similarity = (column[rows] for column in known)
     keys, labels, sha, classes = train.keys, train.labels.tolist(), train.sha256, train.source.classes
     named = {
         row: [
