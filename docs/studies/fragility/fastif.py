@@ -102,8 +102,8 @@ def timed(work: Callable[[], object]) -> tuple[object, float]:
 
 def one(study: common.Study, seed: int, ks: list[int]) -> dict[tuple[str, int], dict[str, float]]:
     """(order of candidates, k) -> shares and seconds."""
-    solver = LiSSA(steps=40, seed=seed) if study.quick else make_solver("lissa", seed)
-    scan = Scan(600 if study.quick else 5000, 5 if study.quick else 10, seed, solver)
+    solver = LiSSA(steps=20, seed=seed) if study.quick else make_solver("lissa", seed)
+    scan = Scan(400 if study.quick else 5000, 3 if study.quick else 10, seed, solver)
     n = len(scan.train)
     everyone, first = torch.arange(n), scan.solved[:1]
     scan.products(everyone[:64], first), scan.along(first)  # the first call of a kernel is slow

@@ -29,13 +29,13 @@ def around(order: Tensor, share: float, count: int) -> Tensor:
 
 def one_network(study: common.Study, seed: int) -> list[dict[str, object]]:
     """For each test point: its name, loss, and agreement by set of rows and damping."""
-    n, each = (600, 15) if study.quick else (6000, 100)
+    n, each = (300, 8) if study.quick else (6000, 100)
     x, y = common.fashion_rows(n, seed, 12)
     tests, labels = common.fashion_rows(1000, seed, 12, "t10k")
     x, tests = x.flatten(1), tests.flatten(1)
     torch.manual_seed(seed)
     problem = optima.Problem(optima.SmallCNN(), x, y, 1e-3)
-    recipe = optima.Recipe(40 if study.quick else 60)
+    recipe = optima.Recipe(30 if study.quick else 60)
     problem.put(optima.train(problem, problem.flat()[None], problem.all_rows(), recipe, seed)[0])
     with torch.no_grad():
         losses = problem.losses(problem.flat(), tests, labels)

@@ -7,12 +7,13 @@ their rows, two seeds each; the loss of each of 100 evaluation rows after that, 
 predicts of the rows that were left out, by Spearman's correlation over the subsets; the mean over the evaluation rows
 (Ilyas et al. 2022, Park et al. 2023). Shown is what `tests/bench/lds.py train`, `lds_peers.py` and `lds.py score` have
 kept in .cache/bench (or CURATE_BENCH_HOME); --folder is the folder of adult and banking77. With --quick a softmax
-regression is trained on six halves of its rows here.
+regression of 500 rows is trained on six halves of them here.
 """
 
 import argparse
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import common
@@ -28,6 +29,8 @@ TOLD = (lds.DEFAULT, "probe", "kronfluence at 1e-8")
 
 def quick(study: common.Study, folder: Path) -> None:
     lds.HOME = study.out / "lds"
+    few = replace(lds_networks.RECIPES["softmax"], data=lds_networks.pictures(500, flat=True))
+    lds_networks.RECIPES["softmax"] = few
     lds_networks.fill(lds.HOME, folder, "softmax", 0.5, 0, 6)
     with contextlib.redirect_stdout(sys.stderr):
         lds.score("softmax", folder, list(QUICK))
