@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, UsageError, of_environment
+from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, of_environment
 from curate.process import stopping
-from curate.process.ranks import this_rank
+from curate.process.ranks import refuse_several, this_rank
 
 BUG_STATUS = 3
 INTERRUPTED = 130
@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-TOGETHER = ("scan", "merge", "bench")
+TOGETHER = ("scan", "merge", "bench", "verify")
 """Commands that several processes can run together, as torchrun starts them."""
 
 
@@ -82,11 +82,8 @@ class Commands(click.Group):
         """The command, imported when it is asked for."""
         if name not in COMMANDS:
             return None
-        if name not in TOGETHER and this_rank().count > 1 and not context.resilient_parsing:
-            raise UsageError(
-                f"`curate {name}` runs in one process, and {this_rank().count} were started",
-                f"Start it without torchrun: {', '.join(TOGETHER)} run in several.",
-            )
+        if name not in TOGETHER and not context.resilient_parsing:
+            refuse_several(f"`curate {name}`", f"Start it without torchrun: {', '.join(TOGETHER)} run in several.")
         module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
