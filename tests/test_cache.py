@@ -35,6 +35,16 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert cache(tmp_path, "another").get("b" * 64) is None
 
 
+def test_numbers_are_read_of_shards_whose_rows_are_asked_for(tmp_path: Path) -> None:
+    made = cache(tmp_path)
+    for letter in "ab":
+        made.put([letter * 64], torch.zeros(1, 2), torch.zeros(1, 3), torch.empty(1, 0), NO_LOOK[:1])
+    read = cache(tmp_path)
+    assert not read._shards
+    assert read.get("a" * 64) is not None
+    assert len(read._shards) == 1
+
+
 def torn(shard: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-100])
 

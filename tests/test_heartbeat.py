@@ -1,6 +1,7 @@
 """What several processes do if one of them fails, hangs or is killed: the signs of life that they give one another."""
 
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from curate.process import heartbeat, stopping
 from curate.process.heartbeat import Heartbeat, LostRank
 from curate.process.ranks import Rank, launched, this_rank
+from curate.stages import joining
 
 
 class Board:
@@ -116,6 +118,23 @@ def test_the_first_says_an_error_of_all_and_another_one_of_its_own(ended: list[i
     board.told.clear()
     assert second.takes_the_word()
     assert not first.takes_the_word()
+
+
+def test_who_is_started_anew_does_not_look_for_those_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1"}
+    stores = []
+    for attempt in ("0", "1"):
+        for name, value in {**told, "TORCHELASTIC_RESTART_COUNT": attempt}.items():
+            monkeypatch.setenv(name, value)
+        stores.append(joining._stores(Rank()))  # the launcher's is kept alive
+        shared, board = stores[-1]
+        assert not shared.check(["address"])
+        assert not board.check(["address"])
+        shared.set("address", "mine")
+        board.set("address", "mine")
 
 
 def test_the_launcher_finds_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`torchrun -m curate scan`: the whole command in two processes, as people start it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,10 +30,14 @@ def test_the_first_alone_reports_and_all_end_with_0_whatever_the_gate_says(here:
     assert done.stderr.count("curate: scanned") == 1
     with Store.open(".curate/curate.db") as store:
         assert [run["status"] for run in store.query("SELECT status FROM runs")] == ["finished"]
+        key = store.query("SELECT key FROM examples LIMIT 1")[0]["key"]
     assert "failed: " in curate("check", "--fail-on", "mislabeled", status=1).output
+    assert json.loads(curate("report", "-f", "json").stdout)["run"]["counts"]["processes"] == 2
+    assert "cpu, 2 processes, seed 0" in curate("report", "-f", "text", "-v").stdout
+    assert "run 1, by 2 processes" in curate("show", key).stdout
 
 
 def test_a_command_that_runs_in_one_process_says_so(here: Path) -> None:
     done = curate("runs", status=2, RANK="0", WORLD_SIZE="2")
     assert "`curate runs` runs in one process, and 2 were started." in done.output
-    assert "scan, merge, bench run in several" in done.output
+    assert "scan, merge, bench, verify run in several" in done.output

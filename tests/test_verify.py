@@ -3,25 +3,36 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from group import by_ranks
 from laws.refits import refitted, refitted_without_each
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
 from curate.cli import main
+from curate.engine.processes import Ranks
 from curate.errors import UsageError
-from curate.experiments.verify import jobs
+from curate.experiments.verify import jobs, protocol
 from curate.experiments.verify.agreement import Agreement, Bounded
-from curate.experiments.verify.answer import Evidence, answer
+from curate.experiments.verify.answer import Answer, Evidence, answer
 from curate.experiments.verify.plan import make_plan
+from curate.experiments.verify.protocol import Verification
+from curate.experiments.verify.refit import Recipe
 from curate.experiments.verify.telling import plan_sentence
 from curate.models.optimisers import kept_penalty
+from curate.process.progress import Progress
+from curate.reports.json import plain
+from curate.settings.merge import load_settings
+from curate.stages.joining import Together
+from curate.store import Store
 
 N = 300
 PENALTY = 0.01
@@ -252,6 +263,28 @@ def test_the_answer_is_stored_and_told_with_every_report(world: Path) -> None:
     assert "TRUST: the mean loss" in curate("report", "--db", db, "-f", "html").stdout
     other = curate("scan", "--config", world / "network.toml", "--db", db, "-f", "text", "-v", "--params", "head")
     assert "not yet: `curate verify`" in " ".join(other.stdout.split())  # of other weights nothing is known
+
+
+def test_several_processes_deal_the_refits_out_and_find_the_same(world: Path, linear: dict, tmp_path: Path) -> None:
+    settings = load_settings({"db": str(tmp_path / "dealt.db")}, config=str(world / "linear.toml"))
+
+    def work(ranks: Ranks) -> tuple[Verification, list[int]]:
+        dealt: list[int] = []
+        made = jobs.Refits._made
+        jobs.Refits._made = lambda refits, some: (dealt.append(len(some)), made(refits, some))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+        asked = {"at": "model", "recipe": Recipe(), "retrain": None, "minutes": 10.0}
+        found = protocol.verify(settings, Together(ranks, Progress.silent()), announce=lambda plan: None, **asked)  # type: ignore[arg-type]
+        return found, dealt
+
+    (found, first), (other, second) = by_ranks(2, work, tmp_path)
+    assert replace(other, stored="", seconds=0.0) == replace(found, stored="", seconds=0.0)
+    assert found.plan == replace(make_plan(N, 10, 1e-3, exact=True, processes=2), seconds=ANY, spent=ANY)
+    assert found.answer == Answer(**linear["answer"])
+    assert plain(found.pairs) == linear["pairs"]
+    assert sum(first) + sum(second) == linear["refits"]
+    assert min(sum(first), sum(second)) >= 100
+    with Store.open(tmp_path / "dealt.db") as store:
+        assert store.query("SELECT count(*) AS n FROM refits") == [{"n": linear["refits"]}]
 
 
 def test_the_page_says_the_answer_first_and_the_plan_before_the_work(world: Path) -> None:

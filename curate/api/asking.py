@@ -27,6 +27,8 @@ from curate.process.progress import Progress
 from curate.reports.gather import read_run
 from curate.settings.merge import ScanSettings, stored_settings
 from curate.settings.specs import MEMORY, split_kind, split_model
+from curate.stages.joining import Together
+from curate.stages.memory import passes_of
 from curate.stages.prepare import load, read
 from curate.store import Store
 
@@ -81,11 +83,11 @@ def verify(
     with _again(run) as settings:
         return verified(
             settings,
+            Together(passes_of(settings), Progress.of_caller(progress)),
             at=at,
             recipe=Recipe(**recipe),  # type: ignore[arg-type]
             retrain=retrain,
             minutes=minutes,
-            progress=Progress.of_caller(progress),
             announce=lambda plan: None,
             control=control,
             held=run.held,

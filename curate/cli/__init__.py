@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, UsageError, of_environment
+from curate.errors import LONGEST_HINT, LONGEST_MESSAGE, CurateError, DataError, ModelError, UsageError, of_environment
 from curate.process import stopping
-from curate.process.ranks import this_rank
+from curate.process.ranks import refuse_several, this_rank
 
 BUG_STATUS = 3
 INTERRUPTED = 130
@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-TOGETHER = ("scan", "merge", "bench")
+TOGETHER = ("scan", "merge", "bench", "verify")
 """Commands that several processes can run together, as torchrun starts them."""
 
 
@@ -82,11 +82,8 @@ class Commands(click.Group):
         """The command, imported when it is asked for."""
         if name not in COMMANDS:
             return None
-        if name not in TOGETHER and this_rank().count > 1 and not context.resilient_parsing:
-            raise UsageError(
-                f"`curate {name}` runs in one process, and {this_rank().count} were started",
-                f"Start it without torchrun: {', '.join(TOGETHER)} run in several.",
-            )
+        if name not in TOGETHER and not context.resilient_parsing:
+            refuse_several(f"`curate {name}`", f"Start it without torchrun: {', '.join(TOGETHER)} run in several.")
         module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -152,7 +149,8 @@ class Commands(click.Group):
                 traceback.print_exc()
             told = error if isinstance(error, CurateError) else of_environment(error)
             if told is not None:
-                _say_failed(f"error: {told.message}", told.hint)
+                everybodys = isinstance(told, UsageError | DataError | ModelError)
+                _say_failed(f"error: {told.message}", told.hint, everybodys=everybodys)
                 _silence_stdout()
                 context.exit(told.exit_status)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -173,10 +171,11 @@ def _says_why(message: str) -> bool:
     return heartbeat.speaks()
 
 
-def _say_failed(message: str, hint: str) -> None:
-    """Say what went wrong; of several processes another than the first names itself."""
+def _say_failed(message: str, hint: str, *, everybodys: bool = False) -> None:
+    """Say what went wrong; of several processes the one that says it, unless it is the first and ``everybodys``."""
     if _says_why(message):
-        _say(f"curate: {message}" if this_rank().first else f"curate: {this_rank()}: {message}", hint)
+        nameless = this_rank().count == 1 or (everybodys and this_rank().first)
+        _say(f"curate: {message}" if nameless else f"curate: {this_rank()}: {message}", hint)
 
 
 def _say(message: str, hint: str = "") -> None:

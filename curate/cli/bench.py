@@ -76,14 +76,10 @@ def _rows(settings: "ScanSettings", form: str) -> None:
 
     from curate.experiments.planting import bench_rows  # torch
     from curate.process.progress import Progress
-    from curate.process.ranks import this_rank
+    from curate.process.ranks import refuse_several
     from curate.reports.json import SCHEMA_VERSION, dump
 
-    if this_rank().count > 1:
-        raise UsageError(
-            f"`curate bench --plant rows` runs in one process, and {this_rank().count} were started",
-            "Start it without torchrun.",
-        )
+    refuse_several("`curate bench --plant rows`")
     found = bench_rows(settings, Progress(quiet=settings.quiet))
     put(dump({"schema_version": SCHEMA_VERSION, **asdict(found)}) if form == "json" else _table(found))
 

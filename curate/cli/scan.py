@@ -29,7 +29,7 @@ from curate.errors import UsageError
 from curate.gate.judgement import Gate
 from curate.plugs import SOURCES
 from curate.process.allocator import keep_freed_memory
-from curate.process.ranks import launched, this_rank
+from curate.process.ranks import launched, refuse_several, this_rank
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.options import SECTIONS
 
@@ -109,8 +109,7 @@ def refuse_slips(settings: ScanSettings) -> None:
 def _read_part(shard: str, plan: "ScanPlan", settings: ScanSettings) -> None:
     """Read a part of the planned rows, and say how many."""
     number, count = read_part(shard)
-    if this_rank().count > 1:
-        raise UsageError(f"--shard {shard} is read by one process.", "Start it without torchrun.")
+    refuse_several("`curate scan --shard`")
     refuse_early(settings)
     from curate.process.progress import Progress
     from curate.stages.memory import passes_of

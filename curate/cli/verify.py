@@ -21,12 +21,13 @@ from curate.cli.options import (
 from curate.errors import UsageError
 from curate.process.numbers import percent
 from curate.reports.words import brief, clean, signed
-from curate.settings.merge import load_settings
+from curate.settings.merge import ScanSettings, load_settings
 
 if TYPE_CHECKING:
     from curate.experiments.verify.mistakes import Mended
     from curate.experiments.verify.setting import Effect
     from curate.experiments.verify.what_if import WhatIf
+    from curate.stages.joining import Together
 
 DEFAULT_ROWS = {"drop": "harmful", "relabel": "mislabeled"}
 
@@ -132,40 +133,45 @@ def verify(
     refuse_early(settings)
 
     from curate.experiments.verify.refit import Recipe  # torch
-    from curate.process.progress import Progress
+    from curate.stages.joining import together
 
     recipe = Recipe(epochs=share * trained_epochs if epochs is None else epochs, rate=rate, weight_decay=weight_decay)
-    if change is None:
-        from curate.experiments.verify.protocol import verify as run
-        from curate.experiments.verify.telling import plan_sentence, verified_page
-
-        try:
-            found = run(
-                settings,
-                at=at,
-                recipe=recipe,
-                retrain=retrain,
-                minutes=minutes,
-                progress=Progress(),
-                control=control,
-                announce=lambda plan: click.echo(f"curate: plan: {plan_sentence(plan)}", err=True),
+    with together(settings) as process:
+        if change is None:
+            told = _checked(
+                settings, process, form, at=at, recipe=recipe, retrain=retrain, minutes=minutes, control=control
             )
-        except KeyboardInterrupt:
-            click.echo("curate: the refits made so far are kept: the same command goes on with them", err=True)
-            raise
-        put(_json(found) if form == "json" else verified_page(found))
-    elif change == "finetune":
-        from curate.experiments.verify.mistakes import finetune
+        elif change == "finetune":
+            from curate.experiments.verify.mistakes import finetune
 
-        mended = finetune(settings, rows=top, steps=steps, at=at, recipe=recipe, progress=Progress())
-        put(_json(mended) if form == "json" else _steps(mended))
-    else:
-        from curate.experiments.verify.what_if import what_if
+            mended = finetune(settings, process, rows=top, steps=steps, at=at, recipe=recipe)
+            told = _json(mended) if form == "json" else _steps(mended)
+        else:
+            from curate.experiments.verify.what_if import what_if
 
-        changed = what_if(
-            settings, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe, retrain=retrain, progress=Progress()
-        )
-        put(_json(changed) if form == "json" else _table(changed))
+            changed = what_if(
+                settings, process, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe, retrain=retrain
+            )
+            told = _json(changed) if form == "json" else _table(changed)
+    if process.passes.first:
+        put(told)
+
+
+def _checked(settings: ScanSettings, process: "Together", form: str, **asked: Any) -> str:
+    """The answer of the check; its plan is told before the work."""
+    from curate.experiments.verify.protocol import verify as run
+    from curate.experiments.verify.telling import plan_sentence, verified_page
+
+    def say(text: str) -> None:
+        if process.passes.first:
+            click.echo(f"curate: {text}", err=True)
+
+    try:
+        found = run(settings, process, announce=lambda plan: say(f"plan: {plan_sentence(plan)}"), **asked)
+    except KeyboardInterrupt:
+        say("the refits made so far are kept: the same command goes on with them")
+        raise
+    return _json(found) if form == "json" else verified_page(found)
 
 
 def _refuse(change: str | None, rows: str | None, retrain: str | None, control: bool) -> None:

@@ -114,6 +114,8 @@ class Passes(ABC):
 
     number: int = 0
     """Of this process, from 0: the first one writes and reports."""
+    count: int = 1
+    """How many share the rows."""
 
     @abstractmethod
     def placed(self, n: int, places: Int[Tensor, " m"], values: Tensor | None) -> Tensor | None:

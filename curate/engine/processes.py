@@ -34,7 +34,6 @@ LONGEST_NAME = 256
 class Ranks(Passes):
     """One of several processes. All of them ask for the same sums and tables, in the same order."""
 
-    count: int = 1
     here: tuple[int, ...] = (0,)
     """Numbers of the processes that share this machine's memory, this one among them."""
     waits: Callable[[], AbstractContextManager[object]] = nullcontext

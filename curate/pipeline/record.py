@@ -13,6 +13,7 @@ from typing import cast
 import torch
 
 from curate.audit.result import TrainRow, result_of
+from curate.engine.passes import Passes
 from curate.engine.suspicion.level import Level, of_rate
 from curate.errors import NumericalError, UsageError
 from curate.gate.judgement import Gate
@@ -98,7 +99,11 @@ class OpenRun:
             self._findings(found, contents, ids)
             self.store.finish_run(
                 self.id,
-                counts={**_read_counts(list(contents.splits.values())), "classes": data.classes, "unjudged": True},
+                counts={
+                    **_read_counts(list(contents.splits.values()), data.passes),
+                    "classes": data.classes,
+                    "unjudged": True,
+                },
                 accuracy_head=None,
                 accuracy_probe=None,
                 seconds=time.monotonic() - started,
@@ -137,7 +142,7 @@ class OpenRun:
         self.store.finish_run(
             self.id,
             counts={
-                **_read_counts(sets),
+                **_read_counts(sets, data.passes),
                 "classes": data.classes,
                 "features": train.features.shape[1],
                 "evaluation_rows": len(evaluation),
@@ -293,8 +298,9 @@ def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
     return [place for place, key in enumerate(rows.keys) if key in keys]
 
 
-def _read_counts(sets: list[Forward]) -> dict[str, object]:
+def _read_counts(sets: list[Forward], passes: Passes) -> dict[str, object]:
     return {
+        **({"processes": passes.count} if passes.count > 1 else {}),
         "scored": sum(len(rows) for rows in sets),
         "reused": sum(rows.reused for rows in sets),
         "unreadable": sum(len(rows.unreadable) for rows in sets),

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from curate.errors import CurateError
 from curate.process import stopping
@@ -30,6 +30,7 @@ SILENT_BEATS = 4
 WORD, WORKS, WAITS = "word", "works", "waits"
 
 
+@runtime_checkable
 class Bulletin(Protocol):
     """What processes tell one another."""
 

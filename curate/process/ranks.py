@@ -6,6 +6,8 @@ Environment variables only: no torch, and nobody is asked.
 import os
 from dataclasses import dataclass
 
+from curate.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -32,6 +34,12 @@ def this_rank() -> Rank:
     except ValueError:
         return Rank()
     return Rank(number, count, local) if 0 <= number < count else Rank()
+
+
+def refuse_several(what: str, hint: str = "Start it without torchrun.") -> None:
+    """Raise `UsageError` if this is one of several processes and ``what`` runs in one."""
+    if this_rank().count > 1:
+        raise UsageError(f"{what} runs in one process, and {this_rank().count} were started", hint)
 
 
 def launched() -> bool:

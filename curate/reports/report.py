@@ -57,6 +57,11 @@ class RunFacts:
     counts: Mapping[str, Any]
     gate: Gate
 
+    @property
+    def processes(self) -> int:
+        """How many shared the rows out."""
+        return int(self.counts.get("processes", 1))
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

@@ -54,7 +54,7 @@ def write_row(page: Page, told: RowReport, verbose: bool = False) -> None:
     title = Text.assemble(
         (clean(row.key), "bold cyan"),
         f" {dot} {row.split} {dot} {clean(told.run.dataset)} {dot} ",
-        f"run {told.run.id}",
+        f"run {told.run.id}{f', by {told.run.processes} processes' if told.run.processes > 1 else ''}",
     )
     page.line(title)
     page.rule()

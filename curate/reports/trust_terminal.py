@@ -79,11 +79,11 @@ def _run(page: Page, report: Report) -> None:
     model = [clean(run.model) if run.model else "none: the inputs are features, the probe alone is used"]
     if run.weights_sha256:
         model.append(f"weights {run.weights_sha256[:12]}")
-    work = [run.device or "", f"seed {run.seed}"]
+    work = [run.device or "", f"{run.processes} processes" if run.processes > 1 else "", f"seed {run.seed}"]
     if run.seconds is not None:
         work.append(duration(run.seconds))
     if run.peak_memory is not None:
-        work.append(memory(run.peak_memory))
+        work.append(f"{memory(run.peak_memory)}{' in the first process' if run.processes > 1 else ''}")
     facts = [("model", ", ".join(model)), ("run on", ", ".join(part for part in work if part))]
     if report.cut is not None:
         facts.append(("flagged", f"from a suspicion of {percent(report.cut, 0)} on"))

@@ -8,7 +8,9 @@ far it may grow to ``sweeping``.
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from curate.stages.sweeping import unlink
 Depths = tuple[Tensor, Tensor, Tensor, Tensor]
 """Features, logits, early features and look (`looks`; of length 0 unless it is a picture) of a row."""
 
+T = TypeVar("T")
+
 LARGEST_SHARD = 2**32
 _PARTS = ("sha256", "features", "logits", "early", "looks")
 
@@ -28,27 +32,20 @@ _PARTS = ("sha256", "features", "logits", "early", "looks")
 class ForwardCache:
     """Features, logits, early features and looks by content hash, in shards.
 
-    ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written.
+    ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written. A shard's
+    numbers are read when one of its rows is asked for: of several processes each holds those of its own rows.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
         self.notes: list[str] = []
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._shards: list[Depths] = []
+        self._rows: dict[str, tuple[Path, int]] = {}
+        self._shards: dict[Path, Depths | None] = {}
+        """Those that were read; None of one that is not whole."""
         self._full = False
         for shard in sorted(self.folder.glob("*.npz")):
-            try:
-                hashes, depths = _read(shard)
-            except OSError:
-                continue
-            except ValueError:  # not whole: computed anew
-                with contextlib.suppress(OSError):
-                    shard.unlink()
-                continue
-            for row, sha in enumerate(hashes):
-                self._rows[sha] = (len(self._shards), row)
-            self._shards.append(depths)
+            for row, sha in enumerate(_if_whole(shard, _hashes) or ()):
+                self._rows[sha] = (shard, row)
             with contextlib.suppress(OSError):
                 os.utime(shard)  # the age of a shard is the time since its last use
 
@@ -57,7 +54,12 @@ class ForwardCache:
         if sha256 not in self._rows:
             return None
         shard, row = self._rows[sha256]
-        features, logits, early, looks = (store[row] for store in self._shards[shard])
+        if shard not in self._shards:
+            self._shards[shard] = _if_whole(shard, _numbers)
+        depths = self._shards[shard]
+        if depths is None:
+            return None
+        features, logits, early, looks = (store[row] for store in depths)
         return features, logits, early, looks
 
     def put(self, hashes: list[str], *depths: Tensor) -> None:
@@ -86,26 +88,47 @@ class ForwardCache:
             raise
 
 
-def _read(shard: Path) -> tuple[list[str], Depths]:
-    """Hashes and numbers of a shard. Raises ``ValueError`` if it is not whole, ``OSError`` if it may not be
-    read."""
+def _if_whole(shard: Path, read: Callable[[Path], T]) -> T | None:
+    """What is read of a shard; None if it may not be read. One that is not whole is taken away: computed anew."""
+    try:
+        return read(shard)
+    except OSError:
+        return None
+    except ValueError:
+        unlink(shard)
+        return None
+
+
+def _arrays(shard: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Arrays of a shard. Raises ``ValueError`` if it is not whole, ``OSError`` if it may not be read."""
     check_regular(shard, LARGEST_SHARD)
     with shard.open("rb") as file:
         stored = Arrays(file)
         try:
-            arrays = {name: stored.take(name) for name in _PARTS}
-            told = stored.take("checksum")
+            return {name: stored.take(name) for name in names}
         except KeyError as error:
             raise ValueError(f"no array {error}") from None
         finally:
             stored.close()
-    hashes, numbers = arrays["sha256"], [arrays[name] for name in _PARTS[1:]]
+
+
+def _hashes(shard: Path) -> list[str]:
+    """Of its rows, unchecked: the numbers are."""
+    hashes = _arrays(shard, _PARTS[:1])["sha256"]
+    if hashes.ndim != 1 or hashes.dtype.kind != "U":
+        raise ValueError("its hashes are none")
+    return [str(sha) for sha in hashes]
+
+
+def _numbers(shard: Path) -> Depths:
+    arrays = _arrays(shard, (*_PARTS, "checksum"))
+    told = arrays.pop("checksum")
     if told.shape != () or str(told) != _checksum(arrays):
         raise ValueError("its checksum is another")
-    if hashes.ndim != 1 or hashes.dtype.kind != "U" or any(len(part) != len(hashes) for part in numbers):
+    if any(len(arrays[name]) != len(arrays["sha256"]) for name in _PARTS):
         raise ValueError("its arrays have other lengths")
-    features, logits, early, looks = (torch.from_numpy(part) for part in numbers)
-    return hashes.tolist(), (features, logits, early, looks)
+    features, logits, early, looks = (torch.from_numpy(arrays[name]) for name in _PARTS[1:])
+    return features, logits, early, looks
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:

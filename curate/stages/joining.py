@@ -61,10 +61,11 @@ def _stores(rank: Rank) -> tuple[PrefixStore, Bulletin]:
     """Where the processes meet, and a connection of this process's own to it, for its signs of life."""
     try:
         shared, _, _ = next(rendezvous("env://", timeout=MEETING))
+        # A launcher that starts all anew may keep its store, with the addresses of those that have ended.
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         own = TCPStore(host, port, is_master=False, timeout=MEETING)
-        return PrefixStore("group", shared), PrefixStore(f"heartbeat/{again}", own)
+        return PrefixStore(f"group/{again}", shared), PrefixStore(f"heartbeat/{again}", own)
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"The {rank.count} processes did not meet: {str(error).splitlines()[0]}",

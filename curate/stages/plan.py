@@ -78,8 +78,6 @@ class PartRead:
 class Shard(Alone):
     """One of ``count`` parts of the rows, on its own."""
 
-    count: int = 1
-
     def own(self, n: int) -> slice:
         return run_of(n, self.number, self.count)
 

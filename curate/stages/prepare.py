@@ -3,7 +3,8 @@
 Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -269,8 +270,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     _refuse_few(train)
     network, cache, passes = how.network, how.cache, loaded.opened.passes
     notes = [*loaded.notes, *getattr(loaded.transform, "notes", ()), *(network.notes if network else ())]
-    turned_out = passes.gathered([*how.notes, *(cache.notes if cache is not None else ())])
-    notes += dict.fromkeys(note for of_rank in turned_out for note in of_rank)
+    notes += told_by_all(passes, [*how.notes, *(cache.notes if cache is not None else ())])
     if cache is not None:
         notes += filter(None, [str(sweep(cache.folder.parent))] if passes.first else [])
     if settings.loss != "softmax":
@@ -305,6 +305,16 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     said = ((*notes, *found), tuple(warnings), outside)
     loss = training_loss(settings.loss, train.labels, len(train.source.classes))
     return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, groups=groups, unsteady=moving)
+
+
+def told_by_all(passes: Passes, notes: Sequence[str]) -> list[str]:
+    """What turned out in any of the processes; who it was if not all of them say it."""
+    of_ranks = passes.gathered((os.uname().nodename, list(notes)))
+    found = []
+    for note in dict.fromkeys(note for _, said in of_ranks for note in said):
+        who = [f"{number} on {host}" for number, (host, said) in enumerate(of_ranks) if note in said]
+        found.append(note if len(who) == len(of_ranks) else f"rank {', '.join(who)}: {note}")
+    return found
 
 
 def reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple[Pass, str | None]:

@@ -51,6 +51,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "device": "`cpu`, `cuda`, `mps`",
         "git_commit": "checked out where the command ran; NULL outside a repository",
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
+        "`processes` (if several shared the rows), "
         "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
         "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows), "
         "`words` (training rows by the word of their label: `wrong`, `ambiguous`, `fine`), `level` (how many training "

@@ -7,8 +7,9 @@
 ``law`` scans each set by one process and by torchrun, and prints the largest difference of suspicion, self-influence,
 harm and pairs, as shares of the largest of their kind, and whether findings and the order of the rows are the same.
 ``kills`` ends a random rank of three at a random moment, the first one while it writes among them, and prints how long
-the others lived, whether the rank was named, how many rows the next scan took from the cache, and whether it found what
-an unbroken one finds. ``cost`` tells wall and processor seconds and memory (proportional share of each process) of one
+the others lived, whether rank and host were named, how many parts of the rows were kept by then and how many the next
+scan took up (torchrun's own restart, `--max-restarts 1`, among them), and whether it found what an unbroken one finds.
+``cost`` tells wall and processor seconds and memory (proportional share of each process) of one
 process, of one with two threads, and of two.
 """
 
@@ -41,6 +42,39 @@ def make():
     ).eval()
 """
 Found = dict[str, list[tuple[object, ...]]]
+RANKS, PARTS, CHUNK = 3, 24, 16
+"""Of a scan that is killed: processes, parts that they keep of the rows in all, and rows of each."""
+SCAN = f"""
+from curate.stages import forward
+from curate.pipeline import record
+
+forward.SHARD_ROWS = {CHUNK}
+write = record.OpenRun._write
+
+def begin(*arguments):
+    open("writing", "w").close()
+    write(*arguments)
+
+record.OpenRun._write = begin
+from curate.cli import main
+
+main()
+"""
+"""The command with small chunks, which says when it begins to write."""
+SLOW = """
+import time
+
+class Slow(nn.Sequential):
+    def forward(self, x):
+        time.sleep(0.3)
+        return super().forward(x)
+
+def slow():
+    return Slow(*make()).eval()
+"""
+"""A network that takes its time over a chunk, so that there is some to be killed at."""
+LAW = 1e-5
+"""Of the largest number of its kind: so little differ those of several processes."""
 WHOLE = 60.0
 """Seconds within which all processes have to end after one was killed."""
 
@@ -105,10 +139,14 @@ class Started:
         return found
 
 
-def start(count: int, arguments: list[str], database: Path, threads: int = 1) -> Started:
-    """A scan in ``count`` processes; one without torchrun."""
-    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
-    scanned = ["-m", "curate", "scan", *arguments, "--db", str(database), "-f", "csv:/dev/null"]
+def start(
+    count: int, arguments: list[str], database: Path, threads: int = 1, script: Path | None = None, restarts: int = 0
+) -> Started:
+    """A scan in ``count`` processes; one without torchrun. ``script`` stands for curate's command."""
+    torchrun = ["-m", "torch.distributed.run", "--max-restarts", str(restarts), "--nproc-per-node", str(count)]
+    several = torchrun if count > 1 else []
+    command = ["-m", "curate"] if script is None else [str(script)]
+    scanned = [*command, "scan", *arguments, "--db", str(database), "-f", "csv:/dev/null"]
     command = [sys.executable, *several, *scanned]
     environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE)}
     log = database.with_suffix(".log").open("w")
@@ -117,9 +155,9 @@ def start(count: int, arguments: list[str], database: Path, threads: int = 1) ->
     )
 
 
-def scan(count: int, arguments: list[str], database: Path) -> float:
+def scan(count: int, arguments: list[str], database: Path, script: Path | None = None) -> float:
     """Wait for it; seconds it took."""
-    started = start(count, arguments, database)
+    started = start(count, arguments, database, script=script)
     if started.process.wait():
         raise SystemExit(f"{count} processes: {database.with_suffix('.log').read_text()[-2000:]}")
     return time.monotonic() - started.began
@@ -143,7 +181,7 @@ def stored(database: Path) -> Found:
 
 
 def compared(several: Found, one: Found) -> tuple[bool, str]:
-    """Whether rows, pairs and findings are the same ones, and the largest difference of each number, as a share."""
+    """Whether rows, pairs and findings are the same ones, their numbers by `LAW`; the largest difference of each."""
     same = several["findings"] == one["findings"]
     told = []
     for name in ("scores", "pairs"):
@@ -154,6 +192,7 @@ def compared(several: Found, one: Found) -> tuple[bool, str]:
             continue
         theirs, mine = (np.array([row[2:] for row in found[name]], float) for found in (several, one))
         gaps = np.nan_to_num(np.abs(theirs - mine)).max(0) / np.nan_to_num(np.abs(mine)).max(0).clip(1e-300)
+        same &= bool(gaps.max() <= LAW)
         told.append(f"{name} {', '.join(f'{gap:.1e}' for gap in gaps)}")
     return same, "; ".join(told)
 
@@ -188,60 +227,109 @@ def reused(database: Path) -> int:
     connection = sqlite3.connect(database)
     found = connection.execute("SELECT json_extract(counts, '$.reused') FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     connection.close()
-    return int(found[0])
+    return int(found[0] or 0)
+
+
+def parts(home: Path) -> list[Path]:
+    """Chunks of rows that are kept."""
+    return list(home.glob("cache/*/*.npz"))
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When which rank is ended: while the first one writes, once so many parts are kept, or after so many seconds."""
+
+    rank: int
+    writes: bool = False
+    parts: int | None = None
+    seconds: float = 0.0
+    restarts: bool = False
+    """torchrun starts all anew by itself."""
+
+    @classmethod
+    def drawn(cls, number: int, draw: random.Random, usual: float) -> "Kill":
+        """Of ten, one while the first writes, five while rows are read, two of these restarted, four at any moment.
+
+        The next scan is one process's for half of them.
+        """
+        rank, turn = draw.randrange(RANKS), number % 10
+        if turn == 0:
+            return cls(0, writes=True, seconds=draw.uniform(0, 0.3))
+        if turn <= 5:
+            return cls(rank, parts=draw.randrange(1, PARTS), restarts=turn <= 2)
+        return cls(rank, seconds=usual * draw.uniform(0.02, 1.0))
+
+    def due(self, home: Path, began: float) -> bool:
+        """Whether it is time."""
+        if self.writes:
+            begun = home / "writing"
+            return begun.exists() and time.time() - begun.stat().st_mtime >= self.seconds
+        if self.parts is not None:
+            return len(parts(home)) >= self.parts
+        return time.monotonic() - began >= self.seconds
+
+    def __str__(self) -> str:
+        if self.writes:
+            return f"rank {self.rank} while it wrote"
+        moment = f"once {self.parts} parts were kept" if self.parts else f"after {self.seconds:.0f} s"
+        return f"rank {self.rank} {moment}"
 
 
 def kills(count: int, seed: int) -> bool:
     """Kill, look, scan again; whether nothing went wrong."""
-    draw, faults, taken = random.Random(seed), 0, 0
+    draw, done, good, taken, kept = random.Random(seed), 0, 0, 0, 0
     with scratch() as folder:
-        (folder / "model.py").write_text(MODEL)
-        rows = drawn(9_000, (12, 12, 1), folder / "rows.npz")
-        arguments = [str(rows), "--model", f"{folder}/model.py:make"]
-        usual = scan(3, [*arguments, "--no-cache"], folder / "whole.db")
+        (folder / "scan.py").write_text(SCAN)
+        (folder / "model.py").write_text(MODEL + SLOW)
+        rows = drawn(PARTS * CHUNK, (12, 12, 1), folder / "rows.npz")
+        arguments = [str(rows), "--model", f"{folder}/model.py:slow", "--params", "head"]
+        usual = scan(RANKS, arguments, folder / "whole.db", folder / "scan.py")
         whole = stored(folder / "whole.db")
+        print(f"unbroken: {usual:.0f} s, {len(parts(folder))} parts", flush=True)
         for number in range(count):
             home = folder / str(number)
             home.mkdir()
-            database, writes = home / "kill.db", number % 10 == 0
-            started = start(3, arguments, database)
-            rank = 0 if writes else draw.randrange(3)
-            wait_for(started, database, usual * draw.uniform(0.05, 1.0), writes)
-            living = started.ranks()
-            if started.process.poll() is not None or rank not in living:
+            found = broken(Kill.drawn(number, draw, usual), arguments, home, folder / "scan.py")
+            if found is None:
                 print(f"{number}: over before it was killed", flush=True)
                 continue
-            os.kill(living[rank], signal.SIGKILL)
-            killed = time.monotonic()
-            started.process.wait()
-            while any(Path(f"/proc/{process}").exists() for process in living.values()):
-                time.sleep(0.1)
-            lived, log = time.monotonic() - killed, database.with_suffix(".log").read_text()
-            root = log.partition("Root Cause")[2]
-            named = re.search(rf"rank +: {rank} ", root) is not None or f"Rank {rank} of 3" in log
-            scan(3, arguments, database)
-            same, told = compared(stored(database), whole)
-            taken += reused(database)
-            good = lived <= WHOLE and named and same and started.process.returncode != 0
-            faults += not good
-            moment = "while it wrote" if writes else f"after {killed - started.began:.0f} s"
+            said, fine, at_kill = found
+            same, told = compared(stored(home / "kill.db"), whole)
+            again = reused(home / "kill.db") // CHUNK
+            fine &= same and again >= at_kill
+            done, good, taken, kept = done + 1, good + fine, taken + again, kept + at_kill
             print(
-                f"{number}: rank {rank} {moment}: all ended in {lived:.1f} s, {'named' if named else 'NOT NAMED'}, "
-                f"{reused(database):,} rows taken up, {'same' if same else 'OTHER'} ({told})",
+                f"{number}: {said}; {at_kill} of {PARTS} parts were kept by then, {again} taken up; "
+                f"{'same' if same else 'OTHER'} ({told}){'' if fine else ' FAULT'}",
                 flush=True,
             )
-    print(f"{count} kills, {faults} faults, {taken:,} rows taken up")
-    return not faults
+    print(f"{done} kills, {good} without a fault; {kept} parts were kept at the kills, {taken} were taken up")
+    return good == count
 
 
-def wait_for(started: Started, database: Path, seconds: float, writes: bool) -> None:
-    """Until so many seconds have gone by since it began, or it writes: the file beside the database grows."""
-    journal = Path(f"{database}-wal")
-    while started.process.poll() is None:
-        grown = writes and journal.exists() and journal.stat().st_size > 1_500_000  # the schema alone is less
-        if grown or (not writes and time.monotonic() - started.began > seconds):
-            return
+def broken(kill: Kill, arguments: list[str], home: Path, script: Path) -> tuple[str, bool, int] | None:
+    """A scan with a rank killed, and the next one: what is said of it, whether all went as it should, parts kept."""
+    database = home / "kill.db"
+    started = start(RANKS, arguments, database, script=script, restarts=int(kill.restarts))
+    while started.process.poll() is None and not kill.due(home, started.began):
         time.sleep(0.01)
+    living = started.ranks()
+    if started.process.poll() is not None or kill.rank not in living:
+        started.process.wait()
+        return None
+    os.kill(living[kill.rank], signal.SIGKILL)
+    killed, kept = time.monotonic(), len(parts(home))
+    while any(Path(f"/proc/{process}").exists() for process in living.values()):
+        time.sleep(0.05)
+    lived, status = time.monotonic() - killed, started.process.wait()
+    said, fine = f"{kill}: all ended in {lived:.1f} s", lived <= WHOLE
+    if kill.restarts:
+        return f"{said}, torchrun started anew", fine and status == 0, kept
+    log = database.with_suffix(".log").read_text()
+    summary = re.search(rf"host +: \S+\s+rank +: {kill.rank} ", log.partition("Root Cause")[2])
+    named = summary is not None or f"Rank {kill.rank} of {RANKS} on {os.uname().nodename}" in log
+    scan(RANKS if kill.parts else 1, arguments, database, script)
+    return f"{said}, {'rank and host named' if named else 'NOT NAMED'}", fine and named and status != 0, kept
 
 
 def cost(rows: int) -> None:

@@ -23,10 +23,12 @@ from sklearn.datasets import load_digits, load_iris
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.engine.passes import ALONE
 from curate.experiments.verify.protocol import Verification, verify
 from curate.experiments.verify.refit import Recipe
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.joining import Together
 
 MODEL = """
 import torch
@@ -108,7 +110,7 @@ def check(settings: ScanSettings, **asked: object) -> Verification:
     fresh = Path(settings.db)
     fresh.unlink(missing_ok=True)
     given = {"at": "model", "recipe": Recipe(), "retrain": None, "minutes": 10.0, **asked}
-    return verify(settings, progress=SILENT, announce=lambda plan: None, **given)  # type: ignore[arg-type]
+    return verify(settings, Together(ALONE, SILENT), announce=lambda plan: None, **given)  # type: ignore[arg-type]
 
 
 def softmax(seed: int) -> Verification:

@@ -62,7 +62,7 @@ def drop(seeds: list[int]) -> None:
             for size in SIZES:
                 selection = Selection(rows[:size], None, name)
                 predicted.append(setting.predicted(selection).loss)
-                actual.append(setting.actual(selection, unchanged).loss)
+                actual.append(setting.change(unchanged, setting.refit(setting.changed(selection))).loss)
                 sizes.append(size)
                 print(
                     f"seed {seed}: {name:6} {size:3}: predicted {predicted[-1]:+.5f}, actual {actual[-1]:+.5f}",

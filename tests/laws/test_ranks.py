@@ -19,6 +19,7 @@ from curate.errors import CurateError, UsageError
 from curate.pipeline.story import scan
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.prepare import told_by_all
 
 MODEL = """
 import torch
@@ -142,6 +143,11 @@ def test_an_error_of_one_row_is_that_of_all(tmp_path: Path) -> None:
         return str(raised.value)
 
     assert len(set(by_ranks(3, work, tmp_path))) == 1
+
+
+def test_what_turned_out_for_one_process_alone_is_told_with_its_number_and_machine(tmp_path: Path) -> None:
+    found = by_ranks(2, lambda ranks: told_by_all(ranks, ["slow", *["disk full"] * ranks.number]), tmp_path)
+    assert found == [["slow", f"rank 1 on {os.uname().nodename}: disk full"]] * 2
 
 
 def test_processes_that_see_other_data_do_not_start(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The refits of a check as jobs, each stored as it ends: an interrupted check goes on where it was.
+"""The refits of a check as jobs, each stored as it ends: an interrupted check goes on where it was. Several processes
+deal them out, some to each at a time.
 
 Knows what is left out in each and under which name the database keeps it; leaves training to `refit` and `convex`.
 """
@@ -83,9 +84,10 @@ class Jobs:
 class Refits:
     """Losses of the targets after each refit, nats, the mean first; those of the database where they are there."""
 
-    def __init__(self, store: Store, identity: str, setting: Setting) -> None:
+    def __init__(self, store: Store | None, identity: str, setting: Setting) -> None:
+        """``store``: of the first process; the others are told, and what they fit is stored by the first."""
         self._store, self._identity, self._setting = store, identity, setting
-        stored = refits(store, identity)
+        stored = setting.data.passes.told(lambda: {} if store is None else refits(store, identity))
         self.found = {place: np.array(losses) for place, (losses, _) in stored.items()}
         self.seconds = {place: seconds for place, (_, seconds) in stored.items()}
         self.made = self.reused = 0
@@ -101,23 +103,28 @@ class Refits:
         waiting = [job for job in jobs if job.place not in self.found]
         self.reused += len(jobs) - len(waiting)
         advance(len(jobs) - len(waiting))
-        whole, refit = TrainingSet.of(self._setting.data.train), self._setting.refit
-        for some in slices(len(waiting), refit.batch):  # a refit with several orders makes one at a time
-            if time.monotonic() > until:
+        passes = self._setting.data.passes
+        for some in slices(len(waiting), self._setting.refit.batch * passes.count):
+            if passes.told(lambda: time.monotonic() > until):
                 return
-            part, started = waiting[some], time.monotonic()
-            trainings = [whole.without(torch.tensor(job.rows, dtype=torch.long)) for job in part]
-            losses = [self.losses(logits) for logits in refit.many(trainings, part[0].ordering)]
-            seconds = (time.monotonic() - started) / len(part)
-            add_refits(
-                self._store,
-                self._identity,
-                {job.place: (found.tolist(), seconds) for job, found in zip(part, losses, strict=True)},
-            )
-            for job, found in zip(part, losses, strict=True):
-                self.found[job.place], self.seconds[job.place] = found, seconds
+            part = waiting[some]
+            made = passes.gathered(self._made(part[passes.own(len(part))]))
+            losses = dict(pair for of_rank in made for pair in of_rank)
+            if self._store is not None:
+                add_refits(self._store, self._identity, losses)
+            for place, (found, seconds) in losses.items():
+                self.found[place], self.seconds[place] = np.array(found), seconds
             self.made += len(part)
             advance(len(part))
+
+    def _made(self, jobs: list[Job]) -> "list[tuple[tuple[str, int], tuple[list[float], float]]]":
+        """Losses and seconds of refits that this process makes at once; of one order if there are several."""
+        started, whole = time.monotonic(), TrainingSet.of(self._setting.data.train)
+        trainings = [whole.without(torch.tensor(job.rows, dtype=torch.long)) for job in jobs]
+        many = self._setting.refit.many(trainings, jobs[0].ordering) if jobs else ()
+        losses = [self.losses(logits).tolist() for logits in many]
+        seconds = (time.monotonic() - started) / max(1, len(jobs))
+        return [(job.place, (found, seconds)) for job, found in zip(jobs, losses, strict=True)]
 
     def change(self, job: Job) -> Float[np.ndarray, " k"]:
         """Against the refit without any change in the same order."""

@@ -17,9 +17,10 @@ from curate.engine.probe import probe_inputs
 from curate.experiments.verify.refit import Recipe, evaluated
 from curate.experiments.verify.setting import prepare
 from curate.models.network import Network
-from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.heads import Heads, fit_heads
+from curate.stages.joining import Together
 from curate.stages.prepare import Data, load, read
 
 
@@ -50,11 +51,17 @@ class Mended:
     """What makes all of it doubtful."""
 
 
-def finetune(settings: ScanSettings, *, rows: int, steps: int, at: str, recipe: Recipe, progress: Progress) -> Mended:
-    """Steps on the ``rows`` training rows that help the target rows most; those are the mistakes by default."""
+def finetune(settings: ScanSettings, process: Together, *, rows: int, steps: int, at: str, recipe: Recipe) -> Mended:
+    """Steps on the ``rows`` training rows that help the target rows most; those are the mistakes by default.
+
+    Each of several processes makes all steps.
+    """
     if isinstance(settings.eval_rows, int):
         settings = replace(settings, eval_rows="mistakes")
-    data = read(settings, load(settings, progress), progress)
+    progress = process.progress
+    loaded = load(settings, progress, passes=process.passes)
+    agree(settings, loaded)
+    data = read(settings, loaded, progress)
     heads = fit_heads(data, settings.damping)
     setting = prepare(
         settings,

@@ -42,14 +42,30 @@ class Plan:
     """Of the minutes, on what is predicted, in seconds: it was solved before the first refit."""
     halves: bool = False
     """Whether each group is a half of the rows."""
+    processes: int = 1
+    """That deal the refits out."""
 
     @property
     def refits(self) -> int:
         """Refits in all."""
         return self.rows + self.groups + self.repeats
 
+    @property
+    def work(self) -> float:
+        """Seconds of all refits, some of them beside one another."""
+        return self.refits * self.seconds / self.processes
 
-def make_plan(n: int, minutes: float, seconds: float, *, exact: bool, halves: bool = False, spent: float = 0.0) -> Plan:
+
+def make_plan(
+    n: int,
+    minutes: float,
+    seconds: float,
+    *,
+    exact: bool,
+    halves: bool = False,
+    spent: float = 0.0,
+    processes: int = 1,
+) -> Plan:
     """For ``n`` training rows, where one refit takes ``seconds`` and ``spent`` ones of the minutes are gone.
 
     ``exact`` refits need no repeating; ``halves`` of the rows are the groups where each is a training of its own.
@@ -60,9 +76,9 @@ def make_plan(n: int, minutes: float, seconds: float, *, exact: bool, halves: bo
         (min(rows, n), groups, 0 if exact else repeats)
         for rows, groups, repeats in ((MOST_TRAININGS, FEWEST_TRAININGS) if halves else (MOST, FEWEST))
     )
-    allowed = max(0.0, 60 * minutes - spent) / max(seconds, 1e-9)
+    allowed = processes * max(0.0, 60 * minutes - spent) / max(seconds, 1e-9)
     if allowed < sum(fewest):
-        needed = math.ceil((sum(fewest) * seconds + spent) / 60)
+        needed = math.ceil((sum(fewest) * seconds / processes + spent) / 60)
         after = f" after {duration(spent)} of solving" if spent > seconds else ""
         raise UsageError(
             f"--minutes {minutes:g} allows {int(allowed)} refits of {seconds:.2g} s{after}; under {sum(fewest)} say "
@@ -71,7 +87,7 @@ def make_plan(n: int, minutes: float, seconds: float, *, exact: bool, halves: bo
         )
     share = min(1.0, allowed / sum(most))
     rows, groups, repeats = (max(least, int(share * some)) for least, some in zip(fewest, most, strict=True))
-    return Plan(rows, groups, size, repeats, seconds, spent, halves)
+    return Plan(rows, groups, size, repeats, seconds, spent, halves, processes)
 
 
 def choose_rows(influence: Float[Tensor, "n m"], count: int, generator: torch.Generator) -> dict[int, str]:

@@ -9,6 +9,7 @@ interrupted check goes on where it was, and more minutes add to what is there.
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,7 +29,9 @@ from curate.experiments.verify.setting import Setting, prepare
 from curate.process.progress import Progress
 from curate.process.spoken import Spoken
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.heads import fit_heads
+from curate.stages.joining import Together
 from curate.stages.prepare import Data, Held, Loaded, load, read
 from curate.store import Store
 from curate.store.verifications import add_verification, stored_harm
@@ -109,23 +112,25 @@ class Verification(Spoken):
 
 def verify(
     settings: ScanSettings,
+    process: Together,
     *,
     at: str,
     recipe: Recipe,
     retrain: str | TrainingFunction | None,
     minutes: float,
-    progress: Progress,
     announce: Callable[[Plan], None],
     control: bool = False,
     held: Held | None = None,
 ) -> Verification:
     """``announce`` is told the plan before the work; ``control`` deals the predictions out at random; ``held`` is what
-    a caller has in memory of data and model.
+    a caller has in memory of data and model. Several processes deal the refits out and all return the same; the first
+    alone stores.
 
     Raises `UsageError` where the minutes do not allow enough refits.
     """
-    started = time.monotonic()
-    loaded = load(settings, progress, held)
+    started, progress = time.monotonic(), process.progress
+    loaded = load(settings, progress, held, process.passes)
+    agree(settings, loaded)
     data = read(settings, loaded, progress)
     heads, began = fit_heads(data, settings.damping), time.monotonic()
     setting = prepare(
@@ -139,8 +144,8 @@ def verify(
         choose=lambda losses: _alone(losses, settings.seed),
     )
     predicted = setting.predictor.drop_on_each().double().numpy()
-    spent = time.monotonic() - began
-    with Store.open(Path(settings.db), create=True) as store:
+    spent = data.passes.told(lambda: time.monotonic() - began)
+    with Store.open(Path(settings.db), create=True) if data.passes.first else nullcontext() as store:
         refits = Refits(store, identity(data, setting, retrain, settings.seed), setting)
         plan = _planned(refits, setting, minutes, spent, progress, halves=retrain is not None)
         announce(plan)
@@ -153,11 +158,11 @@ def verify(
         found = _compared(setting, refits, predicted, jobs, plan, settings.seed)
         if not control:
             found = replace(found, at_reach=_at_reach(setting, refits, list(jobs.rows), settings.seed))
-            found = replace(found, stored=_beside_the_scan(store, loaded, data, predicted[:, 0]))
+            found = replace(found, stored=_beside_the_scan(store, loaded, data, predicted[:, 0]) if store else "")
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if data.unsteady:
             found = replace(found, answer=doubted(found.answer, f"outputs that move: {data.unsteady}"))
-        if not control:
+        if store is not None and not control:
             _store(store, settings, loaded, found)
         return found
 
@@ -234,14 +239,24 @@ def _planned(
     exact = setting.refit.converged
     unchanged = [Job.unchanged(ordering) for ordering in range(1 if exact else 2)]
     with progress.stage("Refits without a change", len(unchanged)) as advance:
-        refits.make(unchanged, advance)
+        for job in unchanged:  # by one process, whose second one tells the time: a first one also loads what it needs
+            refits.make([job], advance)
+    passes = setting.data.passes
     seconds = min(refits.seconds[job.place] for job in unchanged)
     if exact:  # many at once, from the optimum that is known now, take far less than the first
-        started, some = time.monotonic(), min(8, setting.refit.batch)
-        whole = TrainingSet.of(setting.data.train)
-        list(setting.refit.many([whole.without(torch.tensor([row])) for row in range(some)]))
-        seconds = (time.monotonic() - started) / some
-    return make_plan(len(setting.data.train), minutes, seconds, exact=exact, halves=halves, spent=spent)
+        seconds = passes.told(lambda: _one_of_many(setting))
+    n = len(setting.data.train)
+    return make_plan(n, minutes, seconds, exact=exact, halves=halves, spent=spent, processes=passes.count)
+
+
+def _one_of_many(setting: Setting) -> float:
+    """Seconds of a refit among others."""
+    some, whole = min(8, setting.refit.batch), TrainingSet.of(setting.data.train)
+    rows = [whole.without(torch.tensor([row])) for row in range(some)]
+    list(setting.refit.many(rows[:1]))  # another process may have made the refit that all begin with
+    started = time.monotonic()
+    list(setting.refit.many(rows))
+    return (time.monotonic() - started) / some
 
 
 def _alone(losses: Float[Tensor, " T"], seed: int) -> Int[Tensor, " k"]:

@@ -87,8 +87,8 @@ class Setting:
         right, wrong = flips[0].tolist()
         return Effect(float(moves.sum()), right, wrong)
 
-    def actual(self, selection: Selection, unchanged: Float[Tensor, "E C"]) -> Effect:
-        """The change that a refit on the selection brings."""
+    def changed(self, selection: Selection) -> TrainingSet:
+        """The training set with the selection changed. Raises `UsageError` if one class would be left."""
         training = TrainingSet.of(self.data.train)
         if selection.labels is None:
             training = training.without(selection.rows)
@@ -96,7 +96,7 @@ class Setting:
             training = training.relabelled(selection.rows, selection.labels)
         if len(set(training.labels[training.kept].tolist())) < 2:
             raise UsageError("One class would be left", "Name fewer rows with --rows.")
-        return self.change(unchanged, self.refit(training))
+        return training
 
 
 def prepare(
@@ -208,7 +208,7 @@ def _at_network(
 def _told_penalty(data: Data, network: Network) -> tuple[float, str]:
     """The penalty that the gradient at the checkpoint tells of, if any, and what told it."""
     names = choose_parameters(network.module, "all")
-    everything = Objective(network.module, names, network.logits_of, loss=data.loss)
+    everything = Objective(network.module, names, network.logits_of, loss=data.loss, passes=data.passes)
     found = Problem(everything, data.train).gradient.known_penalty
     return found, ", as its gradient at the checkpoint tells" if found else ""
 

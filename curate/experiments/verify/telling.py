@@ -23,9 +23,10 @@ def plan_sentence(plan: "Plan") -> str:
     twice = f", {plan.repeats} of the rows again in another order" if plan.repeats else ""
     groups = f"{plan.groups} random halves" if plan.halves else f"{plan.groups} groups of {plan.group_size:,}"
     solved = f", after {duration(plan.spent)} of solving" if plan.spent >= 1 else ""
+    shared = f" over {plan.processes} processes" if plan.processes > 1 else ""
     return (
         f"{plural(plan.rows, 'row')} left out one at a time, {groups}{twice}: "
-        f"{plan.refits} refits of about {plan.seconds:.2g} s, {duration(plan.refits * plan.seconds)} in all{solved}"
+        f"{plan.refits} refits of about {plan.seconds:.2g} s, {duration(plan.work)} in all{shared}{solved}"
     )
 
 

@@ -11,9 +11,10 @@ from curate.experiments.training import TrainingSet
 from curate.experiments.verify.refit import Recipe
 from curate.experiments.verify.rows import select
 from curate.experiments.verify.setting import Effect, prepare
-from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
+from curate.stages.agreement import agree
 from curate.stages.heads import fit_heads
+from curate.stages.joining import Together
 from curate.stages.prepare import load, read
 
 
@@ -44,25 +45,33 @@ class WhatIf:
 
 def what_if(
     settings: ScanSettings,
+    process: Together,
     change: str,
     rows: str,
     *,
     at: str,
     recipe: Recipe,
     retrain: str | None,
-    progress: Progress,
 ) -> WhatIf:
-    """``rows`` as `select` takes them. Raises `UsageError` where they, or the options, name nothing."""
-    data = read(settings, load(settings, progress), progress)
+    """``rows`` as `select` takes them; two processes make a refit each.
+
+    Raises `UsageError` where they, or the options, name nothing.
+    """
+    progress = process.progress
+    loaded = load(settings, progress, passes=process.passes)
+    agree(settings, loaded)
+    data = read(settings, loaded, progress)
     heads = fit_heads(data, settings.damping)
-    selection = select(Path(settings.db), data, rows, relabel=change == "relabel")
+    selection = data.passes.told(lambda: select(Path(settings.db), data, rows, relabel=change == "relabel"))
     setting = prepare(settings, data, heads, at=at, recipe=recipe, retrain=retrain, progress=progress)
     predicted = setting.predicted(selection)
+    trainings = [TrainingSet.of(data.train), setting.changed(selection)]
     with progress.stage("Refits", 2) as advance:
-        unchanged = setting.refit(TrainingSet.of(data.train))
-        advance(1)
-        actual = setting.actual(selection, unchanged)
-        advance(1)
+        refitted = []
+        for training in trainings[data.passes.own(2)]:
+            refitted.append(setting.refit(training))
+            advance(1)
+        unchanged, changed = [logits for of_one in data.passes.gathered(refitted) for logits in of_one]
     return WhatIf(
         change,
         len(selection.rows),
@@ -72,7 +81,7 @@ def what_if(
         setting.loss(setting.before),
         float(setting.right(setting.before).double().mean()),
         predicted,
-        actual,
+        setting.change(unchanged, changed),
         setting.change(setting.before, unchanged),
         setting.predictor.how,
         setting.refit.recipe,
