@@ -67,6 +67,14 @@ def test_a_gate_on_labels_cannot_pass_where_none_were_judged(photos: Path, fail_
     curate("check", "--max-noise-rate", "5%", status=2)
 
 
+def test_a_check_without_judged_labels_lists_what_it_counts(photos: Path) -> None:
+    Image.new("RGB", (6, 6), "red").save(photos / "dog" / "even.png")
+    assert "blank_picture" in curate("scan", "photos", "-f", "text").stdout
+    listed = curate("check", status=2).stdout
+    assert "conflict" in listed
+    assert "blank_picture" not in listed
+
+
 def test_a_gate_on_contents_counts(photos: Path) -> None:
     assert "failed: 2 conflict in 41 rows" in curate("scan", "photos", "--fail-on", "conflict", status=1).output
     curate("check", "--fail-on", "leak")

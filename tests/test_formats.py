@@ -118,6 +118,8 @@ def test_sarif_holds_every_finding_with_what_became_of_it(report: Report) -> Non
     assert results["mislabeled", "cat/01.png"]["suppressions"][0]["justification"] == "a reviewer's verdict: keep"
     first = results["mislabeled", "cat/00.png"]
     assert (first["suppressions"], first["baselineState"], first["rank"]) == ([], "new", 95.0)
+    doubted = sarif(replace(report, findings=(replace(report.findings[0], spared="worth a look"),)))
+    assert doubted["results"][0]["suppressions"][0]["justification"].startswith("only worth a look")  # type: ignore[index]
     place = first["locations"][0]["physicalLocation"]
     assert place["artifactLocation"] == {"uri": "pets/train/cat/00.png", "uriBaseId": "%SRCROOT%"}
     assert set(run["originalUriBaseIds"]) == {"%SRCROOT%"}

@@ -258,6 +258,7 @@ def test_a_flagged_row_whose_own_label_is_the_likelier_is_worth_a_look(report: R
     told = replace(report, mislabeled=(*report.mislabeled, doubtful), doubted={"train": 1, "eval": 1})
     text = TextReport().render(told)
     assert summary_sentence(told).startswith("1 of 10 labels is flagged as wrong, 1 more is worth a look")
+    assert "; 1 in the evaluation set is worth a look; " in summary_sentence(told)
     likely, _, rest = text.partition(
         "Worth a look  2 rows more: flagged, but their own label is still the likelier one"
     )

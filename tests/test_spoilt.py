@@ -54,7 +54,7 @@ def test_each_kind_of_spoilt_picture_is_found_and_no_other(here: Path) -> None:
         rule: [f"a/{rule}.png"] for rule in SPOILT
     }
     assert said["tiny_picture"][0]["why"] == "tiny: a square of its area has sides of 12.5 % of the usual 96 pixels"
-    assert str(said["blurred_picture"][0]["why"]).startswith("blurred: its sharpness is ")
+    assert str(said["blurred_picture"][0]["why"]).startswith("blurred: its edges are ")
 
 
 def test_rules_are_off_and_on_by_name(here: Path) -> None:

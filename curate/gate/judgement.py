@@ -18,6 +18,8 @@ PREVIEW = "preview"
 """Of a rule that is new in this version: a severity does not ask for it, its name does."""
 DOUBTFUL = "worth a look"
 """The row's own label is still the likelier one: the rule's name does not ask for it, a severity does."""
+SETTLED = (ACCEPTED, KEPT, DOUBTFUL)
+"""Of these code scanning has nothing to ask anybody."""
 OPINION = "old row, new opinion"
 """The finding is new and the row is not: another model, other rows beside it, or another version of curate."""
 ESTIMATE = "estimate:"

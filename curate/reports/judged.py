@@ -99,6 +99,7 @@ def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tup
         reference = reference_of(gate, store, run.id, run.dataset)
     except NoReference as error:
         return None, Outcome(2, f"failed: {error.message} {error.hint}".rstrip())
+    _spare(store, run, gate, found, reference)
     if run.counts.get("unjudged") and gate.is_set and gate.asks_labels:
         rules = ",".join(rule.name for rule in RULES.values() if rule.of_contents and not rule.preview)
         told = f"failed: no model judged the labels, and the gate asks for that; name a model, or --fail-on {rules}"
@@ -106,6 +107,11 @@ def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tup
     if gate.is_set and run.counts.get("unsteady"):
         told = f"failed: the gate rests on numbers that cannot be trusted: {run.counts['unsteady']}"
         return None, Outcome(4, told)
+    return reference, gate.judge(found, _tally(store, run, gate, reference, found), reference)
+
+
+def _spare(store: Store, run: RunFacts, gate: Gate, found: list[Weighed], reference: Reference | None) -> None:
+    """Set ``spared`` of each finding."""
     if reference is not None and reference.rows is not None:
         digests = {
             number: row_digest(content, label, key)
@@ -115,7 +121,6 @@ def _judge(store: Store, run: RunFacts, gate: Gate, found: list[Weighed]) -> tup
             finding.row = digests[finding.id]
     for finding in found:
         finding.spared = gate.spares(finding, reference)
-    return reference, gate.judge(found, _tally(store, run, gate, reference, found), reference)
 
 
 def _first(found: list[Weighed], most: int) -> list[Weighed]:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from curate import __version__
-from curate.gate.judgement import ACCEPTED, KEPT
+from curate.gate.judgement import ACCEPTED, DOUBTFUL, KEPT
 from curate.reports.base import Renderer
 from curate.reports.json import dump
 from curate.reports.problems import sentence_of
@@ -130,6 +130,7 @@ def _suppressions(report: Report, finding: Finding) -> list[dict[str, str]]:
     reasons = {
         ACCEPTED: f"accepted in {report.gate.baseline or 'the baseline'}",
         KEPT: "a reviewer's verdict: keep",
+        DOUBTFUL: "only worth a look: its own label is still the likelier one",
     }
     if finding.spared not in reasons:
         return []

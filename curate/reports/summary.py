@@ -23,9 +23,7 @@ FROM = {"audit": "audited", "noise rate": "as you said"}
 def summary_sentence(report: Report) -> str:
     """How many labels are flagged and how many may be wrong, then the other findings, then harm."""
     parts = [_labels(report)]
-    theirs = report.count("mislabeled", "eval")
-    if theirs:
-        parts.append(f"{theirs:,} in the evaluation set")
+    parts.append(_evaluation_labels(report))
     for rule, (one, many) in SAID.items():
         count = report.count(rule)
         parts += [f"{count:,} {one if count == 1 else many}"] if count else []
@@ -41,9 +39,22 @@ def _labels(report: Report) -> str:
         return f"The labels of {plural(rows, 'row')} were not judged"
     doubtful = report.doubted.get("train", 0)
     flagged = report.count("mislabeled", "train") - doubtful
-    doubted = f", {doubtful:,} more {'is' if doubtful == 1 else 'are'} worth a look" if doubtful else ""
-    verb = "is" if flagged == 1 else "are"
-    return f"{flagged:,} of {plural(rows, 'label')} {verb} flagged as wrong{doubted}{_range(report)}"
+    doubted = f", {doubtful:,} more {_are(doubtful)} worth a look" if doubtful else ""
+    return f"{flagged:,} of {plural(rows, 'label')} {_are(flagged)} flagged as wrong{doubted}{_range(report)}"
+
+
+def _evaluation_labels(report: Report) -> str:
+    """The same of the evaluation set; "" if nothing is flagged there."""
+    doubtful = report.doubted.get("eval", 0)
+    flagged = report.count("mislabeled", "eval") - doubtful
+    if not flagged:
+        return f"{doubtful:,} in the evaluation set {_are(doubtful)} worth a look" if doubtful else ""
+    more = f", {doubtful:,} more {_are(doubtful)} worth a look" if doubtful else ""
+    return f"{flagged:,} in the evaluation set{more}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _range(report: Report) -> str:

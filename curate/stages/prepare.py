@@ -48,8 +48,8 @@ LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
 COLUMNS_AT_ONCE = 32
 """Of features that are standardised: no second copy of all numbers stands beside the first."""
-AS_READ = "pictures as in their files"
-"""What earlier caches do not say: their rows were all RGB."""
+AS_READ = "pictures as in their files, sharpness of edges"
+"""What earlier caches do not say: their rows were all RGB, and sharpness another measure."""
 SAMPLE_ROWS = 32
 """Rows that the network's outputs are judged on: logits, probabilities, one output."""
 

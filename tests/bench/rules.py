@@ -2,11 +2,13 @@
 
     python tests/bench/rules.py FOLDER [--rows 300] [--seeds 0,1,2] [--sets flowers5,fashion,...] [--peers PYTHON]
     python tests/bench/rules.py FOLDER --strangers [...]
+    python tests/bench/rules.py FOLDER --cost 100000
 
 FOLDER holds flowers5/, banking77/, adult/ and clinc150/; Fashion-MNIST is Debian's. Thresholds were chosen on other
 sets (docs/explanation/findings.md). Each set is a sample of its rows (of texts and tables four times as many) with
 copies, 20 of each kind, and spoilt rows, 10 of each kind, of rows that are not in the sample; `--strangers` plants 1
-and 5 % of rows of another set instead. PYTHON has cleanlab's Datalab: `pip install cleanlab datasets cleanvision`.
+and 5 % of rows of another set instead, `--cost` measures what the rules cost beside the stages before them and the
+pixel measures beside the reading pass. PYTHON has cleanlab's Datalab: `pip install cleanlab datasets cleanvision`.
 """
 
 import argparse
@@ -33,14 +35,17 @@ from curate.experiments.planting import COPY, KINDS
 from curate.process.progress import Progress
 from curate.rules.finders import copies
 from curate.rules.finders.found import Found, Scan
+from curate.rules.finders.stranger import distances, oddness
 from curate.rules.rule import RULES
 from curate.settings.merge import load_settings
+from curate.stages.contents import read_contents
 from curate.stages.heads import fit_heads
 from curate.stages.looks import hashes
-from curate.stages.prepare import Data, load, read
+from curate.stages.prepare import Data, load, open_data, read
 from curate.stages.suspicion import judge_rows
 
-COPIES, SPOILT = 20, 10
+COPIES, SPOILT, SHOWN = 20, 10, 8
+BANKING = "banking77/train.parquet"
 MODEL = f"{Path(__file__).with_name('efficientnet.py')}:factory"
 ON_ROWS = ("near_duplicate", "blank_picture", "dark_picture", "bright_picture", "blurred_picture", "tiny_picture",
            "odd_shape", "empty_text", "markup_text", "impossible_value", "stranger")  # fmt: skip
@@ -125,11 +130,11 @@ def plant_values(to: Path, table: pyarrow.Table, seed: int) -> Planted:
     columns = {name: table[name].to_pylist() for name in table.column_names}
     places = draw.permutation(table.num_rows)[: 2 * SPOILT].tolist()
     for turn, place in enumerate(places):
-        name, value = ("age", int(draw.integers(200, 900))) if turn % 2 else ("hours-per-week", 999)
+        name, value = ("age", int(draw.integers(200, 900))) if turn % 2 else ("hours_per_week", 999)
         columns[name][place] = value
         kinds[f"row-{place}"] = "impossible_value"
     columns |= {"id": [f"row-{place}" for place in range(table.num_rows)], "unit": ["usd"] * table.num_rows}
-    columns["hours"] = list(columns["hours-per-week"])
+    columns["hours"] = list(columns["hours_per_week"])
     to.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.table(columns), to / "rows.parquet")
     return Planted(kinds, {})
@@ -170,13 +175,15 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
         rows = [each for each in found if each.rule == rule and each.row is not None and each.split == "train"]
         of_copies = rule == "near_duplicate"
         wanted = [key for key, kind in planted.rows.items() if (key in planted.of if of_copies else kind == rule)]
-        true, hit = [], set()
+        true, hit, false = [], set(), []
         for each in rows:
             # a cluster is right if it holds a copy that was planted, whichever of its rows stands for it
             inside = {keys[each.row], *([str(each.name), *each.evidence["copies"]] if of_copies else [])}  # type: ignore[misc]
             if inside & set(planted.of if of_copies else wanted):
                 true.append(each)
                 hit |= inside
+            else:
+                false.append(example(scan, each))
         recall = Counter(planted.rows[key] for key in wanted if key in hit)
         of_kind = Counter(planted.rows[key] for key in wanted)
         if not wanted and not rows:
@@ -192,9 +199,20 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
                 "precision": None if not rows else round(len(true) / len(rows), 3),
                 "false": round((len(rows) - len(true)) / len(keys), 4),
                 "AP": None if not truth.any() else round(float(average_precision_score(truth, score)), 3),
+                "false ones": false[:SHOWN],
             }
         )
     return lines
+
+
+def example(scan: Scan, found: Found) -> str:
+    """A finding to judge by eye: two texts, or a picture's key and what is said of it."""
+    train = scan.data.train
+    assert found.row is not None
+    if train.source.media == "text" and found.name is not None:
+        other = train.source.text(train.indices[train.keys.index(str(found.name))])
+        return f"{train.source.text(train.indices[found.row])} | {other}"
+    return f"{train.keys[found.row]}: {found.why}"
 
 
 def copies_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
@@ -225,6 +243,16 @@ def copies_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
             "recall": round(float((alone <= 8)[truth].mean()), 3),
         }
     return said
+
+
+def strangers_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
+    """Average precision of the order of all rows by the rule's own measures, whatever its threshold says."""
+    signals = scan.judged.signals
+    distance = distances(scan.data.train.features, signals.given, scan.data.classes)
+    assert distance is not None
+    truth = np.array([key in planted.rows for key in scan.data.train.keys])
+    odd = oddness(distance, signals.left_out)
+    return {"curate AP": round(float(average_precision_score(truth, odd)), 3)}
 
 
 PEER = """
@@ -287,7 +315,7 @@ def plant(name: str, data: Path, home: Path, rows: int, seed: int) -> tuple[Path
     if name in ("flowers5", "fashion"):
         return to, plant_pictures(to, pictures_of(name, data, rows + 60, 7), seed), {"model": MODEL}
     if name == "banking77":
-        table = pyarrow.parquet.read_table(data / "banking77" / "train.parquet")
+        table = pyarrow.parquet.read_table(data / BANKING)
         some = table.take(draw.permutation(table.num_rows)[: 4 * rows])
         pairs = list(zip(some["label"].to_pylist(), some["text"].to_pylist(), strict=True))
         return to / "rows.parquet", plant_texts(to, pairs, seed), {"input": "text", "label": "label", "id": "id"}
@@ -314,7 +342,7 @@ def add_strangers(name: str, data: Path, home: Path, rows: int, seed: int, share
             picture.convert("L").convert("RGB").resize(size).save(to / label / f"stranger-{place}.png")
             kinds[f"{label}/stranger-{place}.png"] = "stranger"
         return to, Planted(kinds, {}), {"model": MODEL}
-    table = pyarrow.parquet.read_table(data / "banking77" / "train.parquet")
+    table = pyarrow.parquet.read_table(data / BANKING)
     some = table.take(np.random.default_rng(7).permutation(table.num_rows)[: 4 * rows])
     others = pyarrow.parquet.read_table(data / "clinc150" / "clinc150.parquet")
     other = others["text"].take(draw.permutation(others.num_rows)[: 4 * count]).to_pylist()
@@ -328,6 +356,82 @@ def add_strangers(name: str, data: Path, home: Path, rows: int, seed: int, share
     return to / "rows.parquet", planted, {"input": "text", "label": "label", "id": "id"}
 
 
+def cost(data: Path, home: Path, rows: int) -> None:
+    """Processor seconds of all rules beside reading and suspicion (a scan does more), and of the pixels' measures."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 10, rows)
+    features = draw.normal(size=(10, 128))[labels] + 2 * draw.normal(size=(rows, 128))
+    home.mkdir(parents=True, exist_ok=True)
+    np.savez(home / "features.npz", x=features.astype(np.float32), y=labels.astype(str))
+    told("features", scanned(home / "features.npz", home)[2], rows)
+    tables = [pyarrow.parquet.read_table(data / where) for where in ("clinc150/clinc150.parquet", BANKING)]
+    texts = pyarrow.concat_tables([table.select(["text", "label"]) for table in tables])
+    some = texts.take(draw.permutation(texts.num_rows)[:rows])
+    pyarrow.parquet.write_table(some, home / "texts.parquet")
+    options = {"input": "text", "label": "label"}
+    told("texts", scanned(home / "texts.parquet", home, **options)[2], some.num_rows)
+    for name in ("flowers5", "hymenoptera/train"):
+        for model in (None, MODEL):
+            measured_pictures(data / name, home, model)
+
+
+def told(what: str, seconds: dict[str, float], rows: int) -> None:
+    before = seconds["reading"] + seconds["suspicion"]
+    share = seconds["rules"] / before
+    print(
+        f"{rows:,} rows of {what}: rules {seconds['rules']:.1f} s, before them {before:.1f} s: {share:.3f}", flush=True
+    )
+
+
+def measured_pictures(folder: Path, home: Path, model: str | None) -> None:
+    """The share of the reading pass that `look_of` takes, of at most 400 pictures and without the cache."""
+    from curate.stages import forward
+
+    spent, plain = [0.0], forward.look_of
+
+    def timed(picture: object) -> object:
+        begun = time.process_time()
+        look = plain(picture)
+        spent[0] += time.process_time() - begun
+        return look
+
+    forward.look_of = timed  # type: ignore[assignment]
+    options = {"train": str(folder), "db": str(home / "curate.db"), "limit": 400, "cache": False, "model": model}
+    settings, silent = load_settings(options, config=None), Progress.silent()
+    begun = time.process_time()
+    if model is None:
+        read_contents(settings, open_data(settings, silent), silent, ())
+    else:
+        read(settings, load(settings, silent), silent)
+    whole = time.process_time() - begun
+    forward.look_of = plain
+    how = "through the network" if model else "without a model"
+    print(f"{folder.name}, {how}: measures {spent[0]:.2f} s of {whole:.1f} s: {spent[0] / whole:.3f}", flush=True)
+
+
+def trial(name: str, seed: int, share: float | None, given: argparse.Namespace, home: Path) -> None:
+    """One set with one planting: what each rule found, and what the peers make of it."""
+    if share is None:
+        location, planted, options = plant(name, given.folder, home, given.rows, seed)
+    else:
+        location, planted, options = add_strangers(name, given.folder, home, given.rows, seed, share)
+    scan, found, seconds = scanned(location, home / name, **options)
+    said = f"{name}, seed {seed}" + (f", {share:.0%} strangers" if share else "")
+    spent = ", ".join(f"{part} {value:.1f}" for part, value in seconds.items())
+    print(f"\n{said}: {len(scan.data.train):,} rows; processor seconds: {spent}", flush=True)
+    for line in judged_by_rule(scan, found, planted):
+        print("  ", json.dumps(line), flush=True)
+    others = [each for each in found if each.row is None]
+    counts = dict(Counter(each.rule for each in others))
+    print("   on columns and classes:", [(each.rule, each.name) for each in others][:6], counts)
+    if planted.of:
+        print("   copies and originals:", json.dumps(copies_ranked(scan, planted)))
+    if share is not None:
+        print("   strangers:", json.dumps(strangers_ranked(scan, planted)))
+    if given.peers and name != "adult":
+        print("   Datalab:", json.dumps(datalab(given.peers, scan, planted, location)), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -336,33 +440,17 @@ def main() -> None:
     parser.add_argument("--sets", default="flowers5,fashion,banking77,adult")
     parser.add_argument("--peers", help="a Python that has cleanlab, datasets and cleanvision")
     parser.add_argument("--strangers", action="store_true", help="strangers instead of copies and spoilt rows")
+    parser.add_argument("--cost", type=int, help="measure cost alone, on so many rows")
     given = parser.parse_args()
     home = fashion.HOME / "rules"
+    if given.cost:
+        cost(given.folder, home / "cost", given.cost)
+        return
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
             for share in (0.01, 0.05) if given.strangers else (None,):
-                if share is None:
-                    location, planted, options = plant(name, given.folder, home, given.rows, seed)
-                elif name != "adult":
-                    location, planted, options = add_strangers(name, given.folder, home, given.rows, seed, share)
-                else:
-                    continue
-                scan, found, seconds = scanned(location, home / name, **options)
-                said = f"{name}, seed {seed}" + (f", {share:.0%} strangers" if share else "")
-                spent = ", ".join(f"{part} {value:.1f}" for part, value in seconds.items())
-                print(f"\n{said}: {len(scan.data.train):,} rows; processor seconds: {spent}", flush=True)
-                for line in judged_by_rule(scan, found, planted):
-                    print("  ", json.dumps(line), flush=True)
-                others = Counter(each.rule for each in found if each.row is None)
-                print(
-                    "   on columns and classes:",
-                    [(each.rule, each.name) for each in found if each.row is None][:6],
-                    dict(others),
-                )
-                if planted.of:
-                    print("   copies and originals:", json.dumps(copies_ranked(scan, planted)))
-                if given.peers and name != "adult":
-                    print("   Datalab:", json.dumps(datalab(given.peers, scan, planted, location)), flush=True)
+                if share is None or name != "adult":
+                    trial(name, seed, share, given, home)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ pixels alike.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from curate.engine.neighbours import Neighbours
 from curate.rules.finders.found import Contents, Scan
 from curate.stages.forward import Forward
 from curate.stages.looks import SIDE, hashes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 CANDIDATES = 10
 """Nearest rows that are looked at."""
@@ -59,8 +63,9 @@ def copies_within(scan: Contents) -> NearCopies:
         return _none()
     found, similarity = near.among(FARTHER + 1)
     candidates = _candidates(found[:, : CANDIDATES + 1], similarity, rows.sha256, rows.sha256)
-    pairs = _confirmed(*candidates, rows, rows)
-    pairs = _apart(pairs, found[:, CANDIDATES + 1 :], rows, rows)
+    differences = _Differences(rows, rows)
+    pairs = _confirmed(*candidates, differences)
+    pairs = _apart(pairs, found[:, CANDIDATES + 1 :], differences, within=True)
     upwards = np.unique(np.sort(np.stack([pairs.one, pairs.other], 1), axis=1), axis=0, return_index=True)[1]
     return NearCopies(pairs.one[upwards], pairs.other[upwards], pairs.difference[upwards])
 
@@ -74,7 +79,9 @@ def copies_between(scan: Contents) -> NearCopies:
     queries = evaluation.features if isinstance(scan, Scan) else _pixels(evaluation)
     found, similarity = near.nearest(queries, FARTHER)
     candidates = _candidates(found[:, :CANDIDATES], similarity, evaluation.sha256, train.sha256)
-    return _apart(_confirmed(*candidates, evaluation, train), found[:, CANDIDATES:], evaluation, train)
+    differences = _Differences(evaluation, train)
+    pairs = _confirmed(*candidates, differences)
+    return _apart(pairs, found[:, CANDIDATES:], differences, within=False)
 
 
 def _none() -> NearCopies:
@@ -117,43 +124,56 @@ def _candidates(
     return row[near], found[row[near], place[near]].astype(int), compared.astype(int)
 
 
+class _Differences:
+    """How much the contents of rows of ``a`` and of ``b`` differ: 0 not at all, 1 wholly. Each text is cut once."""
+
+    def __init__(self, a: Forward, b: Forward) -> None:
+        self.looks = None if a.looks is None or b.looks is None else (a.looks, b.looks)
+        self.shingled = None if self.looks else _shingled(a, b)
+
+    def __call__(self, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """Of each pair of rows."""
+        if self.looks is not None:
+            return difference_of_pictures(self.looks[0].small()[one], self.looks[1].small()[other])
+        assert self.shingled is not None
+        ours, theirs = self.shingled
+        pairs = zip(_parts(one), _parts(other), strict=True)
+        return np.concatenate([_unlike(ours[mine], theirs[others]) for mine, others in pairs])
+
+
 def _confirmed(
-    one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"], usual: Int[np.ndarray, "u 2"], a: Forward, b: Forward
+    one: Int[np.ndarray, " p"],
+    other: Int[np.ndarray, " p"],
+    usual: Int[np.ndarray, "u 2"],
+    differences: _Differences,
 ) -> NearCopies:
     """The candidates whose contents say that they are copies."""
     if not len(one):
         return _none()
-    if a.looks is not None and b.looks is not None:
-        alike = _few_bits(a.looks.small(), b.looks.small(), one, other)
+    if differences.looks is not None:
+        ours, theirs = differences.looks
+        alike = _few_bits(ours.small(), theirs.small(), one, other)
         one, other = one[alike], other[alike]
-    difference = _differences(a, b, one, other)
-    kept = difference <= SHARE_OF_USUAL * np.median(_differences(a, b, usual[:, 0], usual[:, 1]))
+    difference = differences(one, other)
+    kept = difference <= SHARE_OF_USUAL * np.median(differences(usual[:, 0], usual[:, 1]))
     return NearCopies(one[kept], other[kept], difference[kept])
 
 
-def _apart(pairs: NearCopies, farther: Int[np.ndarray, "n f"], a: Forward, b: Forward) -> NearCopies:
-    """Of these copies those that differ by little for either row of ``a`` too, by its own farther neighbours."""
-    within = a is b
+def _apart(
+    pairs: NearCopies, farther: Int[np.ndarray, "n f"], differences: _Differences, *, within: bool
+) -> NearCopies:
+    """Of these copies those that differ by little beside the first row's own farther neighbours too, and beside the
+    other's if both are of one set."""
     rows = np.unique(np.concatenate([pairs.one, pairs.other]) if within else pairs.one)
     if not len(rows) or not farther.shape[1]:
         return pairs
-    differences = _differences(a, b, np.repeat(rows, farther.shape[1]), farther[rows].ravel().astype(int))
-    usual = dict(zip(rows.tolist(), np.median(differences.reshape(len(rows), -1), axis=1).tolist(), strict=True))
+    apart = differences(np.repeat(rows, farther.shape[1]), farther[rows].ravel().astype(int)).reshape(len(rows), -1)
+    usual = dict(zip(rows.tolist(), np.median(apart, axis=1).tolist(), strict=True))
     kept = [
         difference <= SHARE_OF_USUAL * min(usual[one], usual[other] if within else 1.0)
         for one, other, difference in pairs
     ]
     return NearCopies(pairs.one[kept], pairs.other[kept], pairs.difference[kept])
-
-
-def _differences(
-    a: Forward, b: Forward, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]
-) -> Float[np.ndarray, " p"]:
-    """How much the contents of each pair of rows differ: 0 not at all, 1 wholly."""
-    if a.looks is not None and b.looks is not None:
-        return difference_of_pictures(a.looks.small()[one], b.looks.small()[other])
-    ours, theirs = _shingles(a, one.tolist()), _shingles(b, other.tolist())
-    return np.array([_unlike(ours[i], theirs[j]) for i, j in zip(one.tolist(), other.tolist(), strict=True)])
 
 
 def _few_bits(
@@ -218,9 +238,13 @@ def _unit(pictures: Float[np.ndarray, "m w h s"]) -> Float[np.ndarray, "m w p"]:
     return unit
 
 
-def _shingles(rows: Forward, places: Sequence[int]) -> dict[int, frozenset[str]]:
-    """The shingles of these rows' texts, without case and signs."""
-    return {place: shingles(rows.source.text(rows.indices[place]) or "") for place in set(places)}
+def _shingled(a: Forward, b: Forward) -> tuple["csr_matrix", "csr_matrix"]:
+    """Which shingles each text of ``a`` and of ``b`` has, in one numbering."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts = [rows.source.text(index) or "" for rows in ((a,) if b is a else (a, b)) for index in rows.indices]
+    has = CountVectorizer(analyzer=shingles, binary=True, dtype=np.int32).fit_transform(texts)
+    return has[: len(a)], has[-len(b) :]
 
 
 def shingles(text: str) -> frozenset[str]:
@@ -229,6 +253,9 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1)))
 
 
-def _unlike(one: frozenset[str], other: frozenset[str]) -> float:
-    """One less Jaccard's share of shingles that both have."""
-    return 1 - len(one & other) / len(one | other)
+def _unlike(one: "csr_matrix", other: "csr_matrix") -> Float[np.ndarray, " p"]:
+    """One less Jaccard's share of shingles that both have, row by row."""
+    both = np.asarray(one.multiply(other).sum(axis=1)).ravel()
+    either = np.diff(one.indptr) + np.diff(other.indptr) - both
+    unlike: np.ndarray = 1 - both / either
+    return unlike

@@ -36,12 +36,12 @@ def find(scan: Scan) -> Iterator[Found]:
         return
     far = standardised(np.cbrt(distance))  # of squared distances the cube root is nearly normal (Wilson, Hilferty 1931)
     strange = discoveries(far) & (standardised(_energy(scan)) > 0) & np.isfinite(distance)
-    usual = float(np.nanmedian(distance))
+    usual, score = float(np.nanmedian(distance)), oddness(distance, scan.judged.signals.left_out)
     for row in np.flatnonzero(strange).tolist():
         times = distance[row] / usual
         why = f"no class fits: it lies {times:.1f} times as far from the nearest one as rows usually do"
         evidence: dict[str, object] = {"times": round(float(times), 3), "sigmas": round(float(far[row]), 2)}
-        yield Found("train", row, "stranger", "warning", float(far[row]), why, evidence)
+        yield Found("train", row, "stranger", "warning", float(score[row]), why, evidence)
 
 
 def distances(
@@ -92,6 +92,22 @@ def discoveries(far: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     found = np.zeros(len(far), dtype=bool)
     found[order[: below[-1] + 1 if len(below) else 0]] = True
     return found
+
+
+def oddness(distance: Float[np.ndarray, " n"], left_out: Float[np.ndarray, "n C"]) -> Float[np.ndarray, " n"]:
+    """What orders all rows, named or not: the sum of two tails, minus log of the share of rows that lie as far out.
+
+    Of the distance (no tail if it is NaN), and of how little any class is given without the row's own label, which
+    alone tells texts: words off the topic lie near others (Fisher's sum of independent tests).
+    """
+    far, unsure = np.nan_to_num(distance, nan=-1.0), -left_out.max(1)
+    odd: np.ndarray = -np.log(_tail(far)) - np.log(_tail(unsure))
+    return odd
+
+
+def _tail(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The share of rows that lie at least as far out as each."""
+    return 1 - np.searchsorted(np.sort(values), values, side="left") / len(values)
 
 
 def _energy(scan: Scan) -> Float[np.ndarray, " n"]:
