@@ -6,6 +6,7 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 
 from abc import abstractmethod
 from functools import partial
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,16 @@ from curate.engine.rows import RowInputs
 
 class OverRows(Sampled):
     """C over ``inputs``; ``targets [n K]`` is what the curvature needs to know of each row's outputs."""
+
+    by_residuals: ClassVar[bool] = False
+    """The targets are the rows' residuals, else the means of their logits."""
+
+    @classmethod
+    def of(
+        cls, objective: Objective, inputs: RowInputs, means: Float[Tensor, "n K"], residuals: Float[Tensor, "n C"]
+    ) -> Self:
+        """C of rows of which both are known."""
+        return cls(objective, inputs, residuals if cls.by_residuals else means)
 
     def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n K"]) -> None:
         self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
