@@ -101,6 +101,15 @@ class OverRows(Sampled):
                 torch.mul(found, len(columns) ** 0.5, out=whole[column, rows])
         return whole.flatten(0, 1)
 
+    def summed(self) -> Float[Tensor, "p p"]:
+        """C itself, in float64: its factor is written down for some rows at a time."""
+        total = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
+        for rows in self.passes.parts(self.n, self._gradient_rows, self.device):
+            columns = self.columns(self.targets[rows])
+            for found in self.objective.several_row_gradients(self.inputs.batch(self.rows[rows]), columns):
+                total += (found.T @ found).double()
+        return self.passes.sum(total) / self.n
+
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""
         return self._gradients(indices, self.pulls(self.targets[indices], generator))
