@@ -6,7 +6,7 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 
 from abc import abstractmethod
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class OverRows(Sampled):
     @classmethod
     def of(
         cls, objective: Objective, inputs: RowInputs, means: Float[Tensor, "n K"], residuals: Float[Tensor, "n C"]
-    ) -> Self:
+    ) -> "OverRows":
         """C of rows of which both are known."""
         return cls(objective, inputs, residuals if cls.by_residuals else means)
 
