@@ -56,9 +56,9 @@ SOLVERS: dict[str, SolverPlug] = {
     ),
     "exact": SolverPlug(
         "curate.engine.solvers.dual:Exact",
-        "exactly, through the rows",
+        "exactly, through the rows, or through the parameters if they are few",
         "none",
-        "rows x (classes - 1) up to 10,000, their gradients up to 1 GiB",
+        "rows x (classes - 1) up to 10,000, their gradients up to 1 GiB; or up to 8,000 parameters",
         "solved exactly: nothing in the solve is approximated",
     ),
     "cg": SolverPlug(

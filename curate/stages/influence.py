@@ -27,6 +27,7 @@ from curate.engine.influence.pairs import Pairs
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import SelfInfluence, self_influence
 from curate.engine.neighbours import Neighbours
+from curate.engine.passes import pieces
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.automatic import Automatic
 from curate.engine.solvers.base import Solver
@@ -265,13 +266,16 @@ def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.
         return np.zeros((0, 2), dtype=int), np.zeros(2, dtype=int)
     head = everyone.head
     rows = torch.from_numpy(harmful.rows)
-    if head.head.exact:
-        shifts = head.shifts(rows)
-        moved = torch.cat([shifts, shifts.sum(0, keepdim=True)])
-    else:
-        moved = torch.cat([head.shifts(rows[:MOST_SHIFTS]), head.shifts_together([rows])])
-    flips = head.flips(moved, everyone.x, everyone.logits, everyone.labels).numpy()
-    return flips[:-1], flips[-1]
+    one_by_one = rows if head.head.exact else rows[:MOST_SHIFTS]
+    flips, together = [], torch.zeros(1, head.head.curvature.p)
+    for part in pieces(one_by_one, head.head.curvature.passes.budget.chunk // head.head.curvature.p):
+        shifts = head.shifts(part)
+        flips.append(head.flips(shifts, everyone.x, everyone.logits, everyone.labels))
+        together = together + shifts.sum(0, keepdim=True).cpu()
+    if len(one_by_one) < len(rows):
+        together = head.shifts_together([rows])
+    at_once = head.flips(together.to(everyone.x), everyone.x, everyone.logits, everyone.labels)
+    return torch.cat(flips).numpy(), at_once[0].numpy()
 
 
 def _cause_flips(everyone: EvaluationAtHead, causes: list[Cause]) -> Int[np.ndarray, "c 2"]:

@@ -193,9 +193,7 @@ def _wavering(data: Data, depths: dict[str, Depth], agrees: Bool[np.ndarray, " n
 def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
     """The last features always; of a network that was trained on these labels what it has not fitted too."""
     own = _own_labels(data)
-    last = read_depth(
-        "last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours, width=LAST_WIDTH
-    )
+    last = read_depth("last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours)
     if last is None:
         raise ModelError(
             "The model's features are the same for every row: nothing tells rows apart.",
@@ -220,13 +218,13 @@ def read_depth(
     *,
     fitted: bool = False,
     neighbours: Neighbours | None = None,
-    width: int = EARLY_WIDTH,
 ) -> Depth | None:
     """The experts on ``features`` of the training rows; None if there are none, or if they tell no row from another.
 
-    Features of more columns than ``width`` are read by their principal components. ``neighbours`` is an
-    index of the features, used if the experts read them as they are; else one is made of what they read.
+    Features of very many columns are read by their principal components. ``neighbours`` is an index of the last
+    features, used if the experts read them as they are; else one is made of what they read.
     """
+    width = EARLY_WIDTH if neighbours is None else LAST_WIDTH
     if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, CHUNK)):
         return None
     basis = find_basis(features, seed, width) if features.shape[1] > width else None

@@ -52,14 +52,14 @@ def add_verification(
     store: Store,
     dataset_id: int,
     *,
-    model: str | None,
-    weights_sha256: str | None,
+    identity: tuple[str | None, str | None],
     settings: Mapping[str, Any],
     trust: str,
     because: str,
     found: Mapping[str, Any],
 ) -> None:
-    """``found`` is all that was measured, as plain values."""
+    """``identity`` is the model's name and its weights' hash; ``found`` all that was measured, as plain values."""
+    model, weights_sha256 = identity
     values = [
         dataset_id,
         text(model),

@@ -15,7 +15,7 @@ from curate.engine.influence.head import HeadInfluence, SameContent
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
-from curate.engine.passes import ALONE, Budget, Passes, slices
+from curate.engine.passes import ALONE, EACH_ROWS, Budget, Passes, slices
 from curate.engine.probe import fit_probe, fit_softmax, penalties
 from curate.engine.processes import Ranks
 from curate.engine.suspicion.crossfit import Copies, left_out
@@ -131,3 +131,15 @@ def test_slices_are_as_large_as_asked_but_the_last() -> None:
 def test_shares_of_the_memory_are_the_usual_ones_and_never_nothing() -> None:
     assert (Budget().sum_rows, Budget().network_rows, Budget().share(250)) == (2048, 512, 250)
     assert (Budget(2**31).sum_rows, Budget(2**40).sum_rows, Budget(1).sum_rows) == (1024, 2048, 1)
+
+
+def test_a_table_of_many_rows_is_made_part_by_part() -> None:
+    n, seen = 2 * EACH_ROWS + 3, []
+
+    def of(rows: slice) -> Tensor:
+        seen.append(rows.stop - rows.start)
+        return 2 * torch.arange(rows.start, rows.stop)[:, None]
+
+    assert torch.equal(ALONE.each(n, of), 2 * torch.arange(n)[:, None])
+    assert seen == [EACH_ROWS, EACH_ROWS, 3]
+    assert len(ALONE.each(0, of)) == 0

@@ -19,7 +19,7 @@ from curate.engine.solvers import make_solver
 from curate.engine.solvers.approximate import Lanczos, Nystrom
 from curate.engine.solvers.automatic import Automatic, choose
 from curate.engine.solvers.cg import ConjugateGradients
-from curate.engine.solvers.dual import Exact, WoodburyInverse
+from curate.engine.solvers.dual import Exact, PrimalInverse, WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
 from curate.engine.solvers.iterates import InParameters, InRows
 from curate.engine.solvers.lissa import LiSSA, flat_bias
@@ -350,8 +350,28 @@ def test_exact_refuses_what_does_not_fit() -> None:
         def factor_rows(self) -> int:
             return 1_000_000
 
+    huge = Huge(torch.zeros(2, 2))
+    huge.p = 10_000
     with pytest.raises(UsageError, match="do not fit an exact solve"):
-        Exact().prepare(Huge(torch.zeros(2, 2)), 1.0)
+        Exact().prepare(huge, 1.0)
+
+
+@pytest.mark.parametrize("damping", [1e-1, 1e-7])
+def test_many_rows_of_few_parameters_are_solved_through_the_parameters(damping: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5001, 4, generator=generator)
+    module = nn.Linear(4, 3)
+    torch.nn.init.normal_(module.weight, generator=generator)
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    means = module(x).detach().softmax(1)
+    operator = GaussNewton(objective, TensorRows(x), means)
+    rights = torch.randn(2, operator.p, generator=generator)
+    prepared = Exact().prepare(operator, damping)
+    assert isinstance(prepared.inverse, PrimalInverse)
+    found = prepared.solve(rights)
+    assert float(found.residual.max()) < 1e-6
+    true = WoodburyInverse(operator.precise().whole_factor(), damping)(rights.double())
+    assert relative(found.rows, true) < 1e-6
 
 
 def test_flat_bias_is_what_the_recursion_leaves() -> None:

@@ -8,27 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Explicit
 from curate.engine.curvature.over_rows import OverRows
-from curate.engine.rows import RowInputs
 
 
 class EmpiricalFisher(OverRows, Explicit):
     """C over ``inputs``, given the residuals pᵢ - yᵢ of the given labels as ``targets``."""
 
     name = "fisher"
-
-    @classmethod
-    def of(
-        cls,
-        objective: Objective,
-        inputs: RowInputs,
-        means: Float[Tensor, "n K"],
-        residuals: Float[Tensor, "n C"],
-    ) -> "EmpiricalFisher":
-        """Made of the residuals; the means are not used."""
-        return cls(objective, inputs, residuals)
+    by_residuals = True
 
     def columns(self, targets: Float[Tensor, "b C"]) -> Float[Tensor, "m b C"]:
         return targets[None]

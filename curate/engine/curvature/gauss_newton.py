@@ -10,27 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.operator import Dense, Explicit
 from curate.engine.curvature.over_rows import OverRows
-from curate.engine.rows import RowInputs
 
 
 class GaussNewton(OverRows, Explicit):
     """C over ``inputs``, given the means of the network's logits on them as ``targets``."""
 
     name = "ggn"
-
-    @classmethod
-    def of(
-        cls,
-        objective: Objective,
-        inputs: RowInputs,
-        means: Float[Tensor, "n K"],
-        residuals: Float[Tensor, "n C"],
-    ) -> "GaussNewton":
-        """Made of the means; the residuals are not used."""
-        return cls(objective, inputs, means)
 
     def columns(self, targets: Float[Tensor, "b K"]) -> Float[Tensor, "m b C"]:
         return self.objective.loss.columns(targets)

@@ -92,6 +92,11 @@ class Explicit(ABC):
     def whole_factor(self) -> Float[Tensor, "m p"]:
         """F, scaled so that C = Fᵀ F / m."""
 
+    def summed(self) -> Float[Tensor, "p p"]:
+        """C itself, in float64."""
+        factor = self.whole_factor().double()
+        return factor.T @ factor / len(factor)
+
     @cached_property
     def written(self) -> "Dense":
         """The same map by its whole factor, made once."""

@@ -6,6 +6,7 @@ Each is C = (1/n) Σ Jᵢᵀ Aᵢ Jᵢ with a small matrix Aᵢ on the logits (`
 
 from abc import abstractmethod
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,16 @@ from curate.engine.rows import RowInputs
 
 class OverRows(Sampled):
     """C over ``inputs``; ``targets [n K]`` is what the curvature needs to know of each row's outputs."""
+
+    by_residuals: ClassVar[bool] = False
+    """The targets are the rows' residuals, else the means of their logits."""
+
+    @classmethod
+    def of(
+        cls, objective: Objective, inputs: RowInputs, means: Float[Tensor, "n K"], residuals: Float[Tensor, "n C"]
+    ) -> "OverRows":
+        """C of rows of which both are known."""
+        return cls(objective, inputs, residuals if cls.by_residuals else means)
 
     def __init__(self, objective: Objective, inputs: RowInputs, targets: Float[Tensor, "n K"]) -> None:
         self.objective, self.inputs, self.targets = objective, inputs, targets.to(objective.dtype)
@@ -89,6 +100,15 @@ class OverRows(Sampled):
                     whole = found.new_empty(len(columns), self.n, self.p)
                 torch.mul(found, len(columns) ** 0.5, out=whole[column, rows])
         return whole.flatten(0, 1)
+
+    def summed(self) -> Float[Tensor, "p p"]:
+        """C itself, in float64: its factor is written down for some rows at a time."""
+        total = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
+        for rows in self.passes.parts(self.n, self._gradient_rows, self.device):
+            columns = self.columns(self.targets[rows])
+            for found in self.objective.several_row_gradients(self.inputs.batch(self.rows[rows]), columns):
+                total += (found.T @ found).double()
+        return self.passes.sum(total) / self.n
 
     def factor(self, indices: Tensor, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """One gradient a row for each row, by `pulls`."""

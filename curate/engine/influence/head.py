@@ -156,8 +156,9 @@ class HeadInfluence:
         rows: Int[Tensor, " m"],
     ) -> HarmByGroup:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
-        means = self.group_means(x, residuals, groups)
-        return HarmByGroup(rows, -self.on(self.solve(means)[0], rows))
+        solved = self.solve(self.group_means(x, residuals, groups))[0]
+        parts = pieces(rows, self._passes.budget.rows(max(len(solved), self.head.curvature.p)))
+        return HarmByGroup(rows, -torch.cat([self.on(solved, part) for part in parts]))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""

@@ -1,4 +1,4 @@
-"""The exact solve through the rows instead of the parameters, for a curvature C = (1/n) Fᵀ F with few rows of F.
+"""The exact solve: through the rows, for a curvature C = (1/n) Fᵀ F with few rows of F, else through the parameters.
 
 Woodbury: (C + λ I)⁻¹ v = (v - Fᵀ (n λ I + F Fᵀ)⁻¹ F v) / λ, in float64, since λ may be a millionth of F Fᵀ.
 With all rows and classes of a network it is the truth for every other solver; with a sample of them it is a
@@ -23,6 +23,8 @@ MOST_FACTOR_ROWS = 10_000
 """Gradients up to which the Gram matrix (800 MB) and its factorisation (a minute) are cheap."""
 MOST_FACTOR_FLOATS = 2**28
 """Size of F, 1 GiB in float32."""
+MOST_PARAMETERS, MOST_WORK = 8_000, 2e12
+"""p up to which C itself (512 MB) is factorised, and rows of F times p² up to which it is summed: a minute or two."""
 
 
 class WoodburyInverse:
@@ -110,9 +112,30 @@ class WoodburyInverse:
         return total
 
 
+class PrimalInverse:
+    """v ↦ (C + λ I)⁻¹ v for an explicit C ``[p p]``, in float64. Raises `NumericalError` if λ is lost beside C."""
+
+    def __init__(self, curvature: Float[Tensor, "p p"], damping: float) -> None:
+        self.p = len(curvature)
+        size = float(curvature.trace()) / self.p
+        damped = curvature.clone()
+        damped.diagonal().add_(damping)
+        self._cholesky, broken = torch.linalg.cholesky_ex(damped)
+        if int(broken) or not bool(torch.isfinite(self._cholesky).all()):
+            raise NumericalError(
+                f"The damping {damping:.1e} is lost beside a curvature of mean eigenvalue {size:.1e}",
+                f"Try --damping {1e-9 * size * len(curvature):.1e}."
+                if size < float("inf")
+                else "Are the inputs finite?",
+            )
+
+    def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        return torch.cholesky_solve(rows.double().T, self._cholesky).T
+
+
 @dataclass(frozen=True)
 class Exact(Solver):
-    """The dual solve; refuses a curvature whose factor would not fit. Nothing is drawn: the seed says nothing."""
+    """Refuses a curvature of which neither factor nor C itself would fit. Nothing is drawn: the seed says nothing."""
 
     seed: int = 0
 
@@ -121,17 +144,28 @@ class Exact(Solver):
 
     @staticmethod
     def fits(factor_rows: int, p: int) -> bool:
-        """Whether the exact solve is cheap for ``factor_rows`` gradients of ``p`` parameters."""
+        """Whether the solve through the rows is cheap for ``factor_rows`` gradients of ``p`` parameters."""
         return factor_rows <= MOST_FACTOR_ROWS and factor_rows * p <= MOST_FACTOR_FLOATS
 
+    @staticmethod
+    def by_parameters(factor_rows: int, p: int) -> bool:
+        """Whether the one through the parameters is affordable."""
+        return p <= MOST_PARAMETERS and factor_rows * p**2 <= MOST_WORK
+
     def prepare(self, operator: Operator, damping: float) -> "PreparedExact":
-        if not isinstance(operator, Explicit) or not self.fits(operator.factor_rows, operator.p):
-            rows = operator.factor_rows if isinstance(operator, Explicit) else 0
+        rows = operator.factor_rows if isinstance(operator, Explicit) else 0
+        few = self.fits(rows, operator.p)
+        if not isinstance(operator, Explicit) or not (few or self.by_parameters(rows, operator.p)):
             raise UsageError(
                 f"--solver exact: {rows:,} gradients by {operator.p:,} parameters do not fit an exact solve",
                 f"It needs at most {MOST_FACTOR_ROWS:,} gradients, one less than classes of each row, that fit "
-                f"{MOST_FACTOR_FLOATS * 4 // 2**30} GiB: use --solver lissa, or --params head.",
+                f"{MOST_FACTOR_FLOATS * 4 // 2**30} GiB, or at most {MOST_PARAMETERS:,} parameters: use --solver "
+                "lissa, or --params head.",
             )
+        if not few:
+            whole = operator.precise()
+            assert isinstance(whole, Explicit)
+            return PreparedExact(operator, damping, PrimalInverse(whole.summed(), damping))
         # At a small λ the rounding of gradients in float32 would be another curvature.
         precise = operator.precise() if operator.factor_rows * operator.p <= WRITTEN_FLOATS else operator
         assert isinstance(precise, Explicit)
@@ -140,11 +174,11 @@ class Exact(Solver):
 
 @dataclass(frozen=True)
 class PreparedExact(Prepared):
-    """The Woodbury inverse of one C + λ I, from all of its factor's rows."""
+    """The inverse of one C + λ I, from all of its factor's rows."""
 
     operator: Operator
     damping: float
-    inverse: WoodburyInverse
+    inverse: WoodburyInverse | PrimalInverse
 
     name = "exact"
 

@@ -200,12 +200,10 @@ def _compared(
 
 def _store(store: Store, settings: ScanSettings, loaded: Loaded, found: Verification) -> None:
     source = loaded.train
-    model, weights_sha256 = loaded.identity
     add_verification(
         store,
         store.dataset(source.name, source.location, source.kind),
-        model=model,
-        weights_sha256=weights_sha256,
+        identity=loaded.identity,
         settings={**settings.as_json(), "at": found.at, "refit": found.refit},
         trust=found.answer.trust,
         because=found.answer.because,
