@@ -1,12 +1,12 @@
 """Several processes against one: the law on real sets, and what sharing saves. Kills: `rank_kills.py`.
 
     python tests/bench/ranks.py law [SET ...] [--counts 2 3 4] [--data FOLDER]
-    python tests/bench/ranks.py cost 100000
+    python tests/bench/ranks.py cost 50000 100000 [--ways 1x1 1x2 2x1]
 
 ``law`` scans each set by one process and by torchrun, and prints the largest difference of suspicion, self-influence,
 harm and pairs, as shares of the largest of their kind, and whether findings and the order of the rows are the same.
-``cost`` tells wall and processor seconds and memory (proportional share of each process) of one
-process, of one with two threads, and of two.
+``cost`` tells seconds, and processor seconds and memory (proportional share) of each process, of one process, of one
+with two threads, and of two; of several sizes also what a row more takes.
 """
 
 import argparse
@@ -189,38 +189,53 @@ def reused(database: Path) -> int:
     return int(found[0] or 0)
 
 
-def cost(rows: int) -> None:
-    """Print what one process, one with two threads, and two processes take."""
-    with scratch() as folder:
-        arguments = [str(drawn(rows, (512,), folder / "rows.npz", spread=4.0)), "--no-cache"]
-        for count, threads in ((1, 1), (1, 2), (2, 1)):
-            database = folder / f"{count}.{threads}.db"
-            started = start(count, arguments, database, threads)
-            peak = watched(started)
-            wall, log = time.monotonic() - started.began, database.with_suffix(".log").read_text()
-            each = ", ".join(f"{size / 1e9:.2f} GB" for size in peak.values())
-            used = os.times()
-            print(
-                f"{count} processes of {threads} threads: {wall:.1f} s, memory of each {each}; processor seconds "
-                f"of all so far {used.children_user + used.children_system:.1f}\n  {log.strip().splitlines()[-1]}",
-                flush=True,
-            )
+@dataclass
+class Used:
+    """What a process took: bytes at most, pages that several share counted in parts, and processor seconds."""
+
+    memory: int = 0
+    seconds: float = 0.0
+
+    def look(self, process: int) -> None:
+        """Now, if it still lives."""
+        try:
+            told = Path(f"/proc/{process}/smaps_rollup").read_text()
+            times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return
+        found = re.search(r"^Pss: +(\d+) kB", told, re.MULTILINE)
+        self.memory = max(self.memory, int(found[1]) * 1024 if found else 0)
+        self.seconds = max(self.seconds, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
 
 
-def watched(started: Started) -> dict[int, int]:
-    """The most memory of each process, bytes, pages that several share counted in parts; by process."""
-    peak: dict[int, int] = {}
+def cost(sizes: list[int], ways: list[tuple[int, int]]) -> None:
+    """Print what scans of so many rows take, by each of the ways: processes, and threads of each."""
+    for count, threads in ways:
+        before: list[Used] = []
+        for number, rows in enumerate(sizes):
+            with scratch() as folder:
+                data = drawn(rows, (512,), folder / "rows.npz", spread=4.0)
+                started = start(count, [str(data), "--no-cache"], folder / "cost.db", threads)
+                used = watched(started)
+                wall, log = time.monotonic() - started.began, (folder / "cost.log").read_text()
+            each = ", ".join(f"{one.seconds:.0f} s and {one.memory / 1e9:.2f} GB" for one in used)
+            print(f"{rows:,} rows, {count} x {threads} threads: {wall:.0f} s; each process {each}", flush=True)
+            print(f"  {next((line for line in log.splitlines() if 'scanned' in line), log[-300:])}", flush=True)
+            for rank, (now, then) in enumerate(zip(used, before, strict=False)):
+                more = rows - sizes[number - 1]
+                memory, seconds = (now.memory - then.memory) / more, (now.seconds - then.seconds) / more
+                print(f"  a row more takes {memory / 1e3:.1f} KB and {seconds * 1e3:.2f} ms of rank {rank}", flush=True)
+            before = used
+
+
+def watched(started: Started) -> list[Used]:
+    """What each process takes, by rank, until all have ended."""
+    used: dict[int, Used] = {}
     while started.process.poll() is None:
-        for process in started.ranks().values() or [started.process.pid]:
-            try:
-                told = Path(f"/proc/{process}/smaps_rollup").read_text()
-            except OSError:
-                continue
-            found = re.search(r"^Pss: +(\d+) kB", told, re.MULTILINE)
-            if found:
-                peak[process] = max(peak.get(process, 0), int(found[1]) * 1024)
+        for rank, process in (started.ranks() or {0: started.process.pid}).items():
+            used.setdefault(rank, Used()).look(process)
         time.sleep(0.2)
-    return peak
+    return [used[rank] for rank in sorted(used)]
 
 
 def main() -> int:
@@ -231,11 +246,13 @@ def main() -> int:
     asked.add_argument("names", nargs="*")
     asked.add_argument("--counts", type=int, nargs="+", default=[2, 3, 4])
     asked.add_argument("--data", type=Path, default=Path("data"), help="the folder with adult/")
-    parts.add_parser("cost").add_argument("rows", type=int)
+    costs = parts.add_parser("cost")
+    costs.add_argument("rows", type=int, nargs="+")
+    costs.add_argument("--ways", nargs="+", default=["1x1", "1x2", "2x1"], help="processes x threads of each")
     given = parser.parse_args()
     if given.part == "law":
         return int(not law(given.names, given.counts, given.data))
-    cost(given.rows)
+    cost(given.rows, [(int(count), int(threads)) for count, threads in (way.split("x") for way in given.ways)])
     return 0
 
 
