@@ -41,6 +41,8 @@ class Network:
     """Whether the outputs have gradients in the parameters."""
     early: EarlyLayer | None = None
     """Where the early features are taken; None where nothing stands between the inputs and the head."""
+    half: float | None = None
+    """The forward pass computes in bfloat16, by so much apart from 32 bits (`halved`); None: as the network is."""
 
     @property
     def own_head(self) -> nn.Linear:
@@ -64,10 +66,13 @@ class Network:
         if self.early is not None:
             hooks.append(self.early.layer.register_forward_pre_hook(lambda _, args: early.append(args[0])))
         try:
-            logits = self.logits_of(_called(self.module, x))
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half is not None):
+                logits = self.logits_of(_called(self.module, x))
         finally:
             for hook in hooks:
                 hook.remove()
+        if self.half is not None:
+            early = [rows.float() for rows in early]
         rows = self.early.rows(early[0], self.module, x) if self.early is not None else x.new_empty(len(x), 0).cpu()
         return (logits if self.head is None else caught[self.head].reshape(len(x), -1)), logits, rows
 

@@ -34,6 +34,9 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             "mean_leverage": probe.scores.mean_leverage,
         },
     )
+    if data.network is not None and data.network.half is not None:
+        gap = data.network.half
+        yield ReceiptRecord(quantity="forward pass", solver="bfloat16", parameters="all", score_error=gap)
     yield ReceiptRecord(
         quantity="self-influence",
         solver="exact" if head.exact else "class-block",

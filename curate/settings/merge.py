@@ -62,6 +62,7 @@ class ScanSettings:
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None
+    autocast: bool = False
     memory: int | None = None
     rank_timeout: float = 600.0
     db: str = ".curate/curate.db"

@@ -16,6 +16,7 @@ from curate.engine.passes import ALONE, Budget, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.estimators import is_estimator_file, load_estimator
+from curate.models.halved import halved
 from curate.models.keywords import called_as
 from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha256
 from curate.models.network import Network, inspect_network
@@ -326,6 +327,7 @@ def reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head, settings.output)
         _refuse_parameters(settings, network)
         moving = unsteady(network, sample)
+        network = halved(network, sample) if settings.autocast else network
         # Numbers of one moment are not kept for the next, nor those of code that nobody can tell from other code.
         if settings.cache and moving is None and loaded.model.source_sha256 is not None:
             weights = loaded.model.weights_sha256 or state_sha256(module)
@@ -333,7 +335,8 @@ def reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple
             # Rows that the data set itself made tensors of do not go through the transform.
             layer = network.early.name if network.early else None
             told = (loaded.prepared, AS_READ, loaded.train.ready, str(loaded.device), sorted(versions().items()))
-            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told)))
+            half = () if network.half is None else ("bfloat16",)
+            cache = ForwardCache(Path(settings.db).parent / "cache", repr((*model, layer, *told, *half)))
     batch_size = settings.batch_size or 128
     how = Pass(network, loaded.transform, loaded.device, progress, batch_size, cache, settings.strict)
     return replace(how, passes=loaded.opened.passes), moving

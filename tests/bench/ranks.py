@@ -1,23 +1,17 @@
-"""Several processes against one: the law on real sets, what random kills leave behind, and what sharing saves.
+"""Several processes against one: the law on real sets, and what sharing saves. Kills: `rank_kills.py`.
 
     python tests/bench/ranks.py law [SET ...] [--counts 2 3 4] [--data FOLDER]
-    python tests/bench/ranks.py kills --count 50
-    python tests/bench/ranks.py cost 100000
+    python tests/bench/ranks.py cost 50000 100000 [--ways 1x1 1x2 2x1]
 
 ``law`` scans each set by one process and by torchrun, and prints the largest difference of suspicion, self-influence,
 harm and pairs, as shares of the largest of their kind, and whether findings and the order of the rows are the same.
-``kills`` ends a random rank of three at a random moment, the first one while it writes among them, and prints how long
-the others lived, whether rank and host were named, how many parts of the rows were kept by then and how many the next
-scan took up (torchrun's own restart, `--max-restarts 1`, among them), and whether it found what an unbroken one finds.
-``cost`` tells wall and processor seconds and memory (proportional share of each process) of one
-process, of one with two threads, and of two.
+``cost`` tells seconds, and processor seconds and memory (proportional share) of each process, of one process, of one
+with two threads, and of two; of several sizes also what a row more takes.
 """
 
 import argparse
 import os
-import random
 import re
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -42,52 +36,21 @@ def make():
     ).eval()
 """
 Found = dict[str, list[tuple[object, ...]]]
-RANKS, PARTS, CHUNK = 3, 24, 16
-"""Of a scan that is killed: processes, parts that they keep of the rows in all, and rows of each."""
-SCAN = f"""
-from curate.stages import forward
-from curate.pipeline import record
-
-forward.SHARD_ROWS = {CHUNK}
-write = record.OpenRun._write
-
-def begin(*arguments):
-    open("writing", "w").close()
-    write(*arguments)
-
-record.OpenRun._write = begin
-from curate.cli import main
-
-main()
-"""
-"""The command with small chunks, which says when it begins to write."""
-SLOW = """
-import time
-
-class Slow(nn.Sequential):
-    def forward(self, x):
-        time.sleep(0.3)
-        return super().forward(x)
-
-def slow():
-    return Slow(*make()).eval()
-"""
-"""A network that takes its time over a chunk, so that there is some to be killed at."""
 LAW = 1e-5
 """Of the largest number of its kind: so little differ those of several processes."""
-WHOLE = 60.0
-"""Seconds within which all processes have to end after one was killed."""
 
 
-def drawn(rows: int, shape: tuple[int, ...], file: Path, evaluation: int = 0, spread: float = 1.0) -> Path:
-    """Rows of ten classes, a twentieth of them with another label."""
+def drawn(
+    rows: int, shape: tuple[int, ...], file: Path, evaluation: int = 0, spread: float = 1.0, classes: int = 10
+) -> Path:
+    """Rows of some classes, a twentieth of them with another label."""
     draw = np.random.default_rng(0)
-    middles = draw.normal(size=(10, *shape)).astype(np.float32)
-    labels = draw.integers(0, 10, rows)
+    middles = draw.normal(size=(classes, *shape)).astype(np.float32)
+    labels = draw.integers(0, classes, rows)
     x = middles[labels] + spread * draw.normal(size=(rows, *shape)).astype(np.float32)
     if len(shape) == 3:
         x = np.clip(128 + 40 * x, 0, 255).astype(np.uint8)
-    given = np.where(draw.random(rows) < 0.05, (labels + 1) % 10, labels)
+    given = np.where(draw.random(rows) < 0.05, (labels + 1) % classes, labels)
     if evaluation:
         arrays = {"x_train": x[evaluation:], "y_train": given[evaluation:]}
         np.savez(file, x_test=x[:evaluation], y_test=labels[:evaluation], **arrays)
@@ -139,14 +102,10 @@ class Started:
         return found
 
 
-def start(
-    count: int, arguments: list[str], database: Path, threads: int = 1, script: Path | None = None, restarts: int = 0
-) -> Started:
-    """A scan in ``count`` processes; one without torchrun. ``script`` stands for curate's command."""
-    torchrun = ["-m", "torch.distributed.run", "--max-restarts", str(restarts), "--nproc-per-node", str(count)]
-    several = torchrun if count > 1 else []
-    command = ["-m", "curate"] if script is None else [str(script)]
-    scanned = [*command, "scan", *arguments, "--db", str(database), "-f", "csv:/dev/null"]
+def start(count: int, arguments: list[str], database: Path, threads: int = 1) -> Started:
+    """A scan in ``count`` processes; one without torchrun."""
+    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)] if count > 1 else []
+    scanned = ["-m", "curate", "scan", *arguments, "--db", str(database), "-f", "csv:/dev/null"]
     command = [sys.executable, *several, *scanned]
     environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE)}
     log = database.with_suffix(".log").open("w")
@@ -155,9 +114,9 @@ def start(
     )
 
 
-def scan(count: int, arguments: list[str], database: Path, script: Path | None = None) -> float:
+def scan(count: int, arguments: list[str], database: Path) -> float:
     """Wait for it; seconds it took."""
-    started = start(count, arguments, database, script=script)
+    started = start(count, arguments, database)
     if started.process.wait():
         raise SystemExit(f"{count} processes: {database.with_suffix('.log').read_text()[-2000:]}")
     return time.monotonic() - started.began
@@ -230,140 +189,53 @@ def reused(database: Path) -> int:
     return int(found[0] or 0)
 
 
-def parts(home: Path) -> list[Path]:
-    """Chunks of rows that are kept."""
-    return list(home.glob("cache/*/*.npz"))
+@dataclass
+class Used:
+    """What a process took: bytes at most, pages that several share counted in parts, and processor seconds."""
 
-
-@dataclass(frozen=True)
-class Kill:
-    """When which rank is ended: while the first one writes, once so many parts are kept, or after so many seconds."""
-
-    rank: int
-    writes: bool = False
-    parts: int | None = None
+    memory: int = 0
     seconds: float = 0.0
-    restarts: bool = False
-    """torchrun starts all anew by itself."""
 
-    @classmethod
-    def drawn(cls, number: int, draw: random.Random, usual: float) -> "Kill":
-        """Of ten, one while the first writes, five while rows are read, two of these restarted, four at any moment.
-
-        The next scan is one process's for half of them.
-        """
-        rank, turn = draw.randrange(RANKS), number % 10
-        if turn == 0:
-            return cls(0, writes=True, seconds=draw.uniform(0, 0.3))
-        if turn <= 5:
-            return cls(rank, parts=draw.randrange(1, PARTS), restarts=turn <= 2)
-        return cls(rank, seconds=usual * draw.uniform(0.02, 1.0))
-
-    def due(self, home: Path, began: float) -> bool:
-        """Whether it is time."""
-        if self.writes:
-            begun = home / "writing"
-            return begun.exists() and time.time() - begun.stat().st_mtime >= self.seconds
-        if self.parts is not None:
-            return len(parts(home)) >= self.parts
-        return time.monotonic() - began >= self.seconds
-
-    def __str__(self) -> str:
-        if self.writes:
-            return f"rank {self.rank} while it wrote"
-        moment = f"once {self.parts} parts were kept" if self.parts else f"after {self.seconds:.0f} s"
-        return f"rank {self.rank} {moment}"
+    def look(self, process: int) -> None:
+        """Now, if it still lives."""
+        try:
+            told = Path(f"/proc/{process}/smaps_rollup").read_text()
+            times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return
+        found = re.search(r"^Pss: +(\d+) kB", told, re.MULTILINE)
+        self.memory = max(self.memory, int(found[1]) * 1024 if found else 0)
+        self.seconds = max(self.seconds, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
 
 
-def kills(count: int, seed: int) -> bool:
-    """Kill, look, scan again; whether nothing went wrong."""
-    draw, done, good, taken, kept = random.Random(seed), 0, 0, 0, 0
-    with scratch() as folder:
-        (folder / "scan.py").write_text(SCAN)
-        (folder / "model.py").write_text(MODEL + SLOW)
-        rows = drawn(PARTS * CHUNK, (12, 12, 1), folder / "rows.npz")
-        arguments = [str(rows), "--model", f"{folder}/model.py:slow", "--params", "head"]
-        usual = scan(RANKS, arguments, folder / "whole.db", folder / "scan.py")
-        whole = stored(folder / "whole.db")
-        print(f"unbroken: {usual:.0f} s, {len(parts(folder))} parts", flush=True)
-        for number in range(count):
-            home = folder / str(number)
-            home.mkdir()
-            found = broken(Kill.drawn(number, draw, usual), arguments, home, folder / "scan.py")
-            if found is None:
-                print(f"{number}: over before it was killed", flush=True)
-                continue
-            said, fine, at_kill = found
-            same, told = compared(stored(home / "kill.db"), whole)
-            again = reused(home / "kill.db") // CHUNK
-            fine &= same and again >= at_kill
-            done, good, taken, kept = done + 1, good + fine, taken + again, kept + at_kill
-            print(
-                f"{number}: {said}; {at_kill} of {PARTS} parts were kept by then, {again} taken up; "
-                f"{'same' if same else 'OTHER'} ({told}){'' if fine else ' FAULT'}",
-                flush=True,
-            )
-    print(f"{done} kills, {good} without a fault; {kept} parts were kept at the kills, {taken} were taken up")
-    return good == count
+def cost(sizes: list[int], ways: list[tuple[int, int]]) -> None:
+    """Print what scans of so many rows take, by each of the ways: processes, and threads of each."""
+    for count, threads in ways:
+        before: list[Used] = []
+        for number, rows in enumerate(sizes):
+            with scratch() as folder:
+                data = drawn(rows, (512,), folder / "rows.npz", spread=4.0)
+                started = start(count, [str(data), "--no-cache"], folder / "cost.db", threads)
+                used = watched(started)
+                wall, log = time.monotonic() - started.began, (folder / "cost.log").read_text()
+            each = ", ".join(f"{one.seconds:.0f} s and {one.memory / 1e9:.2f} GB" for one in used)
+            print(f"{rows:,} rows, {count} x {threads} threads: {wall:.0f} s; each process {each}", flush=True)
+            print(f"  {next((line for line in log.splitlines() if 'scanned' in line), log[-300:])}", flush=True)
+            for rank, (now, then) in enumerate(zip(used, before, strict=False)):
+                more = rows - sizes[number - 1]
+                memory, seconds = (now.memory - then.memory) / more, (now.seconds - then.seconds) / more
+                print(f"  a row more takes {memory / 1e3:.1f} KB and {seconds * 1e3:.2f} ms of rank {rank}", flush=True)
+            before = used
 
 
-def broken(kill: Kill, arguments: list[str], home: Path, script: Path) -> tuple[str, bool, int] | None:
-    """A scan with a rank killed, and the next one: what is said of it, whether all went as it should, parts kept."""
-    database = home / "kill.db"
-    started = start(RANKS, arguments, database, script=script, restarts=int(kill.restarts))
-    while started.process.poll() is None and not kill.due(home, started.began):
-        time.sleep(0.01)
-    living = started.ranks()
-    if started.process.poll() is not None or kill.rank not in living:
-        started.process.wait()
-        return None
-    os.kill(living[kill.rank], signal.SIGKILL)
-    killed, kept = time.monotonic(), len(parts(home))
-    while any(Path(f"/proc/{process}").exists() for process in living.values()):
-        time.sleep(0.05)
-    lived, status = time.monotonic() - killed, started.process.wait()
-    said, fine = f"{kill}: all ended in {lived:.1f} s", lived <= WHOLE
-    if kill.restarts:
-        return f"{said}, torchrun started anew", fine and status == 0, kept
-    log = database.with_suffix(".log").read_text()
-    summary = re.search(rf"host +: \S+\s+rank +: {kill.rank} ", log.partition("Root Cause")[2])
-    named = summary is not None or f"Rank {kill.rank} of {RANKS} on {os.uname().nodename}" in log
-    scan(RANKS if kill.parts else 1, arguments, database, script)
-    return f"{said}, {'rank and host named' if named else 'NOT NAMED'}", fine and named and status != 0, kept
-
-
-def cost(rows: int) -> None:
-    """Print what one process, one with two threads, and two processes take."""
-    with scratch() as folder:
-        arguments = [str(drawn(rows, (512,), folder / "rows.npz", spread=4.0)), "--no-cache"]
-        for count, threads in ((1, 1), (1, 2), (2, 1)):
-            database = folder / f"{count}.{threads}.db"
-            started = start(count, arguments, database, threads)
-            peak = watched(started)
-            wall, log = time.monotonic() - started.began, database.with_suffix(".log").read_text()
-            each = ", ".join(f"{size / 1e9:.2f} GB" for size in peak.values())
-            used = os.times()
-            print(
-                f"{count} processes of {threads} threads: {wall:.1f} s, memory of each {each}; processor seconds "
-                f"of all so far {used.children_user + used.children_system:.1f}\n  {log.strip().splitlines()[-1]}",
-                flush=True,
-            )
-
-
-def watched(started: Started) -> dict[int, int]:
-    """The most memory of each process, bytes, pages that several share counted in parts; by process."""
-    peak: dict[int, int] = {}
+def watched(started: Started) -> list[Used]:
+    """What each process takes, by rank, until all have ended."""
+    used: dict[int, Used] = {}
     while started.process.poll() is None:
-        for process in started.ranks().values() or [started.process.pid]:
-            try:
-                told = Path(f"/proc/{process}/smaps_rollup").read_text()
-            except OSError:
-                continue
-            found = re.search(r"^Pss: +(\d+) kB", told, re.MULTILINE)
-            if found:
-                peak[process] = max(peak.get(process, 0), int(found[1]) * 1024)
+        for rank, process in (started.ranks() or {0: started.process.pid}).items():
+            used.setdefault(rank, Used()).look(process)
         time.sleep(0.2)
-    return peak
+    return [used[rank] for rank in sorted(used)]
 
 
 def main() -> int:
@@ -374,16 +246,13 @@ def main() -> int:
     asked.add_argument("names", nargs="*")
     asked.add_argument("--counts", type=int, nargs="+", default=[2, 3, 4])
     asked.add_argument("--data", type=Path, default=Path("data"), help="the folder with adult/")
-    killed = parts.add_parser("kills")
-    killed.add_argument("--count", type=int, default=50)
-    killed.add_argument("--seed", type=int, default=0)
-    parts.add_parser("cost").add_argument("rows", type=int)
+    costs = parts.add_parser("cost")
+    costs.add_argument("rows", type=int, nargs="+")
+    costs.add_argument("--ways", nargs="+", default=["1x1", "1x2", "2x1"], help="processes x threads of each")
     given = parser.parse_args()
     if given.part == "law":
         return int(not law(given.names, given.counts, given.data))
-    if given.part == "kills":
-        return int(not kills(given.count, given.seed))
-    cost(given.rows)
+    cost(given.rows, [(int(count), int(threads)) for count, threads in (way.split("x") for way in given.ways)])
     return 0
 
 
