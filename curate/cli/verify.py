@@ -120,8 +120,9 @@ def verify(
 
     The rows of most influence, around the 30th percentile and at random are left out one at a time, and random groups
     of rows together; the answer is trust, ranking only or do not trust, with the reason. The refit is the probe's or
-    the head's optimum, or a network fine-tuned from its checkpoint for --share of its training; a refit without any
-    change is subtracted. The plan is told first; an interrupted check goes on where it was.
+    the head's optimum, that of a network whose checkpoint is one, or a network fine-tuned from its checkpoint for
+    --share of its training; a refit without any change is subtracted. The plan is told first; an interrupted check
+    goes on where it was.
 
     With --what-if: what changes where rows of TRAIN are dropped or relabelled, predicted beside refitted. finetune
     takes gradient steps on the training rows that help the mistakes most, and shows what it fixes and breaks. Your
@@ -135,7 +136,12 @@ def verify(
     from curate.experiments.verify.refit import Recipe  # torch
     from curate.stages.joining import together
 
-    recipe = Recipe(epochs=share * trained_epochs if epochs is None else epochs, rate=rate, weight_decay=weight_decay)
+    recipe = Recipe(
+        epochs=share * trained_epochs if epochs is None else epochs,
+        rate=rate,
+        weight_decay=weight_decay,
+        always=epochs is not None,
+    )
     with together(settings) as process:
         if change is None:
             told = _checked(

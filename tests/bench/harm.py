@@ -1,23 +1,25 @@
 """Harmful rows: planted harm that is found, clean rows that are left alone, and the recall of the candidates.
 
-    python tests/bench/harm.py planted [--seeds 0,1,2] [--params head] [--solver lissa]    # Fashion-MNIST CNN
-    python tests/bench/harm.py clean FOLDER [--seeds 0,1,2] [--solver lissa]    # Fashion-MNIST CNN, banking77, adult
+    python tests/bench/harm.py planted [--seeds 0,1,2] [--pairs look-alike] [--params head] [--solver lissa]
+    python tests/bench/harm.py clean FOLDER [--seeds 0,1,2] [--sets fashion] [--solver lissa]
     python tests/bench/harm.py adult FOLDER                    # processor seconds of 32,561 rows on 16,281
 
 FOLDER holds banking77/ (Casanueva et al. 2020) and adult/ (UCI). Each line is a `curate scan` with default parameters.
-Planted: 100 rows of one class relabelled to another, harm for the evaluation rows of the class that lost them; columns:
-planted rows among the first 100 by harm and among the first 100 by loss within the given class, `harmful` findings,
-planted ones among them, the candidates' recall by distance and by head influence (of the 20 strongest rows, all
-parameters, k = 5 % of the rows). Then, whether these rows do harm: the mean loss of the class's test rows that no scan
-saw, by a probe refitted on all rows, without the first 100 by harm, by loss within the given class, and by planting.
-Clean: the share of the rows that are `harmful`.
+Planted (the CNN on Fashion-MNIST): 100 rows of one class relabelled to another, harm for the evaluation rows of the
+class that lost them; columns: planted rows among the first 100 by harm and among the first 100 by loss within the given
+class, `harmful` findings, planted ones among them, the candidates' recall by distance and by head influence (of the 20
+strongest rows, all parameters, k = 5 % of the rows). Then, whether these rows do harm: the mean loss of the class's
+test rows that no scan saw, by a probe refitted on all rows, without the first 100 by harm, by loss within the given
+class, and by planting.
+Clean (the same, banking77 and adult, no label changed): the share of the rows that are `harmful`, and of which
+classes.
 """
 
 import argparse
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import fashion
@@ -92,8 +94,9 @@ def columns(connection: sqlite3.Connection, run: int) -> dict[str, np.ndarray]:
     }
 
 
-def planted(seeds: list[int], params: str, solver: str) -> None:
-    for kind, pair in PAIRS.items():
+def planted(kinds: list[str], seeds: list[int], params: str, solver: str) -> None:
+    for kind in kinds:
+        pair = PAIRS[kind]
         for seed in seeds:
             folder = workload(pair, seed)
             settings = with_model(folder, slice=f"label={pair[0]}", params=params, solver=solver)
@@ -158,21 +161,26 @@ def part(file: Path, seed: int, rows: int) -> Path:
     return out
 
 
-def clean_sets(data: Path, seed: int, solver: str) -> Iterator[tuple[str, ScanSettings]]:
-    for name, more in (("banking77", {}), ("adult", {"label": "income"})):
-        rows = part(data / name / "train.parquet", seed, 5_000 if name == "banking77" else 10_000)
-        evaluation = str(data / name / "test.parquet")
-        yield name, ScanSettings(str(rows), eval=evaluation, db=str(HOME / f"{name}-{seed}.db"), **more)
-    yield "fashion", with_model(workload(None, seed), solver=solver)
+CLEAN = ("banking77", "adult", "fashion")
 
 
-def clean(data: Path, seeds: list[int], solver: str) -> None:
+def clean_set(name: str, data: Path, seed: int, solver: str) -> ScanSettings:
+    if name == "fashion":
+        return with_model(workload(None, seed), solver=solver)
+    rows = part(data / name / "train.parquet", seed, 5_000 if name == "banking77" else 10_000)
+    evaluation, label = str(data / name / "test.parquet"), {"label": "income"} if name == "adult" else {}
+    return ScanSettings(str(rows), eval=evaluation, db=str(HOME / f"{name}-{seed}.db"), **label)
+
+
+def clean(names: list[str], data: Path, seeds: list[int], solver: str) -> None:
     for seed in seeds:
-        for name, settings in clean_sets(data, seed, solver):
-            connection, run, seconds = scanned(settings)
-            flagged = columns(connection, run)["harmful"].astype(bool)
+        for name in names:
+            connection, run, seconds = scanned(clean_set(name, data, seed, solver))
+            found = columns(connection, run)
+            flagged = found["harmful"].astype(bool)
             share = f"{flagged.sum()} of {len(flagged):,} rows, {flagged.mean():.2%}"
-            print(f"{name:10} seed {seed}: {share}; {seconds:.0f} s", flush=True)
+            classes = ", ".join(f"{label} {n}" for label, n in Counter(found["label"][flagged]).most_common(6))
+            print(f"{name:10} seed {seed}: {share} ({classes}); {seconds:.0f} s", flush=True)
 
 
 def adult(data: Path) -> None:
@@ -196,15 +204,17 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("planted", "clean", "adult"))
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--pairs", default=",".join(PAIRS), help="for planted")
+    parser.add_argument("--sets", default=",".join(CLEAN), help="for clean")
     parser.add_argument("--params", default="auto", help="for planted")
     parser.add_argument("--solver", default="auto", help="for the networks")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.what == "planted":
-        planted(seeds, options.params, options.solver)
+        planted(options.pairs.split(","), seeds, options.params, options.solver)
     elif options.folder is None:
         sys.exit(f"{options.what} needs the FOLDER that holds banking77/ and adult/")
     elif options.what == "clean":
-        clean(options.folder, seeds, options.solver)
+        clean(options.sets.split(","), options.folder, seeds, options.solver)
     else:
         adult(options.folder)

@@ -13,6 +13,10 @@ SURE = 0.9
 """Cosine between the gradient and -θ from which the penalty is believed: a random direction has about 1/√p."""
 
 
+AT_MINIMUM = 0.9999
+"""The same from which the checkpoint is the minimum itself: what is left of the gradient is 1.4 % of it."""
+
+
 @dataclass(frozen=True)
 class Gradient:
     """Of the mean training loss at the checkpoint, without any penalty."""
@@ -39,3 +43,8 @@ class Gradient:
     def known_penalty(self) -> float:
         """The penalty if it can be read off the gradient, else 0."""
         return self.penalty if self.cosine >= SURE else 0.0
+
+    @property
+    def at_minimum(self) -> bool:
+        """Whether the checkpoint is a minimum with a penalty, and not only on its way to one."""
+        return self.cosine >= AT_MINIMUM

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
@@ -19,7 +20,7 @@ from curate.engine.rows import Rows
 from curate.errors import UsageError
 from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.convex import HeadRefit
-from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain
+from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain, ToMinimum
 from curate.experiments.verify.rows import Selection
 from curate.models.network import Network
 from curate.models.optimisers import kept_penalty
@@ -182,8 +183,11 @@ def _at_network(
 ) -> Setting:
     assert heads.own_influence is not None
     penalty, told = (recipe.weight_decay or 0.0), ""
+    at_minimum = False
     if retrain is None and recipe.weight_decay is None:
-        penalty, told = _told_penalty(data, network)
+        found = _gradient(data, network)
+        penalty, at_minimum = found.known_penalty, found.at_minimum
+        told = ", as its gradient at the checkpoint tells" if penalty else ""
     read = evaluation_at_head(data, heads)
     targets = choose_targets(settings, data.evaluation, read.logits, read.losses)
     at_head = _predictor(read, targets, "the model's head in closed form", choose)
@@ -197,20 +201,21 @@ def _at_network(
     if retrain is None and recipe.weight_decay is None and not penalty:
         # A scan knows nothing of it, so that only the refit takes it.
         penalty, told = _kept_penalty(settings)
-    refit: Refit = (
-        FineTune(data, network, recipe, penalty, told, settings.seed)
-        if retrain is None
-        else Retrain(data, network, retrain, settings.seed)
-    )
+    refit: Refit
+    if retrain is not None:
+        refit = Retrain(data, network, retrain, settings.seed)
+    elif at_minimum and recipe == Recipe():
+        refit = ToMinimum(data, network, penalty, told)
+    else:
+        refit = FineTune(data, network, recipe, penalty, told, settings.seed)
     return Setting(data, targets, read.logits, at_head, predictor, refit, "model")
 
 
-def _told_penalty(data: Data, network: Network) -> tuple[float, str]:
-    """The penalty that the gradient at the checkpoint tells of, if any, and what told it."""
+def _gradient(data: Data, network: Network) -> Gradient:
+    """Of the training loss at the checkpoint, through all parameters."""
     names = choose_parameters(network.module, "all")
     everything = Objective(network.module, names, network.logits_of, loss=data.loss, passes=data.passes)
-    found = Problem(everything, data.train).gradient.known_penalty
-    return found, ", as its gradient at the checkpoint tells" if found else ""
+    return Problem(everything, data.train).gradient
 
 
 def _kept_penalty(settings: ScanSettings) -> tuple[float, str]:
