@@ -182,7 +182,7 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
             if inside & set(planted.of if of_copies else wanted):
                 true.append(each)
                 hit |= inside
-            else:
+            elif not inside & set(planted.rows):  # else it is of a row that something else was done to
                 false.append(example(scan, each))
         recall = Counter(planted.rows[key] for key in wanted if key in hit)
         of_kind = Counter(planted.rows[key] for key in wanted)
@@ -197,9 +197,9 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
                 "rule": rule,
                 "recall": {kind: round(recall[kind] / count, 3) for kind, count in of_kind.items()},
                 "precision": None if not rows else round(len(true) / len(rows), 3),
-                "false": round((len(rows) - len(true)) / len(keys), 4),
+                "named of clean rows": round(len(false) / (len(keys) - len(planted.rows)), 4),
                 "AP": None if not truth.any() else round(float(average_precision_score(truth, score)), 3),
-                "false ones": false[:SHOWN],
+                "such as": false[:SHOWN],
             }
         )
     return lines
