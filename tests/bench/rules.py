@@ -41,7 +41,7 @@ from curate.settings.merge import load_settings
 from curate.stages.contents import read_contents
 from curate.stages.heads import fit_heads
 from curate.stages.looks import hashes
-from curate.stages.prepare import Data, load, open_data, read
+from curate.stages.prepare import Data, Loaded, load, open_data, read
 from curate.stages.suspicion import judge_rows
 
 COPIES, SPOILT, SHOWN = 20, 10, 8
@@ -398,11 +398,12 @@ def measured_pictures(folder: Path, home: Path, model: str | None) -> None:
     forward.look_of = timed  # type: ignore[assignment]
     options = {"train": str(folder), "db": str(home / "curate.db"), "limit": 400, "cache": False, "model": model}
     settings, silent = load_settings(options, config=None), Progress.silent()
+    ready = open_data(settings, silent) if model is None else load(settings, silent)
     begun = time.process_time()
-    if model is None:
-        read_contents(settings, open_data(settings, silent), silent, ())
+    if isinstance(ready, Loaded):
+        read(settings, ready, silent)
     else:
-        read(settings, load(settings, silent), silent)
+        read_contents(settings, ready, silent, ())
     whole = time.process_time() - begun
     forward.look_of = plain
     how = "through the network" if model else "without a model"
