@@ -1,7 +1,7 @@
 """Makes the pictures of the documentation anew: ``python docs/make_pictures.py``, from anywhere.
 
 Scans the shipped fixture into a database of its own and draws the stored run as the terminal shows it, and the screen
-of ``curate review`` on it (needs the extra ``review``). What changes
+of ``curate review`` on it (needs the extra ``review``), and by ``make_rules_picture`` what the rules find. What changes
 from one run to the next (date, seconds, memory, the database's path) is left out, so that the file changes only where
 the report does.
 """
@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from make_rules_picture import draw_rules
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
@@ -93,3 +94,4 @@ if __name__ == "__main__":
         images = ROOT / "docs" / "images"
         draw(steady(scanned(where), where), images / "scan.svg")
         asyncio.run(draw_review(where, images / "review.svg"))
+    draw_rules()

@@ -14,10 +14,15 @@ TOP = (
     "verdict on it alone."
 )
 
+PICTURE = (
+    "![Pictures of the fixture that were copied and spoilt, each with the rule that named it and what it says: "
+    "copies by JPEG, mirrored, darker; blank, dark, bright, blurred, tiny, of an odd shape](../images/rules.png)"
+)
+
 
 def page() -> str:
     """The whole page."""
-    return "\n".join(["# Rules\n", f"{fill(TOP, WIDTH)}\n", *(_of(rule) for rule in RULES.values())])
+    return "\n".join(["# Rules\n", f"{fill(TOP, WIDTH)}\n", f"{PICTURE}\n", *(_of(rule) for rule in RULES.values())])
 
 
 def _of(rule: Rule) -> str:

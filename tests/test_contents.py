@@ -86,6 +86,16 @@ def test_options_of_a_model_are_refused_without_one(photos: Path) -> None:
     assert "no model says what to see" in curate("verify", "photos", status=2).output
 
 
+def test_a_broken_picture_that_is_dropped_is_left_out(photos: Path) -> None:
+    curate("scan", "photos")
+    curate("mark", "dog/05.png", "-v", "drop")
+    curate("export", "cleaned")
+    assert not Path("cleaned/dog/05.png").exists()
+    assert Path("cleaned/dog/06.png").exists()
+    (photos / "dog" / "05.png").write_bytes(b"another")
+    assert "dog/05.png is no longer what the scan read" in curate("export", "later", status=2).output
+
+
 def test_a_later_scan_with_a_model_fixes_nothing_and_judges(photos: Path) -> None:
     """The rows are the same; what a model says of them is new, and what contents said is known."""
     curate("scan", "photos")

@@ -73,6 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "fixtures" / "fashion", home / "fixtures" / "fashion")
     (home / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
     _started(home / "started", draw)
+    shutil.copytree(home / "photos" / "train", home / "flowers5")
     _roses(home / "roses", draw)
     _scanned(home)
     for part, count in (("train", 60), ("t10k", 30)):

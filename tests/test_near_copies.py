@@ -162,7 +162,13 @@ def texts(here: Path, name: str, seed: int, extra: list[tuple[str, str]]) -> Non
 
 def test_texts_that_differ_in_case_signs_or_a_letter_are_copies(here: Path) -> None:
     whole = "my card was stolen in the bank and the atm took all of its money"
-    texts(here, "train.csv", 1, [(whole, "b"), (whole.upper() + "!", "b"), (whole.replace("stolen", "stollen"), "a")])
+    empty = [("!?", "a"), ("...", "b")]  # no copies of one another
+    texts(
+        here,
+        "train.csv",
+        1,
+        [*empty, (whole, "b"), (whole.upper() + "!", "b"), (whole.replace("stolen", "stollen"), "a")],
+    )
     texts(here, "eval.csv", 2, [(whole.replace(" in ", ", in "), "b")])
     command = ("train.csv", "--eval", "eval.csv", "--input", "text")
     found = findings(*command, rule="near_duplicate")

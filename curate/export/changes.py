@@ -34,7 +34,10 @@ def read_changes(store: Store, run_id: int, *, apply_suggestions: bool) -> tuple
         for word in store.query("SELECT fingerprint, verdict, new_label FROM verdicts")
     }
     rows = store.query(
-        "SELECT e.split, e.plain_key AS key, e.label AS given, e.content_sha256, e.fingerprint, "
+        "SELECT e.split, e.plain_key AS key, e.label AS given, e.fingerprint, "
+        # What could not be decoded has no content to be known by, and its file's stands in the finding.
+        "coalesce((SELECT json_extract(f.evidence, '$.content_sha256') FROM findings AS f WHERE f.run_id = :run "
+        "AND f.example_id = e.id AND f.rule = 'unreadable'), e.content_sha256) AS content_sha256, "
         "s.suggested_label, s.suggested_probability, "
         "EXISTS (SELECT 1 FROM findings AS f WHERE f.run_id = :run AND f.example_id = e.id AND f.rule = 'mislabeled') "
         "AS flagged FROM named_examples AS e LEFT JOIN scores AS s ON s.run_id = :run AND s.example_id = e.id "

@@ -41,7 +41,7 @@ from curate.settings.merge import load_settings
 from curate.stages.contents import read_contents
 from curate.stages.heads import fit_heads
 from curate.stages.looks import hashes
-from curate.stages.prepare import Data, load, open_data, read
+from curate.stages.prepare import Data, Loaded, load, open_data, read
 from curate.stages.suspicion import judge_rows
 
 COPIES, SPOILT, SHOWN = 20, 10, 8
@@ -182,7 +182,7 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
             if inside & set(planted.of if of_copies else wanted):
                 true.append(each)
                 hit |= inside
-            else:
+            elif not inside & set(planted.rows):  # else it is of a row that something else was done to
                 false.append(example(scan, each))
         recall = Counter(planted.rows[key] for key in wanted if key in hit)
         of_kind = Counter(planted.rows[key] for key in wanted)
@@ -197,9 +197,9 @@ def judged_by_rule(scan: Scan, found: list[Found], planted: Planted) -> list[dic
                 "rule": rule,
                 "recall": {kind: round(recall[kind] / count, 3) for kind, count in of_kind.items()},
                 "precision": None if not rows else round(len(true) / len(rows), 3),
-                "false": round((len(rows) - len(true)) / len(keys), 4),
+                "named of clean rows": round(len(false) / (len(keys) - len(planted.rows)), 4),
                 "AP": None if not truth.any() else round(float(average_precision_score(truth, score)), 3),
-                "false ones": false[:SHOWN],
+                "such as": false[:SHOWN],
             }
         )
     return lines
@@ -398,11 +398,12 @@ def measured_pictures(folder: Path, home: Path, model: str | None) -> None:
     forward.look_of = timed  # type: ignore[assignment]
     options = {"train": str(folder), "db": str(home / "curate.db"), "limit": 400, "cache": False, "model": model}
     settings, silent = load_settings(options, config=None), Progress.silent()
+    ready = open_data(settings, silent) if model is None else load(settings, silent)
     begun = time.process_time()
-    if model is None:
-        read_contents(settings, open_data(settings, silent), silent, ())
+    if isinstance(ready, Loaded):
+        read(settings, ready, silent)
     else:
-        read(settings, load(settings, silent), silent)
+        read_contents(settings, ready, silent, ())
     whole = time.process_time() - begun
     forward.look_of = plain
     how = "through the network" if model else "without a model"

@@ -41,6 +41,8 @@ TOGETHER = 128
 """Pairs whose windows are compared at once."""
 SHINGLE = 3
 """Letters of a shingle, the parts by which texts are compared (Broder 1997)."""
+NOTHING = "  "
+"""The shingle of a text without a letter or digit: such texts are empty, and no copies of one another."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,10 @@ def _shingled(a: Forward, b: Forward) -> tuple["csr_matrix", "csr_matrix"]:
     from sklearn.feature_extraction.text import CountVectorizer
 
     texts = [rows.source.text(index) or "" for rows in ((a,) if b is a else (a, b)) for index in rows.indices]
-    has = CountVectorizer(analyzer=shingles, binary=True, dtype=np.int32).fit_transform(texts)
+    vectorizer = CountVectorizer(analyzer=shingles, binary=True, dtype=np.int32)
+    has = vectorizer.fit_transform(texts)
+    has.data[has.indices == vectorizer.vocabulary_.get(NOTHING, -1)] = 0
+    has.eliminate_zeros()
     return has[: len(a)], has[-len(b) :]
 
 
@@ -257,5 +262,5 @@ def _unlike(one: "csr_matrix", other: "csr_matrix") -> Float[np.ndarray, " p"]:
     """One less Jaccard's share of shingles that both have, row by row."""
     both = np.asarray(one.multiply(other).sum(axis=1)).ravel()
     either = np.diff(one.indptr) + np.diff(other.indptr) - both
-    unlike: np.ndarray = 1 - both / either
+    unlike: np.ndarray = 1 - both / np.maximum(either, 1)
     return unlike
