@@ -23,9 +23,9 @@ MOST_PARAMETERS, MOST_WORK = 8_000, 2e10
 """Of a probe whose rows are left out one at a time: parameters p = C (d + 1), and rows times p². Beyond, folds cost
 less and say the same."""
 FEW_ROWS, FEW_PARAMETERS = 2_000, 1_500
-"""Up to so many, every rung of the ladder is left out row by row; beyond, one fold tells the rungs apart. Trial, 800 and
-1,800 rows, 2,570 parameters, pictures of clothes and of CIFAR-10N: the same rung eight times of eight, in a tenth of the
-time."""
+"""Up to so many, every rung of the ladder is left out row by row; beyond, one fold tells the rungs apart. Trial, 800
+and 1,800 rows, 2,570 parameters, pictures of clothes and of CIFAR-10N: the same rung eight times of eight, in a tenth
+of the time."""
 FOLDS = 5
 MOST_ROWS, OF_CLASS = 200_000, 0.01
 """Contents that a probe is fitted to, about, and what share of them a class has at least, if it is as large. Trial,
