@@ -201,6 +201,24 @@ def test_pairs_of_classes_left_aside_move_leave_one_out_by_little(share: float) 
     assert (exact.left_aside, exact.error, few.left_aside) == (0.0, 0.0, share)
 
 
+def test_what_light_pairs_lack_in_the_curvature_is_solved_for_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 6
+    x = torch.randn(6, 12, generator=generator)[labels] + torch.randn(600, 12, generator=generator)
+    x = torch.cat([x, torch.ones(600, 1)], dim=1).double()
+    head = fit_softmax(x, labels, 6, penalties(0.05, x))
+    p = head.logits(x).softmax(1)
+    exact, close = (HeadCurvature(x, p, head.penalty, left_aside=aside).factorise() for aside in (0.0, 0.2))
+    influence = HeadInfluence(close, labels, close.scores(head.logits(x), labels))
+    rights = torch.cat([influence.mean_gradient[None], influence.row_gradients(slice(0, 5), corrected=False)])
+    solved, gap, rounds = influence.solve(rights)
+    sizes = rights.norm(dim=1)
+    left = ((rights - exact.curvature @ solved).norm(dim=1) / sizes).max()
+    assert gap == pytest.approx(float(left), rel=1e-6)
+    assert float(left) <= 1e-3 < float(((rights - exact.curvature @ close.solve(rights)).norm(dim=1) / sizes).max())
+    assert rounds > 1
+
+
 def test_sums_in_float32_and_strips_are_those_of_float64() -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(5000, 11, generator=generator)

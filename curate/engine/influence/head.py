@@ -24,7 +24,7 @@ from curate.process.progress import Progress
 
 RESIDUAL_ROWS = 16
 """Right-hand sides, about, whose residual is measured where the solve is exact."""
-REFINED, ROUNDS, GAP = 64, 4, 1e-3
+REFINED, ROUNDS, GAP = 64, 8, 1e-3
 """Right-hand sides up to which what an inverse that is only close leaves of them is solved for again, how often at
 most, and until so small a share of them is left."""
 
