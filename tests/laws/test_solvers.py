@@ -356,7 +356,7 @@ def test_exact_refuses_what_does_not_fit() -> None:
         Exact().prepare(huge, 1.0)
 
 
-@pytest.mark.parametrize("damping", [1e-1, 1e-7])
+@pytest.mark.parametrize("damping", [1e-1, 1e-4])
 def test_many_rows_of_few_parameters_are_solved_through_the_parameters(damping: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5001, 4, generator=generator)
@@ -370,8 +370,16 @@ def test_many_rows_of_few_parameters_are_solved_through_the_parameters(damping: 
     assert isinstance(prepared.inverse, PrimalInverse)
     found = prepared.solve(rights)
     assert float(found.residual.max()) < 1e-6
-    true = WoodburyInverse(operator.precise().whole_factor(), damping)(rights.double())
-    assert relative(found.rows, true) < 1e-6
+    whole, given = torch.zeros(3, 5, 3, 5, dtype=torch.float64), torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
+    for c in range(3):
+        for e in range(3):
+            weight = (means[:, c] * (float(c == e) - means[:, e])).double()
+            whole[c, :, e] = given.T @ (given * weight[:, None]) / len(x)
+    # The network's order: all weights, then all biases.
+    order = torch.arange(15).view(3, 5)
+    order = torch.cat([order[:, :4].flatten(), order[:, 4]])
+    whole = whole.view(15, 15)[order][:, order] + damping * torch.eye(15, dtype=torch.float64)
+    assert relative(found.rows, torch.linalg.solve(whole, rights.double().T).T) < 1e-5
 
 
 def test_flat_bias_is_what_the_recursion_leaves() -> None:
