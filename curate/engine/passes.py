@@ -91,6 +91,19 @@ def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     return found
 
 
+def filled(run: slice, of: Callable[[slice], Tensor]) -> Tensor:
+    """What ``of`` makes of each row of a run, ``[n ...]``: some at a time, and nothing is held twice."""
+    first, *others = slices(run.stop - run.start, EACH_ROWS, run.start) or [run]
+    made = of(first)
+    if not others:
+        return made
+    whole = made.new_empty(run.stop - run.start, *made.shape[1:])
+    whole[: len(made)] = made
+    for rows in others:
+        whole[rows.start - run.start : rows.stop - run.start] = of(rows)
+    return whole
+
+
 def summed(parts: Iterable[slice], term: Callable[[slice], Tensor]) -> Tensor:
     """The sum of ``term`` over the parts, in float64."""
     return reduce(torch.add, (term(part).double() for part in parts))
@@ -190,15 +203,7 @@ class Alone(Passes):
         return whole
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
-        first, *others = slices(n, EACH_ROWS) or [slice(0, 0)]
-        made = of(first)
-        if not others:
-            return made
-        whole = made.new_empty(n, *made.shape[1:])
-        whole[first] = made
-        for rows in others:
-            whole[rows] = of(rows)
-        return whole
+        return filled(self.own(n), of)
 
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         change(values)

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from jaxtyping import Int
 from torch import Tensor
 
-from curate.engine.passes import Passes, run_of
+from curate.engine.passes import Passes, filled, run_of
 
 T = TypeVar("T")
 DTYPES = (
@@ -58,7 +58,7 @@ class Ranks(Passes):
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
         own = self.own(n)
-        found = self.placed(n, torch.arange(n)[own], of(own) if own.stop > own.start or not n else None)
+        found = self.placed(n, torch.arange(n)[own], filled(own, of) if own.stop > own.start or not n else None)
         assert found is not None
         return found
 

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from curate.errors import CurateError
 from curate.process import stopping
 from curate.process.numbers import duration
-from curate.process.ranks import Rank, this_rank
+from curate.process.ranks import Rank, machine, this_rank
 
 BEAT = 2.0
 """Seconds between two signs of life."""
@@ -136,7 +136,7 @@ class Heartbeat:
         return f"Rank {number} of {self._rank.count} on {self._hosts.get(number, 'an unknown machine')}"
 
     def _tell(self) -> None:
-        said = f"{self._steps} {WORKS if self._since is None else WAITS} {time.time()} {os.uname().nodename}"
+        said = f"{self._steps} {WORKS if self._since is None else WAITS} {time.time()} {machine()}"
         with self._lock:
             self._board.set(f"beat/{self._rank.number}", said)
 

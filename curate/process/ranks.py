@@ -4,6 +4,7 @@ Environment variables only: no torch, and nobody is asked.
 """
 
 import os
+import platform
 from dataclasses import dataclass
 
 from curate.errors import UsageError
@@ -23,7 +24,12 @@ class Rank:
         return self.number == 0
 
     def __str__(self) -> str:
-        return f"rank {self.number} of {self.count} on {os.uname().nodename}"
+        return f"rank {self.number} of {self.count} on {machine()}"
+
+
+def machine() -> str:
+    """The name of this machine; on Windows too, where `os.uname` is not."""
+    return platform.node()
 
 
 def this_rank() -> Rank:

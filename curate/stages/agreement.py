@@ -1,12 +1,12 @@
 """What must be the same wherever a part of a scan is computed: the rows, the model, the versions. Told by its name."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 
 import torch
 
 from curate.errors import UsageError
+from curate.process.ranks import machine
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
@@ -22,7 +22,7 @@ def agree(settings: ScanSettings, loaded: Loaded) -> None:
         "settings": digest(text for pair in asked for text in pair),
         **seen(loaded),
     }
-    told = loaded.opened.passes.gathered((os.uname().nodename, mine))
+    told = loaded.opened.passes.gathered((machine(), mine))
     _, first = told[0]
     for number, (host, other) in enumerate(told):
         odd = differences(other, first)

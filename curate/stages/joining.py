@@ -21,7 +21,7 @@ from curate.engine.processes import Ranks, SharedMemory
 from curate.errors import UsageError
 from curate.process.heartbeat import Bulletin, Heartbeat
 from curate.process.progress import Progress
-from curate.process.ranks import Rank, this_rank
+from curate.process.ranks import Rank, machine, this_rank
 from curate.settings.merge import ScanSettings
 from curate.stages.memory import passes_of
 
@@ -126,7 +126,7 @@ def page() -> int:
 
 def _machine() -> tuple[str, ...]:
     """What processes that can share memory have in common: the machine, since it started, and its list of processes."""
-    found = [os.uname().nodename]
+    found = [machine()]
     for file in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         path = Path(file)
         found.append(os.readlink(path) if path.is_symlink() else path.read_text() if path.exists() else "")

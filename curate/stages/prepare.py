@@ -3,7 +3,6 @@
 Knows what must fit together before anything is computed; leaves reading to `sources` and the numbers to the stages.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from curate.models.transforms import make_transform
 from curate.models.weight_files import weights_at
 from curate.process.devices import no_device
 from curate.process.progress import Progress
+from curate.process.ranks import machine
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import did_you_mean
@@ -310,7 +310,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
 
 def told_by_all(passes: Passes, notes: Sequence[str]) -> list[str]:
     """What turned out in any of the processes; who it was if not all of them say it."""
-    of_ranks = passes.gathered((os.uname().nodename, list(notes)))
+    of_ranks = passes.gathered((machine(), list(notes)))
     found = []
     for note in dict.fromkeys(note for _, said in of_ranks for note in said):
         who = [f"{number} on {host}" for number, (host, said) in enumerate(of_ranks) if note in said]

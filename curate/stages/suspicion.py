@@ -37,7 +37,6 @@ from curate.stages.heads import Heads
 from curate.stages.inputs import input_rows
 from curate.stages.prepare import Data
 
-CHUNK = 4_096
 FEW_EVALUATION_ROWS = 100
 """Below this many, evaluation rows are judged by what the training rows taught."""
 
@@ -225,7 +224,8 @@ def read_depth(
     features, used if the experts read them as they are; else one is made of what they read.
     """
     width = EARLY_WIDTH if neighbours is None else LAST_WIDTH
-    if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, CHUNK)):
+    size = data.passes.budget.sum_rows
+    if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, size)):
         return None
     basis = find_basis(features, seed, width) if features.shape[1] > width else None
     rows = features if basis is None else data.passes.each(len(features), lambda some: basis(features[some]))

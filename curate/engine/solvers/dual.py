@@ -116,17 +116,15 @@ class PrimalInverse:
     """v ↦ (C + λ I)⁻¹ v for an explicit C ``[p p]``, in float64. Raises `NumericalError` if λ is lost beside C."""
 
     def __init__(self, curvature: Float[Tensor, "p p"], damping: float) -> None:
-        self.p = len(curvature)
-        size = float(curvature.trace()) / self.p
+        p = len(curvature)
+        size = float(curvature.trace()) / p
         damped = curvature.clone()
         damped.diagonal().add_(damping)
         self._cholesky, broken = torch.linalg.cholesky_ex(damped)
         if int(broken) or not bool(torch.isfinite(self._cholesky).all()):
             raise NumericalError(
                 f"The damping {damping:.1e} is lost beside a curvature of mean eigenvalue {size:.1e}",
-                f"Try --damping {1e-9 * size * len(curvature):.1e}."
-                if size < float("inf")
-                else "Are the inputs finite?",
+                f"Try --damping {1e-9 * size * p:.1e}." if size < float("inf") else "Are the inputs finite?",
             )
 
     def __call__(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
