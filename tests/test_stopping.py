@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: 130 and 143 from the first line on, within two seconds, and the run is marked."""
+"""SIGINT and SIGTERM: 130 and 143 from the first line on, within two seconds, and the run is marked.
+
+And what else a process settles before it imports anything: how its threads wait.
+"""
 
 import contextlib
 import os
@@ -85,3 +88,21 @@ def test_the_installed_command_heeds_signals_too() -> None:
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["scripts"] == {"curate": "curate.__main__:main"}
+
+
+@pytest.mark.parametrize(("given", "taken"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_for_each_other_sleep(tmp_path: Path, given: dict[str, str], taken: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    look = "import atexit, os; atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']))"
+    (tmp_path / "look.py").write_text(
+        f"{look}\nimport sys; sys.argv[1:] = ['--version']\nimport curate.__main__ as c; c.main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "look.py"],
+        cwd=tmp_path,
+        env={**environment, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines()[-1] == taken
