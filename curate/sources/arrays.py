@@ -44,21 +44,17 @@ class ArraySource(Source):
         texts: list[str | None],
         *,
         location: str,
-        name: str,
-        where: str,
         options: DataOptions,
         ids: list[str] | None = None,
-        classes: tuple[str, ...] | None = None,
         positions: list[int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self.location, self.name, self.notes = location, name, notes
+        self.location, self.name, self.notes = location, options.name or location, notes
         self.positions = list(range(len(texts))) if positions is None else positions
-        self.media, self._rows = _media(rows, where)
+        self.media, self._rows = _media(rows, location)
         self._hashes = row_hashes(self._rows)
-        encoded = labels.encode(
-            texts, where, classes, evaluation=options.evaluation, names=ids or [str(row) for row in self.positions]
-        )
+        names = ids or [str(row) for row in self.positions]
+        encoded = labels.encode(texts, location, options.classes, evaluation=options.evaluation, names=names)
         self.classes, self.labels, self.label_texts = encoded.classes, encoded.indices, encoded.texts
         self.keys = ids if ids is not None else labels.content_keys(self._hashes, self.label_texts)
 
@@ -104,31 +100,27 @@ def open_arrays(location: str, options: DataOptions) -> tuple[Source, Source | N
                 f"{location}: '{x_name}' has {len(rows)} rows and '{other}' has {length}.",
                 "Each row needs one of each: name the arrays with --input, --label, --id and --split.",
             )
-    name = options.name or Path(location).name
+    options = replace(options, name=options.name or Path(location).name)
 
-    def source(
-        chosen: list[int] | None, asked: DataOptions, classes: tuple[str, ...] | None, said: list[str]
-    ) -> Source:
+    def source(chosen: list[int] | None, asked: DataOptions, said: list[str]) -> Source:
         return ArraySource(
             rows if chosen is None else rows[chosen],
             texts if chosen is None else [texts[row] for row in chosen],
             location=location,
-            name=name,
-            where=location,
             options=asked,
-            classes=classes,
             positions=chosen,
             notes=said,
             ids=ids if ids is None or chosen is None else [ids[row] for row in chosen],
         )
 
     if words is None:
-        return source(None, options, options.classes, []), None
+        return source(None, options, []), None
     train, held_out, said = split_rows(words, f"{location}: '{split_name}'")
-    training = source(train, options, options.classes, said)
+    training = source(train, options, said)
     if held_out is None:
         return training, None
-    return training, source(held_out, replace(options, evaluation=True), tuple(training.classes), [])
+    asked = replace(options, evaluation=True, classes=tuple(training.classes))
+    return training, source(held_out, asked, [])
 
 
 def _pairs(names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -191,16 +183,8 @@ def open_sklearn(location: str, options: DataOptions) -> tuple[Source, Source | 
     texts: list[str | None] = [names[number] for number in bunch.target]
     # scikit-learn's own order (malignant before benign), not the alphabet's
     classes = options.classes if options.classes is not None else tuple(names)
-    source = SklearnSource(
-        bunch.data,
-        texts,
-        location=f"sklearn:{name}",
-        name=options.name or name,
-        where=f"sklearn:{name}",
-        options=options,
-        classes=classes,
-    )
-    return source, None
+    options = replace(options, classes=classes, name=options.name or name)
+    return SklearnSource(bunch.data, texts, location=f"sklearn:{name}", options=options), None
 
 
 def row_hashes(rows: "Array") -> list[str]:

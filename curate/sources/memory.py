@@ -223,15 +223,8 @@ def _arrays(x: Any, y: Any, location: str, options: DataOptions) -> Source:
         raise NothingScanned(f"{location}: x holds no row, so nothing was scanned.")
     if len(rows) != len(texts):
         raise DataError(f"{location}: x has {len(rows):,} rows, y has {len(texts):,}.", "Each row needs one of each.")
-    return MemoryArrays(
-        rows,
-        texts,
-        location=location,
-        name=options.name or NAME,
-        where=location,
-        options=options,
-        classes=options.classes,
-    )
+    options = replace(options, name=options.name or NAME)
+    return MemoryArrays(rows, texts, location=location, options=options)
 
 
 def _are_texts(rows: "Array") -> bool:

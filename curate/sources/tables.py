@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,7 +55,6 @@ class TableSource(Source):
         options: DataOptions,
         inputs: tuple[InputColumn, ...],
         label: str,
-        classes: tuple[str, ...] | None,
         notes: Sequence[str] = (),
     ) -> None:
         self.location, self.name = location, options.name or Path(location).name
@@ -67,7 +67,7 @@ class TableSource(Source):
         given, said = _labels(table.columns[label].take(self._rows), where, positions)
         ids = self._ids(options, positions)
         names = ids or [str(position) for position in positions]
-        encoded = labels.encode(given, where, classes, evaluation=options.evaluation, names=names)
+        encoded = labels.encode(given, where, options.classes, evaluation=options.evaluation, names=names)
         extra = len(self._malformed)
         self.classes = encoded.classes
         self.labels = encoded.indices + [-1] * extra
@@ -228,26 +228,32 @@ def table_sources(
             table, label, location, options, folder_of(location) if made.kind == "table" else None
         )
     notes = [*table.notes, *notes]
-    order = options.classes if options.classes is not None else table.orders.get(label)
+    if options.classes is None:
+        options = replace(options, classes=table.orders.get(label))
 
-    def source(rows: Sequence[int], asked: DataOptions, order: tuple[str, ...] | None, said: list[str]) -> TableSource:
-        found = made(
-            table, rows, location=location, options=asked, inputs=inputs, label=label, classes=order, notes=said
-        )
+    def source(rows: Sequence[int], asked: DataOptions, said: list[str]) -> TableSource:
+        found = made(table, rows, location=location, options=asked, inputs=inputs, label=label, notes=said)
         extra = [None] * (len(found) - len(rows))
         found.votes = {name: [*(cells[row] for row in rows), *extra] for name, cells in labelled.votes.items()}
         return found
 
     every = range(len(table.positions))
     if options.split is None or options.evaluation:
-        return source(every, options, order, notes), None
+        return source(every, options, notes), None
     where = f"{location}: '{options.split}'"
     train, held_out, said = split_rows(texts_of(table.columns[options.split]), where)
-    training = source(train, options, order, [*notes, *said])
+    training = source(train, options, [*notes, *said])
     if held_out is None:
         return training, None
-    asked = DataOptions(id=options.id, split=options.split, name=training.name, roots=options.roots, evaluation=True)
-    return training, source(held_out, asked, tuple(training.classes), [])
+    asked = DataOptions(
+        id=options.id,
+        split=options.split,
+        classes=tuple(training.classes),
+        name=training.name,
+        roots=options.roots,
+        evaluation=True,
+    )
+    return training, source(held_out, asked, [])
 
 
 def _unpacked(text: str) -> bytes:

@@ -103,16 +103,15 @@ class ThroughNetwork(Predictor):
         seed: int,
         progress: Progress,
         alone: Int[Tensor, " k"] | None = None,
-        penalty: float = 0.0,
     ) -> "ThroughNetwork":
         """Of the rows of ``problem`` on ``targets``, of which those ``alone`` are also asked for one by one.
 
-        One forward-mode pass over the training rows. A ``damping`` of None is the default one, at least a known L2
-        ``penalty``; ``seed`` draws its estimates.
+        One forward-mode pass over the training rows. A ``damping`` of None is the default one; ``seed`` draws its
+        estimates.
         """
         rights = right_hand_sides(problem.over(targets), nobody() if alone is None else alone, progress)
         if damping is None:
-            damping = default_damping(problem.operator, problem.gradient, seed, penalty)
+            damping = default_damping(problem.operator, problem.gradient, seed)
         prepared = make_solver(solver, seed).prepare(problem.operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
             solution = prepared.solve(rights.together(), advance)

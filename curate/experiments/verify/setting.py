@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.engine.curvature.objective import Objective, choose_parameters
+from curate.engine.influence.damping import default_damping
 from curate.engine.influence.minimum import Gradient
 from curate.engine.influence.predict import AtHead, Predictor, ThroughNetwork
 from curate.engine.influence.problem import Problem
@@ -230,9 +231,10 @@ def _through_network(
     """As a scan with these settings answers it."""
     if answered_by_layers(settings, problem):
         return ThroughNetwork.by_layers(problem, wanted, probe, settings.seed, progress)
-    return ThroughNetwork.solved(
-        problem, wanted, solver_for(settings), settings.damping, settings.seed, progress, probe.alone, decay
-    )
+    damping = settings.damping
+    if damping is None:
+        damping = default_damping(problem.operator, problem.gradient, settings.seed, decay)
+    return ThroughNetwork.solved(problem, wanted, solver_for(settings), damping, settings.seed, progress, probe.alone)
 
 
 def _predictor(read: EvaluationAtHead, targets: Targets, how: str, choose: Choose | None) -> AtHead:

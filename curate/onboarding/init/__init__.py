@@ -83,7 +83,8 @@ def initialise(folder: Path, given: Mapping[str, Any], *, force: bool = False, d
     media, classes = _opened(settings)
     makers = _find_model(project, given, found, media, len(classes))
     _write(path, found)
-    _check(outcome, project, makers, given, media, len(classes), data, debug)
+    outcome.checks = [data]
+    _check(outcome, project, makers, given, media, len(classes), debug)
     return outcome
 
 
@@ -127,12 +128,10 @@ def _check(
     given: Mapping[str, Any],
     media: str,
     classes: int,
-    data: Check,
     debug: bool,
 ) -> None:
     """Open what was written; a model that does not work is switched off and what it said stands in the file."""
     found, path = outcome.found, outcome.path
-    outcome.checks = [data]
     needs_model = media in ("image", "array")
     if "model" not in found.settings:
         if "weights" in found.settings:
