@@ -14,6 +14,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Of a process that a test starts a fifth of the imports would go into compiling what the one before it compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 import shapes
 
 for name in list(os.environ):

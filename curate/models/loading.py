@@ -226,15 +226,16 @@ def _source_hash(holder: ModuleType, spec: str, arguments: dict[str, object]) ->
         return whole.hexdigest()
     folder = Path(own).resolve().parent
     files = {Path(own).resolve()}
+    within = os.path.join(folder, "")
     resolved = functools.cache(os.path.realpath)  # thousands of modules stand in few folders
     for other in list(sys.modules.values()):
         file = getattr(other, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py"):
             continue
         beside, name = os.path.split(file)
-        path = Path(file).resolve() if os.path.islink(file) else Path(resolved(beside), name)
-        if path.is_relative_to(folder):
-            files.add(path)
+        path = os.path.realpath(file) if os.path.islink(file) else os.path.join(resolved(beside), name)
+        if path.startswith(within):
+            files.add(Path(path))
     for path in sorted(files):
         if path.is_file() and ("site-packages" not in path.relative_to(folder).parts):
             whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())

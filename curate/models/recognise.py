@@ -4,6 +4,7 @@ Knows architectures only as shapes: none is filled with numbers. Leaves reading 
 model in earnest to ``loading``.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 OUTPUTS = 1000
 """Outputs of an architecture as torchvision builds it: what has this many rows is its head."""
-FIRST = ("resnet18", "resnet50", "resnet34", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "vit_b_16")
-"""Tried before the others: a usual network is found at once."""
+
+MOST_TIMES = 30
+"""An architecture has at most so many times the parameters of the checkpoint: alexnet has 25 times those of its body."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -51,8 +53,12 @@ def recognise(state: Mapping[str, torch.Tensor]) -> Recognised | None:
         if not name.endswith("num_batches_tracked")
     }
     body = None
+    count = sum(math.prod(shape) for shape in there.values())
     known = torchvision.models.list_models(module=torchvision.models)
-    for name in [*(first for first in FIRST if first in known), *(name for name in known if name not in FIRST)]:
+    times = {name: _parameters(name) / max(1, count) for name in known}
+    for name in sorted(
+        (name for name in known if times[name] < MOST_TIMES), key=lambda name: abs(math.log(times[name]))
+    ):
         found = _fits(name, _shapes(name), there)
         if found is not None and found.outputs is not None:
             return found
@@ -78,6 +84,14 @@ def _fits(name: str, wanted: Shapes, there: Shapes) -> Recognised | None:
         if all(tensor.split(".")[0] in places for tensor in other_head):
             return Recognised(name, None, prefix, tuple(other_head))
     return None
+
+
+def _parameters(name: str) -> int:
+    """Of an architecture with its own head, as torchvision says without building it: the nearest are tried first."""
+    import torchvision
+
+    (first, *_) = torchvision.models.get_model_weights(name)
+    return int(first.meta["num_params"])
 
 
 @cache
