@@ -233,9 +233,9 @@ def _source_hash(holder: ModuleType, spec: str, arguments: dict[str, object]) ->
         if not isinstance(file, str) or not file.endswith(".py"):
             continue
         beside, name = os.path.split(file)
-        path = os.path.realpath(file) if os.path.islink(file) else os.path.join(resolved(beside), name)
-        if path.startswith(within):
-            files.add(Path(path))
+        real = os.path.realpath(file) if os.path.islink(file) else os.path.join(resolved(beside), name)
+        if real.startswith(within):
+            files.add(Path(real))
     for path in sorted(files):
         if path.is_file() and ("site-packages" not in path.relative_to(folder).parts):
             whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())

@@ -19,7 +19,7 @@ OUTPUTS = 1000
 """Outputs of an architecture as torchvision builds it: what has this many rows is its head."""
 
 MOST_TIMES = 30
-"""An architecture has at most so many times the parameters of the checkpoint: alexnet has 25 times those of its body."""
+"""An architecture has at most so many times the parameters of a checkpoint: alexnet has 25 times those of its body."""
 
 Shapes = dict[str, tuple[int, ...]]
 
