@@ -13,6 +13,8 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As of the command: a test that asks for several threads would have them spin beside the other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Of a process that a test starts a fifth of the imports would go into compiling what the one before it compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
