@@ -28,6 +28,8 @@ PROBED_ROWS = 8_192
 """Rows that a query is compared with where they are dealt into cells, about."""
 FEW_COLUMNS = 8
 """Up to this many, a tree finds neighbours faster than all distances would."""
+LEAST_SIZE = 1e-12
+"""Share of the largest squared length below which a direction is rounding."""
 MEASURED_QUERIES = 256
 """Queries that are also compared with all rows, where cells answer."""
 
@@ -49,8 +51,22 @@ def principal_directions(features: Float[Tensor, "n d"], seed: int, metric: Metr
     if len(features) > BASIS_ROWS:
         features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS]]
     rows = (unit_rows(features) if metric == "cosine" else features.float()).double()
-    directions: Tensor = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :WIDTH].float()
-    return directions
+    return largest_directions(rows, WIDTH).float()
+
+
+def largest_directions(rows: Float[Tensor, "n d"], width: int) -> Float[Tensor, "d k"]:
+    """The ``width`` orthonormal directions of most squared length, the longest first; of fewer rows as many as theirs.
+
+    By the smaller of the two products of the rows with themselves.
+    """
+    found: Tensor
+    if rows.shape[1] <= len(rows):
+        found = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :width]
+        return found
+    sizes, combined = torch.linalg.eigh(rows @ rows.T)
+    some = sizes.flip(0)[:width] > LEAST_SIZE * sizes[-1]
+    found = torch.linalg.qr(rows.T @ combined.flip(1)[:, :width][:, some]).Q
+    return found
 
 
 class Neighbours:

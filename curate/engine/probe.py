@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX
 from curate.engine.passes import ALONE, Passes, slices, summed
 from curate.errors import NumericalError
@@ -63,7 +64,12 @@ def fit_softmax(
     ``tolerance`` bounds the gradient's largest entry relative to its size at zero weights (in float32 not below its
     digits). Raises `NumericalError` if it is not reached.
     """
-    return minimum(SoftmaxProblem(x, labels, classes, penalty, passes), start, tolerance)
+    if not RowSpace.pays(len(x), penalty):
+        return minimum(SoftmaxProblem(x, labels, classes, penalty, passes), start, tolerance)
+    space = RowSpace.of(x, penalty)  # of the minimum nothing is outside of it
+    problem = SoftmaxProblem(space.narrow(x), labels, classes, space.penalty, passes)
+    found = minimum(problem, None if start is None else space.narrow(start), tolerance)
+    return SoftmaxHead(space.widen(found.weights), penalty)
 
 
 def minimum(problem: "SoftmaxProblem", start: Float[Tensor, "C D"] | None, tolerance: float) -> SoftmaxHead:

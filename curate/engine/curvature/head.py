@@ -10,6 +10,7 @@ Knows matrices only: where features, weights and penalties come from is left to 
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -18,12 +19,13 @@ from torch import Tensor
 from curate.engine.curvature.class_blocks import ClassBlocks
 from curate.engine.curvature.leverage import Leverage, bound_of, gram, gram_of_few
 from curate.engine.curvature.operator import Operator
+from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, Passes
 from curate.errors import NumericalError
 
 MOST_EXACT = 8_000
-"""Parameters C (d + 1) up to which H is factorised whole (0.5 GB); beyond, class by class."""
+"""Parameters C (d + 1) up to which H is factorised whole (0.5 GB); beyond, class by class. Of n < d rows, C (n + 1)."""
 MOST_CURVATURE_ROWS = 100_000
 """Rows that H is summed over; beyond, a random sample stands for all."""
 FLOAT64_WORK = 1e10
@@ -90,13 +92,32 @@ class HeadCurvature(Operator):
         self.classes = loss.classes(probabilities)
         self.p = self.classes * self.width
         self.dtype, self.device = x.dtype, x.device
-        self.exact = self.p <= MOST_EXACT
+        self._narrow = RowSpace.pays(self.n, penalty)
         work = float(self.n) * self.p**2
         aside = LEFT_ASIDE * (1 + (self.n >= MANY_ROWS)) if work > EVERY_PAIR_WORK else 0.0
-        self.left_aside = aside if left_aside is None else left_aside
+        self.left_aside, self._asked_aside = aside if left_aside is None else left_aside, left_aside
         self._quick = work > FLOAT64_WORK
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         self._sample = order[:MOST_CURVATURE_ROWS].sort().values.to(x.device) if self.n > MOST_CURVATURE_ROWS else None
+
+    @property
+    def exact(self) -> bool:
+        """H is small enough to be inverted whole."""
+        outside = int((self.penalty != self.penalty[0]).sum())
+        return self.classes * (self.n + outside if self._narrow else self.width) <= MOST_EXACT
+
+    @cached_property
+    def space(self) -> RowSpace | None:
+        """The span of the rows, if it is narrower than they are."""
+        return RowSpace.of(self.x, self.penalty) if self._narrow else None
+
+    @cached_property
+    def inner(self) -> "HeadCurvature":
+        """The same on the rows in the coordinates of their own span: itself, unless that is narrower."""
+        if self.space is None:
+            return self
+        x, penalty = self.space.narrow(self.x), self.space.penalty
+        return HeadCurvature(x, self.probabilities, penalty, 0, self.loss, self._asked_aside, self.passes)
 
     def times_penalty(self, factor: float) -> "HeadCurvature":
         """The same with another penalty."""
@@ -182,27 +203,32 @@ class HeadCurvature(Operator):
     def factorise(self) -> "FactorisedHead":
         """The inverse of H, or of its class blocks if H is too large. Raises `NumericalError` if H is singular."""
         try:
-            if not self.exact:
-                x, p = self._sampled()
-                return FactorisedHead(self, None, ClassBlocks(x, p, self.penalty, self.loss, self.passes))
-            whole = self._whole()
-            if self._quick and self._trace() <= FLOAT32_SPREAD * float(whole.diagonal().min()):
-                whole = whole.float()
-            # Both in place: each matrix of this size counts.
-            torch.linalg.cholesky(whole, out=whole)
-            return FactorisedHead(self, torch.cholesky_inverse(whole, out=whole), None)
+            return FactorisedHead(self, *self.inner._inverses())
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "The head's curvature cannot be factorised: features are degenerate", "Try a larger --damping."
             ) from error
+
+    def _inverses(self) -> tuple[Float[Tensor, "p p"] | None, ClassBlocks | None]:
+        """H⁻¹, or those of its class blocks."""
+        if not self.exact:
+            x, p = self._sampled()
+            return None, ClassBlocks(x, p, self.penalty, self.loss, self.passes)
+        whole = self._whole()
+        if self._quick and self._trace() <= FLOAT32_SPREAD * float(whole.diagonal().min()):
+            whole = whole.float()
+        # Both in place: each matrix of this size counts.
+        torch.linalg.cholesky(whole, out=whole)
+        return torch.cholesky_inverse(whole, out=whole), None
 
 
 class FactorisedHead:
     """H⁻¹ ready for use: exact as one matrix, or class by class (ranks only, and said so)."""
 
     def __init__(
-        self, curvature: HeadCurvature, inverse: Float[Tensor, "p p"] | None, blocks: ClassBlocks | None
+        self, curvature: HeadCurvature, inverse: Float[Tensor, "q q"] | None, blocks: ClassBlocks | None
     ) -> None:
+        """``inverse`` and ``blocks`` are of ``curvature.inner``."""
         self.curvature, self.inverse, self._blocks = curvature, inverse, blocks
 
     @property
@@ -213,10 +239,23 @@ class FactorisedHead:
     @property
     def close(self) -> bool:
         """The inverse is of an H that is summed over some rows, or has pairs of classes at their mean."""
-        return self.curvature.left_aside > 0 or self.curvature.n > MOST_CURVATURE_ROWS
+        return self.curvature.inner.left_aside > 0 or self.curvature.n > MOST_CURVATURE_ROWS
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H⁻¹ of each row; with class blocks it is a preconditioner, not an answer."""
+        return self.within(self._solved, rows)
+
+    def within(
+        self,
+        inner: Callable[[Float[Tensor, "k q"]], Float[Tensor, "k q"]],
+        rows: Float[Tensor, "k p"],
+        factor: float = 1.0,
+    ) -> Float[Tensor, "k p"]:
+        """What ``inner`` does in the span of the rows, done to rows; outside of it Λ counts ``factor`` times."""
+        space = self.curvature.space
+        return inner(rows) if space is None else space.solve(inner, rows, factor)
+
+    def _solved(self, rows: Float[Tensor, "k q"]) -> Float[Tensor, "k q"]:
         if self.inverse is not None:
             return (rows.to(self.inverse) @ self.inverse).to(rows)
         assert self._blocks is not None
@@ -234,7 +273,7 @@ class FactorisedHead:
         ``group_size [n]`` and ``group_residual`` (the summed residuals of rows of equal content) leave whole groups
         out at once, else copies hide one another.
         """
-        head = self.curvature
+        head = self.curvature.inner
         residuals = head.residuals(labels)
         sizes = torch.ones_like(labels) if group_size is None else group_size
         sums = residuals if group_residual is None else group_residual
@@ -260,7 +299,7 @@ class FactorisedHead:
         return HeadScores(owns, left_out, rests, float(traces.double().mean()), aside, error)
 
     def _whole(self, counts: Float[Tensor, "n C"], left_aside: float) -> "Leave":
-        head, loss = self.curvature, self.curvature.loss
+        head, loss = self.curvature.inner, self.curvature.loss
         assert self.inverse is not None
         leverage = Leverage(self.inverse, head.x, counts, left_aside, head.dtype_of_sums)
         identity = torch.eye(head.classes, dtype=torch.float64, device=head.device)
@@ -277,7 +316,7 @@ class FactorisedHead:
 
     def _by_class(self, moved: Float[Tensor, "n C"]) -> "Leave":
         assert self._blocks is not None
-        diagonals, loss = self._blocks.leverage(self.curvature.x, moved), self.curvature.loss
+        diagonals, loss = self._blocks.leverage(self.curvature.inner.x, moved), self.curvature.loss
 
         def leave(rows: Tensor, p: Tensor, r: Tensor, sums: Tensor, sizes: Tensor) -> Left:
             m = diagonals[rows].double()

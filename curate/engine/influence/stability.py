@@ -62,12 +62,17 @@ def solved_at(head: FactorisedHead, rows: Float[Tensor, "k p"], factor: float) -
 
     By Woodbury it is H⁻¹ - (f - 1) H⁻¹ √Λ (I + (f - 1) K)⁻¹ √Λ H⁻¹, as in `Shifted`.
     """
-    assert head.inverse is not None
-    root = head.curvature.penalty.to(head.inverse).sqrt().repeat(head.curvature.classes)
-    solved = rows.to(head.inverse) @ head.inverse
-    gain = max(GAIN, 64 * torch.finfo(solved.dtype).eps)
-    moved, _ = descend(Shifted(head.inverse, root, factor), solved * root, None, gain, STEPS)
-    return (solved - (factor - 1) * (moved * root) @ head.inverse).to(rows)
+    inverse = head.inverse
+    assert inverse is not None
+    root = head.curvature.inner.penalty.to(inverse).sqrt().repeat(head.curvature.classes)
+
+    def inner(within: Float[Tensor, "k q"]) -> Float[Tensor, "k q"]:
+        solved = within.to(inverse) @ inverse
+        gain = max(GAIN, 64 * torch.finfo(solved.dtype).eps)
+        moved, _ = descend(Shifted(inverse, root, factor), solved * root, None, gain, STEPS)
+        return (solved - (factor - 1) * (moved * root) @ inverse).to(rows)
+
+    return head.within(inner, rows, factor)
 
 
 def rank_stability(scores: Float[Tensor, "n f"]) -> dict[str, object]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from curate.engine.curvature.row_space import RowSpace
 from curate.engine.passes import ALONE, Passes
 from curate.engine.probe import SoftmaxHead, SoftmaxProblem, minimum, penalties
 
@@ -100,6 +101,12 @@ def left_out(
             x[some], labels[some], classes, copies.among(some), choose=choose, passes=passes, most=len(some)
         )
         return _beyond(found, x, labels, some, passes)
+    asked = penalties(LADDER[0], x)
+    if RowSpace.pays(len(x), asked):
+        space = RowSpace.of(x, asked)
+        found = left_out(space.narrow(x), labels, classes, copies, choose=choose, passes=passes, most=most)
+        penalty = penalties(float(found.head.penalty[0]), x)
+        return LeftOut(found.probabilities, SoftmaxHead(space.widen(found.head.weights), penalty))
     parameters = classes * x.shape[1]
     exact = parameters <= MOST_PARAMETERS and len(x) * parameters**2 <= MOST_WORK
     rungs = LADDER if choose else LADDER[:1]

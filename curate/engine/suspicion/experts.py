@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.neighbours import Neighbours, neighbour_votes
+from curate.engine.neighbours import Neighbours, largest_directions, neighbour_votes
 from curate.engine.passes import Passes
 from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
 from curate.engine.suspicion.crossfit import Copies, left_out
@@ -248,8 +248,7 @@ def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WID
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS].sort().values]
     mean = rows.mean(0)
     centred = (rows - mean).double()
-    _, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
-    return Basis(mean, vectors.flip(1)[:, :width].float())
+    return Basis(mean, largest_directions(centred, width).float())
 
 
 def ask_experts(material: Material) -> dict[str, Opinion]:
