@@ -28,6 +28,8 @@ PROBED_ROWS = 8_192
 """Rows that a query is compared with where they are dealt into cells, about."""
 FEW_COLUMNS = 8
 """Up to this many, a tree finds neighbours faster than all distances would."""
+CHEAP = 1_024
+"""Columns whose product has its eigenvectors in a fraction of a second."""
 LEAST_SIZE = 1e-12
 """Share of the largest squared length below which a direction is rounding."""
 MEASURED_QUERIES = 256
@@ -57,10 +59,10 @@ def principal_directions(features: Float[Tensor, "n d"], seed: int, metric: Metr
 def largest_directions(rows: Float[Tensor, "n d"], width: int) -> Float[Tensor, "d k"]:
     """The ``width`` orthonormal directions of most squared length, the longest first; of fewer rows as many as theirs.
 
-    By the smaller of the two products of the rows with themselves.
+    By the smaller of the two products of the rows with themselves; up to `CHEAP` columns by theirs.
     """
     found: Tensor
-    if rows.shape[1] <= len(rows):
+    if rows.shape[1] <= max(len(rows), CHEAP):
         found = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :width]
         return found
     sizes, combined = torch.linalg.eigh(rows @ rows.T)
