@@ -5,6 +5,7 @@ Knows layout; leaves the experiment to ``curate.experiments.verify``.
 
 from typing import TYPE_CHECKING
 
+from curate.experiments.verify.answer import UNDECIDED
 from curate.process.numbers import duration, percent
 from curate.reports.words import brief, clean, plural, signed
 
@@ -101,6 +102,10 @@ def _choices(told: "Told") -> list[str]:
 
 
 def _next(found: "Verification") -> list[str]:
+    if found.answer.trust == UNDECIDED:
+        wanted = found.plan
+        told = f"next: curate verify --minutes {wanted.minutes} leaves out {wanted.most_rows} rows; those made are kept"
+        return ["", told]
     if found.answer.trust == "trust" or found.at == "probe" or found.control:
         return []
     others = {
