@@ -108,7 +108,7 @@ def main() -> None:
             runs = [one(study, name, decay, seed) for seed in study.seeds]
             deep.add(study, runs, axes, network=name, **{"weight decay": decay})
     for axis in axes:
-        axis.tick_params("x", labelsize=5)
+        axis.tick_params("x", labelsize=5, labelrotation=90)
     study.write(made)
 
 
