@@ -103,9 +103,8 @@ def _choices(told: "Told") -> list[str]:
 
 def _next(found: "Verification") -> list[str]:
     if found.answer.trust == UNDECIDED:
-        wanted = found.plan
-        told = f"next: curate verify --minutes {wanted.minutes} leaves out {wanted.most_rows} rows; those made are kept"
-        return ["", told]
+        minutes, rows = found.plan.minutes, found.plan.most_rows
+        return ["", f"next: curate verify --minutes {minutes} leaves out {rows} rows; refits made so far are kept"]
     if found.answer.trust == "trust" or found.at == "probe" or found.control:
         return []
     others = {
