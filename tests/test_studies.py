@@ -131,6 +131,16 @@ def test_any_network_and_data_set_of_torchvision(study: Callable[..., Tables]) -
     assert module(grey).shape == (2, 7)
 
 
+def test_blocks_of_vgg_and_resnet(study: Callable[..., Tables]) -> None:
+    (rows,) = study("cifar").values()
+    assert [(row["network"], row["test point"]) for row in rows] == [
+        (network, point) for network in ("vgg", "resnet") for point in ("highest loss", "median loss")
+    ]
+    assert all(
+        one(row["its loss"]) >= one(median["its loss"]) for row, median in zip(rows[::2], rows[1::2], strict=True)
+    )
+
+
 @fashion
 def test_fastif(study: Callable[..., Tables]) -> None:
     (rows,) = study("fastif").values()

@@ -337,9 +337,9 @@ def test_the_users_own_training_is_the_truth_where_it_is_given(world: Path) -> N
     assert found["answer"]["because"].startswith(("halves of the rows: rank correlation", "the mean loss", "the row"))
 
 
-def evidence(spearman: float, noise: float = 0.0) -> Evidence:
+def evidence(spearman: float | Bounded, noise: float = 0.0) -> Evidence:
     """Of a target whose predictions have this rank correlation with what refits gave, and slope one."""
-    bounded = Bounded(spearman, spearman - 0.05, spearman)
+    bounded = spearman if isinstance(spearman, Bounded) else Bounded(spearman, spearman - 0.05, spearman)
     one = Bounded(1.0, 1.0, 1.0)
     return Evidence(Agreement(40, bounded, bounded, bounded, one, one), change=1.0, largest=3.0, noise=noise, drift=0.0)
 
@@ -361,6 +361,51 @@ def test_halves_say_whether_ranks_hold_where_every_refit_is_a_training(
 ) -> None:
     found = answer({"the mean loss": evidence(rows, noise)}, halves, halves=True)
     assert found.trust == word
+
+
+def apart(low: float, high: float) -> Bounded:
+    return Bounded((low + high) / 2, low, high)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "groups", "halves", "few", "many"),
+    [
+        (apart(0.1, 0.8), None, False, "undecided", "do not trust"),
+        (apart(0.25, 0.55), None, False, "undecided", "do not trust"),
+        (apart(0.1, 0.4), None, False, "do not trust", "do not trust"),  # no more of them would mend that
+        (apart(0.4, 0.8), None, False, "ranking only", "ranking only"),
+        (apart(0.1, 0.8), apart(0.0, 0.4), True, "undecided", "do not trust"),
+        (apart(0.1, 0.8), apart(0.2, 0.4), True, "ranking only", "ranking only"),
+        (apart(0.1, 0.8), apart(0.0, 0.2), True, "do not trust", "do not trust"),
+    ],
+)
+def test_too_few_refits_decide_nothing_and_all_of_them_do(
+    ranks: Bounded, groups: Bounded | None, halves: bool, few: str, many: str
+) -> None:
+    """How many refits the minutes allow is the machine's doing, and must not read as a word against influence."""
+    targets = {"the mean loss": evidence(0.95), "the row of highest loss": evidence(ranks)}
+    assert answer(targets, groups, halves=halves, rows=40, most=160).trust == few
+    assert answer(targets, groups, halves=halves, rows=160, most=160).trust == many
+
+
+def test_a_target_below_the_bound_outweighs_an_undecided_one() -> None:
+    targets = {"the mean loss": evidence(apart(0.1, 0.8)), "the row of highest loss": evidence(0.1)}
+    assert answer(targets, None, rows=40, most=160).trust == "do not trust"
+    none = Evidence(None, change=1.0, largest=3.0, noise=0.0, drift=0.0)
+    assert answer({"the mean loss": none}, None, rows=4, most=160).trust == "undecided"
+    assert answer({"the mean loss": none}, None, rows=160, most=160).trust == "do not trust"
+
+
+def test_an_undecided_check_stores_its_refits_and_no_answer(
+    world: Path, linear: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(world / "linear.db", world / "few.db")
+    monkeypatch.setattr(protocol, "answer", lambda named, *_, **__: Answer("undecided", "reasons", [*named]))
+    result = curate("verify", "--config", world / "linear.toml", "--db", world / "few.db")
+    assert result.stdout.startswith("Is influence right on this model? UNDECIDED\nbecause of reasons\n")
+    assert "next: curate verify --minutes 10 leaves out 160 rows" in result.stdout
+    with Store.open(world / "few.db") as store:
+        assert len(store.query("SELECT id FROM verifications")) == 1  # of the check before
 
 
 def test_the_plan_counts_what_was_solved_before_it() -> None:

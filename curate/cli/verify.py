@@ -119,10 +119,10 @@ def verify(
     """Is influence right on this model? Leaves rows out, refits, and holds the change against the prediction.
 
     The rows of most influence, around the 30th percentile and at random are left out one at a time, and random groups
-    of rows together; the answer is trust, ranking only or do not trust, with the reason. The refit is the probe's or
-    the head's optimum, that of a network whose checkpoint is one, or a network fine-tuned from its checkpoint for
-    --share of its training; a refit without any change is subtracted. The plan is told first; an interrupted check
-    goes on where it was.
+    of rows together; the answer is trust, ranking only or do not trust, with the reason, or undecided if too few refits
+    fit into the minutes. The refit is the probe's or the head's optimum, that of a network whose checkpoint is one, or
+    a network fine-tuned from its checkpoint for --share of its training; a refit without any change is subtracted. The
+    plan is told first; an interrupted check goes on where it was.
 
     With --what-if: what changes where rows of TRAIN are dropped or relabelled, predicted beside refitted. finetune
     takes gradient steps on the training rows that help the mistakes most, and shows what it fixes and breaks. Your

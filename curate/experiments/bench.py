@@ -24,11 +24,11 @@ from curate.errors import UsageError
 from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
-from curate.stages.agreement import agree
+from curate.stages.agreement import read_by_all
 from curate.stages.forward import Forward
 from curate.stages.heads import fit_heads
 from curate.stages.influence import network_self_influence
-from curate.stages.prepare import Data, load, read
+from curate.stages.prepare import Data
 from curate.stages.suspicion import Judged, judge_rows, with_network
 
 KINDS = ("uniform", "look-alike")
@@ -108,9 +108,7 @@ def bench(
     """
     if len(settings.weights) > 1:
         raise UsageError("curate bench judges one checkpoint", f"Try --weights {settings.weights[-1]} alone.")
-    loaded = load(settings, progress, passes=passes)
-    agree(settings, loaded)
-    data = read(settings, loaded, progress)
+    _, data = read_by_all(settings, progress, passes)
     given = data.train.labels.numpy()
     neighbours = Neighbours(data.train.features, settings.seed, passes=data.passes)
     heads = fit_heads(data, settings.damping)

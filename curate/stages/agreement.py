@@ -5,12 +5,23 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from curate.engine.passes import Passes
 from curate.errors import UsageError
+from curate.process.progress import Progress
 from curate.process.ranks import machine
 from curate.process.versions import versions
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
-from curate.stages.prepare import Loaded
+from curate.stages.prepare import Data, Held, Loaded, load, read
+
+
+def read_by_all(
+    settings: ScanSettings, progress: Progress, passes: Passes | None = None, held: Held | None = None
+) -> tuple[Loaded, Data]:
+    """Open and read what the settings name, or a caller holds. Raises `UsageError` as `agree` does, before any row."""
+    loaded = load(settings, progress, held, passes)
+    agree(settings, loaded)
+    return loaded, read(settings, loaded, progress)
 
 
 def agree(settings: ScanSettings, loaded: Loaded) -> None:

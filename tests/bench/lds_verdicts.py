@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from curate.experiments.verify.agreement import Bounded, OverGroups
-from curate.experiments.verify.answer import DOUBT, RANKING, TRUST, Evidence, answer
+from curate.experiments.verify.answer import DOUBT, RANKING, TRUST, UNDECIDED, Evidence, answer
+from curate.experiments.verify.plan import MOST_TRAININGS
 
 UNTOLD = Evidence(None, 0.0, 0.0, 0.0, 0.0)
 """Of rows left out one at a time: they were not."""
@@ -39,7 +40,7 @@ class Judged:
 
     def below(self, other: "Judged") -> bool:
         """By word and by score."""
-        order = (DOUBT, RANKING, TRUST)
+        order = (DOUBT, UNDECIDED, RANKING, TRUST)
         return order.index(self.word) <= order.index(other.word) and self.score.value < other.score.value
 
 
@@ -47,7 +48,9 @@ def judged(name: str, folder: Path) -> Judged | None:
     truth = lds.Truth.of(name, folder, 0.5, 2)
     if truth is None or len(truth.left) < 2 * lds.FEWEST:
         return None
-    predicted = truth.left @ lds.matrices(name)[lds.DEFAULT][0].numpy()
+    found = lds.matrices(name)
+    # At a minimum a scan solves for its answer: of a softmax regression the head is all there is.
+    predicted = truth.left @ found.get(lds.DEFAULT, found["head"])[0].numpy()
     half = len(truth.left) // 2
     losses = lds_networks.losses(name, folder, lds_networks.whole(name, folder, lds.HOME))
     order = losses.argsort()
@@ -55,7 +58,7 @@ def judged(name: str, folder: Path) -> Judged | None:
     mine, real = (np.column_stack([of.mean(1), of[:, alone]])[:half] for of in (predicted, truth.losses[0]))
     score = OverGroups.of(mine, real, 0).score
     assert score is not None
-    word = answer({"the mean loss": UNTOLD}, score, halves=True).trust
+    word = answer({"the mean loss": UNTOLD}, score, halves=True, rows=half, most=MOST_TRAININGS[1]).trust
     return Judged(word, score, lds.resampled(predicted[half:], truth.mean[half:]))
 
 

@@ -1,16 +1,19 @@
-"""What the evidence comes to: "trust", "ranking only", or "do not trust", and the reason in a sentence.
+"""What the evidence comes to: "trust", "ranking only", "do not trust" or "undecided", and the reason in a sentence.
 
 Knows the thresholds; leaves the experiment to `protocol` and the statistics to `agreement`.
 """
 
 from dataclasses import dataclass
 
-from curate.experiments.verify.agreement import Agreement, Bounded
+from curate.experiments.verify.agreement import FEWEST, Agreement, Bounded
 
 TRUST, RANKING, DOUBT = "trust", "ranking only", "do not trust"
+UNDECIDED = "undecided"
+"""No answer: refits were too few to tell "do not trust" from the better two, and more of them would. How many there
+are is the machine's doing, and no word for or against influence hangs on that."""
 CANNOT_TELL = "cannot tell"
-"""Of a single target."""
-_ORDER = (DOUBT, RANKING, TRUST)
+"""Of a single target, whose loss no refit or only chance moves: more refits would not help."""
+_ORDER = (DOUBT, UNDECIDED, RANKING, TRUST)
 
 OVER_NOISE = 2.0
 """Changes must be this many times what is no change's doing, else they tell nothing."""
@@ -42,23 +45,28 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Answer:
-    """``trust`` is one of the three words."""
+    """``trust`` is one of the three words, or `UNDECIDED`."""
 
     trust: str
     because: str
     by_target: list[str]
 
 
-def answer(named: dict[str, Evidence], groups: Bounded | None, *, halves: bool = False) -> Answer:
+def answer(
+    named: dict[str, Evidence], groups: Bounded | None, *, halves: bool = False, rows: int = 0, most: int = 0
+) -> Answer:
     """The worst of the targets that can be told; the first of them must be one of these.
 
-    Where the groups are ``halves``, they decide between "ranking only" and "do not trust".
+    Where the groups are ``halves``, they decide between "ranking only" and "do not trust". ``rows`` were left out one
+    at a time, ``most`` where there is time: below that, an interval that still holds a good enough rank correlation
+    leaves the answer undecided. With all of them made the bounds decide.
     """
-    told = {name: _of_target(evidence) for name, evidence in named.items()}
+    few = f" over {rows} rows, too few to tell" if rows < most else ""
+    told = {name: _of_target(evidence, few, rows) for name, evidence in named.items()}
     words = [word for word, _ in told.values()]
     first = next(iter(told))
-    if halves and (CANNOT_TELL in words[:1] or DOUBT in words or not _rank(groups)):
-        return Answer(RANKING if _rank(groups) else DOUBT, _by_halves(groups), words)
+    if halves and (CANNOT_TELL in words[:1] or DOUBT in words or UNDECIDED in words or not _rank(groups)):
+        return _by_halves(groups, words, few)
     if told[first][0] == CANNOT_TELL:
         return Answer(DOUBT, f"{first}: {told[first][1]}", words)
     worst = min((name for name in told if told[name][0] != CANNOT_TELL), key=lambda name: _ORDER.index(told[name][0]))
@@ -72,10 +80,15 @@ def _rank(groups: Bounded | None) -> bool:
     return groups is not None and groups.value >= HALVES and groups.low >= HALVES_LOW
 
 
-def _by_halves(groups: Bounded | None) -> str:
+def _by_halves(groups: Bounded | None, words: list[str], few: str) -> Answer:
     if groups is None:
-        return "halves of the rows: nothing changed in any training"
-    return f"halves of the rows: rank correlation {_interval(groups)} between predicted and actual losses"
+        return Answer(DOUBT, "halves of the rows: nothing changed in any training", words)
+    ranks = f"halves of the rows: rank correlation {_interval(groups)} between predicted and actual losses"
+    if _rank(groups):
+        return Answer(RANKING, ranks, words)
+    if few and groups.high >= HALVES:
+        return Answer(UNDECIDED, f"{ranks}, too few to tell", words)
+    return Answer(DOUBT, ranks, words)
 
 
 def doubted(answer: Answer, reason: str) -> Answer:
@@ -83,8 +96,11 @@ def doubted(answer: Answer, reason: str) -> Answer:
     return Answer(DOUBT, reason, answer.by_target)
 
 
-def _of_target(found: Evidence) -> tuple[str, str]:
+def _of_target(found: Evidence, few: str, rows: int) -> tuple[str, str]:
+    """Its word and the reason; ``few`` says that more rows can be left out than ``rows``."""
     agreement = found.agreement
+    if few and rows < FEWEST:
+        return UNDECIDED, f"nothing is said{few}"
     if agreement is None:
         return CANNOT_TELL, "its loss hardly changed in any refit"
     if found.change < OVER_NOISE * found.noise:
@@ -94,6 +110,8 @@ def _of_target(found: Evidence) -> tuple[str, str]:
         )
     ranks = f"rank correlation {_interval(agreement.spearman)}"
     if agreement.spearman.value < SPEARMAN or agreement.spearman.low < SPEARMAN_LOW:
+        if few and agreement.spearman.high >= SPEARMAN:
+            return UNDECIDED, f"{ranks}{few}"
         return DOUBT, f"{ranks} between predicted and actual changes"
     doubt = _not_the_size(found, agreement)
     if doubt:

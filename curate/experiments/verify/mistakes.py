@@ -18,10 +18,10 @@ from curate.experiments.verify.refit import Recipe, evaluated
 from curate.experiments.verify.setting import prepare
 from curate.models.network import Network
 from curate.settings.merge import ScanSettings
-from curate.stages.agreement import agree
+from curate.stages.agreement import read_by_all
 from curate.stages.heads import Heads, fit_heads
 from curate.stages.joining import Together
-from curate.stages.prepare import Data, load, read
+from curate.stages.prepare import Data
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ def finetune(settings: ScanSettings, process: Together, *, rows: int, steps: int
     if isinstance(settings.eval_rows, int):
         settings = replace(settings, eval_rows="mistakes")
     progress = process.progress
-    loaded = load(settings, progress, passes=process.passes)
-    agree(settings, loaded)
-    data = read(settings, loaded, progress)
+    _, data = read_by_all(settings, progress, process.passes)
     heads = fit_heads(data, settings.damping)
     setting = prepare(
         settings,

@@ -44,6 +44,10 @@ class Plan:
     """Whether each group is a half of the rows."""
     processes: int = 1
     """That deal the refits out."""
+    most_rows: int = 0
+    """That are left out one at a time where there is time for all refits."""
+    minutes: int = 0
+    """That allow all of them."""
 
     @property
     def refits(self) -> int:
@@ -87,7 +91,8 @@ def make_plan(
         )
     share = min(1.0, allowed / sum(most))
     rows, groups, repeats = (max(least, int(share * some)) for least, some in zip(fewest, most, strict=True))
-    return Plan(rows, groups, size, repeats, seconds, spent, halves, processes)
+    for_all = math.ceil(max(minutes, (sum(most) * seconds / processes + spent) / 60))
+    return Plan(rows, groups, size, repeats, seconds, spent, halves, processes, most[0], for_all)
 
 
 def choose_rows(influence: Float[Tensor, "n m"], count: int, generator: torch.Generator) -> dict[int, str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from curate.engine.influence.predict import ThroughNetwork
 from curate.experiments.training import TrainingFunction, TrainingSet
 from curate.experiments.verify.agreement import Agreement, OverGroups, chance_bound, rank_correlation
-from curate.experiments.verify.answer import Answer, Evidence, answer, doubted
+from curate.experiments.verify.answer import UNDECIDED, Answer, Evidence, answer, doubted
 from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
 from curate.experiments.verify.plan import MIDDLE, RANDOM, TOP, Plan, make_plan
 from curate.experiments.verify.refit import Recipe
@@ -29,10 +29,10 @@ from curate.experiments.verify.setting import Setting, prepare
 from curate.process.progress import Progress
 from curate.process.spoken import Spoken
 from curate.settings.merge import ScanSettings
-from curate.stages.agreement import agree
+from curate.stages.agreement import read_by_all
 from curate.stages.heads import fit_heads
 from curate.stages.joining import Together
-from curate.stages.prepare import Data, Held, Loaded, load, read
+from curate.stages.prepare import Data, Held, Loaded
 from curate.store import Store
 from curate.store.verifications import add_verification, stored_harm
 
@@ -129,9 +129,7 @@ def verify(
     Raises `UsageError` where the minutes do not allow enough refits.
     """
     started, progress = time.monotonic(), process.progress
-    loaded = load(settings, progress, held, process.passes)
-    agree(settings, loaded)
-    data = read(settings, loaded, progress)
+    loaded, data = read_by_all(settings, progress, process.passes, held)
     heads, began = fit_heads(data, settings.damping), time.monotonic()
     setting = prepare(
         settings,
@@ -162,7 +160,7 @@ def verify(
         found = replace(found, warnings=data.warnings, control=control, seconds=time.monotonic() - started)
         if data.unsteady:
             found = replace(found, answer=doubted(found.answer, f"outputs that move: {data.unsteady}"))
-        if store is not None and not control:
+        if store is not None and not control and found.answer.trust != UNDECIDED:
             _store(store, settings, loaded, found)
         return found
 
@@ -179,7 +177,13 @@ def _compared(
     groups = OverGroups.of(*refits.held(jobs.groups, predicted), seed)
     score = groups.score
     return Verification(
-        answer=answer({_in_words(one): one.evidence for one in told}, score, halves=plan.halves),
+        answer=answer(
+            {_in_words(one): one.evidence for one in told},
+            score,
+            halves=plan.halves,
+            rows=len(rows),
+            most=plan.most_rows,
+        ),
         targets=told,
         groups=groups.by_target,
         datamodeling_score=None if score is None else score.value,

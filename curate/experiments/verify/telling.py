@@ -5,6 +5,7 @@ Knows layout; leaves the experiment to ``curate.experiments.verify``.
 
 from typing import TYPE_CHECKING
 
+from curate.experiments.verify.answer import UNDECIDED
 from curate.process.numbers import duration, percent
 from curate.reports.words import brief, clean, plural, signed
 
@@ -101,6 +102,9 @@ def _choices(told: "Told") -> list[str]:
 
 
 def _next(found: "Verification") -> list[str]:
+    if found.answer.trust == UNDECIDED:
+        minutes, rows = found.plan.minutes, found.plan.most_rows
+        return ["", f"next: curate verify --minutes {minutes} leaves out {rows} rows; refits made so far are kept"]
     if found.answer.trust == "trust" or found.at == "probe" or found.control:
         return []
     others = {

@@ -12,10 +12,9 @@ from curate.experiments.verify.refit import Recipe
 from curate.experiments.verify.rows import select
 from curate.experiments.verify.setting import Effect, prepare
 from curate.settings.merge import ScanSettings
-from curate.stages.agreement import agree
+from curate.stages.agreement import read_by_all
 from curate.stages.heads import fit_heads
 from curate.stages.joining import Together
-from curate.stages.prepare import load, read
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ def what_if(
     Raises `UsageError` where they, or the options, name nothing.
     """
     progress = process.progress
-    loaded = load(settings, progress, passes=process.passes)
-    agree(settings, loaded)
-    data = read(settings, loaded, progress)
+    _, data = read_by_all(settings, progress, process.passes)
     heads = fit_heads(data, settings.damping)
     selection = data.passes.told(lambda: select(Path(settings.db), data, rows, relabel=change == "relabel"))
     setting = prepare(settings, data, heads, at=at, recipe=recipe, retrain=retrain, progress=progress)

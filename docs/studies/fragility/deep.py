@@ -17,7 +17,7 @@ The second command is the experiment on CIFAR-10 (Basu et al.), for a GPU; --dow
 import argparse
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import common
 import numpy as np
@@ -117,11 +117,12 @@ class Trained:
     x: Tensor
     y: Tensor
     recipe: optima.Recipe
+    decay: float = DECAY
 
     def fit(self, recipe: optima.Recipe, seed: int, left_out: int | None = None, norms: bool = False) -> nn.Module:
         """A copy of the network trained on; ``norms``: batch norms learn their statistics."""
         module = copy.deepcopy(self.module).train(norms)
-        optimiser = torch.optim.SGD(module.parameters(), recipe.rate, recipe.momentum, weight_decay=DECAY)
+        optimiser = torch.optim.SGD(module.parameters(), recipe.rate, recipe.momentum, weight_decay=self.decay)
         n = len(self.x)
         steps = max(1, round(recipe.epochs * -(-n // recipe.batch)))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -182,10 +183,15 @@ def one(study: common.Study, spec: str, seed: int) -> list[dict[str, object]]:
     tests, labels = rows(asked.data, "test", 100 if study.quick else 1000, seed, asked)
     torch.manual_seed(seed)
     fresh = network(spec, x, int(y.max()) + 1).to(device)
-    x, y, tests, labels = x.to(device), y.to(device), tests.to(device), labels.to(device)
     recipe = optima.Recipe(asked.epochs or 20, 0.02)
-    trained = Trained(fresh, x, y, recipe)
-    trained = Trained(trained.fit(recipe, seed, norms=True), x, y, recipe)
+    trained = Trained(fresh, x.to(device), y.to(device), recipe)
+    return agreements(trained, tests.to(device), labels.to(device), each, seed)
+
+
+def agreements(trained: Trained, tests: Tensor, labels: Tensor, each: int, seed: int) -> list[dict[str, object]]:
+    """The same of a fresh network, after its training; ``each``: rows left out for each test point."""
+    recipe, n = trained.recipe, len(trained.x)
+    trained = replace(trained, module=trained.fit(recipe, seed, norms=True))
     losses = losses_of(trained.module, tests, labels)
     order = losses.argsort()
     points = torch.stack([order[-1], order[len(order) // 2]])
@@ -201,12 +207,36 @@ def one(study: common.Study, spec: str, seed: int) -> list[dict[str, object]]:
         after = [losses_of(trained.fit(refit, seed, int(row)), *own)[0] for row in top]
         actual = torch.stack(after) - unchanged[t]
         found.append(
-            {"network": spec, "test point": point, "loss": float(losses[points[t]]),
+            {"test point": point, "loss": float(losses[points[t]]),
              "accuracy": float((trained.module(tests).argmax(1) == labels).double().mean()),
              "drift": abs(float(unchanged[t] - losses[points[t]])), "size": float(actual.abs().mean()),
              **{name: common.Agreement.of(values[t, top], actual) for name, values in predicted.items()}}
         )  # fmt: skip
     return found
+
+
+def add(study: common.Study, runs: list[list[dict[str, object]]], axes: list[object], **first: object) -> None:
+    """The lines of a network, one for each test point, and its dots; ``first`` says which network it is."""
+    for t, point in enumerate(POINTS):
+        lines = [run[t] for run in runs]
+        names = [key for key, value in lines[0].items() if isinstance(value, common.Agreement)]
+        study.add(
+            "Agreement with refits of 6 % of the steps",
+            **first,
+            **{"test point": point, "its loss": [line["loss"] for line in lines]},
+            **{
+                f"{kind.title()}, {name}": [getattr(line[name], kind) for line in lines]
+                for name in names
+                for kind in ("pearson", "spearman", "slope")
+            },
+            **{"mean actual change": [line["size"] for line in lines], "drift": [line["drift"] for line in lines]},
+            **{"test accuracy": [line["accuracy"] for line in lines]},
+        )
+        for axis, name in zip(axes, names, strict=True):
+            values = [line[name].spearman for line in lines]
+            label = "\n".join(map(str, (*first.values(), point)))
+            axis.plot([label] * len(values), values, "o", markersize=4, alpha=0.6)
+            axis.set(ylabel="Spearman with refits", title=name, ylim=(-1, 1.05))
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -225,22 +255,7 @@ def main() -> None:
     made, axes = common.figure(4)
     models = study.asked.model or ("residual" if study.quick else "lenet,residual")
     for spec in models.split(","):
-        runs = [one(study, spec, seed) for seed in study.seeds]
-        for t, point in enumerate(POINTS):
-            lines = [run[t] for run in runs]
-            names = [key for key, value in lines[0].items() if isinstance(value, common.Agreement)]
-            study.add(
-                "Agreement with refits of 6 % of the steps", network=spec,
-                **{"test point": point, "its loss": [line["loss"] for line in lines]},
-                **{f"{kind.title()}, {name}": [getattr(line[name], kind) for line in lines]
-                   for name in names for kind in ("pearson", "spearman", "slope")},
-                **{"mean actual change": [line["size"] for line in lines], "drift": [line["drift"] for line in lines],
-                   "test accuracy": [line["accuracy"] for line in lines]},
-            )  # fmt: skip
-            for axis, name in zip(axes, names, strict=True):
-                values = [line[name].spearman for line in lines]
-                axis.plot([f"{spec}\n{point}"] * len(values), values, "o", markersize=4, alpha=0.6)
-                axis.set(ylabel="Spearman with refits", title=name, ylim=(-1, 1.05))
+        add(study, [one(study, spec, seed) for seed in study.seeds], axes, network=spec)
     study.write(made)
 
 
