@@ -8,7 +8,7 @@ the rows. What is drawn is drawn alike by all, and what is not dealt out all do 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TypeVar
@@ -123,6 +123,10 @@ class Passes(ABC):
     def sum(self, part: Tensor) -> Tensor:
         """The sum of all processes' parts."""
 
+    def sums(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`sum` of each of the parts, all of one type, as they come; several processes add up some at once."""
+        return map(self.sum, parts)
+
     @abstractmethod
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         """What was found of each row, by all processes, in the order of the rows."""
@@ -146,6 +150,11 @@ class Passes(ABC):
     @abstractmethod
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         """``values [n ...]`` after ``change`` was made, in place, on each of the rows."""
+
+    @property
+    def alone(self) -> "Passes":
+        """For what is so little work that all processes do it alike."""
+        return self if self.count == 1 else Alone(self.budget)
 
     @property
     def first(self) -> bool:

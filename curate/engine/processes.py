@@ -8,7 +8,7 @@ processes that somebody joined (`stages.joining`); leaves to others who they are
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -47,6 +47,24 @@ class Ranks(Passes):
         with self.waits():
             dist.all_reduce(whole)
         return whole
+
+    def sums(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        waiting, numbers = list[Tensor](), 0
+        for part in parts:
+            waiting.append(part)
+            numbers += part.numel()
+            if numbers + part.numel() > self.budget.chunk // 2:  # they are in float64
+                yield from self._summed(waiting)
+                waiting, numbers = [], 0
+        yield from self._summed(waiting)
+
+    def _summed(self, parts: list[Tensor]) -> Iterator[Tensor]:
+        """The sum of each, by one that goes over all numbers."""
+        if not parts:
+            return
+        whole = self.sum(torch.cat([part.flatten() for part in parts]))
+        for part, found in zip(parts, whole.split_with_sizes([part.numel() for part in parts]), strict=True):
+            yield found.view(part.shape)
 
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         own = torch.cat(list(parts)) if parts else None

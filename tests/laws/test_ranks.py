@@ -14,6 +14,7 @@ import pytest
 import torch
 from group import by_ranks
 
+from curate.engine.passes import Budget
 from curate.engine.processes import Ranks
 from curate.errors import CurateError, UsageError
 from curate.pipeline.story import scan
@@ -54,6 +55,10 @@ def test_tables_are_put_together_in_the_order_of_the_rows(tmp_path: Path, afar: 
         assert ranks.told(lambda: ranks.number) == 0
         assert ranks.gathered(ranks.number) == [0, 1, 2]
         assert torch.equal(ranks.sum(torch.tensor([1, ranks.number])), torch.tensor([3, 3]))
+        ranks = replace(ranks, budget=Budget(2**10))  # room for four numbers in one sum
+        own = [torch.full((number + 1, 2), float(ranks.number)) for number in range(3)]
+        assert [part.tolist() for part in ranks.sums(own)] == [[[3.0, 3.0]] * (number + 1) for number in range(3)]
+        assert not list(ranks.sums([]))
 
     by_ranks(3, work, tmp_path, afar=afar)
 
