@@ -10,7 +10,7 @@ the rows. What is drawn is drawn alike by all, and what is not dealt out all do 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import TypeVar
 
 import torch
@@ -114,6 +114,14 @@ class Passes(ABC):
     """What a loop over n rows asks."""
 
     budget: Budget = field(default_factory=Budget)
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"), kw_only=True)
+    """Where products of tables are made."""
+    room: int = field(default=0, kw_only=True)
+    """Bytes up to which a table is kept there; a larger one stays on the CPU, with all that is made of it."""
+
+    def near(self, table: Tensor) -> Tensor:
+        """The table where its products are made."""
+        return table.to(self.device) if table.numel() * table.element_size() <= self.room else table
 
     @abstractmethod
     def own(self, n: int) -> slice:
@@ -154,7 +162,7 @@ class Passes(ABC):
     @property
     def alone(self) -> "Passes":
         """For what is so little work that all processes do it alike."""
-        return self if self.count == 1 else Alone(self.budget)
+        return self if self.count == 1 else Alone(self.budget, device=self.device, room=self.room)
 
     @property
     def first(self) -> bool:

@@ -135,7 +135,7 @@ class SoftmaxProblem:
         self.passes = passes = passes.alone if self.n * classes * x.shape[1] <= ALIKE else passes
         own = passes.own(self.n)
         rows = own if kept is None else kept[own]
-        self.x, self.labels = x[rows], labels[rows]
+        self.x, self.labels = x[rows], labels[rows].to(x.device)
         self.targets = F.one_hot(self.labels, classes).to(x)
         some = x if kept is None else kept
         if self.n > PRECONDITIONER_ROWS:
@@ -205,6 +205,7 @@ def fit_probe(
     features: Float[Tensor, "n d"], labels: Tensor, classes: int, passes: Passes = ALONE
 ) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
     """The probe and its inputs, in float64 if that is cheap."""
+    features = passes.near(features)
     x = passes.each(len(features), lambda rows: probe_inputs(features[rows]))
     if not bool(torch.isfinite(x).all()):
         raise NumericalError(

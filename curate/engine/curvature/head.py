@@ -55,7 +55,7 @@ class HeadScores:
     leave_one_out: Float[Tensor, "n C"]
     """Logits of each row by the head refitted without it (and without rows of equal content)."""
     corrected: Float[Tensor, "n C"]
-    """(I - Sᵢ Mᵢ)⁻¹ rᵢ: the residual whose gradient gives influence with slope one."""
+    """(I - Sᵢ Mᵢ)⁻¹ rᵢ: the residual whose gradient gives influence with slope one; on the device of the rows."""
     mean_leverage: float
     """Mean tr(Sᵢ Mᵢ): first order underrates a single row by about this share."""
     left_aside: float = 0.0
@@ -235,9 +235,9 @@ class FactorisedHead:
         out at once, else copies hide one another.
         """
         head = self.curvature
-        residuals = head.residuals(labels)
-        sizes = torch.ones_like(labels) if group_size is None else group_size
-        sums = residuals if group_residual is None else group_residual
+        residuals, logits = head.residuals(labels), logits.to(head.device)
+        sizes = (torch.ones_like(labels) if group_size is None else group_size).to(head.device)
+        sums = residuals if group_residual is None else group_residual.to(head.device)
         aside = head.left_aside if self.exact else 0.0
         moved = torch.maximum(residuals.abs(), sums.abs())
         counts = torch.maximum(moved, head.loss.diagonal(head.probabilities))
@@ -257,7 +257,7 @@ class FactorisedHead:
             some = torch.arange(0, head.n, max(1, head.n // MEASURED_ROWS), device=head.device)
             exact = logits[some].double() + left(self._whole(counts, 0.0), some)[2]
             error = float((head.loss.means(exact) - head.loss.means(left_out[some].double())).abs().max())
-        return HeadScores(owns[:, 0], left_out, rests, float(traces.double().mean()), aside, error)
+        return HeadScores(owns[:, 0].cpu(), left_out.cpu(), rests, float(traces.double().mean()), aside, error)
 
     def _whole(self, counts: Float[Tensor, "n C"], left_aside: float) -> "Leave":
         head, loss = self.curvature, self.curvature.loss
