@@ -24,7 +24,7 @@ from pathlib import Path
 import fashion
 import numpy as np
 import torch
-from ranks import HERE, compared, drawn, stored
+from ranks import CLOTHES, HERE, compared, drawn, stored
 from scale import make
 from torch import nn
 
@@ -32,18 +32,6 @@ from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.prepare import load, reading
 
-CLOTHES = f"""
-import sys
-sys.path[:0] = [{str(HERE / "tests" / "bench")!r}]
-import fashion, numpy, torch
-
-def transform(image):
-    return fashion.transform(numpy.asarray(image).reshape(28, 28))
-
-def make():
-    torch.manual_seed(0)
-    return fashion.factory().eval()
-"""
 PICTURES = """
 import numpy, torch, torchvision
 
