@@ -120,6 +120,22 @@ def test_the_first_says_an_error_of_all_and_another_one_of_its_own(ended: list[i
     assert not first.takes_the_word()
 
 
+def test_before_they_meet_an_error_is_said_by_the_first_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr(time, "sleep", waited.append)
+    for number in range(3):
+        monkeypatch.setenv("RANK", str(number))
+        assert heartbeat.speaks()
+    assert waited[0] == 0 < waited[1] < waited[2]
+
+    def ended(_: float) -> None:
+        raise KeyboardInterrupt  # by the launcher: the first one had it too
+
+    monkeypatch.setattr(time, "sleep", ended)
+    assert not heartbeat.speaks()
+
+
 def test_who_is_started_anew_does_not_look_for_those_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 import torch
 from command import curate as command
+from group import by_ranks
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import curate
+from curate.engine.processes import Ranks
 from curate.errors import ModelError, UsageError
-from curate.experiments.cleaned import mean_difference, share_difference
+from curate.experiments.cleaned import Retraining, compare_cleaned, mean_difference, share_difference
+from curate.experiments.training import Training
+from curate.process.progress import Progress
+from curate.reports.json import plain
+from curate.settings.merge import ScanSettings
+from curate.stages.prepare import load, read
 
 ROWS, CLASSES, WRONG = 150, 3, 45
 TRAINING = """
@@ -143,6 +150,15 @@ def test_the_command(run: curate.Run) -> None:
     Path("training.py").write_text(TRAINING)
     asked = ["retrain-check", "rows.npz", "--eval", "held.npz", "--name", "rows", "--retrain", "training.py:fit"]
     told = json.loads(command(*asked, "-f", "json").stdout)
+
+    def dealt(ranks: Ranks) -> dict[str, Any]:
+        settings, silent = ScanSettings("rows.npz", eval="held.npz", name="rows"), Progress.silent()
+        data = read(settings, load(settings, silent, passes=ranks), silent)
+        training = Training.of("training.py:fit")
+        return plain(compare_cleaned(run.path, data, training, Retraining(), seed=0, progress=silent))
+
+    for found in by_ranks(2, dealt, Path.cwd()):
+        assert {**found, "seconds": told["seconds"], "schema_version": told["schema_version"]} == told
     assert told["accuracy"]["value"] == pytest.approx(run.compare_cleaned(logistic).accuracy.value)
     assert command(*asked).stdout.startswith("Did cleaning help? HELPED")
     refused = command(*asked[:-1], "training.py:text", status=2).output

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command import curate
 
 from curate.store import Store
@@ -40,4 +41,19 @@ def test_the_first_alone_reports_and_all_end_with_0_whatever_the_gate_says(here:
 def test_a_command_that_runs_in_one_process_says_so(here: Path) -> None:
     done = curate("runs", status=2, RANK="0", WORLD_SIZE="2")
     assert "`curate runs` runs in one process, and 2 were started." in done.output
-    assert "scan, merge, bench, verify run in several" in done.output
+    assert "scan, merge, bench, verify, retrain-check run in several" in done.output
+
+
+def test_accelerate_launch_starts_several_processes(here: Path) -> None:
+    pytest.importorskip("accelerate")
+    draw = np.random.default_rng(0)
+    np.savez("rows.npz", x=draw.normal(size=(40, 3)).astype(np.float32), y=np.arange(40) % 2)
+    # --multi_gpu is what makes it start several at all, on processors too.
+    asked = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *asked, "--dynamo_backend", "no", "-m", "curate"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    scan = [*command, "scan", "rows.npz", "--device", "cpu", "-f", "text"]
+    done = subprocess.run(scan, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run 1") == done.stderr.count("curate: scanned") == 1
+    assert json.loads(curate("report", "-f", "json").stdout)["run"]["counts"]["processes"] == 2

@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-TOGETHER = ("scan", "merge", "bench", "verify")
+TOGETHER = ("scan", "merge", "bench", "verify", "retrain-check")
 """Commands that several processes can run together, as torchrun starts them."""
 
 

@@ -75,12 +75,14 @@ class CellIndex:
         """Numbers of the rows, cell by cell."""
         self.rows = passes.each(len(rows), lambda some: rows[self.order[some]])
         self.sizes = torch.bincount(cell, minlength=count)
-        self.starts = self.sizes.cumsum(0) - self.sizes
+        starts = self.sizes.cumsum(0) - self.sizes
+        self.spans = list(zip(starts.tolist(), (starts + self.sizes).tolist(), strict=True))
+        """Of each cell, the first of its rows and the one behind its last."""
 
     def nearest(self, queries: Float[Tensor, "m d"], k: int, probed: int, advance: Advance) -> Near:
         """Of the rows in the cells nearest to each query's own, enough cells to hold ``probed`` rows, at least k."""
-        found = torch.empty(len(queries), k, dtype=torch.long)
-        distance = torch.empty(len(queries), k)
+        found = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
+        distance = torch.empty(len(queries), k, device=queries.device)
         for of_cell, near in self._by_cell(queries, probed):
             rows, numbers = self.rows[near], self.order[near]
             for part in pieces(of_cell, self._budget.rows(len(near))):
@@ -97,11 +99,8 @@ class CellIndex:
                 centre = self.centres[cell[own[0]]]
                 cells = (self.centres - centre).norm(dim=1).argsort()
                 count = int((self.sizes[cells].cumsum(0) < enough).sum()) + 1
-                yield own, torch.cat([self._places(int(each)) for each in cells[:count]])
-
-    def _places(self, cell: int) -> Int[Tensor, " b"]:
-        start = int(self.starts[cell])
-        return torch.arange(start, start + int(self.sizes[cell]))
+                spans = [self.spans[each] for each in cells[:count].tolist()]
+                yield own, torch.cat([torch.arange(*span, device=order.device) for span in spans])
 
 
 def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:

@@ -87,6 +87,8 @@ class Neighbours:
         self.n, self.metric, self._seed = len(features), metric, seed
         self._most_pairs, self._probed = most_pairs, probed
         self.passes = passes
+        if features.shape[1] > FEW_COLUMNS:
+            features = passes.near(features)
         self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
         self._index = passes.each(len(features), lambda rows: self._rows(features[rows]))
         self._cells: CellIndex | None = None
@@ -118,7 +120,7 @@ class Neighbours:
 
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
-        own = self._rows(queries[self.passes.own(len(queries))])
+        own = self._rows(queries[self.passes.own(len(queries))].to(self._index.device))
         return self._nearest(own, len(queries), min(k, self.n), progress, title)
 
     def _nearest(
@@ -133,14 +135,14 @@ class Neighbours:
                 nearest = self._by_all(own, k, advance)
             else:
                 nearest = self._by_cells(own, k, advance)
-        found, distance = (self.passes.collect([part]) for part in nearest)
+        found, distance = (self.passes.collect([part.cpu()]) for part in nearest)
         near = distance.double().numpy()
         return found.numpy(), 1 - near**2 / 2 if self.metric == "cosine" else np.ones_like(near)
 
     def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> Near:
         from scipy.spatial import cKDTree
 
-        distance, index = cKDTree(self._index.numpy()).query(rows.numpy(), range(1, k + 1))
+        distance, index = cKDTree(self._index.cpu().numpy()).query(rows.cpu().numpy(), range(1, k + 1))
         return in_order(torch.from_numpy(index), torch.from_numpy(distance))
 
     def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
@@ -157,7 +159,8 @@ class Neighbours:
         found, distance = self._cells.nearest(rows, k, self._probed, advance)
         some = torch.arange(0, len(rows), max(1, len(rows) // MEASURED_QUERIES))
         true, _ = self._by_all(rows[some], k, lambda _: None)
-        hits = sum(len(np.intersect1d(*pair)) for pair in zip(true.numpy(), found[some].numpy(), strict=True))
+        both = zip(true.cpu().numpy(), found[some].cpu().numpy(), strict=True)
+        hits = sum(len(np.intersect1d(*pair)) for pair in both)
         hits, asked = self.passes.sum(torch.tensor([hits, k * len(some)])).tolist()
         self.recall = hits / asked
         return found, distance

@@ -8,9 +8,9 @@ the rows. What is drawn is drawn alike by all, and what is not dealt out all do 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import TypeVar
 
 import torch
@@ -114,6 +114,14 @@ class Passes(ABC):
     """What a loop over n rows asks."""
 
     budget: Budget = field(default_factory=Budget)
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"), kw_only=True)
+    """Where products of tables are made."""
+    room: int = field(default=0, kw_only=True)
+    """Bytes up to which a table is kept there; a larger one stays on the CPU, with all that is made of it."""
+
+    def near(self, table: Tensor) -> Tensor:
+        """The table where its products are made."""
+        return table.to(self.device) if table.numel() * table.element_size() <= self.room else table
 
     @abstractmethod
     def own(self, n: int) -> slice:
@@ -122,6 +130,10 @@ class Passes(ABC):
     @abstractmethod
     def sum(self, part: Tensor) -> Tensor:
         """The sum of all processes' parts."""
+
+    def sums(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`sum` of each of the parts, all of one type, as they come; several processes add up some at once."""
+        return map(self.sum, parts)
 
     @abstractmethod
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
@@ -146,6 +158,11 @@ class Passes(ABC):
     @abstractmethod
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         """``values [n ...]`` after ``change`` was made, in place, on each of the rows."""
+
+    @property
+    def alone(self) -> "Passes":
+        """For what is so little work that all processes do it alike."""
+        return self if self.count == 1 else Alone(self.budget, device=self.device, room=self.room)
 
     @property
     def first(self) -> bool:

@@ -24,6 +24,8 @@ PENALTY = 0.05
 """L2 penalty λ of ½ λ |W|² on the mean loss; the bias has none. On features that a network may have fitted to these
 very labels it is not to be chosen by the labels' likelihood, which falls to the weakest penalty."""
 PRECONDITIONER_ROWS = 20_000
+ALIKE = 2**20
+"""Products and sums of a pass over all rows up to which each process makes them all: to meet would take longer."""
 MOST_STEPS, PRODUCTS = 50, 250
 """Newton steps, and curvature products of one of them, at most."""
 
@@ -75,32 +77,47 @@ def fit_softmax(
 def minimum(problem: "SoftmaxProblem", start: Float[Tensor, "C D"] | None, tolerance: float) -> SoftmaxHead:
     """The head at the minimum of the problem; as `fit_softmax` else."""
     penalty, x = problem.penalty, problem.x
-    weights = x.new_zeros(problem.classes, x.shape[1]) if start is None else start.to(x).clone()
     epsilon = torch.finfo(x.dtype).eps
     tolerance = max(tolerance, 64 * epsilon)
-    scale = float(problem.gradient(torch.zeros_like(weights))[0].abs().max())
-    now = problem.value(weights)
+    here = problem.at(x.new_zeros(problem.classes, x.shape[1]))
+    scale = float(here.gradient.abs().max())
+    if start is not None:
+        here = problem.at(start.to(x))
     for _ in range(MOST_STEPS):
-        gradient, p = problem.gradient(weights)
-        largest = float(gradient.abs().max())
+        largest = float(here.gradient.abs().max())
         if largest <= tolerance * scale:
-            return SoftmaxHead(weights, penalty)
-        direction = problem.newton(gradient, p, tolerance=1e-1 if largest > 1e-2 * scale else 1e-3)
-        step, slope = 1.0, float((gradient * direction).sum())
-        rounding = 8 * epsilon * abs(now)  # close to the optimum the loss tells two steps apart no more
+            return SoftmaxHead(here.weights, penalty)
+        direction = problem.newton(here, tolerance=1e-1 if largest > 1e-2 * scale else 1e-3)
+        step, slope = 1.0, float((here.gradient * direction).sum())
+        rounding = 8 * epsilon * abs(here.loss)  # close to the optimum the loss tells two steps apart no more
         if slope <= rounding and largest <= 1e-3 * scale:
             # Newton's decrement (Boyd & Vandenberghe 2004, 9.5): what is left to gain is below the loss's digits.
-            return SoftmaxHead(weights - direction, penalty)
-        while step > 1e-6 and problem.value(weights - step * direction) > now - 1e-4 * step * slope + rounding:
+            return SoftmaxHead(here.weights - direction, penalty)
+        there = problem.at(here.weights - direction)
+        while step > 1e-6 and there.loss > here.loss - 1e-4 * step * slope + rounding:
             step /= 2
+            there = problem.at(here.weights - step * direction)
         if step <= 1e-6:
             # No descent left in this precision: the optimum, as far as its digits go.
             if largest <= 1e-3 * scale:
-                return SoftmaxHead(weights, penalty)
+                return SoftmaxHead(here.weights, penalty)
             break
-        weights = weights - step * direction
-        now = problem.value(weights)
+        here = there
     raise NumericalError("The probe did not reach its optimum", "Are the features on a sensible scale, and finite?")
+
+
+@dataclass(frozen=True)
+class ProbeAt:
+    """What a `SoftmaxProblem` is at some weights."""
+
+    weights: Float[Tensor, "C D"]
+    loss: float
+    """With its penalty, nats."""
+    gradient: Float[Tensor, "C D"]
+    p: Float[Tensor, "m C"]
+    """Probabilities of the rows that are held here."""
+    weight: float
+    """The mean p (1 - p) of all rows and classes."""
 
 
 class SoftmaxProblem:
@@ -120,10 +137,11 @@ class SoftmaxProblem:
     ) -> None:
         """Of the rows ``kept``; None: of all."""
         self.n = len(x if kept is None else kept)
-        self.classes, self.penalty, self.passes = classes, penalty, passes
+        self.classes, self.penalty = classes, penalty
+        self.passes = passes = passes.alone if self.n * classes * x.shape[1] <= ALIKE else passes
         own = passes.own(self.n)
         rows = own if kept is None else kept[own]
-        self.x, self.labels = x[rows], labels[rows]
+        self.x, self.labels = x[rows], labels[rows].to(x.device)
         self.targets = F.one_hot(self.labels, classes).to(x)
         some = x if kept is None else kept
         if self.n > PRECONDITIONER_ROWS:
@@ -132,34 +150,34 @@ class SoftmaxProblem:
         size = passes.budget.sum_rows
         self._gram = passes.total(len(some), size, lambda rows: some[rows].T @ some[rows]) / len(some)
 
-    def _mean(self, term: Callable[[slice], Tensor]) -> Tensor:
-        """Over all rows, of what ``term`` sums over some that are held here."""
-        parts = slices(len(self.x), self.passes.budget.sum_rows) or [slice(0, 0)]
-        return self.passes.sum(summed(parts, term)).to(self.x) / self.n
+    def _summed(self, term: Callable[[slice], Tensor]) -> Tensor:
+        """What ``term`` sums over some rows, over all that are held here, in float64."""
+        return summed(slices(len(self.x), self.passes.budget.sum_rows) or [slice(0, 0)], term)
 
-    def value(self, weights: Float[Tensor, "C D"]) -> float:
-        """The loss with its penalty, nats."""
-        loss = self.passes.sum(F.cross_entropy(self.x @ weights.T, self.labels, reduction="sum")) / self.n
-        return float(loss + 0.5 * (self.penalty * weights * weights).sum())
-
-    def gradient(self, weights: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "C D"], Float[Tensor, "m C"]]:
-        """The gradient, and the probabilities ``[m C]`` of the rows that are held here at these weights."""
-        p = (self.x @ weights.T).softmax(1)
+    def at(self, weights: Float[Tensor, "C D"]) -> ProbeAt:
+        """The loss and its derivatives at these weights: all processes meet once."""
+        logits = self.x @ weights.T
+        p = logits.softmax(1)
         gaps = p - self.targets
-        gradient = self._mean(lambda rows: gaps[rows].T @ self.x[rows]) + self.penalty * weights
+        own = [F.cross_entropy(logits, self.labels, reduction="sum").double(), (p * (1 - p)).sum().double()]
+        own.append(self._summed(lambda rows: gaps[rows].T @ self.x[rows]))
+        loss, weight, gradient = (total.to(self.x) / self.n for total in self.passes.sums(own))
+        loss = loss + 0.5 * (self.penalty * weights * weights).sum()
+        gradient = gradient + self.penalty * weights
         # All classes moved together change nothing if there is no penalty: rounding must not build up there.
-        return torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient), p
+        gradient = torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient)
+        return ProbeAt(weights, float(loss), gradient, p, float(weight / p.shape[1]))
 
-    def newton(self, gradient: Tensor, p: Float[Tensor, "m C"], tolerance: float) -> Float[Tensor, "C D"]:
-        """H⁻¹ of the gradient to ``tolerance`` of its size, by preconditioned conjugate gradients.
+    def newton(self, at: ProbeAt, tolerance: float) -> Float[Tensor, "C D"]:
+        """H⁻¹ of the gradient there to ``tolerance`` of its size, by preconditioned conjugate gradients.
 
         The preconditioner takes every class for the mean one: mean p (1 - p) times the features' second moments,
         one Cholesky factor for all classes.
         """
-        weight = float(self.passes.sum((p * (1 - p)).sum()) / (self.n * p.shape[1]))
+        gradient, p = at.gradient, at.p
         ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
         try:
-            factor = torch.linalg.cholesky(weight * self._gram + ridge).to(gradient)
+            factor = torch.linalg.cholesky(at.weight * self._gram + ridge).to(gradient)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "The probe's features have no finite second moments", "Are the inputs on the scale of training?"
@@ -169,7 +187,7 @@ class SoftmaxProblem:
             def moved(rows: slice) -> Tensor:
                 return SOFTMAX.apply(p[rows], (self.x[rows] @ direction.T)[None])[0].T @ self.x[rows]
 
-            return self._mean(moved) + direction * self.penalty
+            return self.passes.sum(self._summed(moved)).to(self.x) / self.n + direction * self.penalty
 
         solved, left = torch.zeros_like(gradient), gradient
         towards = precise = torch.cholesky_solve(left.T, factor).T
@@ -193,6 +211,7 @@ def fit_probe(
     features: Float[Tensor, "n d"], labels: Tensor, classes: int, passes: Passes = ALONE
 ) -> tuple[SoftmaxHead, Float[Tensor, "n D"]]:
     """The probe and its inputs, in float64 if that is cheap."""
+    features = passes.near(features)
     x = passes.each(len(features), lambda rows: probe_inputs(features[rows]))
     if not bool(torch.isfinite(x).all()):
         raise NumericalError(

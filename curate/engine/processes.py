@@ -1,14 +1,15 @@
 """Several processes as one, by torch.distributed: rows in contiguous runs that never pad, sums, and tables of all rows.
 
 A table of all rows is held once a machine, in memory that its processes share: each writes its own rows, and all read
-it, so that it takes a share of its size of each. Who changes it gets pages of its own. Knows tensors and the group of
+it, so that it takes a share of its size of each. Who changes it gets pages of its own. On GPUs each process holds one,
+and rows go from GPU to GPU. Knows tensors and the group of
 processes that somebody joined (`stages.joining`); leaves to others who they are and what happens if one is lost.
 """
 
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -48,6 +49,24 @@ class Ranks(Passes):
             dist.all_reduce(whole)
         return whole
 
+    def sums(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        waiting, numbers = list[Tensor](), 0
+        for part in parts:
+            waiting.append(part)
+            numbers += part.numel()
+            if numbers + part.numel() > self.budget.chunk // 2:  # they are in float64
+                yield from self._summed(waiting)
+                waiting, numbers = [], 0
+        yield from self._summed(waiting)
+
+    def _summed(self, parts: list[Tensor]) -> Iterator[Tensor]:
+        """The sum of each, by one that goes over all numbers."""
+        if not parts:
+            return
+        whole = self.sum(torch.cat([part.flatten() for part in parts]))
+        for part, found in zip(parts, whole.split_with_sizes([part.numel() for part in parts]), strict=True):
+            yield found.view(part.shape)
+
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         own = torch.cat(list(parts)) if parts else None
         counts = [0 if form is None else form[1][0] for form in self._forms(own)]
@@ -78,8 +97,11 @@ class Ranks(Passes):
         dtype, (_, *rest), device = known[0]
         if any((form[0], form[1][1:]) != (dtype, rest) for form in known):
             raise ValueError("the processes have rows of different shapes")
-        found = self._filled([n, *rest], dtype, places, values, [0 if form is None else form[1][0] for form in forms])
-        return found if device == "cpu" else found.to(torch.device(device, torch.cuda.current_device()))
+        counts = [0 if form is None else form[1][0] for form in forms]
+        if device == "cpu":
+            return self._filled([n, *rest], dtype, places, values, counts)
+        where = torch.device(device, torch.cuda.current_device())
+        return self._sent(torch.empty(n, *rest, dtype=dtype, device=where), places, values, counts)
 
     def told(self, make: Callable[[], T]) -> T:
         box = [make() if self.first else None]
@@ -116,6 +138,15 @@ class Ranks(Passes):
             dist.all_gather(found, told)
         return torch.stack(found)
 
+    def _sent(self, whole: Tensor, places: Int[Tensor, " m"], values: Tensor | None, counts: list[int]) -> Tensor:
+        """``whole`` once all have sent one another their rows: each keeps a table of its own, on its device."""
+        for other, count in enumerate(counts):
+            if count:
+                form = ([count, *whole.shape[1:]], whole.dtype, whole.device)
+                rows, part = self._from_afar(other, places, values, form)
+                whole[rows] = part
+        return whole
+
     def _filled(
         self, shape: list[int], dtype: torch.dtype, places: Int[Tensor, " m"], values: Tensor | None, counts: list[int]
     ) -> Tensor:
@@ -132,19 +163,26 @@ class Ranks(Passes):
             whole[places] = values.cpu()
         for other in range(self.count) if len(self.here) < self.count else ():
             if counts[other]:
-                rows, part = self._from_afar(other, places, values, (counts[other], *shape[1:]), dtype)
+                form = ([counts[other], *shape[1:]], dtype, whole.device)
+                rows, part = self._from_afar(other, places, values, form)
                 if leads and other not in self.here:
                     whole[rows] = part
         self.meet()  # all have written, and all have it open
         return memory.own(dtype).view(shape)
 
     def _from_afar(
-        self, other: int, places: Int[Tensor, " m"], values: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
+        self,
+        other: int,
+        places: Int[Tensor, " m"],
+        values: Tensor | None,
+        form: tuple[list[int], torch.dtype, torch.device],
     ) -> tuple[Int[Tensor, " o"], Tensor]:
-        """Places and rows of a process that may be on another machine."""
+        """Places, and rows of this form, of a process that may be on another machine."""
+        shape, dtype, device = form
         mine = other == self.number and values is not None
         rows = places.contiguous() if mine else torch.empty(shape[0], dtype=torch.long)
-        part = values.cpu().contiguous() if mine and values is not None else torch.empty(shape, dtype=dtype)
+        there = values.to(device).contiguous() if mine and values is not None else None
+        part = torch.empty(shape, dtype=dtype, device=device) if there is None else there
         with self.waits():
             dist.broadcast(rows, other)
             dist.broadcast(part.flatten().view(torch.uint8), other)

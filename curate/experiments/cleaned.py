@@ -19,7 +19,7 @@ from torch import Tensor
 from curate.errors import UsageError
 from curate.experiments.training import Training, TrainingSet, log_probabilities
 from curate.experiments.verify.agreement import Bounded
-from curate.process.progress import Advance, Progress
+from curate.process.progress import Progress
 from curate.process.spoken import Spoken
 from curate.stages.forward import Forward
 from curate.stages.prepare import Data
@@ -116,20 +116,29 @@ class BothLabels:
 def compare_cleaned(
     database: Path, data: Data, training: Training, asked: Retraining, *, seed: int, progress: Progress
 ) -> CleaningEffect:
-    """Trains and judges; ``seed`` is the first one.
+    """Trains and judges; ``seed`` is the first one. Several processes deal the trainings out, and all return the same.
 
     Raises `UsageError` if no verdict changes a training row, and if too few rows are confirmed to judge.
     """
-    started = time.monotonic()
-    with Store.open(database) as store:
-        labels = read_labels(store, data, asked)
+    started, passes = time.monotonic(), data.passes
+
+    def told() -> BothLabels:
+        with Store.open(database) as store:
+            return read_labels(store, data, asked)
+
+    labels = passes.told(told)
     parts = _parts(labels, asked.parts)
     judged = _Judged(data, training, labels)
-    with progress.stage("Trainings", 2 * asked.seeds * len(parts)) as advance:
-        for number in range(asked.seeds):
-            judged.begin()
-            for part in parts:
-                judged.train_on(part, seed + number, advance)
+    trainings = [(number, part, cleaned) for number in range(asked.seeds) for part in parts for cleaned in range(2)]
+    own = trainings[passes.own(len(trainings))]
+    with progress.stage("Trainings", len(own)) as advance:
+        said = []
+        for number, part, cleaned in own:
+            said.append(judged.trained_on(part, cleaned, seed + number))
+            advance(1)
+    answers = [answer for of_rank in passes.gathered(said) for answer in of_rank]
+    for (number, part, cleaned), answer in zip(trainings, answers, strict=True):
+        judged.take(number, part, cleaned, answer)
     return judged.effect(len(parts), asked.seeds, time.monotonic() - started)
 
 
@@ -239,32 +248,42 @@ class _Judged:
         self._asked: list[Float[Tensor, " n"]] = []
         self._learned: list[int] = []
 
-    def begin(self) -> None:
-        """Another seed."""
-        n = len(self._truth)
-        self._right.append(torch.zeros(2, n, dtype=torch.float64))
-        self._loss.append(torch.zeros(2, n, dtype=torch.float64))
-        self._asked.append(torch.zeros(n, dtype=torch.float64))
+    def _places(self, part: Int[Tensor, " m"]) -> Int[Tensor, " k"]:
+        """Numbers of the rows that judge where this part of the confirmed training rows is left out."""
+        return torch.cat([part, len(self._labels.train.places) + torch.arange(len(self._labels.evaluation.places))])
 
-    def train_on(self, part: Int[Tensor, " m"], seed: int, advance: Advance) -> None:
-        """Both trainings without this part of the confirmed training rows, and what they say of it."""
+    def trained_on(self, part: Int[Tensor, " m"], cleaned: int, seed: int) -> Float[Tensor, "k C"]:
+        """What a training without this part of the confirmed training rows says of those that judge it.
+
+        ``cleaned``: 0 on the given labels, 1 on the cleaned ones.
+        """
         labels, data = self._labels, self._data
         out = labels.train.places[part]
-        others = len(labels.train.places) + torch.arange(len(labels.evaluation.places))
-        places = torch.cat([part, others])
-        self._learned.append(int(labels.changed[labels.given.without(out).kept].sum()))
-        for which, whole in enumerate((labels.given, labels.cleaned)):
-            trained = self._training(data.train, _two_classes(whole.without(out)), seed)
-            said = [
+        whole = labels.cleaned if cleaned else labels.given
+        trained = self._training(data.train, _two_classes(whole.without(out)), seed)
+        return torch.cat(
+            [
                 log_probabilities(self._training, trained, rows, of)
                 for rows, of in ((data.train, out), (data.evaluation, labels.evaluation.places))
                 if len(of)
             ]
-            answers, truth = torch.cat(said), self._truth[places]
-            self._right[-1][which, places] += (answers.argmax(1) == truth).double()
-            self._loss[-1][which, places] -= answers.gather(1, truth[:, None])[:, 0]
-            advance(1)
-        self._asked[-1][places] += 1
+        )
+
+    def take(self, seed: int, part: Int[Tensor, " m"], cleaned: int, answers: Float[Tensor, "k C"]) -> None:
+        """Count what `trained_on` returned of the training of this number among the seeds."""
+        places, n = self._places(part), len(self._truth)
+        if seed == len(self._right):
+            self._right.append(torch.zeros(2, n, dtype=torch.float64))
+            self._loss.append(torch.zeros(2, n, dtype=torch.float64))
+            self._asked.append(torch.zeros(n, dtype=torch.float64))
+        truth = self._truth[places]
+        self._right[-1][cleaned, places] += (answers.argmax(1) == truth).double()
+        self._loss[-1][cleaned, places] -= answers.gather(1, truth[:, None])[:, 0]
+        if not cleaned:
+            labels = self._labels
+            kept = labels.given.without(labels.train.places[part]).kept
+            self._learned.append(int(labels.changed[kept].sum()))
+            self._asked[-1][places] += 1
 
     def effect(self, parts: int, seeds: int, seconds: float) -> CleaningEffect:
         """All that was found."""

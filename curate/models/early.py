@@ -31,7 +31,7 @@ class EarlyLayer:
     _projections: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def rows(self, value: Tensor, module: nn.Module, batch: Tensor) -> Tensor:
-        """The layer's input on ``batch`` as float32 rows ``[b e]``, e <= WIDTH, on the CPU."""
+        """The layer's input on ``batch`` as float32 rows ``[b e]``, e <= WIDTH, on its device."""
         value = value.float()
         if value.ndim == 3:
             value = _token_mean(value, attention_of(module, batch))
@@ -40,7 +40,7 @@ class EarlyLayer:
         value = value.flatten(1)
         if value.shape[1] > WIDTH:
             value = value @ self._projection(value.shape[1]).to(value)
-        return value.cpu()
+        return value
 
     def _projection(self, width: int) -> Tensor:
         if width not in self._projections:

@@ -5,6 +5,7 @@ Knows how to find that layer. Leaves the meaning of the outputs to `outputs`, da
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -66,14 +67,14 @@ class Network:
         if self.early is not None:
             hooks.append(self.early.layer.register_forward_pre_hook(lambda _, args: early.append(args[0])))
         try:
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half is not None):
+            with torch.autocast(x.device.type, torch.bfloat16) if self.half is not None else nullcontext():
                 logits = self.logits_of(_called(self.module, x))
         finally:
             for hook in hooks:
                 hook.remove()
         if self.half is not None:
             early = [rows.float() for rows in early]
-        rows = self.early.rows(early[0], self.module, x) if self.early is not None else x.new_empty(len(x), 0).cpu()
+        rows = self.early.rows(early[0], self.module, x) if self.early is not None else x.new_empty(len(x), 0)
         return (logits if self.head is None else caught[self.head].reshape(len(x), -1)), logits, rows
 
 

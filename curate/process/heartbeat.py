@@ -227,14 +227,17 @@ def tell(message: str, hint: str = "") -> None:
 def speaks() -> bool:
     """Whether this process is the one to say why it failed.
 
-    What goes wrong before processes meet goes wrong in all: the first one is left the time to say it.
+    What goes wrong before processes meet mostly goes wrong in all: the first one is left the time to say it, and to
+    end, upon which the launcher ends the others; then each of the others, whose own error it must be.
     """
     if _mine is not None:
         return _mine.takes_the_word()
-    if not this_rank().first:
-        with contextlib.suppress(KeyboardInterrupt):  # the first one has ended
-            time.sleep(UNMET_GRACE)
-    return this_rank().first
+    number = this_rank().number
+    try:
+        time.sleep(UNMET_GRACE + number / 2 if number else 0)
+    except KeyboardInterrupt:  # another one has ended
+        return False
+    return True
 
 
 def tell_launcher(message: str) -> None:

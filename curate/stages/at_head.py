@@ -45,9 +45,9 @@ def evaluation_at_head(data: Data, heads: Heads, *, probe: bool = False) -> Eval
     if probe or heads.own_influence is None:
         head = heads.probe_influence
         x = probe_inputs(rows.features).to(head.head.curvature.x)
-        return EvaluationAtHead(head, x, heads.probe.logits(x), rows.labels)
+        return EvaluationAtHead(head, x, heads.probe.logits(x), rows.labels.to(x.device))
     assert data.network is not None
     assert rows.logits is not None
     head = heads.own_influence
     x = with_ones(rows.features, data.network.own_head).to(head.head.curvature.x)
-    return EvaluationAtHead(head, x, rows.logits.to(x), rows.labels)
+    return EvaluationAtHead(head, x, rows.logits.to(x), rows.labels.to(x.device))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from curate.engine.influence.problem import Problem
-from curate.engine.passes import Alone
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
 from curate.settings.merge import ScanSettings
 from curate.stages.deep import Price, answered_by_layers, deep_problem
@@ -110,7 +109,7 @@ def _time(work: Callable[[], object]) -> float:
 
 def expected_seconds(settings: ScanSettings, data: Data) -> dict[str, float]:
     """What the steps after reading will take, by a look at a few rows."""
-    alone = Alone(data.passes.budget)  # nobody but the first process asks
+    alone = data.passes.alone  # nobody but the first process asks
     few = replace(data, train=data.train.first(min(len(data.train), PROBED_ROWS)), passes=alone)
     problem, price = deep_problem(settings, few, len(data.train))
     evaluation = 0 if data.own_evaluation else len(data.evaluation)

@@ -4,20 +4,23 @@ Knows how rows become batches and what of them is kept: ``[n d]`` features and `
 only as far as `Inputs` can afford. Leaves reading to `sources` and what is made of the numbers to everyone above.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from curate.engine.passes import ALONE, Passes, pieces, slices
-from curate.errors import DataError, NothingScanned, NumericalError, UnreadableRow, out_of_memory
+from curate.errors import DataError, NumericalError, UnreadableRow, out_of_memory
 from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.sources import Source
 from curate.sources.base import Item
-from curate.sources.images import LFS_REASON
+from curate.stages.broken import Broken, refuse_broken
 from curate.stages.cache import Depths, ForwardCache
+from curate.stages.carrying import coming, moved, sent
 from curate.stages.looks import PictureLooks, look_of
 
 Transform = Callable[[object], Tensor]
@@ -27,7 +30,6 @@ ORDERED_AT_ONCE = 64
 """Columns that are put in another order at a time."""
 SHARD_ROWS = 2048
 """Rows a shard of the cache holds: what an interruption can cost."""
-UNREADABLE_SHARE = 0.05
 
 
 class RowValues:
@@ -111,7 +113,7 @@ class Inputs:
         found = self._kept.at(positions)
         if found is None:
             found = torch.stack([self._one(position) for position in positions])
-        return found.to(self.device)
+        return moved(found, self.device)
 
     def taken(self, positions: list[int]) -> "Inputs":
         """The rows at these positions, in this order."""
@@ -235,19 +237,12 @@ class Pass:
         return len(wanted), read
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A row of the source that cannot be read: why, the part of it that other rows may share, and what to do."""
+class Fresh(NamedTuple):
+    """A decoded row: its place among those read, what the network takes of it, and its look."""
 
-    index: int
-    reason: str
-    shared: str
-    hint: str
-
-    @classmethod
-    def of(cls, index: int, error: UnreadableRow) -> "Broken":
-        """As reading it said."""
-        return cls(index, str(error), error.shared, error.hint)
+    place: int
+    value: Tensor
+    look: Tensor
 
 
 class _Read:
@@ -262,11 +257,14 @@ class _Read:
         self.reused = 0
         self._features, self._logits, self._early, self._looks = (RowValues(rows) for _ in range(4))
         self._inputs = RowValues(rows, INPUT_BYTES * rows // max(1, everyone))
+        self._under_way: deque[tuple[list[Fresh], Callable[[], list[Tensor]]]] = deque()
+        self._made: list[Depths] = []
+        self._hashes: list[str] = []
 
     def shard(self, rows: list[int]) -> None:
         """Read these rows of the source; those that the cache does not know go through the network."""
         known: list[tuple[int, Depths]] = []
-        fresh: list[tuple[int, Tensor, Tensor]] = []
+        fresh: list[Fresh] = []
         for index in rows:
             try:
                 item = self._source.read(index)
@@ -279,17 +277,20 @@ class _Read:
             self.indices.append(index)
             self._sha256.append(item.content_sha256)
             if value is not None and look is not None:
-                fresh.append((place, value, look))
+                fresh.append(Fresh(place, value, look))
                 if self._how.network is not None:  # else nothing is asked of a row but its features
                     self._inputs.put([place], value[None])
+                if len(fresh) >= self._batch_size:
+                    self._begin(fresh)
+                    fresh = []
             elif stored is not None:
                 known.append((place, stored))
         if known:
             self.reused += len(known)
             columns = zip(*(depths for _, depths in known), strict=True)
             self._put([place for place, _ in known], *(torch.stack(column) for column in columns))
-        if fresh:
-            self._compute(fresh)
+        self._begin(fresh)
+        self._end()
 
     def _decoded(self, item: Item) -> tuple[Tensor, Tensor]:
         """What the network takes of a row, and its look."""
@@ -308,24 +309,24 @@ class _Read:
             "All rows have as many numbers, and a model as many outputs for each.",
         )
 
-    def _compute(self, rows: list[tuple[int, Tensor, Tensor]]) -> None:
-        """What the network makes of decoded rows, each with its place; without one a row is its own feature."""
-        made: list[Depths] = []
+    def _begin(self, rows: "list[Fresh]") -> None:
+        """Send decoded rows through the network; without one a row is its own feature. The last batch stays under way.
+
+        So the next rows are decoded while a GPU computes.
+        """
         done = 0
         while done < len(rows):
             part = rows[done : done + self._batch_size]
-            values = [(place, value) for place, value, _ in part]
+            values = [(row.place, row.value) for row in part]
             try:
-                read = self._depths(values, self._how.network) if self._how.network is not None else self._flat(values)
+                found = self._depths(values, self._how.network) if self._how.network is not None else self._flat(values)
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, len(part))
                 continue
-            made.append((*read, torch.stack([look for _, _, look in part])))
-            self._put([place for place, _ in values], *made[-1])
+            self._under_way.append((part, found))
             done += len(part)
-        if self._how.cache is not None:
-            hashes = [self._sha256[place] for place, _, _ in rows]
-            self._how.cache.put(hashes, *(torch.cat(depth) for depth in zip(*made, strict=True)))
+            if len(self._under_way) > 1:
+                self._take()
 
     def _halve(self, error: RuntimeError | MemoryError, rows: int) -> None:
         """Go on with half as many rows at a time if there was no memory for so many; else raises the error."""
@@ -336,31 +337,45 @@ class _Read:
             torch.cuda.empty_cache()
         self._how.notes[:] = [f"there was memory for batches of {self._batch_size} rows only (--batch-size)"]
 
-    def _flat(self, rows: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _flat(self, rows: list[tuple[int, Tensor]]) -> Callable[[], list[Tensor]]:
         values = [value.float().flatten() for _, value in rows]
         for (place, _), value in zip(rows, values, strict=True):
             if value.shape != values[0].shape:
                 raise self._other_shape(self.indices[place])
-        return torch.stack(values), torch.empty(len(rows), 0), torch.empty(len(rows), 0)
+        return coming((torch.stack(values), torch.empty(len(rows), 0), torch.empty(len(rows), 0)))
 
-    def _depths(self, rows: list[tuple[int, Tensor]], network: Network) -> tuple[Tensor, Tensor, Tensor]:
+    def _depths(self, rows: list[tuple[int, Tensor]], network: Network) -> Callable[[], list[Tensor]]:
         shapes = {tuple(value.shape) for _, value in rows}
         if len(shapes) > 1:
             raise DataError(
                 f"Rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
                 "Let the model file's `transform` resize or crop them.",
             )
-        batch = torch.stack([value for _, value in rows]).to(self._how.device)
-        feature, logit, early = network.at_depths(batch)
-        feature, logit = feature.float().cpu(), logit.float().cpu()
+        feature, logit, early = network.at_depths(sent([value for _, value in rows], self._how.device))
+        return coming((feature.float(), logit.float(), early))
+
+    def _take(self) -> None:
+        """Keep what the batch that has been under way longest brings. Raises `NumericalError` if it is no number."""
+        rows, arrived = self._under_way.popleft()
+        feature, logit, early = arrived()
         broken = ~(torch.isfinite(feature).all(1) & torch.isfinite(logit).all(1))
         if bool(broken.any()):
-            first = self.indices[rows[int(broken.nonzero()[0])][0]]
+            first = self.indices[rows[int(broken.nonzero()[0])].place]
             raise NumericalError(
                 f"The model's output is not finite on {int(broken.sum())} rows, first on {self._source.keys[first]}",
                 "Its loss cannot be trusted: check the weights, and the transform against the one used in training.",
             )
-        return feature, logit, early
+        self._made.append((feature, logit, early, torch.stack([row.look for row in rows])))
+        self._hashes += [self._sha256[row.place] for row in rows]
+        self._put([row.place for row in rows], *self._made[-1])
+
+    def _end(self) -> None:
+        """Take all that is under way, and keep a shard of it for the next scan."""
+        while self._under_way:
+            self._take()
+        if self._how.cache is not None and self._made:
+            self._how.cache.put(self._hashes, *(torch.cat(depth) for depth in zip(*self._made, strict=True)))
+        self._made, self._hashes = [], []
 
     def forward(self, broken: list[Broken], blank: int) -> Forward:
         """All that was found by all processes, in the order of content, label and key."""
@@ -407,25 +422,3 @@ class _Read:
             if odd is not None and column is not self._inputs:
                 raise self._other_shape(indices[odd][0])
             column.dealt(order, slice(start, start + len(self.indices)), passes, kept=odd is None)
-
-
-def refuse_broken(source: Source, wanted: int, broken: list[Broken], strict: bool = False) -> None:
-    """More than 5 % of the ``wanted`` rows are an error, with ``strict`` one is; so is a Git LFS pointer, which one
-    command mends. If no row is left, nothing was scanned."""
-    pointers = [row for row in broken if row.reason == LFS_REASON]
-    if not wanted:
-        raise NothingScanned(f"{source.location}: no row could be read", "Nothing was scanned.")
-    if not (pointers or len(broken) > UNREADABLE_SHARE * wanted or (strict and broken)):
-        return
-    first = (pointers or broken)[0]
-    alike = sum(row.shared == first.shared for row in broken)
-    others = "all" if alike == len(broken) else f"{alike:,} of them"
-    also = f" ({others} for this reason)" if alike > 1 else ""
-    reason = f"the first is {source.keys[first.index]}: {first.reason}{also}"
-    if len(broken) == wanted and not pointers:
-        raise NothingScanned(
-            f"{source.location}: no row could be read, of {wanted:,}; {reason}", first.hint or "Nothing was scanned."
-        )
-    told = f"{len(broken):,} of {wanted:,} rows of {source.location} cannot be read; {reason}"
-    limit = "--strict allows none" if strict else "At most 5 % may be broken"
-    raise DataError(told, "" if pointers else first.hint or f"{limit}: mend them or take them out.")

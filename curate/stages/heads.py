@@ -12,6 +12,7 @@ from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.minimum import Gradient
 from curate.engine.loss import Loss
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
+from curate.engine.suspicion.crossfit import Copies
 from curate.models.network import Network
 from curate.stages.diagnosis import doubtful_inputs
 from curate.stages.forward import Forward
@@ -47,12 +48,12 @@ class Heads:
             logits = rows.logits
         else:
             logits = self.probe.logits(probe_inputs(rows.features).to(self.probe.weights))
-        result: np.ndarray = logits.double().softmax(1).numpy()
+        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
 
     def accuracies(self, train: Forward) -> tuple[float | None, float]:
         """Share of the given labels that the model's head (None if there is none) and the probe predict."""
-        right = self.probe.logits(self.probe_influence.head.curvature.x).argmax(1) == train.labels
+        right = self.probe.logits(self.probe_influence.head.curvature.x).argmax(1).cpu() == train.labels
         own = None
         if train.logits is not None and train.logits.shape[1] == len(train.source.classes):
             own = float((train.logits.argmax(1) == train.labels).double().mean())
@@ -72,7 +73,8 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         return Heads(head, probe, None)
     assert train.logits is not None
     layer = data.network.own_head
-    own_x = data.passes.each(len(train), lambda rows: with_ones(train.features[rows], layer, len(train)))
+    features = data.passes.near(train.features)
+    own_x = data.passes.each(len(train), lambda rows: with_ones(features[rows], layer, len(train)))
     state = data.loss.state(train.logits.to(own_x), labels)  # in float32, 1 - p of a row known by heart is lost
     # One output w is read as the two rows (-w/2, w/2): ½ λ |w|² is ½ 2λ of their squares.
     doubled = 2 if data.network.one_output else 1
@@ -81,7 +83,7 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         residuals = data.loss.residuals_of(state, labels)
         known = _known_penalty(own_x, residuals, data.network) / doubled
         damping = known or _head_damping(own_x, state, data.loss)
-    penalties = torch.full((own_x.shape[1],), doubled * damping, dtype=own_x.dtype)
+    penalties = own_x.new_full((own_x.shape[1],), doubled * damping)
     own = HeadCurvature(own_x, state, penalties, loss=data.loss, passes=data.passes)
     sizes, group = together(train.sha256, data.groups)
     influence = _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group)
@@ -124,7 +126,7 @@ def own_weights(network: Network) -> Float[torch.Tensor, "C D"]:
 
 def _known_penalty(x: torch.Tensor, residuals: torch.Tensor, network: Network) -> float:
     """λ of ½ λ |θ|² of the head's weights, if the gradient there tells of it; else 0."""
-    return Gradient.of((residuals.T @ x / len(x)).flatten(), own_weights(network).flatten()).known_penalty
+    return Gradient.of((residuals.T @ x / len(x)).flatten().cpu(), own_weights(network).flatten()).known_penalty
 
 
 def _head_damping(x: torch.Tensor, state: torch.Tensor, loss: Loss) -> float:
@@ -137,6 +139,6 @@ def _head_influence(
     head: FactorisedHead, logits: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor, group: torch.Tensor
 ) -> HeadInfluence:
     rests = head.curvature.residuals(labels)
-    sums = torch.zeros(int(group.max()) + 1, logits.shape[1], dtype=logits.dtype).index_add_(0, group, rests)
-    scores = head.scores(logits, labels, sizes, sums[group])
+    sums = Copies(group, sizes).total(rests.to(logits))
+    scores = head.scores(logits, labels, sizes, sums)
     return HeadInfluence(head, labels, scores)

@@ -26,11 +26,11 @@ def input_rows(rows: Forward, early: Tensor | None, passes: Passes) -> Tensor | 
         return None
     # The same projection as of early features, so that equal ones are seen to be equal.
     reader, nothing = EarlyLayer("inputs", nn.Identity()), nn.Identity()
-    first = reader.rows(sample, nothing, sample)
+    first = reader.rows(sample, nothing, sample).cpu()
     if early is not None and first.shape[1] == early.shape[1] and torch.allclose(first, early[: len(first)], atol=1e-4):
         return None
     parts = [
-        reader.rows(batch, nothing, batch)
+        reader.rows(batch, nothing, batch).cpu()
         for places in passes.parts(len(rows), passes.budget.share(BATCH))
         for batch in [rows.inputs.batch(places)]
     ]

@@ -3,13 +3,18 @@
 import re
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from curate.engine.passes import USUAL, Alone, Budget, Passes
 from curate.files.reading import memory_bytes
 from curate.settings.merge import ScanSettings
 from curate.settings.values import LEAST_MEMORY
 
+TABLES = 16
+"""That a GPU holds at once, at most half of it: features, and what probes, heads and neighbours make of them."""
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -22,6 +27,21 @@ def passes_of(settings: ScanSettings) -> Passes:
         return Alone(Budget(settings.memory))
     half = max(LEAST_MEMORY, free_bytes() // 2)
     return Alone(Budget(min(USUAL, 2 ** (half.bit_length() - 1))))
+
+
+def near(passes: Passes, device: torch.device) -> Passes:
+    """``passes`` with the products of tables on this device, as far as it has room: the same tables in all processes.
+
+    Not on a Mac's GPU, which has no float64.
+    """
+    if device.type in ("cpu", "mps"):
+        return passes
+    return replace(passes, device=device, room=min(passes.gathered(free_on(device))) // TABLES)
+
+
+def free_on(device: torch.device) -> int:
+    """Bytes that are free on a GPU."""
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def free_bytes() -> int:

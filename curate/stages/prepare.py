@@ -32,12 +32,13 @@ from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
+from curate.stages.broken import Broken, refuse_broken
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
-from curate.stages.forward import Broken, Forward, Pass, Transform, refuse_broken
+from curate.stages.forward import Forward, Pass, Transform
 from curate.stages.groups import Groups, read_groups, refuse_group
 from curate.stages.losses import training_loss
-from curate.stages.memory import passes_of
+from curate.stages.memory import near, passes_of
 from curate.stages.sweeping import sweep
 from curate.stages.targets import refuse_rows
 
@@ -305,6 +306,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
     groups, found = read_groups(settings.group, train, evaluation, own)
     said = ((*notes, *found), tuple(warnings), outside)
     loss = training_loss(settings.loss, train.labels, len(train.source.classes))
+    passes = near(passes, loaded.device)
     return Data(train, evaluation, own, network, *said, passes=passes, loss=loss, groups=groups, unsteady=moving)
 
 

@@ -225,6 +225,7 @@ def read_depth(
     """
     width = EARLY_WIDTH if neighbours is None else LAST_WIDTH
     size = data.passes.budget.sum_rows
+    features = None if features is None else data.passes.near(features)
     if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, size)):
         return None
     basis = find_basis(features, seed, width) if features.shape[1] > width else None
@@ -271,9 +272,9 @@ def _signals(heads: Heads, depths: dict[str, Depth], given: Int[np.ndarray, " n"
     left_out = heads.probe_influence.scores.leave_one_out.softmax(1).double().numpy()
     return Signals(
         given=given,
-        head=None if own is None else own.head.curvature.probabilities.double().numpy(),
+        head=None if own is None else own.head.curvature.probabilities.double().cpu().numpy(),
         head_self_influence=None if own is None else own.scores.self_influence.numpy(),
-        head_input_length=None if own is None else own.head.curvature.x.norm(dim=1).double().numpy(),
+        head_input_length=None if own is None else own.head.curvature.x.norm(dim=1).double().cpu().numpy(),
         left_out=left_out,
         probe_self_influence=heads.probe_influence.scores.self_influence.numpy(),
         votes=last.votes,

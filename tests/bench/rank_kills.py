@@ -1,11 +1,12 @@
 """What is left if one of several processes is killed: a random rank of three at a random moment, fifty times.
 
-    python tests/bench/rank_kills.py --count 50 [--seed 0]
+    python tests/bench/rank_kills.py --count 50 [--seed 0] [--start 0]
 
 Of ten kills one is of the first process while it writes, five are made while rows are read (two of these are started
 anew by the launcher itself, `--max-restarts 1`), four at any moment. It prints how long the others lived, whether rank
 and host were named, how many parts of the rows were kept by then and how many the next scan took up, and whether that
-found what an unbroken one finds. The launcher is torchrun's (`elastic_launch`); its processes are forks of this one,
+found what an unbroken one finds. ``--start 23`` makes those from the 24th on, as they would have come. The launcher is
+torchrun's (`elastic_launch`); its processes are forks of this one,
 which has torch already: their start is not what is asked about. Chunks are small, so that few rows have many, and the
 network takes its time, so that there is some to be killed at.
 """
@@ -228,6 +229,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0)
     given = parser.parse_args()
     draw, tally = random.Random(given.seed), Tally()
     with scratch() as folder:
@@ -240,9 +242,12 @@ def main() -> int:
         usual, whole = time.monotonic() - unbroken.began, stored(folder / "kill.db")
         print(f"unbroken: {usual:.0f} s, {PARTS} parts", flush=True)
         for number in range(given.count):
+            kill = Kill.drawn(number, draw, usual)
+            if number < given.start:
+                continue
             home = folder / str(number)
             home.mkdir()
-            said = broken(Kill.drawn(number, draw, usual), arguments, home, whole, tally)
+            said = broken(kill, arguments, home, whole, tally)
             print(f"{number}: {said}", flush=True)
     print(
         f"{tally.kills} kills, {tally.good} without a fault; all ended within {tally.longest:.1f} s; "

@@ -1,12 +1,16 @@
 """Several processes against one: the law on real sets, and what sharing saves. Kills: `rank_kills.py`.
 
     python tests/bench/ranks.py law [SET ...] [--counts 2 3 4] [--data FOLDER]
-    python tests/bench/ranks.py cost 50000 100000 [--ways 1x1 1x2 2x1]
+    python tests/bench/ranks.py cost 50000 100000 [--ways 1x1 1x2 2x1] [--pictures]
+    python tests/bench/ranks.py stages 100000 [--pictures] [--counts 1 2]
 
 ``law`` scans each set by one process and by torchrun, and prints the largest difference of suspicion, self-influence,
 harm and pairs, as shares of the largest of their kind, and whether findings and the order of the rows are the same.
 ``cost`` tells seconds, and processor seconds and memory (proportional share) of each process, of one process, of one
-with two threads, and of two; of several sizes also what a row more takes.
+with two threads, and of two; of several sizes also what a row more takes. ``stages`` tells the processor seconds of
+each stage in each process, and how many times less the busiest does than one process alone: what a machine that is not
+free can tell of speed. Both scan rows of 512 features, or ``--pictures`` of 28 pixels through a CNN of 49,022
+parameters.
 """
 
 import argparse
@@ -17,14 +21,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(HERE / "tests"))
+
+import group  # noqa: E402
+
+from curate.engine.passes import Alone  # noqa: E402
+from curate.engine.processes import Ranks  # noqa: E402
+from curate.pipeline.story import scan as scan_here  # noqa: E402
+from curate.process.progress import Progress  # noqa: E402
+from curate.settings.merge import ScanSettings  # noqa: E402
+
 MODEL = """
 import torch
 from torch import nn
@@ -35,6 +49,19 @@ def make():
         nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 10)
     ).eval()
 """
+CLOTHES = f"""
+import sys
+sys.path[:0] = [{str(HERE / "tests" / "bench")!r}]
+import fashion, numpy, torch
+
+def transform(image):
+    return fashion.transform(numpy.asarray(image).reshape(28, 28))
+
+def make():
+    torch.manual_seed(0)
+    return fashion.factory().eval()
+"""
+"""Pictures of 28 pixels, as the CNN of `fashion` reads them."""
 Found = dict[str, list[tuple[object, ...]]]
 LAW = 1e-5
 """Of the largest number of its kind: so little differ those of several processes."""
@@ -208,14 +235,23 @@ class Used:
         self.seconds = max(self.seconds, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
 
 
-def cost(sizes: list[int], ways: list[tuple[int, int]]) -> None:
+def asked_of(rows: int, folder: Path, pictures: bool) -> list[str]:
+    """The arguments of a scan of so many made rows."""
+    if not pictures:
+        return [str(drawn(rows, (512,), folder / "rows.npz", spread=4.0)), "--no-cache"]
+    (folder / "model.py").write_text(CLOTHES)
+    made = drawn(rows, (28, 28, 1), folder / "rows.npz", min(1_000, rows // 6), spread=2.0)
+    return [str(made), "--no-cache", "--model", f"{folder}/model.py:make"]
+
+
+def cost(sizes: list[int], ways: list[tuple[int, int]], pictures: bool) -> None:
     """Print what scans of so many rows take, by each of the ways: processes, and threads of each."""
     for count, threads in ways:
         before: list[Used] = []
         for number, rows in enumerate(sizes):
             with scratch() as folder:
-                data = drawn(rows, (512,), folder / "rows.npz", spread=4.0)
-                started = start(count, [str(data), "--no-cache"], folder / "cost.db", threads)
+                arguments = asked_of(rows, folder, pictures)
+                started = start(count, arguments, folder / "cost.db", threads)
                 used = watched(started)
                 wall, log = time.monotonic() - started.began, (folder / "cost.log").read_text()
             each = ", ".join(f"{one.seconds:.0f} s and {one.memory / 1e9:.2f} GB" for one in used)
@@ -226,6 +262,63 @@ def cost(sizes: list[int], ways: list[tuple[int, int]]) -> None:
                 memory, seconds = (now.memory - then.memory) / more, (now.seconds - then.seconds) / more
                 print(f"  a row more takes {memory / 1e3:.1f} KB and {seconds * 1e3:.2f} ms of rank {rank}", flush=True)
             before = used
+
+
+class Course(Progress):
+    """Silent, and notes the processor and wall seconds of this process at which each step begins."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.began: list[tuple[str, float, float]] = []
+
+    @contextmanager
+    def steps(self, names: tuple[str, ...], what: str) -> Iterator[Callable[[str], None]]:
+        """As the scan asks for it."""
+        with super().steps(names, what) as begin:
+
+            def noted(name: str) -> None:
+                self.began.append((name, time.process_time(), time.monotonic()))
+                begin(name)
+
+            yield noted
+            self.began.append(("", time.process_time(), time.monotonic()))
+
+    @property
+    def took(self) -> dict[str, tuple[float, float]]:
+        """Processor and wall seconds of each step."""
+        pairs = zip(self.began, self.began[1:], strict=False)
+        return {name: (end[0] - begun, end[1] - at) for (name, begun, at), (_, *end) in pairs}
+
+
+def stages(rows: int, counts: list[int], pictures: bool) -> None:
+    """Print what each stage takes of each process, forks of this one: imports are not counted."""
+    group.PATIENCE = 24 * 3600.0
+    alone: dict[str, float] = {}
+    with scratch() as folder:
+        arguments = asked_of(rows, folder, pictures)
+        settings = ScanSettings(
+            arguments[0], cache=False, model=arguments[-1] if pictures else None, memory=4 * 2**30, db=""
+        )
+        for count in counts:
+
+            def work(ranks: Ranks, count: int = count) -> dict[str, tuple[float, float]]:
+                course, given = Course(), replace(settings, db=str(folder / f"{count}.db"))
+                scan_here(given, course, Alone(ranks.budget) if count == 1 else ranks)
+                return course.took
+
+            (folder / str(count)).mkdir()
+            of_ranks = group.by_ranks(count, work, folder / str(count))
+            print(f"{rows:,} rows, {count} processes of one thread", flush=True)
+            for name in of_ranks[0]:
+                each, walls = zip(*(took[name] for took in of_ranks), strict=True)
+                alone.setdefault(name, max(each))
+                less = alone[name] / max(max(each), 1e-9)
+                told = ", ".join(f"{seconds:.1f}" for seconds in each)
+                print(
+                    f"  {name}: {told} processor s, {max(walls):.1f} s of wall time, {less:.2f} times less", flush=True
+                )
+            whole = sum(alone.values()) / max(sum(took[name][0] for name in took) for took in of_ranks)
+            print(f"  in all {whole:.2f} times less than one process", flush=True)
 
 
 def watched(started: Started) -> list[Used]:
@@ -249,10 +342,19 @@ def main() -> int:
     costs = parts.add_parser("cost")
     costs.add_argument("rows", type=int, nargs="+")
     costs.add_argument("--ways", nargs="+", default=["1x1", "1x2", "2x1"], help="processes x threads of each")
+    each = parts.add_parser("stages")
+    each.add_argument("rows", type=int)
+    each.add_argument("--counts", type=int, nargs="+", default=[1, 2])
+    for part in (costs, each):
+        part.add_argument("--pictures", action="store_true")
     given = parser.parse_args()
     if given.part == "law":
         return int(not law(given.names, given.counts, given.data))
-    cost(given.rows, [(int(count), int(threads)) for count, threads in (way.split("x") for way in given.ways)])
+    if given.part == "stages":
+        stages(given.rows, given.counts, given.pictures)
+        return 0
+    ways = [(int(count), int(threads)) for count, threads in (way.split("x") for way in given.ways)]
+    cost(given.rows, ways, given.pictures)
     return 0
 
 

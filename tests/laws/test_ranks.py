@@ -4,33 +4,22 @@ Larger sets, and more processes: ``tests/bench/ranks.py``.
 """
 
 import os
-import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from group import by_ranks
+from scanned import MODEL, drawn, same, stored
 
+from curate.engine.passes import Budget
 from curate.engine.processes import Ranks
 from curate.errors import CurateError, UsageError
 from curate.pipeline.story import scan
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.stages.prepare import told_by_all
-
-MODEL = """
-import torch
-from torch import nn
-
-def make():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 3)
-    ).eval()
-"""
 
 
 @pytest.mark.parametrize("afar", [False, True], ids=["one machine", "machines of their own"])
@@ -54,31 +43,16 @@ def test_tables_are_put_together_in_the_order_of_the_rows(tmp_path: Path, afar: 
         assert ranks.told(lambda: ranks.number) == 0
         assert ranks.gathered(ranks.number) == [0, 1, 2]
         assert torch.equal(ranks.sum(torch.tensor([1, ranks.number])), torch.tensor([3, 3]))
+        sent = ranks._sent(
+            torch.zeros(4, 1), torch.tensor([3 - ranks.number]), torch.ones(1, 1) * ranks.number, [1] * 3
+        )
+        assert sent[1:].tolist() == [[2], [1], [0]]  # as on GPUs: each keeps a table of its own
+        ranks = replace(ranks, budget=Budget(2**10))  # room for four numbers in one sum
+        own = [torch.full((number + 1, 2), float(ranks.number)) for number in range(3)]
+        assert [part.tolist() for part in ranks.sums(own)] == [[[3.0, 3.0]] * (number + 1) for number in range(3)]
+        assert not list(ranks.sums([]))
 
     by_ranks(3, work, tmp_path, afar=afar)
-
-
-def stored(database: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What a run found, in the order in which it stands there."""
-    questions = {
-        "scores": "SELECT split, key, suspicion, self_influence, harm, loss, neighbour_agreement FROM scores "
-        "JOIN examples ON examples.id = example_id ORDER BY examples.id",
-        "pairs": "SELECT eval_example_id, train_example_id, rank, influence FROM influences ORDER BY 1, 3",
-        "findings": "SELECT example_id, rule, severity, why FROM findings ORDER BY findings.rowid",
-    }
-    connection = sqlite3.connect(database)
-    found = {name: connection.execute(question).fetchall() for name, question in questions.items()}
-    connection.close()
-    return found
-
-
-def same(several: dict[str, list[tuple[Any, ...]]], one: dict[str, list[tuple[Any, ...]]], tolerance: float) -> None:
-    assert several["findings"] == one["findings"]
-    for name, fixed in (("scores", 2), ("pairs", 3)):
-        assert [row[:fixed] for row in several[name]] == [row[:fixed] for row in one[name]]
-        theirs, whole = (np.array([row[fixed:] for row in found[name]], float) for found in (several, one))
-        gaps = np.nan_to_num(np.abs(theirs - whole)).max(0)
-        assert (gaps <= tolerance * np.nan_to_num(np.abs(whole)).max(0)).all(), (name, gaps)
 
 
 @pytest.fixture(autouse=True)
@@ -93,16 +67,6 @@ def several_as_one(settings: ScanSettings, count: int, tolerance: float = 1e-5, 
     scan(alone, Progress.silent())
     by_ranks(count, lambda ranks: scan(together, Progress.silent(), kind(**vars(ranks))), folder)
     same(stored(Path(together.db)), stored(Path(alone.db)), tolerance)
-
-
-def drawn(rows: int, shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of three classes, one in ten of them with another label."""
-    draw = np.random.default_rng(seed)
-    labels = np.arange(rows) % 3
-    middles = np.random.default_rng(7).normal(size=(3, *shape))
-    x = (middles[labels] + draw.normal(size=(rows, *shape))).astype(np.float32)
-    labels[::10] = (labels[::10] + 1) % 3
-    return x, labels
 
 
 @dataclass(frozen=True)

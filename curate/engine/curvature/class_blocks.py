@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.leverage import gram, gram_of_few
+from curate.engine.curvature.leverage import gram, grams_of_few
 from curate.engine.loss import Loss
 from curate.engine.passes import ALONE, Passes
 
@@ -36,10 +36,10 @@ class ClassBlocks:
         self._gram = gram(x, x.new_full((len(x),), 1 / len(x)), passes)
         self.inverses = x.new_empty(self.classes, x.shape[1], x.shape[1])
         ridge = torch.diag(penalty.double())
-        for c in range(self.classes):
-            weight = loss.entry(means, c, c)
-            block = gram_of_few(x, weight, weight > self.few, self._gram, passes) + ridge
-            self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block)).to(x)
+        diagonal = (loss.entry(means, c, c) for c in range(self.classes))
+        blocks = grams_of_few(x, ((weight, weight > self.few) for weight in diagonal), self._gram, passes)
+        for c, block in enumerate(blocks):
+            self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block + ridge)).to(x)
 
     def solve(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """H_c⁻¹ of each row's part for class c; a row is a ``[C D]`` matrix laid flat."""

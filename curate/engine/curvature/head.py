@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.curvature.class_blocks import ClassBlocks
-from curate.engine.curvature.leverage import Leverage, bound_of, gram, gram_of_few
+from curate.engine.curvature.leverage import Leverage, bound_of, gram, grams, grams_of_few
 from curate.engine.curvature.operator import Operator
 from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX, Loss
@@ -57,7 +57,7 @@ class HeadScores:
     leave_one_out: Float[Tensor, "n C"]
     """Logits of each row by the head refitted without it (and without rows of equal content)."""
     corrected: Float[Tensor, "n C"]
-    """(I - Sᵢ Mᵢ)⁻¹ rᵢ: the residual whose gradient gives influence with slope one."""
+    """(I - Sᵢ Mᵢ)⁻¹ rᵢ: the residual whose gradient gives influence with slope one; on the device of the rows."""
     mean_leverage: float
     """Mean tr(Sᵢ Mᵢ): first order underrates a single row by about this share."""
     left_aside: float = 0.0
@@ -184,15 +184,15 @@ class HeadCurvature(Operator):
         whole = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
         blocks = whole.view(self.classes, self.width, self.classes, self.width)
         least = self._least(p)
-        moments = gram(x, x.new_full((len(x),), 1 / len(x)), self.passes) if least else None
-        for c in range(self.classes):
-            for e in range(c, self.classes):
-                weight = self.loss.entry(p, c, e)
-                if moments is None:
-                    block = gram(x, weight / len(x), self.passes)
-                else:
-                    block = gram_of_few(x, weight, weight.abs() > least, moments, self.passes)
-                blocks[c, :, e], blocks[e, :, c] = block, block.T
+        pairs = [(c, e) for c in range(self.classes) for e in range(c, self.classes)]
+        weights = (self.loss.entry(p, c, e) for c, e in pairs)
+        if least:
+            moments = gram(x, x.new_full((len(x),), 1 / len(x)), self.passes)
+            found = grams_of_few(x, ((weight, weight.abs() > least) for weight in weights), moments, self.passes)
+        else:
+            found = grams(((x, weight / len(x)) for weight in weights), self.passes)
+        for (c, e), block in zip(pairs, found, strict=True):
+            blocks[c, :, e], blocks[e, :, c] = block, block.T
         whole.diagonal().add_(self.penalty.double().repeat(self.classes))
         if self.loss.shift_free:
             # All classes' biases moved together change nothing: any weight on that direction makes H regular.
@@ -274,9 +274,9 @@ class FactorisedHead:
         out at once, else copies hide one another.
         """
         head = self.curvature.inner
-        residuals = head.residuals(labels)
-        sizes = torch.ones_like(labels) if group_size is None else group_size
-        sums = residuals if group_residual is None else group_residual
+        residuals, logits = head.residuals(labels), logits.to(head.device)
+        sizes = (torch.ones_like(labels) if group_size is None else group_size).to(head.device)
+        sums = residuals if group_residual is None else group_residual.to(head.device)
         aside = head.left_aside if self.exact else 0.0
         moved = torch.maximum(residuals.abs(), sums.abs())
         counts = torch.maximum(moved, head.loss.diagonal(head.probabilities))
@@ -288,15 +288,15 @@ class FactorisedHead:
 
         step = head.passes.budget.rows(max(head.classes**2, head.width) // 4, most=4096)
         numbers = head.passes.parts(head.n, step, head.device)
-        parts = [tuple(part.to(head.x) for part in left(leave, rows)) for rows in numbers]
-        columns = zip(*parts, strict=True) if parts else ((),) * 4  # a process may have none of few rows
-        owns, rests, moves, traces = (head.passes.collect(list(column)) for column in columns)
+        parts = [torch.column_stack(left(leave, rows)).to(head.x) for rows in numbers]
+        columns = head.passes.collect(parts).split_with_sizes([1, head.classes, head.classes, 1], dim=1)
+        owns, rests, moves, traces = (column.contiguous() for column in columns)
         left_out, error = (logits.double() + moves).to(head.x), 0.0
         if aside:
             some = torch.arange(0, head.n, max(1, head.n // MEASURED_ROWS), device=head.device)
             exact = logits[some].double() + left(self._whole(counts, 0.0), some)[2]
             error = float((head.loss.means(exact) - head.loss.means(left_out[some].double())).abs().max())
-        return HeadScores(owns, left_out, rests, float(traces.double().mean()), aside, error)
+        return HeadScores(owns[:, 0].cpu(), left_out.cpu(), rests, float(traces.double().mean()), aside, error)
 
     def _whole(self, counts: Float[Tensor, "n C"], left_aside: float) -> "Leave":
         head, loss = self.curvature.inner, self.curvature.loss

@@ -5,6 +5,8 @@ is a stated share of all weight. Knows matrices only; `head` says what they are 
 """
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,8 +19,22 @@ STRIPS = 4
 eighths of the work."""
 
 
+Weighted = tuple[Float[Tensor, "m D"], Float[Tensor, " m"]]
+"""Rows, and a weight of each."""
+
+
 def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = ALONE) -> Float[Tensor, "D D"]:
     """Σ wᵢ xᵢ xᵢᵀ: each chunk's sum in x's own precision, the sum of chunks in float64."""
+    return next(grams([(x, weight)], passes))
+
+
+def grams(terms: Iterable[Weighted], passes: Passes = ALONE) -> Iterator[Float[Tensor, "D D"]]:
+    """`gram` of each of the terms, in their order; processes add up as many at once as a chunk holds."""
+    return passes.sums(_own_gram(x, weight, passes) for x, weight in terms)
+
+
+def _own_gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes) -> Float[Tensor, "D D"]:
+    """Of this process's rows."""
     width = x.shape[1]
     total = x.new_zeros(width, width, dtype=torch.float64)
     weight = weight.to(x)
@@ -27,20 +43,29 @@ def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = 
         weighted = (part * weight[rows, None]).T
         for strip in slices(width, math.ceil(width / STRIPS)):
             total[strip, strip.start :] += (weighted[strip] @ part[:, strip.start :]).double()
-    upper = passes.sum(total).triu()
+    upper = total.triu_()
     return upper + upper.triu(1).T
 
 
-def gram_of_few(
+def grams_of_few(
     x: Float[Tensor, "n D"],
-    weight: Float[Tensor, " n"],
-    much: Bool[Tensor, " n"],
+    weights: Iterable[tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]],
     moments: Float[Tensor, "D D"],
     passes: Passes = ALONE,
-) -> Float[Tensor, "D D"]:
-    """The mean of wᵢ xᵢ xᵢᵀ, where not ``much`` by their mean weight; ``moments`` is the mean of xᵢ xᵢᵀ."""
-    rest = float(weight[~much].double().mean()) if not bool(much.all()) else 0.0
-    return rest * moments + gram(x[much], (weight[much] - rest) / len(x), passes)
+) -> Iterator[Float[Tensor, "D D"]]:
+    """For each of the weights the mean of wᵢ xᵢ xᵢᵀ, where it is not much by their mean weight.
+
+    With each weight stands where it is much; ``moments`` is the mean of xᵢ xᵢᵀ.
+    """
+    rests: deque[float] = deque()
+
+    def terms() -> Iterator[Weighted]:
+        for weight, much in weights:
+            rests.append(float(weight[~much].double().mean()) if not bool(much.all()) else 0.0)
+            yield x[much], (weight[much] - rests[-1]) / len(x)
+
+    for found in grams(terms(), passes):
+        yield rests.popleft() * moments + found
 
 
 def bound_of(weights: Float[Tensor, "..."], share: float) -> float:

@@ -129,8 +129,8 @@ class HeadInfluence:
         return self._passes.slices(self.head.curvature.n, size)
 
     def on_everyone(self, solved: Float[Tensor, "T p"]) -> Float[Tensor, "n T"]:
-        """`on` of all training rows."""
-        return self._passes.collect([self.on(solved, rows) for rows in self.blocks(len(solved))])
+        """`on` of all training rows, on the CPU."""
+        return self._passes.collect([self.on(solved, rows).cpu() for rows in self.blocks(len(solved))])
 
     def harm(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> tuple[Float[Tensor, " n"], float]:
         """Predicted fall of the mean evaluation loss when each row is left out, nats, and the solve's residual."""
@@ -161,7 +161,7 @@ class HeadInfluence:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
         solved = self.solve(self.group_means(x, residuals, groups))[0]
         parts = pieces(rows, self._passes.budget.rows(max(len(solved), self.head.curvature.p)))
-        return HarmByGroup(rows, -torch.cat([self.on(solved, part) for part in parts]))
+        return HarmByGroup(rows, -torch.cat([self.on(solved, part).cpu() for part in parts]))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
@@ -187,7 +187,7 @@ class HeadInfluence:
             moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
             after = loss.right(logits + moves, labels)
             found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
-        return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.long)
+        return torch.cat(found).cpu() if found else torch.zeros(0, 2, dtype=torch.long)
 
     def most_influential(
         self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"], k: int

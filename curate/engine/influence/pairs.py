@@ -44,13 +44,14 @@ class StrongestPairs:
 
     def add(self, values: Float[Tensor, "b T"], train: Int[Tensor, " b"]) -> None:
         """Influence of training rows ``train``; NaN marks a pair that is not to be kept."""
-        block, train = values.float().cpu(), train.cpu()
+        block, train = values.float(), train.cpu()
         for sign, (best, rows) in self._best.items():
             # Only what reaches the weakest pair kept so far is looked at: after the first blocks, next to nothing.
-            least = best[:, -1].clamp_min(torch.finfo(torch.float32).tiny)
-            row, column = ((block >= least) if sign > 0 else (block <= -least)).nonzero(as_tuple=True)
+            least = best[:, -1].clamp_min(torch.finfo(torch.float32).tiny).to(block.device)
+            where = ((block >= least) if sign > 0 else (block <= -least)).nonzero(as_tuple=True)
+            row, column, strong = (part.cpu() for part in (*where, block[where]))
             column, order = column.sort(stable=True)
-            row = row[order]
+            row, strong = row[order], strong[order]
             touched, counts = column.unique_consecutive(return_counts=True)
             if not len(touched):
                 continue
@@ -58,7 +59,7 @@ class StrongestPairs:
             place = torch.arange(len(column)) - (counts.cumsum(0) - counts)[number]
             new = torch.full((len(touched), int(counts.max())), -torch.inf)
             index = torch.zeros(new.shape, dtype=torch.long)
-            new[number, place], index[number, place] = block[row, column] * sign, train[row]
+            new[number, place], index[number, place] = strong * sign, train[row]
             best[touched], rows[touched] = self._top(
                 torch.cat([best[touched], new], dim=1), torch.cat([rows[touched], index], dim=1)
             )

@@ -52,8 +52,9 @@ class Copies:
 
     def total(self, values: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
         """The sum over each row's group."""
-        sums = values.new_zeros(self.summed, values.shape[1]).index_add_(0, self.group, values)
-        return sums[self.group]
+        group = self.group.to(values.device)
+        sums = values.new_zeros(self.summed, values.shape[1]).index_add_(0, group, values)
+        return sums[group]
 
     def labels(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " groups"]:
         """Of each group, the label of its first row."""
@@ -154,7 +155,7 @@ def _beyond(
 
 def likelihood(probabilities: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
     """Mean log-likelihood of the labels, nats, bounded for rows that are certainly wrong."""
-    of_label = probabilities.gather(1, labels[:, None])[:, 0].double()
+    of_label = probabilities.gather(1, labels[:, None].to(probabilities.device))[:, 0].double()
     return float((CERTAIN_SHARE * of_label + (1 - CERTAIN_SHARE) / probabilities.shape[1]).log().mean())
 
 

@@ -123,10 +123,10 @@ def probe_left_out(material: Material, inputs: Callable[[Tensor], Tensor]) -> tu
 
     def unseen(features: Float[Tensor, "m d"]) -> Probabilities:
         rows = inputs(features).to(found.head.weights)
-        result: np.ndarray = found.head.logits(rows).softmax(1).double().numpy()
+        result: np.ndarray = found.head.logits(rows).softmax(1).double().cpu().numpy()
         return result
 
-    return Opinion(found.probabilities.double().numpy(), unseen), found.head
+    return Opinion(found.probabilities.double().cpu().numpy(), unseen), found.head
 
 
 def probe(material: Material) -> Opinion:
@@ -188,7 +188,7 @@ def random_features(material: Material) -> Opinion:
     scaling = scaling_of(material)
     rows = material.each(scaling)
     ridge, held = fit_ridge(rows, material.labels, material.classes, material.copies, material.seed, material.passes)
-    return Opinion(held.numpy(), lambda rows: ridge.probabilities(scaling(rows)).numpy())
+    return Opinion(held.cpu().numpy(), lambda rows: ridge.probabilities(scaling(rows)).cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,7 @@ class Depth:
 
     def unseen(self, features: Float[Tensor, "m d"]) -> "Reading":
         """What each says of rows that nothing was fitted to."""
+        features = features.to(self.material.features.device)
         inputs = features if self.basis is None else self.basis(features)
         said = {name: opinion.unseen(inputs) for name, opinion in self.opinions.items()}
         return Reading(said["probe"], unseen_votes(self.material, inputs), said)

@@ -81,8 +81,8 @@ class FeatureSpectrum:
     ) -> Float[Tensor, "m C"]:
         """Outputs for rows that it was fitted to, each without itself and its copies, from its `answers`."""
         output, leverage = answers[:, :-1], answers[:, -1:]
-        targets = F.one_hot(labels, self.moments.shape[1]).double()
-        many = copies.sizes[:, None].double()
+        targets = F.one_hot(labels, self.moments.shape[1]).to(output)
+        many = copies.sizes[:, None].to(output)
         # m equal rows have one output p and one leverage h: left out together p - h Σ(y - p) / (1 - m h).
         gap = copies.total(targets) - many * output
         return output - leverage * gap / (1 - many * leverage).clamp_min(1e-9)
@@ -122,7 +122,7 @@ def fit_ridge(
     among = copies.among(some)
     best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
-        directions = unscaled / (width * median)
+        directions = (unscaled / (width * median)).to(rows.device)
         if len(rows) * FEATURES > FLOAT64_NUMBERS:
             directions = directions.float()
         spectrum = _spectrum(Features(directions), rows, labels, classes, passes)
@@ -146,8 +146,8 @@ def _spectrum(
     features: Features, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, passes: Passes
 ) -> FeatureSpectrum:
     width = 2 * features.directions.shape[1] + 1
-    second = torch.zeros(width, width, dtype=torch.float64)
-    moments = torch.zeros(width, classes, dtype=torch.float64)
+    second = torch.zeros(width, width, dtype=torch.float64, device=rows.device)
+    moments = torch.zeros(width, classes, dtype=torch.float64, device=rows.device)
     for own in passes.slices(len(rows), passes.budget.share(CHUNK)):
         mapped = features(rows[own])
         second += mapped.T @ mapped
