@@ -47,7 +47,7 @@ class Source(ABC):
     ``notes`` are sentences for the report: what was found or chosen. ``inputs`` are the columns of a
     table. ``ready`` rows are tensors that the data set itself has made for the model: no transform is due.
     ``feature_names`` are those of the numbers in a row, where they have some. ``votes`` are labels that annotators
-    gave the rows, by annotator.
+    gave the rows, by annotator. ``by_threads``: several threads may read and decode rows at once.
     """
 
     kind: ClassVar[str]
@@ -65,6 +65,7 @@ class Source(ABC):
     ready: bool = False
     feature_names: tuple[str, ...] = ()
     votes: Mapping[str, Sequence[str | None]] = MappingProxyType({})
+    by_threads: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

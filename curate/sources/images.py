@@ -7,7 +7,6 @@ Leaves tensors to ``transforms``; rows that cannot be read are named here and ju
 import hashlib
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from curate.settings.specs import listed_names, near_path, plain_text
 from curate.sources import labels
 from curate.sources.base import DataOptions, Item, Source
 from curate.sources.others import way_of_folder
-from curate.sources.pixels import TIFF, banded_rgb, told_frames, upright_rgb
+from curate.sources.pixels import TIFF, banded_rgb, told_frames, unwarned, upright_rgb
 from curate.sources.splits import split_folders
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ class ImageFolder(Source):
 
     kind: ClassVar[str] = "images"
     media = "image"
+    by_threads = True
 
     def __init__(self, folder: Path, root: Path, location: str, options: DataOptions) -> None:
         self.location = location
@@ -350,8 +350,7 @@ def decode_image(content: bytes, suffix: str = "", side: int | None = None) -> "
     if package is not None:
         _plug_in(package)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large pictures and odd EXIF are no reason to stop
+        with unwarned():
             try:
                 with Image.open(BytesIO(content)) as picture:
                     if side is not None:

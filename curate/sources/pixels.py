@@ -4,8 +4,10 @@ Knows modes and depths: which value is white in a picture of sixteen bits, of fl
 its file says so. Leaves files and folders to `images`, tensors to `models.pictures`.
 """
 
+import contextlib
+import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
@@ -27,6 +29,8 @@ FRAMES = frozenset({".gif", ".webp", ".tif", ".tiff", ".apng", ".png", ".avif", 
 """Endings of files that may hold several frames or pages."""
 MOST_HEADERS = 200
 """Such files of a data set that are looked into."""
+SAID_BY = r"PIL\.|curate\.sources\."
+"""Modules whose warnings on a picture are no reason to stop: it is large, or its EXIF odd."""
 TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _BITS, _LARGEST, _LARGEST_FLOAT = 258, 281, 341
 """Tags of a TIFF file: bits per sample, the largest value of whole numbers, of floats."""
@@ -61,6 +65,17 @@ class AsRead:
         return np.asarray(self.pixels).astype(np.float32)
 
 
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """No warning is told. Filters are the whole process's: beside the first thread none is set, see `stages.ahead`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def as_read(picture: "Image.Image") -> AsRead:
     """What a picture was in its file, if `upright_rgb` made it; else itself."""
     found = picture.info.get(_AS_READ)
@@ -82,8 +97,7 @@ def upright_rgb(picture: "Image.Image") -> "Image.Image":
     from PIL import ImageOps
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with unwarned():
             read = AsRead(ImageOps.exif_transpose(picture), _told_white(picture))
             return read.pixels if read.mode == "RGB" else _eight_bits(read)
     except Exception as error:  # Pillow's plug-ins raise nearly anything on broken files
@@ -128,10 +142,8 @@ def header(path: str | Path, asked: Callable[["Image.Image"], T]) -> T | None:
     if not Path(path).is_file():  # a pipe would be waited for
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                return asked(picture)
+        with unwarned(), Image.open(path) as picture:
+            return asked(picture)
     except Exception:  # Pillow's plug-ins raise nearly anything on broken files
         return None
 

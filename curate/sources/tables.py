@@ -62,6 +62,7 @@ class TableSource(Source):
         self._malformed = table.malformed if not options.evaluation or options.split is None else []
         self._folder = folder_of(location) if self.kind == "table" else Path()
         self.media = MEDIA.get(inputs[0].kind, "record") if len(inputs) == 1 else "record"
+        self.by_threads = self.media == "image"
         where = f"{location}: '{label}'"
         positions = [table.positions[row] for row in self._rows]
         given, said = _labels(table.columns[label].take(self._rows), where, positions)

@@ -7,7 +7,7 @@ only as far as `Inputs` can afford. Leaves reading to `sources` and what is made
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from curate.errors import DataError, NumericalError, UnreadableRow, out_of_memor
 from curate.models.network import Network
 from curate.process.progress import Progress
 from curate.sources import Source
-from curate.sources.base import Item
+from curate.stages.ahead import MOST_THREADS, read_ahead
 from curate.stages.broken import Broken, refuse_broken
 from curate.stages.cache import Depths, ForwardCache
 from curate.stages.carrying import coming, moved, sent
@@ -237,6 +237,15 @@ class Pass:
         return len(wanted), read
 
 
+class AtHand(NamedTuple):
+    """A row that was read: what the cache has ``stored`` of it, else what it is ``decoded`` and its look."""
+
+    sha256: str
+    stored: Depths | None
+    decoded: Any
+    look: Tensor
+
+
 class Fresh(NamedTuple):
     """A decoded row: its place among those read, what the network takes of it, and its look."""
 
@@ -265,26 +274,27 @@ class _Read:
         """Read these rows of the source; those that the cache does not know go through the network."""
         known: list[tuple[int, Depths]] = []
         fresh: list[Fresh] = []
-        for index in rows:
+        threads = min(MOST_THREADS, torch.get_num_threads()) if self._source.by_threads else 1
+        for index, row in zip(rows, read_ahead(self._at_hand, rows, threads), strict=True):
             try:
-                item = self._source.read(index)
-                stored = self._how.cache.get(item.content_sha256) if self._how.cache is not None else None
-                value, look = (None, None) if stored is not None else self._decoded(item)
+                if isinstance(row, UnreadableRow):
+                    raise row
+                value = None if row.stored is not None else self._how.transform(row.decoded)
             except UnreadableRow as error:
                 self.broken.append(Broken.of(index, error))
                 continue
             place = len(self.indices)
             self.indices.append(index)
-            self._sha256.append(item.content_sha256)
-            if value is not None and look is not None:
-                fresh.append(Fresh(place, value, look))
+            self._sha256.append(row.sha256)
+            if value is not None:
+                fresh.append(Fresh(place, value, row.look))
                 if self._how.network is not None:  # else nothing is asked of a row but its features
                     self._inputs.put([place], value[None])
                 if len(fresh) >= self._batch_size:
                     self._begin(fresh)
                     fresh = []
-            elif stored is not None:
-                known.append((place, stored))
+            elif row.stored is not None:
+                known.append((place, row.stored))
         if known:
             self.reused += len(known)
             columns = zip(*(depths for _, depths in known), strict=True)
@@ -292,11 +302,17 @@ class _Read:
         self._begin(fresh)
         self._end()
 
-    def _decoded(self, item: Item) -> tuple[Tensor, Tensor]:
-        """What the network takes of a row, and its look."""
-        decoded = item.decode()
-        look = look_of(decoded) if self._source.media == "image" else torch.empty(0, dtype=torch.uint8)
-        return self._how.transform(decoded), look
+    def _at_hand(self, index: int) -> "AtHand | UnreadableRow":
+        """The row before anything of the user's sees it, which threads may do; the error if it cannot be read."""
+        try:
+            item = self._source.read(index)
+            stored = self._how.cache.get(item.content_sha256) if self._how.cache is not None else None
+            decoded = item.decode() if stored is None else None
+        except UnreadableRow as error:
+            return error
+        picture = stored is None and self._source.media == "image"
+        look = look_of(decoded) if picture else torch.empty(0, dtype=torch.uint8)
+        return AtHand(item.content_sha256, stored, decoded, look)
 
     def _put(self, places: list[int], *depths: Tensor) -> None:
         for column, values in zip((self._features, self._logits, self._early, self._looks), depths, strict=True):
