@@ -179,7 +179,7 @@ def test_texts_that_differ_in_case_signs_or_a_letter_are_copies(here: Path) -> N
     effect = json.loads(leak["evidence"])["accuracy"]
     assert effect["rows"] == 1
     assert effect["with"] * 81 == pytest.approx(effect["without"] * 80 + 1, abs=1.01)
-    assert "without its 1 copies of training rows" in leak["why"]
+    assert "without its 1 copy of training rows" in leak["why"]
 
 
 def test_shingles_know_no_case_and_no_signs() -> None:

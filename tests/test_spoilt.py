@@ -24,7 +24,7 @@ SPOILT = {
     "dark_picture": photo(1).point(lambda value: value * 0.1),
     "bright_picture": photo(2).point(lambda value: 232 + value * 0.09),
     "blurred_picture": photo(3).filter(ImageFilter.GaussianBlur(4)),
-    "tiny_picture": photo(4, 12, 12),
+    "tiny_picture": photo(4, 12, 12).filter(ImageFilter.GaussianBlur(2)),  # soft too, and only tiny for that
     "odd_shape": photo(5, 600, 80),
 }
 

@@ -35,7 +35,7 @@ from curate.experiments.planting import COPY, KINDS
 from curate.process.progress import Progress
 from curate.rules.finders import copies
 from curate.rules.finders.found import Found, Scan
-from curate.rules.finders.stranger import distances, oddness
+from curate.rules.finders.stranger import discoveries, strangeness
 from curate.rules.rule import RULES
 from curate.settings.merge import load_settings
 from curate.stages.contents import read_contents
@@ -247,12 +247,16 @@ def copies_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
 
 def strangers_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
     """Average precision of the order of all rows by the rule's own measures, whatever its threshold says."""
-    signals = scan.judged.signals
-    distance = distances(scan.data.train.features, signals.given, scan.data.classes)
-    assert distance is not None
+    strange = strangeness(scan)
+    assert strange is not None
     truth = np.array([key in planted.rows for key in scan.data.train.keys])
-    odd = oddness(distance, signals.left_out)
-    return {"curate AP": round(float(average_precision_score(truth, odd)), 3)}
+    named = discoveries(strange.chance)
+    return {
+        "curate AP": round(float(average_precision_score(truth, strange.score)), 3),
+        "named": int(named.sum()),
+        "false": int((named & ~truth).sum()),
+        "of": int(truth.sum()),
+    }
 
 
 PEER = """

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from curate.process.numbers import percent
+from curate.reports.words import plural
 from curate.rules.finders.found import Contents, Found, Scan
 from curate.rules.rule import LEAST_ROWS
 
@@ -35,7 +36,7 @@ def find_rare(scan: Contents) -> Iterator[Found]:
     counts = np.bincount(rows.labels.numpy(), minlength=len(rows.source.classes))
     even = len(rows) / max(1, int((counts > 0).sum()))
     for label in np.flatnonzero((counts > 0) & (counts < max(LEAST_ROWS, min(MOST_RARE, LEAST_SHARE * even)))).tolist():
-        why = f"{rows.source.classes[label]} has {counts[label]:,} rows, an even share is {even:,.0f}"
+        why = f"{rows.source.classes[label]} has {plural(int(counts[label]), 'row')}, an even share is {even:,.0f}"
         if counts[label] < LEAST_ROWS:
             why += ": too few for suspicion to be a probability"
         evidence: dict[str, object] = {"rows": int(counts[label])}
@@ -71,8 +72,8 @@ def find_imbalance(scan: Scan) -> Iterator[Found]:
     if counts[most] < UNEVEN * counts[least] or whole - mean < COST:
         return
     why = (
-        f"{classes[most]} has {counts[most]:,} rows, {classes[least]} {counts[least]:,}: without their labels "
-        f"{percent(whole)} of all rows are told right, and of the mean class {percent(mean)}"
+        f"{classes[most]} has {plural(int(counts[most]), 'row')}, {classes[least]} {counts[least]:,}: without their "
+        f"labels {percent(whole)} of all rows are told right, and of the mean class {percent(mean)}"
     )
     evidence: dict[str, object] = {"accuracy": whole, "mean_of_classes": mean, "largest": int(counts[most])}
     yield _on_class("imbalance", "note", classes[most], why, evidence)

@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from curate.reports.words import plural
 from curate.rules.finders.found import Contents, Found
 
 LEAST_STEM = 3
@@ -21,7 +22,7 @@ def find(scan: Contents) -> Iterator[Found]:
         first, *others = sorted(numbers, key=lambda number: (-counts[number], rows.source.classes[number]))
         for other in others:
             name, usual = rows.source.classes[other], rows.source.classes[first]
-            sizes = f"'{name}' ({counts[other]:,} rows) and '{usual}' ({counts[first]:,} rows)"
+            sizes = f"'{name}' ({plural(counts[other], 'row')}) and '{usual}' ({plural(counts[first], 'row')})"
             why = f"{sizes} differ in spelling only: one class of {counts[other] + counts[first]:,} rows?"
             evidence: dict[str, object] = {"usual": usual, "rows": counts[other], "rows_of_usual": counts[first]}
             yield Found("train", None, "label_variant", "warning", None, why, evidence, subject="class", name=name)

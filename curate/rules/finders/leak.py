@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from curate.reports.words import plural
 from curate.rules.finders.found import Contents, Found
 
 
@@ -18,8 +19,7 @@ def find(scan: Contents) -> Iterator[Found]:
     for row, sha in enumerate(scan.data.evaluation.sha256):
         if sha not in train and row in shared and groups is not None:
             value, count = shared[row]
-            rows = f"{count:,} row{'' if count == 1 else 's'}"
-            why = f"{groups.name} {value} is in the training set too, with {rows}"
+            why = f"{groups.name} {value} is in the training set too, with {plural(count, 'row')}"
             yield Found("eval", row, "leak", "error", None, why, {"group": value, "rows": count})
         if sha in train:
             why = f"the same content is in the training set: {', '.join(train[sha][:3])}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from curate.process.numbers import percent
+from curate.reports.words import plural
 from curate.rules.finders.copies import copies_between
 from curate.rules.finders.found import Contents, Found, Scan
 
@@ -43,5 +44,5 @@ def _effect(scan: Contents, leaked: np.ndarray) -> tuple[dict[str, float], str]:
     effect = {"with": float(right.mean()), "without": float(right[~leaked].mean()), "rows": int(leaked.sum())}
     return effect, (
         f"; accuracy on this set is {percent(effect['with'])}, and {percent(effect['without'])} without its "
-        f"{effect['rows']:,} copies of training rows"
+        f"{plural(int(effect['rows']), 'copy', 'copies')} of training rows"
     )

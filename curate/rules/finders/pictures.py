@@ -56,11 +56,11 @@ def find_bright(scan: Contents) -> Iterator[Found]:
 
 
 def find_blurred(scan: Contents) -> Iterator[Found]:
-    """Findings on pictures whose edges are far wider than is usual here."""
+    """Findings on pictures whose edges are far wider than is usual here; a tiny one has too few pixels for edges."""
     for split, rows, looks in _pictures(scan):
         sharp = looks.measure("sharpness")
         usual = float(np.median(sharp))
-        broken = (sharp < min(MOST_BLURRED, BLURRED * usual)) & _shows(looks)
+        broken = (sharp < min(MOST_BLURRED, BLURRED * usual)) & _shows(looks) & (_share_of_side(looks) >= TINY)
         share = sharp / max(usual, 1e-9)
         said = "blurred: its edges are {} as sharp as is usual here"
         yield from _told(split, rows, "blurred_picture", broken, share, said)
@@ -69,9 +69,8 @@ def find_blurred(scan: Contents) -> Iterator[Found]:
 def find_tiny(scan: Contents) -> Iterator[Found]:
     """Findings on pictures far smaller than is usual here."""
     for split, rows, looks in _pictures(scan):
-        side = np.sqrt(looks.measure("width") * looks.measure("height"))
-        share = side / np.median(side)
-        said = f"tiny: a square of its area has sides of {{}} of the usual {np.median(side):.0f} pixels"
+        share, usual = _share_of_side(looks), float(np.median(_side(looks)))
+        said = f"tiny: a square of its area has sides of {{}} of the usual {usual:.0f} pixels"
         yield from _told(split, rows, "tiny_picture", share < TINY, share, said)
 
 
@@ -93,6 +92,16 @@ def _pictures(scan: Contents) -> Iterator[tuple[str, Forward, PictureLooks]]:
 
 def _shows(looks: PictureLooks) -> Bool[np.ndarray, " n"]:
     return looks.measure("spread") >= EVEN
+
+
+def _side(looks: PictureLooks) -> Float[np.ndarray, " n"]:
+    """Of a square of each picture's area, pixels."""
+    return np.asarray(np.sqrt(looks.measure("width") * looks.measure("height")))
+
+
+def _share_of_side(looks: PictureLooks) -> Float[np.ndarray, " n"]:
+    side = _side(looks)
+    return np.asarray(side / np.median(side))
 
 
 def _told(

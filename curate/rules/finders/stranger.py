@@ -1,61 +1,120 @@
 """``stranger``: rows of no class, as pictures of something else or texts off the topic.
 
-Far from the middle of every class, in the directions in which the rows of one class differ (Mahalanobis 1936; Lee et
-al. 2018), and given less evidence by the head than the usual row (energy, Liu et al. 2020). How far is far is read off
-the set itself, so that of the rows that are named at most `FALSE` are expected to be none.
+Far from every class in several ways at once: from its middle, in the directions in which the rows of one class differ
+(Mahalanobis 1936; Lee et al. 2018), from the nearest rows, from every class halfway up the network, and far from being
+sure of any class to a probe that did not see the label. Each alone misses kinds of strangers that another one sees.
+How far is far is read off the set itself, and what the ways say together is one chance (Fisher 1925, with Brown's
+correction for ways that agree, 1975), so that of the rows that are named at most `FALSE` are expected to be none.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from curate.engine.neighbours import unit_rows
 from curate.engine.suspicion.experts import find_basis
 from curate.rules.finders.found import Found, Scan
 
 FALSE = 0.05
 """Expected share of rows that are none among those named (Benjamini & Hochberg 1995)."""
-TAIL = 5
+TAIL = 10
 """Degrees of freedom of Student's t: distances in real sets have heavier tails than normal ones."""
+UPPER = 0.85
+"""Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
 FEW_ROWS = 20
 """Rows under which a class has no middle to be far from: its rows are rare, and no strangers."""
 INNER = 0.9
 """Share of the rows, the nearest to their class's middle, that say how rows of one class differ: strangers do not."""
+NEAREST = 20
+"""Rows whose mean distance counts: more than a handful of alike strangers."""
+SAID = {
+    "class": "it lies {:.1f} times as far from the nearest one as rows usually do",
+    "rows": f"its {NEAREST} nearest rows lie {{:.1f}} times as far off as is usual",
+    "early": "halfway up the network it lies {:.1f} times as far from the nearest one as rows usually do",
+}
+"""What is said of the distance that tells most."""
+
+
+@dataclass(frozen=True)
+class Strangeness:
+    """Of each of n rows, how far out it is; NaN and a chance of 1 if its class has too few rows."""
+
+    times: dict[str, Float[np.ndarray, " n"]]
+    """Each distance over its median."""
+    tails: dict[str, Float[np.ndarray, " n"]]
+    """Minus log of the chance of each measure, were the row of a class."""
+    score: Float[np.ndarray, " n"]
+    """Their sum, which orders all rows, named or not."""
+    chance: Float[np.ndarray, " n"]
+    """Of a sum as large, were the row of a class."""
 
 
 def find(scan: Scan) -> Iterator[Found]:
     """Findings on training rows that are pictures or texts: a row of numbers has no topic to be off."""
-    rows = scan.data.train
-    if not rows.one_label_each or scan.judged.signals.given.size < FEW_ROWS:
+    if not scan.data.train.one_label_each:
         return
-    distance = distances(rows.features, scan.judged.signals.given, scan.data.classes)
-    if distance is None:
+    strange = strangeness(scan)
+    if strange is None:
         return
-    far = standardised(np.cbrt(distance))  # of squared distances the cube root is nearly normal (Wilson, Hilferty 1931)
-    strange = discoveries(far) & (standardised(_energy(scan)) > 0) & np.isfinite(distance)
-    usual, score = float(np.nanmedian(distance)), oddness(distance, scan.judged.signals.left_out)
-    for row in np.flatnonzero(strange).tolist():
-        times = distance[row] / usual
-        why = f"no class fits: it lies {times:.1f} times as far from the nearest one as rows usually do"
-        evidence: dict[str, object] = {"times": round(float(times), 3), "sigmas": round(float(far[row]), 2)}
-        yield Found("train", row, "stranger", "warning", float(score[row]), why, evidence)
+    for row in np.flatnonzero(discoveries(strange.chance)).tolist():
+        most = max(strange.times, key=lambda name: strange.tails[name][row])
+        times = float(strange.times[most][row])
+        evidence: dict[str, object] = {"measure": most, "times": round(times, 3), "chance": float(strange.chance[row])}
+        score = float(strange.score[row])
+        yield Found("train", row, "stranger", "warning", score, f"no class fits: {SAID[most].format(times)}", evidence)
+
+
+def strangeness(scan: Scan) -> Strangeness | None:
+    """Of the training rows; None without two classes of rows enough."""
+    given, classes, early = scan.judged.signals.given, scan.data.classes, scan.data.train.early
+    from_class = distances(scan.data.train.features, given, classes)
+    if from_class is None:
+        return None
+    similarity = scan.neighbours.among(NEAREST + 1)[1][:, 1:]
+    far = {"class": from_class, "rows": np.sqrt(np.maximum(2 - 2 * similarity.mean(1), 0))}
+    if early is not None:
+        far["early"] = _from_middles(early, given, _large(given, classes))
+    left_out = scan.judged.signals.left_out.max(1).clip(1e-12, 1 - 1e-12)
+    # Of squared distances from a middle the cube root is nearly normal (Wilson & Hilferty 1931).
+    measures = {**far, "class": np.cbrt(from_class**2), "unsure": np.log1p(-left_out) - np.log(left_out)}
+    tails = {name: tail(standardised(values)) for name, values in measures.items()}
+    score: np.ndarray = np.sum(list(tails.values()), axis=0)
+    chance = np.where(np.isfinite(from_class), together(list(tails.values())), 1.0)
+    times = {name: values / max(float(np.nanmedian(values)), 1e-300) for name, values in far.items()}
+    return Strangeness(times, tails, score, chance)
+
+
+def _large(given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " k"]:
+    return np.flatnonzero(np.bincount(given, minlength=classes) >= FEW_ROWS)
+
+
+def _from_middles(
+    features: Float[torch.Tensor, "n e"], given: Int[np.ndarray, " n"], large: Int[np.ndarray, " k"]
+) -> Float[np.ndarray, " n"]:
+    """Of each row, at length one, from the nearest middle of a large class."""
+    unit, labels = unit_rows(features), torch.from_numpy(given)
+    middles = torch.stack([unit[labels == label].median(0).values for label in large.tolist()])
+    square = unit.square().sum(1)[:, None] - 2 * unit @ middles.T + middles.square().sum(1)
+    found: np.ndarray = square.min(1).values.clamp_min(0).sqrt().double().numpy()
+    return found
 
 
 def distances(
     features: Float[torch.Tensor, "n d"], given: Int[np.ndarray, " n"], classes: int
 ) -> Float[np.ndarray, " n"] | None:
-    """Of each row from the nearest class's middle, squared; NaN of rows of too rare a class. None without two classes
-    of rows enough."""
-    counts = np.bincount(given, minlength=classes)
-    large = np.flatnonzero(counts >= FEW_ROWS)
+    """Of each row from the nearest class's middle, in standard deviations of the rows of one class; NaN of rows of too
+    rare a class. None without two classes of rows enough."""
+    large = _large(given, classes)
     if len(large) < 2:
         return None
-    unit = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    width = min(WIDTH, unit.shape[1], max(2, int(counts[large].sum()) // 10))
-    points = find_basis(unit.float(), 0, width)(unit.float()).double().numpy()
+    unit = unit_rows(features)
+    width = min(WIDTH, unit.shape[1], max(2, int(np.isin(given, large).sum()) // 10))
+    points = find_basis(unit, 0, width)(unit).double().numpy()
     middles = np.stack([np.median(points[given == label], axis=0) for label in large])
     place = np.full(classes, -1)
     place[large] = np.arange(len(large))
@@ -70,51 +129,44 @@ def distances(
     square = (points**2).sum(1)[:, None] - 2 * points @ middles.T + (middles**2).sum(1)
     nearest = square.min(1)
     found = np.full(len(given), np.nan)
-    found[own] = np.maximum(nearest[own], 0)
+    found[own] = np.sqrt(np.maximum(nearest[own], 0))
     return found
 
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """About their median, in deviations as the middle half of the rows has them."""
-    middle = np.nanmedian(values)
-    scale = 1.4826 * np.nanmedian(np.abs(values - middle))
-    standard: np.ndarray = (values - middle) / max(float(scale), 1e-300)
+    """About their median, in deviations that the upper side of usual rows has; 0 if those are all alike."""
+    from scipy.special import ndtri
+
+    middle, high = np.nanquantile(values, (0.5, UPPER))
+    scale = float(high - middle) / float(ndtri(UPPER))
+    standard: np.ndarray = (values - middle) / scale if scale > 0 else np.zeros_like(values)
     return standard
 
 
-def discoveries(far: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Rows so far out that at most `FALSE` of them would be expected of such a tail (`TAIL`)."""
+def tail(standard: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Minus log of the chance of a value as large in Student's t."""
     from scipy.special import stdtr
 
-    chance = stdtr(TAIL, -np.nan_to_num(far, nan=-np.inf))
+    log: np.ndarray = -np.log(np.maximum(stdtr(TAIL, -np.nan_to_num(standard, nan=-np.inf)), 1e-300))
+    return log
+
+
+def together(tails: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"]:
+    """The chance of a sum as large as these tails': of a gamma distribution whose variance allows for ways that agree,
+    by the correlation that they have in this set."""
+    from scipy.special import gammaincc
+
+    ways = len(tails)
+    alike = np.maximum(np.nan_to_num(np.atleast_2d(np.corrcoef(tails))), 0)
+    variance = ways + float(alike.sum() - np.trace(alike))
+    chance: np.ndarray = gammaincc(ways**2 / variance, np.sum(tails, axis=0) * ways / variance)
+    return chance
+
+
+def discoveries(chance: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Rows of so small a chance that at most `FALSE` of them would be expected of it."""
     order = np.argsort(chance, kind="stable")
-    below = np.flatnonzero(chance[order] <= FALSE * np.arange(1, len(far) + 1) / np.isfinite(far).sum())
-    found = np.zeros(len(far), dtype=bool)
+    below = np.flatnonzero(chance[order] <= FALSE * np.arange(1, len(chance) + 1) / len(chance))
+    found = np.zeros(len(chance), dtype=bool)
     found[order[: below[-1] + 1 if len(below) else 0]] = True
     return found
-
-
-def oddness(distance: Float[np.ndarray, " n"], left_out: Float[np.ndarray, "n C"]) -> Float[np.ndarray, " n"]:
-    """What orders all rows, named or not: the sum of two tails, minus log of the share of rows that lie as far out.
-
-    Of the distance (no tail if it is NaN), and of how little any class is given without the row's own label, which
-    alone tells texts: words off the topic lie near others (Fisher's sum of independent tests).
-    """
-    far, unsure = np.nan_to_num(distance, nan=-1.0), -left_out.max(1)
-    odd: np.ndarray = -np.log(_tail(far)) - np.log(_tail(unsure))
-    return odd
-
-
-def _tail(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The share of rows that lie at least as far out as each."""
-    return 1 - np.searchsorted(np.sort(values), values, side="left") / len(values)
-
-
-def _energy(scan: Scan) -> Float[np.ndarray, " n"]:
-    """How little the head, or the probe if there is none of these classes, gives all classes together."""
-    train, network = scan.data.train, scan.data.network
-    if train.logits is not None and network is not None and network.own_classes:
-        energy: np.ndarray = -train.logits.double().logsumexp(1).numpy()
-        return energy
-    unsure: np.ndarray = -scan.judged.signals.left_out.max(1)
-    return unsure

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
+from curate.reports.words import plural
 from curate.rules.finders.found import Contents, Found
 
 COMMON = 0.1
@@ -38,7 +39,7 @@ def find_long(scan: Contents) -> Iterator[Found]:
         for row, index in enumerate(rows.indices):
             read, lost = beyond(rows.source.text(index) or "")
             if lost > LOST * read:
-                why = f"the model reads its first {read:,} tokens, and not the other {lost:,}"
+                why = f"the model reads its first {plural(read, 'token')}, and not the other {lost:,}"
                 yield Found(split, row, "long_text", "warning", None, why, {"read": read, "lost": lost})
 
 
