@@ -232,7 +232,9 @@ def test_a_torn_packed_member_is_told() -> None:
     refused("a.npz", "'x' cannot be read")
 
 
-def test_arrays_are_read_as_numpy_reads_them() -> None:
+@pytest.mark.parametrize("mapped", [1, 2**26], ids=["left in the file", "read"])
+def test_arrays_are_read_as_numpy_reads_them(mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.sources.npz.MAPPED", mapped)
     arrays = {"x": np.arange(12.0).reshape(3, 4), "f": np.asfortranarray(np.arange(6).reshape(2, 3)),
               "t": np.array(["a", "bcd"]), "none": np.empty((0, 3)), "one": np.array(7)}  # fmt: skip
     for save in (np.savez, np.savez_compressed):
@@ -244,6 +246,21 @@ def test_arrays_are_read_as_numpy_reads_them() -> None:
             for name, array in arrays.items():
                 assert np.array_equal(read.take(name), array)
                 assert read.take(name).dtype == array.dtype
+
+
+def test_a_large_array_is_left_in_its_file_and_its_damage_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.sources.npz.MAPPED", 1)
+    np.savez("b.npz", x=np.arange(2.0 * ROWS).reshape(ROWS, 2), y=np.array([0, 1] * (ROWS // 2)))
+    source = open_source("b.npz")[0]
+    row = source.read(3).decode()
+    assert row.flags.aligned
+    assert row.tolist() == [6.0, 7.0]
+    large = header((4_000, 2)) + np.arange(8_000.0).tobytes()
+    archive(large)
+    content = bytearray(Path("a.npz").read_bytes())
+    content[content.index(large) + len(large) - 3] ^= 1
+    Path("a.npz").write_bytes(content)
+    refused("a.npz", "'x' is damaged: its checksum is another one")
 
 
 # What is no file

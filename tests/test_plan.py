@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command import curate
 
+from curate.cli.shards import planned
 from curate.store import Store
 
 MODEL = """
@@ -68,6 +69,17 @@ def test_other_rows_than_planned_are_refused_by_name(rows: Path) -> None:
     for command in (("scan", "--plan", "curate-plan.json", "--shard", "1/2"), ("merge",)):
         said = curate(*command, status=2).output
         assert "This is not what was planned: training rows: 40 (" in said
+
+
+def test_settings_beside_the_data_were_asked_when_it_was_planned(
+    rows: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    theirs = tmp_path_factory.mktemp("theirs")
+    (theirs / "curate.toml").write_text('model = "net.py:make"')  # a scan there refuses it, unless --config names it
+    plan = {"curate_plan": 1, "settings": {"train": str(theirs), "model": "model.py:make"}, "sees": {}}
+    Path("curate-plan.json").write_text(json.dumps(plan))
+    for given in ({"db": None}, {"train": None, "db": None}):
+        assert planned("curate-plan.json", given)[1].model == "model.py:make"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def planned(file: str, given: Mapping[str, Any]) -> "tuple[ScanPlan, ScanSetting
     for key, value in given.items():
         if value is not None and value != () and key not in free:
             raise UsageError(f"{OPTIONS[key].spelling} is fixed by the plan.", "Leave it out, or plan anew.")
-    values = find_settings({"train": plan.settings.train, **given}).values
+    values = find_settings(given).values  # what stands beside the data was asked when it was planned
     return plan, replace(plan.settings, **{key: value for key, value in values.items() if key in free})
 
 

@@ -30,6 +30,7 @@ INPUT_NAMES = ("x", "X", "images", "features", "data")
 TRAIN_WORDS = ("train", "training")
 EVALUATION_WORDS = ("val", "valid", "validation", "dev", "test", "testing")
 """In the order of preference."""
+ROWS_AT_ONCE = 4_096
 SKLEARN_SETS = ("breast_cancer", "digits", "iris", "wine")
 
 
@@ -63,6 +64,7 @@ class ArraySource(Source):
 
     def _decode(self, index: int) -> "Array":
         row: Array = self._rows[index]
+        row = row if row.flags.aligned else row.copy()  # of a file
         # uint8 [C, H, W] -> [H, W, C]: the one order that `media = "image"` promises
         return row.transpose(1, 2, 0) if self.media == "image" and channels_first(row.shape) else row
 
@@ -221,8 +223,12 @@ def _media(rows: "Array", where: str) -> tuple[str, "Array"]:
     if 0 in rows.shape[1:]:
         raise DataError(f"{where}: the rows of the input are empty (shape {rows.shape}).")
     if rows.dtype.kind == "f":
+        bad = np.zeros(len(rows), dtype=bool)
         with np.errstate(over="ignore"):  # all is computed in float32
-            bad = ~np.isfinite(rows.reshape(len(rows), -1).astype(np.float32, copy=False)).all(axis=1)
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                some = rows[first : first + ROWS_AT_ONCE]
+                flat = some.reshape(len(some), -1).astype(np.float32, copy=False)
+                bad[first : first + ROWS_AT_ONCE] = ~np.isfinite(flat).all(axis=1)
         if bad.any():
             raise DataError(
                 f"{where}: {int(bad.sum())} of {len(rows)} rows hold NaN, infinite numbers or some beyond 3.4e38, "

@@ -6,7 +6,9 @@ machine's memory is a ``ValueError`` that says so. Knows nothing of what the arr
 """
 
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +24,11 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.Z
 OBJECTS = "an object array"
 PART = 2**20
 """Bytes unpacked at a time."""
+MAPPED = 2**26
+"""Bytes from which an array that is not packed is left in the file, and read as it is asked for: processes that scan
+together hold it once. Who changes it gets pages of its own."""
+LOCAL_HEADER = 30
+"""Bytes of a member's header before its name."""
 
 
 class Arrays:
@@ -30,6 +37,7 @@ class Arrays:
     def __init__(self, file: IO[bytes]) -> None:
         with _broken("no zip archive"):
             self._zip = zipfile.ZipFile(file)
+        self._file = file
         members = [info for info in self._zip.infolist() if info.filename.endswith(".npy")]
         self._members = {info.filename.removesuffix(".npy"): info for info in members}
         if len(self._members) < len(members):
@@ -58,11 +66,31 @@ class Arrays:
                 raise ValueError(f"'{name}': its header tells of {size_text(size)}, and other data follows")
             if size > memory_bytes() // 2:
                 raise ValueError(f"'{name}' takes {size_text(size)}, more than half of this machine's memory")
-            content = np.empty(size, np.uint8)  # memory is taken as it is filled, not for what is claimed
-            if _fill(content, member) != size:
-                raise ValueError(f"'{name}' was cut short")
+            if info.compress_type == zipfile.ZIP_STORED and size >= MAPPED:
+                content = self._mapped(name, start, size)
+            else:
+                content = np.empty(size, np.uint8)  # memory is taken as it is filled, not for what is claimed
+                if _fill(content, member) != size:
+                    raise ValueError(f"'{name}' was cut short")
         array: Array = content.view(dtype) if size else np.empty(0, dtype)
         return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)
+
+    def _mapped(self, name: str, start: int, size: int) -> "Array":
+        """The content of a member that is not packed, ``start`` bytes of header aside, as it lies in the file."""
+        import numpy as np
+
+        info = self._members[name]
+        self._file.seek(info.header_offset)
+        head = self._file.read(LOCAL_HEADER)
+        data = info.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", head[-4:]))  # its name and more stand there
+        content: Array = np.asarray(np.memmap(self._file, np.uint8, "c", data + start, (size,)))
+        self._file.seek(data)
+        sum_of_all = zlib.crc32(self._file.read(start))
+        for at in range(0, size, PART):
+            sum_of_all = zlib.crc32(content[at : at + PART].data, sum_of_all)
+        if sum_of_all != info.CRC:
+            raise ValueError(f"'{name}' is damaged: its checksum is another one")
+        return content
 
 
 def _fill(content: "Array", member: IO[bytes]) -> int:
