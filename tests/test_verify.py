@@ -297,7 +297,7 @@ def test_several_processes_deal_the_refits_out_and_find_the_same(world: Path, li
         dealt: list[int] = []
         made = jobs.Refits._made
         jobs.Refits._made = lambda refits, some: (dealt.append(len(some)), made(refits, some))[1]  # type: ignore[method-assign, assignment, func-returns-value]
-        asked = {"at": "model", "recipe": Recipe(), "retrain": None, "minutes": 10.0}
+        asked = {"at": "model", "recipe": Recipe(), "minutes": 10.0}
         found = protocol.verify(settings, Together(ranks, Progress.silent()), announce=lambda plan: None, **asked)  # type: ignore[arg-type]
         return found, dealt
 

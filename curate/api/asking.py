@@ -85,8 +85,7 @@ def verify(
             settings,
             Together(passes_of(settings), Progress.of_caller(progress)),
             at=at,
-            recipe=Recipe(**recipe),  # type: ignore[arg-type]
-            retrain=retrain,
+            recipe=Recipe(retrain=retrain, **recipe),  # type: ignore[arg-type]
             minutes=minutes,
             announce=lambda plan: None,
             control=control,

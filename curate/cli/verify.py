@@ -141,12 +141,11 @@ def verify(
         rate=rate,
         weight_decay=weight_decay,
         always=epochs is not None,
+        retrain=retrain,
     )
     with together(settings) as process:
         if change is None:
-            told = _checked(
-                settings, process, form, at=at, recipe=recipe, retrain=retrain, minutes=minutes, control=control
-            )
+            told = _checked(settings, process, form, at=at, recipe=recipe, minutes=minutes, control=control)
         elif change == "finetune":
             from curate.experiments.verify.mistakes import finetune
 
@@ -155,9 +154,7 @@ def verify(
         else:
             from curate.experiments.verify.what_if import what_if
 
-            changed = what_if(
-                settings, process, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe, retrain=retrain
-            )
+            changed = what_if(settings, process, change, rows or DEFAULT_ROWS[change], at=at, recipe=recipe)
             told = _json(changed) if form == "json" else _table(changed)
     if process.passes.first:
         put(told)

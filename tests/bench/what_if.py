@@ -53,7 +53,7 @@ def drop(seeds: list[int]) -> None:
     for seed in seeds:
         settings = settings_of(fashion.make(5_000, 1_000, 0.1, "uniform", seed))
         data = read(settings, load(settings, SILENT), SILENT)
-        setting = prepare(settings, data, fit_heads(data), at="probe", recipe=Recipe(), retrain=None, progress=SILENT)
+        setting = prepare(settings, data, fit_heads(data), at="probe", recipe=Recipe(), progress=SILENT)
         order = setting.predictor.drop().argsort()  # the most harmful first
         random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
         unchanged = setting.refit(TrainingSet.of(data.train))

@@ -67,7 +67,6 @@ def finetune(settings: ScanSettings, process: Together, *, rows: int, steps: int
         heads,
         at=at,
         recipe=recipe,
-        retrain=None,
         progress=progress,
     )
     helpful = setting.predictor.drop().argsort(descending=True, stable=True)[:rows]

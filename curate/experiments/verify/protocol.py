@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.influence.predict import ThroughNetwork
-from curate.experiments.training import TrainingFunction, TrainingSet
+from curate.experiments.training import TrainingSet
 from curate.experiments.verify.agreement import Agreement, OverGroups, chance_bound, rank_correlation
 from curate.experiments.verify.answer import UNDECIDED, Answer, Evidence, answer, doubted
 from curate.experiments.verify.jobs import Job, Jobs, Refits, identity
@@ -116,7 +116,6 @@ def verify(
     *,
     at: str,
     recipe: Recipe,
-    retrain: str | TrainingFunction | None,
     minutes: float,
     announce: Callable[[Plan], None],
     control: bool = False,
@@ -137,15 +136,14 @@ def verify(
         heads,
         at=at,
         recipe=recipe,
-        retrain=retrain,
         progress=progress,
         choose=lambda losses: _alone(losses, settings.seed),
     )
     predicted = setting.predictor.drop_on_each().double().numpy()
     spent = data.passes.told(lambda: time.monotonic() - began)
     with Store.open(Path(settings.db), create=True) if data.passes.first else nullcontext() as store:
-        refits = Refits(store, identity(data, setting, retrain, settings.seed), setting)
-        plan = _planned(refits, setting, minutes, spent, progress, halves=retrain is not None)
+        refits = Refits(store, identity(data, setting, recipe.retrain, settings.seed), setting)
+        plan = _planned(refits, setting, minutes, spent, progress, halves=recipe.retrain is not None)
         announce(plan)
         jobs = Jobs.of(plan, predicted, data.train, settings.seed)
         every = jobs.mixed(settings.seed)

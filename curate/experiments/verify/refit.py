@@ -66,6 +66,8 @@ class Recipe:
     batch: int = 64
     always: bool = False
     """Fine-tune a checkpoint at a minimum too, whose refit is the minimum of the changed set otherwise."""
+    retrain: str | TrainingFunction | None = None
+    """The user's own training, by its spec or itself, in place of fine-tuning."""
 
 
 class FineTune(Refit):

@@ -19,7 +19,7 @@ from curate.engine.influence.problem import Problem
 from curate.engine.probe import SoftmaxHead
 from curate.engine.rows import Rows
 from curate.errors import UsageError
-from curate.experiments.training import TrainingFunction, TrainingSet
+from curate.experiments.training import TrainingSet
 from curate.experiments.verify.convex import HeadRefit
 from curate.experiments.verify.refit import FineTune, Recipe, Refit, Retrain, ToMinimum
 from curate.experiments.verify.rows import Selection
@@ -108,7 +108,6 @@ def prepare(
     *,
     at: str,
     recipe: Recipe,
-    retrain: str | TrainingFunction | None,
     progress: Progress,
     choose: Choose | None = None,
 ) -> Setting:
@@ -121,14 +120,14 @@ def prepare(
         if at == "head":
             why = next((said for said in data.warnings if "--classes" in said), "Leave out --at head.")
             raise UsageError("--at head needs a model whose outputs are the classes", why)
-        if retrain is not None:
+        if recipe.retrain is not None:
             raise UsageError(
                 "--retrain trains a network, and the probe was asked", "Leave out --at probe, or --retrain."
             )
         return _at_probe(settings, data, heads, choose)
-    if retrain is None and (at == "head" or _only_a_head(network)):
+    if recipe.retrain is None and (at == "head" or _only_a_head(network)):
         return _at_own_head(settings, data, heads, network, recipe, choose)
-    return _at_network(settings, data, heads, network, recipe, retrain, progress, choose)
+    return _at_network(settings, data, heads, network, recipe, progress, choose)
 
 
 def _only_a_head(network: Network) -> bool:
@@ -178,14 +177,13 @@ def _at_network(
     heads: Heads,
     network: Network,
     recipe: Recipe,
-    retrain: str | TrainingFunction | None,
     progress: Progress,
     choose: Choose | None,
 ) -> Setting:
     assert heads.own_influence is not None
     penalty, told = (recipe.weight_decay or 0.0), ""
     at_minimum = False
-    if retrain is None and recipe.weight_decay is None:
+    if recipe.retrain is None and recipe.weight_decay is None:
         found = _gradient(data, network)
         penalty, at_minimum = found.known_penalty, found.at_minimum
         told = ", as its gradient at the checkpoint tells" if penalty else ""
@@ -199,12 +197,12 @@ def _at_network(
         probe = AtHead(beside.head, beside.x, beside.residuals, "the probe in closed form", at_head.alone)
         wanted = data.evaluation.taken(targets.rows.tolist())
         predictor = _through_network(settings, problem, wanted, probe, penalty, progress)
-    if retrain is None and recipe.weight_decay is None and not penalty:
+    if recipe.retrain is None and recipe.weight_decay is None and not penalty:
         # A scan knows nothing of it, so that only the refit takes it.
         penalty, told = _kept_penalty(settings)
     refit: Refit
-    if retrain is not None:
-        refit = Retrain(data, network, retrain, settings.seed)
+    if recipe.retrain is not None:
+        refit = Retrain(data, network, recipe.retrain, settings.seed)
     elif at_minimum and recipe == Recipe():
         refit = ToMinimum(data, network, penalty, told)
     else:

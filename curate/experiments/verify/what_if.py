@@ -50,7 +50,6 @@ def what_if(
     *,
     at: str,
     recipe: Recipe,
-    retrain: str | None,
 ) -> WhatIf:
     """``rows`` as `select` takes them; two processes make a refit each.
 
@@ -60,7 +59,7 @@ def what_if(
     _, data = read_by_all(settings, progress, process.passes)
     heads = fit_heads(data, settings.damping)
     selection = data.passes.told(lambda: select(Path(settings.db), data, rows, relabel=change == "relabel"))
-    setting = prepare(settings, data, heads, at=at, recipe=recipe, retrain=retrain, progress=progress)
+    setting = prepare(settings, data, heads, at=at, recipe=recipe, progress=progress)
     predicted = setting.predicted(selection)
     trainings = [TrainingSet.of(data.train), setting.changed(selection)]
     with progress.stage("Refits", 2) as advance:
