@@ -281,6 +281,28 @@ def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest
     assert float((short.corrected - full.corrected).norm() / full.corrected.norm()) < 0.01
 
 
+def test_what_changes_nothing_is_no_error_that_more_steps_are_taken_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Biases without a penalty, moved alike in all classes: in float32 their rounding kept steps going to the last."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(60, (600,), generator=generator)
+    features = 0.28 * torch.randn(60, 32, generator=generator)[labels]
+    features += 0.5 * torch.randn(600, 32, generator=generator)
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_EXACT", 100)
+    monkeypatch.setattr(curate.engine.curvature.head, "FLOAT64_WORK", 1e6)
+    head, x = fit_probe(features, labels, 60)
+    curvature, x = head.curvature(x.float()), x.float()
+    assert curvature.dtype_of_sums == torch.float32
+    blocks, logits = curvature.factorise(), head.logits(x)
+    influence = HeadInfluence(blocks, labels, blocks.scores(logits, labels))
+    rights = influence.gradients(x[:8], SOFTMAX.residuals(logits[:8], labels[:8]))
+    solved, residual, steps = influence.solve(rights)
+    assert steps <= 20
+    assert residual <= 1e-4
+    precise = curvature.precise()
+    torch.testing.assert_close(precise.settled(precise @ solved.double()), rights.double(), rtol=0, atol=1e-4)
+    assert float(solved.view(8, 60, -1)[:, :, -1].mean(1).abs().max()) <= 1e-4
+
+
 def test_equal_content_is_left_out_together() -> None:
     """The leave-one-out logits of a row with copies are those of a row whose whole group is gone."""
     digits = load_digits(n_class=3)

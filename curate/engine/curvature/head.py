@@ -140,6 +140,15 @@ class HeadCurvature(Operator):
             total += torch.einsum("kbc,bd->kcd", self.loss.apply(p, moves), x)
         return (self.passes.sum(total) / self.n + directions * self.penalty.to(self.dtype)).flatten(1).to(rows)
 
+    def settled(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Rows without what changes nothing: a column without a penalty, moved alike in all classes."""
+        free = (self.penalty == 0).nonzero()[:, 0]
+        if not self.loss.shift_free or not len(free):
+            return rows
+        found = rows.clone().view(len(rows), self.classes, self.width)
+        found[:, :, free] -= found[:, :, free].mean(1, keepdim=True)
+        return found.flatten(1)
+
     def precise(self) -> "HeadCurvature":
         """The same products in float64, chunk by chunk: the features themselves are not copied."""
         twin = copy(self)
