@@ -3,6 +3,7 @@
     python tests/bench/scale.py 1000 10000 100000 1000000
     python tests/bench/scale.py 10000 --against ../other-checkout
     python tests/bench/scale.py 300 --width 2048
+    python tests/bench/scale.py 2500 --width 256 --classes 120
 
 Prints for each n: processor and wall seconds, the former also as a multiple of a fixed matrix product (4,096 x 4,096
 in float32) timed just before, since machines differ; peak memory; average precision of suspicion on the flips. With
@@ -42,17 +43,17 @@ class Cost:
     suspicion: dict[str, float]
 
 
-def make(n: int, path: Path, width: int = WIDTH) -> np.ndarray:
+def make(n: int, path: Path, width: int = WIDTH, classes: int = CLASSES) -> np.ndarray:
     """Writes the set, and gives which of its rows are flipped, ``[n]``; ids are the places."""
     draw = np.random.default_rng(0)
-    centres = SPREAD * draw.normal(size=(CLASSES, width)).astype(np.float32)
-    labels = draw.integers(0, CLASSES, n)
+    centres = SPREAD * draw.normal(size=(classes, width)).astype(np.float32)
+    labels = draw.integers(0, classes, n)
     x = np.empty((n, width), np.float32)
     for start in range(0, n, PART):
         part = slice(start, start + PART)
         x[part] = centres[labels[part]] + draw.standard_normal((len(labels[part]), width), dtype=np.float32)
     wrong = draw.random(n) < FLIPPED
-    given = np.where(wrong, (labels + draw.integers(1, CLASSES, n)) % CLASSES, labels)
+    given = np.where(wrong, (labels + draw.integers(1, classes, n)) % classes, labels)
     np.savez(path, x=x, y=given, id=np.arange(n))
     return wrong
 
@@ -117,13 +118,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int, nargs="+")
     parser.add_argument("--width", type=int, default=WIDTH, help="features of a row")
+    parser.add_argument("--classes", type=int, default=CLASSES)
     parser.add_argument("--against", type=Path, help="another checkout, whose scan is compared")
     asked = parser.parse_args()
     print(f"{'rows':>9}  {'code':8}{'processor':>10}{'products':>10}{'wall':>10}{'GB':>8}{'precision':>11}", flush=True)
     for n in asked.rows:
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "scale.npz"
-            wrong, unit = make(n, data, asked.width), product_seconds()
+            wrong, unit = make(n, data, asked.width, asked.classes), product_seconds()
             here = scan(HERE, data)
             print(told(n, "here", here, unit, wrong), flush=True)
             if asked.against is not None:
