@@ -110,7 +110,7 @@ def digits(noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def check(settings: ScanSettings, **asked: object) -> Verification:
     fresh = Path(settings.db)
     fresh.unlink(missing_ok=True)
-    given = {"at": "model", "recipe": Recipe(), "retrain": None, "minutes": 10.0, **asked}
+    given = {"at": "model", "recipe": Recipe(), "minutes": 10.0, **asked}
     return verify(settings, Together(ALONE, SILENT), announce=lambda plan: None, **given)  # type: ignore[arg-type]
 
 
