@@ -19,6 +19,8 @@ MEASURED = 256
 EDGES_AT = 64
 """And its edges at about this one, at which no photo is soft as it is, and what is rounded is no edge."""
 WHITE = 255
+LEVELS = np.stack([np.arange(WHITE + 1) / WHITE, (np.arange(WHITE + 1) / WHITE) ** 2])
+"""The brightness of each value of a pixel, and its square."""
 _OF_MEASURES = 4 * len(MEASURES)
 BYTES = _OF_MEASURES + SIDE * SIDE
 
@@ -59,16 +61,22 @@ def look_of(picture: object) -> UInt8[Tensor, " BYTES"]:
         picture = Image.fromarray(picture[:, :, :3] if picture.ndim == 3 and picture.shape[2] > 2 else _flat(picture))
     assert isinstance(picture, Image.Image)
     width, height = picture.size
-    grey = picture.reduce(max(1, min(width, height) // MEASURED)).convert("L")
-    counts = np.array(grey.histogram())
-    share = counts.cumsum() / counts.sum()
-    low, high = (int(np.searchsorted(share, at)) / WHITE for at in (0.05, 0.99))
-    levels = np.arange(WHITE + 1) / WHITE
-    mean = float(counts @ levels) / counts.sum()
-    spread = float((counts @ (levels - mean) ** 2 / counts.sum()) ** 0.5)
-    measures = np.array([width, height, high, low, spread, _sharpness(grey)], dtype=np.float32)
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.uint8)
+    grey = _reduced(picture.convert("L"), MEASURED)
+    counts = np.array(grey.histogram(), dtype=float)
+    share = counts.cumsum()
+    low, high = share.searchsorted(np.array([0.05, 0.99]) * share[-1]) / WHITE
+    mean, square = (LEVELS @ counts) / share[-1]
+    edges = _reduced(grey, EDGES_AT)
+    small = np.asarray(edges.resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.uint8)
+    spread = max(0.0, square - mean**2) ** 0.5
+    measures = np.array([width, height, high, low, spread, _sharpness(edges)], dtype=np.float32)
     return torch.from_numpy(np.concatenate([measures.view(np.uint8), small.ravel()]))
+
+
+def _reduced(grey: Image.Image, side: int) -> Image.Image:
+    """By whole pixels, so far that the shorter side is still ``side``."""
+    times = min(grey.size) // side
+    return grey.reduce(times) if times > 1 else grey
 
 
 def _flat(picture: np.ndarray) -> np.ndarray:
@@ -77,13 +85,17 @@ def _flat(picture: np.ndarray) -> np.ndarray:
 
 def _sharpness(grey: Image.Image) -> float:
     """Root mean square of the Laplacian over that of the gradient; 0 of a picture too small or too even."""
-    pixels = np.asarray(grey.reduce(max(1, min(grey.size) // EDGES_AT)), dtype=np.float32)
+    pixels = np.asarray(grey, dtype=np.float32)
     if min(pixels.shape) < 3:
         return 0.0
     left, right, above, below = pixels[1:-1, :-2], pixels[1:-1, 2:], pixels[:-2, 1:-1], pixels[2:, 1:-1]
-    gradient = float(((right - left) ** 2 + (below - above) ** 2).mean()) / 4
-    laplacian = float(((left + right + above + below - 4 * pixels[1:-1, 1:-1]) ** 2).mean())
-    return 0.0 if gradient == 0 else float((laplacian / gradient) ** 0.5)
+    across, down = right - left, below - above
+    curved = left + right
+    curved += above
+    curved += below
+    curved -= 4 * pixels[1:-1, 1:-1]
+    gradient = float(np.vdot(across, across) + np.vdot(down, down)) / 4
+    return 0.0 if gradient == 0 else (float(np.vdot(curved, curved)) / gradient) ** 0.5
 
 
 def hashes(small: UInt8[np.ndarray, "n SIDE SIDE"]) -> Bool[np.ndarray, "n 64"]:

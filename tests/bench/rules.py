@@ -45,6 +45,9 @@ from curate.stages.prepare import Data, Loaded, load, open_data, read
 from curate.stages.suspicion import judge_rows
 
 COPIES, SPOILT, SHOWN = 20, 10, 8
+STRANGERS = {"flowers5": ("fashion", "hymenoptera"), "fashion": ("flowers5", "digits"), "banking77": ("clinc150",)}
+"""Where strangers come from; all are grey but those of `IN_COLOUR`."""
+IN_COLOUR = ("hymenoptera",)
 BANKING = "banking77/train.parquet"
 MODEL = f"{Path(__file__).with_name('efficientnet.py')}:factory"
 ON_ROWS = ("near_duplicate", "blank_picture", "dark_picture", "bright_picture", "blurred_picture", "tiny_picture",
@@ -70,13 +73,21 @@ class Planted:
 def pictures_of(name: str, folder: Path, count: int, seed: int) -> list[tuple[str, Picture]]:
     """(class, picture) of a sample of rows."""
     draw = np.random.default_rng(seed)
-    if name == "flowers5":
-        files = sorted((folder / "flowers5").glob("*/*.jpg"))
+    if name in ("flowers5", "hymenoptera"):
+        files = sorted((folder / name).rglob("*.jpg"))
         return [
             (files[i].parent.name, Image.open(files[i]).convert("RGB")) for i in draw.permutation(len(files))[:count]
         ]
-    images, labels = fashion.images("t10k")
+    images, labels = digits() if name == "digits" else fashion.images("t10k")
     return [(str(labels[i]), Image.fromarray(images[i]).convert("RGB")) for i in draw.permutation(len(labels))[:count]]
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's, of 8 pixels, uint8."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return (found.images * 255 / 16).astype(np.uint8), found.target
 
 
 def plant_pictures(to: Path, drawn: list[tuple[str, Picture]], seed: int) -> Planted:
@@ -328,9 +339,11 @@ def plant(name: str, data: Path, home: Path, rows: int, seed: int) -> tuple[Path
     return to / "rows.parquet", plant_values(to, some, seed), {"label": "income", "id": "id"}
 
 
-def add_strangers(name: str, data: Path, home: Path, rows: int, seed: int, share: float) -> tuple[Path, Planted, dict]:
-    """The same with strangers alone, each under a class of the set."""
-    to, draw = home / f"{name}-{seed}-{share}", np.random.default_rng(seed)
+def add_strangers(
+    name: str, of: str, data: Path, home: Path, rows: int, seed: int, share: float
+) -> tuple[Path, Planted, dict[str, object]]:
+    """The same with strangers of another set alone, each under a class of this one."""
+    to, draw = home / f"{name}-{of}-{seed}-{share}", np.random.default_rng(seed)
     count = round(share * rows)
     if name in ("flowers5", "fashion"):
         own = pictures_of(name, data, rows, 7)
@@ -339,11 +352,12 @@ def add_strangers(name: str, data: Path, home: Path, rows: int, seed: int, share
             (to / label).mkdir(parents=True, exist_ok=True)
             picture.save(to / label / f"row-{place:04}.png")
         size = own[0][1].size
-        others = pictures_of("fashion" if name == "flowers5" else "flowers5", data, count, 100 + seed)
+        others = pictures_of(of, data, count, 100 + seed)
         kinds = {}
         for place, (_, picture) in enumerate(others):
             label = str(draw.choice(classes))
-            picture.convert("L").convert("RGB").resize(size).save(to / label / f"stranger-{place}.png")
+            grey = picture if of in IN_COLOUR else picture.convert("L")
+            grey.convert("RGB").resize(size).save(to / label / f"stranger-{place}.png")
             kinds[f"{label}/stranger-{place}.png"] = "stranger"
         return to, Planted(kinds, {}), {"model": MODEL}
     table = pyarrow.parquet.read_table(data / BANKING)
@@ -414,14 +428,15 @@ def measured_pictures(folder: Path, home: Path, model: str | None) -> None:
     print(f"{folder.name}, {how}: measures {spent[0]:.2f} s of {whole:.1f} s: {spent[0] / whole:.3f}", flush=True)
 
 
-def trial(name: str, seed: int, share: float | None, given: argparse.Namespace, home: Path) -> None:
-    """One set with one planting: what each rule found, and what the peers make of it."""
-    if share is None:
+def trial(name: str, seed: int, strange: tuple[str, float] | None, given: argparse.Namespace, home: Path) -> None:
+    """One set with one planting: what each rule found, and what peers make of it. ``strange``: of what, which share."""
+    if strange is None:
         location, planted, options = plant(name, given.folder, home, given.rows, seed)
     else:
-        location, planted, options = add_strangers(name, given.folder, home, given.rows, seed, share)
+        of, share = strange
+        location, planted, options = add_strangers(name, of, given.folder, home, given.rows, seed, share)
     scan, found, seconds = scanned(location, home / name, **options)
-    said = f"{name}, seed {seed}" + (f", {share:.0%} strangers" if share else "")
+    said = f"{name}, seed {seed}" + (f", {strange[1]:.0%} strangers of {strange[0]}" if strange else "")
     spent = ", ".join(f"{part} {value:.1f}" for part, value in seconds.items())
     print(f"\n{said}: {len(scan.data.train):,} rows; processor seconds: {spent}", flush=True)
     for line in judged_by_rule(scan, found, planted):
@@ -431,7 +446,7 @@ def trial(name: str, seed: int, share: float | None, given: argparse.Namespace, 
     print("   on columns and classes:", [(each.rule, each.name) for each in others][:6], counts)
     if planted.of:
         print("   copies and originals:", json.dumps(copies_ranked(scan, planted)))
-    if share is not None:
+    if strange is not None:
         print("   strangers:", json.dumps(strangers_ranked(scan, planted)))
     if given.peers and name != "adult":
         print("   Datalab:", json.dumps(datalab(given.peers, scan, planted, location)), flush=True)
@@ -453,9 +468,9 @@ def main() -> None:
         return
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
-            for share in (0.01, 0.05) if given.strangers else (None,):
-                if share is None or name != "adult":
-                    trial(name, seed, share, given, home)
+            plantings = [(of, share) for of in STRANGERS.get(name, ()) for share in (0.01, 0.05)]
+            for strange in plantings if given.strangers else (None,):
+                trial(name, seed, strange, given, home)
 
 
 if __name__ == "__main__":

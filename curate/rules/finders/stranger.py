@@ -20,9 +20,9 @@ from curate.rules.finders.found import Found, Scan
 
 FALSE = 0.05
 """Expected share of rows that are none among those named (Benjamini & Hochberg 1995)."""
-TAIL = 10
+TAIL = 14
 """Degrees of freedom of Student's t: distances in real sets have heavier tails than normal ones."""
-UPPER = 0.85
+UPPER = 0.9
 """Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
