@@ -188,6 +188,7 @@ class HeadInfluence:
     ) -> Int[Tensor, "m 2"]:
         """Evaluation predictions that turn right, and that turn wrong, where the weights move so."""
         curvature, loss = self.head.curvature, self.head.curvature.loss
+        logits, labels = logits.to(x), labels.to(x.device)
         right = loss.right(logits, labels)
         found = []
         for part in pieces(shifts, self._passes.budget.rows(len(x) * curvature.classes)):
