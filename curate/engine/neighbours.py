@@ -157,7 +157,7 @@ class Neighbours:
         if self._cells is None:
             self._cells = CellIndex(self._index, self._seed, self.passes)
         found, distance = self._cells.nearest(rows, k, self._probed, advance)
-        some = torch.arange(0, len(rows), max(1, len(rows) // MEASURED_QUERIES))
+        some = torch.arange(0, len(rows), max(1, len(rows) * self.passes.count // MEASURED_QUERIES))
         true, _ = self._by_all(rows[some], k, lambda _: None)
         both = zip(true.cpu().numpy(), found[some].cpu().numpy(), strict=True)
         hits = sum(len(np.intersect1d(*pair)) for pair in both)

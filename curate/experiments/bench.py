@@ -244,7 +244,7 @@ def _cleanlab(noisy: Data, given: Int[np.ndarray, " n"]) -> Float[np.ndarray, " 
     p = np.zeros((len(given), noisy.classes))
     for held in _folds(given):
         head, _ = fit_probe(features[~held], labels[~held], noisy.classes, noisy.passes)
-        p[held] = head.logits(probe_inputs(features[held]).to(head.weights)).softmax(1).numpy()
+        p[held] = head.logits(probe_inputs(features[held]).to(head.weights)).softmax(1).cpu().numpy()
     result: np.ndarray = 1 - get_label_quality_scores(given, p, method="self_confidence")
     return result
 

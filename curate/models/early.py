@@ -28,7 +28,7 @@ class EarlyLayer:
 
     name: str
     layer: nn.Module
-    _projections: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _projections: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     def rows(self, value: Tensor, module: nn.Module, batch: Tensor) -> Tensor:
         """The layer's input on ``batch`` as float32 rows ``[b e]``, e <= WIDTH, on its device."""
@@ -39,14 +39,15 @@ class EarlyLayer:
             value = _pooled(value)
         value = value.flatten(1)
         if value.shape[1] > WIDTH:
-            value = value @ self._projection(value.shape[1]).to(value)
+            value = value @ self._projection(value.shape[1], value.device)
         return value
 
-    def _projection(self, width: int) -> Tensor:
-        if width not in self._projections:
+    def _projection(self, width: int, device: torch.device) -> Tensor:
+        if (width, device) not in self._projections:
             draw = torch.Generator().manual_seed(width)
-            self._projections[width] = torch.randn(width, WIDTH, generator=draw) / math.sqrt(WIDTH)
-        return self._projections[width]
+            made = torch.randn(width, WIDTH, generator=draw) / math.sqrt(WIDTH)
+            self._projections[width, device] = made.to(device)
+        return self._projections[width, device]
 
 
 def find_early_layer(module: nn.Module, sample: Tensor, head: nn.Module | None) -> EarlyLayer | None:

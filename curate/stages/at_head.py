@@ -17,7 +17,7 @@ from curate.stages.prepare import Data
 
 @dataclass(frozen=True)
 class EvaluationAtHead:
-    """Rows of the evaluation set, all of them or some."""
+    """Rows of the evaluation set, all of them or some; ``x`` where the head's own rows are, the rest on the CPU."""
 
     head: HeadInfluence
     x: Float[Tensor, "E D"]
@@ -27,7 +27,7 @@ class EvaluationAtHead:
     @property
     def residuals(self) -> Float[Tensor, "E C"]:
         """p - y of each row: softmax of its logits less its label, one-hot."""
-        return SOFTMAX.residuals(self.logits, self.labels)
+        return SOFTMAX.residuals(self.logits, self.labels).to(self.x)
 
     @property
     def losses(self) -> Float[Tensor, " E"]:
@@ -45,9 +45,9 @@ def evaluation_at_head(data: Data, heads: Heads, *, probe: bool = False) -> Eval
     if probe or heads.own_influence is None:
         head = heads.probe_influence
         x = probe_inputs(rows.features).to(head.head.curvature.x)
-        return EvaluationAtHead(head, x, heads.probe.logits(x), rows.labels.to(x.device))
+        return EvaluationAtHead(head, x, heads.probe.logits(x).cpu(), rows.labels)
     assert data.network is not None
     assert rows.logits is not None
     head = heads.own_influence
     x = with_ones(rows.features, data.network.own_head).to(head.head.curvature.x)
-    return EvaluationAtHead(head, x, rows.logits.to(x), rows.labels.to(x.device))
+    return EvaluationAtHead(head, x, rows.logits.to(x.dtype), rows.labels)

@@ -111,7 +111,7 @@ class _Targeted:
         if not bool(torch.isfinite(everyone.losses).all()):
             raise NumericalError("The evaluation loss is not finite", "Check the weights and the model's transform.")
         named = settings if settings.sliced_by is None else replace(settings, slice=None)
-        targets = choose_targets(named, data.evaluation, everyone.logits.cpu(), everyone.losses.cpu())
+        targets = choose_targets(named, data.evaluation, everyone.logits, everyone.losses)
         same = SameContent(data.train.sha256, [data.evaluation.sha256[row] for row in targets.rows.tolist()])
         least = minimum_harm(float(everyone.losses.sum()), len(data.train), len(targets.rows))
         rows = everyone.of(targets.rows)

@@ -47,19 +47,28 @@ def probe(passes: Passes) -> list[Tensor]:
     return [head.weights]
 
 
+class ByClass(HeadCurvature):
+    """Too large to be inverted whole, it says."""
+
+    exact = False  # type: ignore[assignment]
+
+
 def of_head(passes: Passes, exact: bool) -> list[Tensor]:
     x, labels = rows()
     x = torch.cat([x, torch.ones(N, 1)], dim=1).double()
     head = fit_softmax(x, labels, C, penalties(0.05, x))
-    curvature = HeadCurvature(x, head.logits(x).softmax(1), head.penalty.to(x), passes=passes)
-    curvature.exact = exact
+    kind = HeadCurvature if exact else ByClass
+    curvature = kind(x, head.logits(x).softmax(1), head.penalty.to(x), passes=passes)
     factorised = curvature.factorise()
     scores = factorised.scores(head.logits(x), labels)
     influence, rests = HeadInfluence(factorised, labels, scores), SOFTMAX.residuals(head.logits(x[:9]), labels[:9])
     same = SameContent([f"t{row}" for row in range(N)], [f"e{row}" for row in range(9)])
     pairs, _ = influence.strongest(x[:9], rests, torch.arange(9), same, SILENT)
     order = (1000 * pairs.evaluation + pairs.rank).argsort()
-    return [scores.self_influence, influence.harm(x[:9], rests)[0], pairs.train[order], pairs.influence[order]]
+    by_group = influence.harm_by_group(x[:9], rests, torch.arange(9) % 3, torch.arange(0, N, 4)).values
+    many = influence.solve(influence.row_gradients())[0]
+    found = [scores.self_influence, influence.harm(x[:9], rests)[0], by_group, many]
+    return [*found, pairs.train[order], pairs.influence[order]]
 
 
 def neighbours(passes: Passes, most_pairs: int, columns: int = D) -> list[Tensor]:

@@ -30,15 +30,25 @@ def gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes = 
 
 def grams(terms: Iterable[Weighted], passes: Passes = ALONE) -> Iterator[Float[Tensor, "D D"]]:
     """`gram` of each of the terms, in their order; processes add up as many at once as a chunk holds."""
-    return passes.sums(_own_gram(x, weight, passes) for x, weight in terms)
+
+    def own() -> Iterator[Weighted]:
+        for x, weight in terms:
+            rows = passes.own(len(x))
+            yield x[rows], weight[rows]
+
+    return _grams_of_own(own(), passes)
 
 
-def _own_gram(x: Float[Tensor, "n D"], weight: Float[Tensor, " n"], passes: Passes) -> Float[Tensor, "D D"]:
-    """Of this process's rows."""
+def _grams_of_own(terms: Iterable[Weighted], passes: Passes) -> Iterator[Float[Tensor, "D D"]]:
+    """The same where the terms have this process's rows alone."""
+    return passes.sums(_gram_of_own(x, weight, passes.budget.sum_rows) for x, weight in terms)
+
+
+def _gram_of_own(x: Float[Tensor, "m D"], weight: Float[Tensor, " m"], size: int) -> Float[Tensor, "D D"]:
     width = x.shape[1]
     total = x.new_zeros(width, width, dtype=torch.float64)
     weight = weight.to(x)
-    for rows in passes.slices(len(x), passes.budget.sum_rows):
+    for rows in slices(len(x), size):
         part = x[rows]
         weighted = (part * weight[rows, None]).T
         for strip in slices(width, math.ceil(width / STRIPS)):
@@ -62,9 +72,11 @@ def grams_of_few(
     def terms() -> Iterator[Weighted]:
         for weight, much in weights:
             rests.append(float(weight[~much].double().mean()) if not bool(much.all()) else 0.0)
-            yield x[much], (weight[much] - rests[-1]) / len(x)
+            rows = much.nonzero()[:, 0]
+            rows = rows[passes.own(len(rows))]
+            yield x[rows], (weight[rows] - rests[-1]) / len(x)
 
-    for found in grams(terms(), passes):
+    for found in _grams_of_own(terms(), passes):
         yield rests.popleft() * moments + found
 
 

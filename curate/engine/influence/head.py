@@ -51,7 +51,7 @@ class HeadInfluence:
         if self.head.exact and self.head.close and len(gradients) <= REFINED:
             return self._refined(gradients)
         if self.head.exact:
-            solved = self.head.solve(gradients)
+            solved = self._by_factor(gradients)
             # One factor serves all rows: a few of them show its residual, at a fraction of the solve's own cost.
             few = torch.arange(0, len(gradients), max(1, len(gradients) // RESIDUAL_ROWS), device=solved.device)
             right = gradients[few]
@@ -60,6 +60,12 @@ class HeadInfluence:
             return solved, float(gap.max()), 1
         solution = self._by_steps(curvature, gradients)
         return solution.rows, float(solution.residual.max()), solution.steps
+
+    def _by_factor(self, gradients: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """H⁻¹ of each row by the inverse; of many each process makes some."""
+        if len(gradients) <= REFINED:
+            return self.head.solve(gradients)
+        return self._passes.collect([self.head.solve(gradients[self._passes.own(len(gradients))])])
 
     def _refined(self, rights: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p"], float, int]:
         """H⁻¹ by the factor of an H that is close to it, each round for what the last one left (Wilkinson 1963).
@@ -167,8 +173,8 @@ class HeadInfluence:
     ) -> HarmByGroup:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
         solved = self.solve(self.group_means(x, residuals, groups))[0]
-        parts = pieces(rows, self._passes.budget.rows(max(len(solved), self.head.curvature.p)))
-        return HarmByGroup(rows, -torch.cat([self.on(solved, part).cpu() for part in parts]))
+        parts = self._passes.of(rows, self._passes.budget.rows(max(len(solved), self.head.curvature.p)))
+        return HarmByGroup(rows, -self._passes.collect([self.on(solved, part).cpu() for part in parts]))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:
         """How the head's weights move when each row is left out: (1/n) H⁻¹ (g̃ᵢ - ḡ)."""
@@ -188,6 +194,7 @@ class HeadInfluence:
     ) -> Int[Tensor, "m 2"]:
         """Evaluation predictions that turn right, and that turn wrong, where the weights move so."""
         curvature, loss = self.head.curvature, self.head.curvature.loss
+        logits, labels = logits.to(x), labels.to(x.device)
         right = loss.right(logits, labels)
         found = []
         for part in pieces(shifts, self._passes.budget.rows(len(x) * curvature.classes)):

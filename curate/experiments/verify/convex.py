@@ -38,7 +38,7 @@ class HeadRefit(Refit):
     ) -> None:
         self.recipe = recipe
         self._x, self._labels, self._evaluation = x.double(), labels, evaluation.double()
-        self._start, self._penalty = start.weights.double(), start.penalty.double()
+        self._start, self._penalty = start.weights.to(self._x), start.penalty.to(self._x)
         self._classes = len(start.weights)
         self.batch = max(1, FLOATS // (len(x) * self._classes))
 
@@ -51,7 +51,7 @@ class HeadRefit(Refit):
             part = trainings[some]
             found = self._chord(part) if self._curvature.exact else [None] * len(part)
             for training, weights in zip(part, found, strict=True):
-                yield self._evaluation @ (self._fit(training) if weights is None else weights).T
+                yield (self._evaluation @ (self._fit(training) if weights is None else weights).T).cpu()
 
     @cached_property
     def _optimum(self) -> Float[Tensor, "C D"]:

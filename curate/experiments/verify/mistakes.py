@@ -122,4 +122,4 @@ def _probe_steps(heads: Heads, data: Data, rows: Int[Tensor, " m"], rate: float)
     targets = F.one_hot(data.train.labels[rows], data.classes).to(x)
     while True:
         weights -= rate * ((x @ weights.T).softmax(1) - targets).T @ x / len(rows)
-        yield theirs @ weights.T
+        yield (theirs @ weights.T).cpu()

@@ -84,8 +84,7 @@ class Setting:
         rows, labels = selection.rows, selection.labels
         moves = self.predictor.drop()[rows] if labels is None else self.predictor.relabel(rows, labels)
         head, where = self.at_head.head, self.targets.rows
-        logits = self.before[where].to(self.at_head.x)
-        flips = head.flips(self.at_head.shift(rows, labels), self.at_head.x, logits, self.labels)
+        flips = head.flips(self.at_head.shift(rows, labels), self.at_head.x, self.before[where], self.labels)
         right, wrong = flips[0].tolist()
         return Effect(float(moves.sum()), right, wrong)
 
