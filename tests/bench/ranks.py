@@ -95,7 +95,7 @@ def sets(folder: Path, data: Path) -> dict[str, list[str]]:
     five = folder / "five.npz"
     np.savez(five, x=np.random.default_rng(0).normal(size=(5, 3)), y=[0, 1, 0, 1, 1])
     found = {
-        "features": [str(drawn(2_000, (32,), folder / "features.npz"))],
+        "features": [str(drawn(4_000, (32,), folder / "features.npz"))],
         "few evaluation rows": [str(drawn(300, (8,), folder / "few.npz", 2))],
         "no row for some": [str(five)],
         "cnn": [cnn, "--model", f"{folder}/model.py:make", "--params", "all"],
