@@ -159,11 +159,12 @@ class SoftmaxProblem:
         logits = self.x @ weights.T
         p = logits.softmax(1)
         gaps = p - self.targets
-        own = [F.cross_entropy(logits, self.labels, reduction="sum").double(), (p * (1 - p)).sum().double()]
+        losses = F.cross_entropy(logits, self.labels, reduction="none")
+        own = [losses.sum(dtype=torch.float64), (p * (1 - p)).sum(dtype=torch.float64)]
         own.append(self._summed(lambda rows: gaps[rows].T @ self.x[rows]))
-        loss, weight, gradient = (total.to(self.x) / self.n for total in self.passes.sums(own))
-        loss = loss + 0.5 * (self.penalty * weights * weights).sum()
-        gradient = gradient + self.penalty * weights
+        loss, weight, gradient = (total / self.n for total in self.passes.sums(own))
+        loss = loss + 0.5 * (self.penalty * weights * weights).sum(dtype=torch.float64)
+        gradient = gradient.to(self.x) + self.penalty * weights
         # All classes moved together change nothing if there is no penalty: rounding must not build up there.
         gradient = torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient)
         return ProbeAt(weights, float(loss), gradient, p, float(weight / p.shape[1]))

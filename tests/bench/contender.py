@@ -6,6 +6,7 @@
 # BENCH is that harness's folder. Each function returns what is timed, from a trained model and tensors in memory to
 # scores. The damping is curate's default, a tenth of the mean eigenvalue, unless --opt damping=X is given: `exact`
 # answers of the harness are at its own, which --opt own=true takes.
+import curate.engine.curvature.head as _head
 from curate.engine.curvature.ekfac import EKFAC as _EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton as _GaussNewton
 from curate.engine.curvature.head import HeadCurvature as _HeadCurvature
@@ -99,7 +100,7 @@ def curate_head():
         with torch.no_grad():
             logits, of_tests = model(xtr), _SOFTMAX.residuals(model(xte), yte)
         curvature = _HeadCurvature(x, logits.softmax(1), x.new_full((x.shape[1],), DAMP))
-        curvature.exact = False  # else all of it is inverted
+        _head.MOST_EXACT = 0  # else all of it is inverted
         rights = torch.einsum("tc,td->tcd", of_tests, tests).flatten(1)
         blocks, operator = curvature.factorise(), _Damped(curvature.of_sums(), 0.0)
         solved, steps = _descend(operator, rights, blocks.solve, opt("gain", 0.01), opt("steps", 8))
