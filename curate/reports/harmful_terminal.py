@@ -40,18 +40,20 @@ def _in_short(page: Page, report: Report, flagged: int) -> None:
     """The first findings, a line each, by how much leaving them out would lower the loss."""
     shown = [row for row in report.harmful if row.flagged][:MOST_SHOWN]
     rows = f"{flagged:,} of {plural(report.rows.get('train', 0), 'training row')}"
-    page.heading("Harmful rows", f"{rows}: without one, the {_loss(report)} falls{first_shown(shown, flagged)}")
+    one = "it" if flagged == 1 else "one"
+    page.heading("Harmful rows", f"{rows}: without {one}, the {_loss(report)} falls{first_shown(shown, flagged)}")
     facts = report.run.counts.get("harm") or {}
-    if facts.get("sum") is not None and report.eval_loss:
+    if flagged > 1 and facts.get("sum") is not None and report.eval_loss:
         together = facts["sum"] / report.eval_loss
         told = f"without all of them by about {_share(together)}{turned(facts['turn_right'], facts['turn_wrong'])}"
         page.paragraph(told if together < BELIEVED else TOO_MANY, indent=2)
+    grouped = any(row.group is not None for row in shown)
     columns = [
         Column("", right=True),
         Column("by about", right=True),
         Column("key", shrinks=True),
         Column("label", shrinks=True),
-        Column("together with"),
+        *([Column("together with")] if grouped else []),
     ]
     cells = [
         [
@@ -59,7 +61,7 @@ def _in_short(page: Page, report: Report, flagged: int) -> None:
             Text(_share(row.group.share if row.group else row.share), "yellow"),
             cell(row.key),
             cell("(none)" if row.label is None else row.label),
-            cell(_company(row.group)),
+            *([cell(_company(row.group))] if grouped else []),
         ]
         for number, row in enumerate(shown, 1)
     ]
