@@ -167,3 +167,4 @@ def test_results_are_those_of_full_runs() -> None:
         assert not found["quick"]
         assert (STUDIES / "results" / f"{name}.svg").exists()
         assert f"results/{name}.md" in (STUDIES / "README.md").read_text()
+        assert f"studies/fragility/results/{name}\n" in (ROOT / "docs" / "index.md").read_text()
