@@ -73,15 +73,12 @@ def retrain_check(
     from curate.experiments.cleaned import Retraining, compare_cleaned  # torch
     from curate.experiments.training import Training
     from curate.reports.json import SCHEMA_VERSION, dump, plain
-    from curate.stages.agreement import agree
+    from curate.stages.agreement import read_by_all
     from curate.stages.joining import together
-    from curate.stages.prepare import load, read
 
     training, asked = Training.of(retrain), Retraining(seeds, parts, apply_suggestions)
     with together(settings) as process:
-        loaded = load(settings, process.progress, passes=process.passes)
-        agree(settings, loaded)
-        data = read(settings, loaded, process.progress)
+        _, data = read_by_all(settings, process.progress, process.passes)
         found = compare_cleaned(Path(settings.db), data, training, asked, seed=settings.seed, progress=process.progress)
     if process.passes.first:
         put(dump({"schema_version": SCHEMA_VERSION, **plain(found)}) if form == "json" else str(found))
