@@ -11,11 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from curate.engine.tables import on_disk
 
 T = TypeVar("T")
 
@@ -32,9 +35,20 @@ EACH_ROWS = 2**16
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory, bytes, that temporaries may take. Sizes are in floats of four bytes, shares of it."""
+    """Memory, bytes, that temporaries may take, and a table. Sizes are in floats of four bytes, shares of it."""
 
     memory: int = USUAL
+    largest_table: int | None = None
+    """Bytes up to which a table of rows is kept in memory; a larger one lies in a file of the ``folder``."""
+    folder: Path | None = None
+
+    def table(self, rows: int, like: Tensor) -> Tensor:
+        """An empty table of so many rows like these, ``[rows ...]``."""
+        shape = (rows, *like.shape[1:])
+        size = like[:1].numel() * like.element_size() * rows
+        if self.folder is None or self.largest_table is None or size <= self.largest_table or like.device.type != "cpu":
+            return like.new_empty(shape)
+        return on_disk(shape, like.dtype, self.folder)
 
     @property
     def block(self) -> int:
@@ -91,13 +105,13 @@ def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     return found
 
 
-def filled(run: slice, of: Callable[[slice], Tensor]) -> Tensor:
+def filled(run: slice, of: Callable[[slice], Tensor], budget: Budget) -> Tensor:
     """What ``of`` makes of each row of a run, ``[n ...]``: some at a time, and nothing is held twice."""
     first, *others = slices(run.stop - run.start, EACH_ROWS, run.start) or [run]
     made = of(first)
     if not others:
         return made
-    whole = made.new_empty(run.stop - run.start, *made.shape[1:])
+    whole = budget.table(run.stop - run.start, made)
     whole[: len(made)] = made
     for rows in others:
         whole[rows.start - run.start : rows.stop - run.start] = of(rows)
@@ -215,12 +229,12 @@ class Alone(Passes):
     def placed(self, n: int, places: Int[Tensor, " m"], values: Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        whole = values.new_empty(n, *values.shape[1:])
+        whole = self.budget.table(n, values)
         whole[places] = values
         return whole
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
-        return filled(self.own(n), of)
+        return filled(self.own(n), of, self.budget)
 
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         change(values)

@@ -77,7 +77,9 @@ class Ranks(Passes):
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
         own = self.own(n)
-        found = self.placed(n, torch.arange(n)[own], filled(own, of) if own.stop > own.start or not n else None)
+        found = self.placed(
+            n, torch.arange(n)[own], filled(own, of, self.budget) if own.stop > own.start or not n else None
+        )
         assert found is not None
         return found
 

@@ -103,6 +103,7 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
             parameters=influence.head,
             damping=damping,
             residual=influence.head_residual,
+            recall=influence.head_recall,
             rank_stability=influence.head_stability,
             seconds=influence.seconds if deep is None else None,
             detail={"evaluation_rows": influence.head_rows},

@@ -9,6 +9,7 @@ from curate.engine.neighbours import Neighbours
 from curate.engine.passes import Passes
 from curate.pipeline.contents import scan_contents
 from curate.pipeline.record import begin_run
+from curate.process.allocator import give_back_freed_memory
 from curate.process.progress import Progress
 from curate.rules.finders import find_all
 from curate.rules.finders.found import Scan
@@ -69,6 +70,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         begin("suspicion")
         progress.expect(lambda: expected_seconds(settings, data))
         heads = fit_heads(data, settings.damping)
+        give_back_freed_memory()
         data = data.warned(doubts(data, heads))
         neighbours = Neighbours(data.train.features, settings.seed, passes=data.passes)
         judged = judge_rows(data, heads, neighbours, progress, settings.seed, settings.expected_precision)
@@ -76,8 +78,10 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         known = data.passes.told(lambda: None if run is None else run.known_level(data.train, settings.noise_rate))
         judged = with_verdicts(judged, known, data.train, settings.expected_precision)
         judged = with_network(judged, network_self_influence(settings, data, progress))
+        give_back_freed_memory()
         begin("influence")
         influence = evaluation_influence(settings, data, heads, neighbours, judged.train.suggested, progress)
+        give_back_freed_memory()
         begin("checks")
         diagnostics = diagnose(settings, data, heads, influence, progress)
         begin("storing")

@@ -1,6 +1,10 @@
-"""Memory that tensors free is kept for the next ones: glibc otherwise maps every large one anew, and clears it."""
+"""Memory that tensors free is kept for the next ones: glibc otherwise maps every large one anew, and clears it.
+
+What one stage has freed, the next one needs in other pieces: between two stages it goes back to the system.
+"""
 
 import ctypes
+from collections.abc import Callable
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 """Names of `mallopt`, as malloc.h has them."""
@@ -12,7 +16,19 @@ KEPT, PAD = 2**29, 2**26
 
 def keep_freed_memory() -> None:
     """For this process, from now on; without glibc nothing happens."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         for name, value in ((MMAP_THRESHOLD, LARGEST_KEPT), (TRIM_THRESHOLD, KEPT), (TOP_PAD, PAD)):
             mallopt(name, value)
+
+
+def give_back_freed_memory() -> None:
+    """Pages that nothing stands in any more go back to the system; without glibc nothing happens."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return found

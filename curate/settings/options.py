@@ -276,10 +276,10 @@ _TABLE = (
         "Numbers",
         read_memory,
         "SIZE",
-        "Memory that temporaries may take, as 2GB or 500MB.",
+        "Memory that temporaries, and a table of rows, may take, as 2GB or 500MB.",
         "half of what is free, at most 4 GiB",
-        "Chunks of rows are made to fit it; no result depends on it beyond rounding. What is kept of the rows "
-        "(features, scores) comes on top.",
+        "Chunks of rows are made to fit it; no result depends on it beyond rounding. A table of rows (features) over a "
+        "quarter of it lies in a file beside the database, which goes with the scan. Smaller ones come on top.",
     ),
     Option(
         "rank_timeout",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curate.engine.passes import ALONE, Passes, pieces, slices
+from curate.engine.passes import ALONE, Budget, Passes, pieces, slices
 from curate.errors import DataError, NumericalError, UnreadableRow, out_of_memory
 from curate.models.network import Network
 from curate.process.progress import Progress
@@ -38,8 +38,8 @@ class RowValues:
     It is not made if it would take more than ``most`` bytes; a row of another shape or type than the first is not kept.
     """
 
-    def __init__(self, rows: int, most: int | None = None) -> None:
-        self._count, self._most = rows, most
+    def __init__(self, rows: int, budget: Budget, most: int | None = None) -> None:
+        self._count, self._budget, self._most = rows, budget, most
         self._there = torch.zeros(rows, dtype=torch.bool)
         self.values: Tensor | None = None
         """Those of all rows; of a row that was not kept they mean nothing. None if none was."""
@@ -49,7 +49,7 @@ class RowValues:
         if self.values is None:
             if self._most is not None and values[0].numel() * values.element_size() * self._count > self._most:
                 return False
-            self.values = torch.empty(self._count, *values.shape[1:], dtype=values.dtype)
+            self.values = self._budget.table(self._count, values)
         if values.shape[1:] != self.values.shape[1:] or values.dtype != self.values.dtype:
             return False
         rows = torch.tensor(places)
@@ -64,7 +64,7 @@ class RowValues:
 
     def taken(self, rows: list[int]) -> "RowValues":
         """Those of the rows at these places, in this order."""
-        part = RowValues(len(rows), self._most)
+        part = RowValues(len(rows), self._budget, self._most)
         if self.values is not None:
             part.values, part._there = self.values[rows], self._there[rows]
         return part
@@ -264,8 +264,9 @@ class _Read:
         self.broken: list[Broken] = []
         self._sha256: list[str] = []
         self.reused = 0
-        self._features, self._logits, self._early, self._looks = (RowValues(rows) for _ in range(4))
-        self._inputs = RowValues(rows, INPUT_BYTES * rows // max(1, everyone))
+        budget = how.passes.budget
+        self._features, self._logits, self._early, self._looks = (RowValues(rows, budget) for _ in range(4))
+        self._inputs = RowValues(rows, budget, INPUT_BYTES * rows // max(1, everyone))
         self._under_way: deque[tuple[list[Fresh], Callable[[], list[Tensor]]]] = deque()
         self._made: list[Depths] = []
         self._hashes: list[str] = []

@@ -21,7 +21,7 @@ from curate.engine.influence.harmful import (
     harmful_rows,
     minimum_harm,
 )
-from curate.engine.influence.head import SameContent
+from curate.engine.influence.head import HeadPairs, SameContent
 from curate.engine.influence.layers import Beside, influence_by_layers
 from curate.engine.influence.pairs import Pairs
 from curate.engine.influence.problem import Problem
@@ -56,6 +56,8 @@ class Influence:
     head: str
     """Which closed form answers what is not answered through the network: the model's own ``head`` or the ``probe``."""
     head_residual: float
+    head_recall: float | None
+    """Share of the strongest pairs that the head's screen let through; None if it was asked for all."""
     head_stability: dict[str, object] | None
     """Rank stability of harm over the head's damping; None where nothing is answered from the head."""
     head_rows: int
@@ -177,14 +179,15 @@ class _Answer:
     residual: float
     deep: DeepInfluence | None = None
 
-    def strongest(self, asked: _Targeted) -> tuple[list[Pairs], float]:
-        """The strongest pairs of all rows answered, and the largest residual of the head's solves."""
+    def strongest(self, asked: _Targeted) -> HeadPairs:
+        """The strongest pairs of all rows answered, and what is known of the head's."""
         parts = [self.deep.pairs] if self.deep is not None else []
         if not len(self.left):
-            return parts, self.residual
+            return HeadPairs(Pairs.concatenate(parts), self.residual, None)
         rest = self.rest.of(self.left)
-        found, worst = rest.head.strongest(rest.x, rest.residuals, self.left, asked.same, asked.progress)
-        return [*parts, found], max(self.residual, worst)
+        found = rest.head.strongest(rest.x, rest.residuals, self.left, asked.same, asked.progress)
+        pairs = Pairs.concatenate([*parts, found.pairs])
+        return replace(found, pairs=pairs, residual=max(self.residual, found.residual))
 
 
 def evaluation_influence(
@@ -203,8 +206,8 @@ def evaluation_influence(
     if problem is not None and price is not None:
         names = price.named
     answer = asked.at_head() if problem is None else asked.through_network(problem)
-    parts, residual = answer.strongest(asked)
-    pairs, rest, deep, targets = Pairs.concatenate(parts), answer.rest, answer.deep, asked.targets
+    strongest, rest, deep, targets = answer.strongest(asked), answer.rest, answer.deep, asked.targets
+    pairs = strongest.pairs
     at_head = deep is None or len(answer.left) > 0
     guesses = at_chance(heads.probabilities(data.train), data.train.labels.numpy())
     harmful = None
@@ -219,7 +222,8 @@ def evaluation_influence(
         deep,
         names,
         "probe" if rest.head is heads.probe_influence else "head",
-        residual,
+        strongest.residual,
+        strongest.recall,
         rest.head.stability(rest.x, rest.residuals) if at_head else None,
         len(answer.left),
         len(targets.rows) - answered,

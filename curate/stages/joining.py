@@ -98,7 +98,7 @@ def _budget(settings: ScanSettings) -> Budget:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     least = torch.tensor(budget.memory // max(1, local))
     dist.all_reduce(least, dist.ReduceOp.MIN)
-    return Budget(2 ** (int(least).bit_length() - 1))
+    return replace(budget, memory=2 ** (int(least).bit_length() - 1))
 
 
 def sharing(ranks: Ranks) -> Ranks:

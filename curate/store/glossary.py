@@ -158,7 +158,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "solving for what the answer lacks; NULL for an exact solve",
         "steps": "of an iterative solver",
         "seconds": "s",
-        "recall": "0 to 1: share of the 20 strongest rows that are candidates, on 4 random evaluation rows",
+        "recall": "0 to 1: share of the 20 strongest rows that are candidates, on some evaluation rows",
         "recall_low": "its 95 % interval, lower end",
         "recall_high": "and upper end",
         "rank_stability": "JSON: with 0.1 and 10 times the damping used, Spearman's correlation of harm (`spearman`) "

@@ -233,6 +233,42 @@ def test_rank_stability_at_the_head_is_that_of_dense_solves(most_exact: int, mon
     assert found["0.1"] != found["10"]
 
 
+def test_a_screen_keeps_the_strongest_pairs_and_their_influence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of twelve classes, whose rows are near one of twelve middles."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 12, (900,), generator=generator)
+    middles = 2 * torch.randn(12, 30, generator=generator)
+    x = torch.cat([middles[labels] + torch.randn(900, 30, generator=generator), torch.ones(900, 1)], dim=1)
+    head, asked = fit_softmax(x, labels, 12, torch.full((31,), 0.05)), x[:70]
+    factorised = head.curvature(x).factorise()
+    influence = HeadInfluence(factorised, labels, factorised.scores(head.logits(x), labels))
+    rests = SOFTMAX.residuals(head.logits(asked), labels[:70])
+    same = SameContent([f"{row}" for row in range(900)], [f"{row}" for row in range(70)])
+    whole = influence.strongest(asked, rests, torch.arange(70), same, SILENT)
+    assert whole.recall is None
+    monkeypatch.setattr("curate.engine.influence.head.LEAST_WORK", 0)
+    found = influence.strongest(asked, rests, torch.arange(70), same, SILENT)
+    assert found.recall is not None
+    assert found.recall >= 0.98
+    share = found.pairs.held(whole.pairs)
+    assert share > 0.98
+    strength = {(int(t), int(i)): float(v) for t, i, v, _ in zip(*whole.pairs.columns(), strict=True)}
+    both = [
+        (float(v), strength[int(t), int(i)])
+        for t, i, v, _ in zip(*found.pairs.columns(), strict=True)
+        if (int(t), int(i)) in strength
+    ]
+    assert len(both) == round(share * len(strength))
+    for here, there in both:
+        assert here == pytest.approx(there, rel=1e-3, abs=1e-9)
+    # Where no few products tell H⁻¹ g_t, all pairs are scanned, as if nothing had been tried.
+    monkeypatch.setattr("curate.engine.influence.screen.LEFT", 0.0)
+    again = influence.strongest(asked, rests, torch.arange(70), same, SILENT)
+    assert again.recall is None
+    for here, there in zip(again.pairs.columns(), whole.pairs.columns(), strict=True):
+        assert torch.equal(here, there)
+
+
 def test_a_smaller_budget_of_memory_changes_the_head_by_rounding_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.cat([torch.randn(500, 20, generator=generator), torch.ones(500, 1)], dim=1)
@@ -245,7 +281,7 @@ def test_a_smaller_budget_of_memory_changes_the_head_by_rounding_alone() -> None
         influence = HeadInfluence(factorised, labels, factorised.scores(head.logits(x), labels))
         rests = SOFTMAX.residuals(head.logits(asked), labels[:40])
         everyone = SameContent([f"t{row}" for row in range(500)], [f"e{row}" for row in range(40)])
-        pairs, _ = influence.strongest(asked, rests, torch.arange(40), everyone, SILENT)
+        pairs = influence.strongest(asked, rests, torch.arange(40), everyone, SILENT).pairs
         scores, strongest = influence.scores, pairs.influence[(100 * pairs.evaluation + pairs.rank).argsort()]
         found.append([scores.self_influence, scores.leave_one_out, influence.harm(asked, rests)[0], strongest])
         assert (len(influence.blocks(40)) > 1) == (memory < 2**32)

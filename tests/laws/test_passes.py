@@ -63,7 +63,7 @@ def of_head(passes: Passes, exact: bool) -> list[Tensor]:
     scores = factorised.scores(head.logits(x), labels)
     influence, rests = HeadInfluence(factorised, labels, scores), SOFTMAX.residuals(head.logits(x[:9]), labels[:9])
     same = SameContent([f"t{row}" for row in range(N)], [f"e{row}" for row in range(9)])
-    pairs, _ = influence.strongest(x[:9], rests, torch.arange(9), same, SILENT)
+    pairs = influence.strongest(x[:9], rests, torch.arange(9), same, SILENT).pairs
     order = (1000 * pairs.evaluation + pairs.rank).argsort()
     by_group = influence.harm_by_group(x[:9], rests, torch.arange(9) % 3, torch.arange(0, N, 4)).values
     many = influence.solve(influence.row_gradients())[0]

@@ -193,7 +193,10 @@ class HeadCurvature(Operator):
         whole = torch.zeros(self.p, self.p, dtype=torch.float64, device=self.device)
         blocks = whole.view(self.classes, self.width, self.classes, self.width)
         least = self._least(p)
-        pairs = [(c, e) for c in range(self.classes) for e in range(c, self.classes)]
+        # Where all classes moved alike change nothing, each row of blocks adds up to nothing: its diagonal is the rest,
+        # turned, and whatever else is approximate H has no negative eigenvalue.
+        apart = int(self.loss.shift_free)
+        pairs = [(c, e) for c in range(self.classes) for e in range(c + apart, self.classes)]
         weights = (self.loss.entry(p, c, e) for c, e in pairs)
         if least:
             moments = gram(x, x.new_full((len(x),), 1 / len(x)), self.passes)
@@ -202,6 +205,9 @@ class HeadCurvature(Operator):
             found = grams(((x, weight / len(x)) for weight in weights), self.passes)
         for (c, e), block in zip(pairs, found, strict=True):
             blocks[c, :, e], blocks[e, :, c] = block, block.T
+            if apart:
+                blocks[c, :, c] -= block
+                blocks[e, :, e] -= block
         whole.diagonal().add_(self.penalty.double().repeat(self.classes))
         if self.loss.shift_free:
             # All classes' biases moved together change nothing: any weight on that direction makes H regular.

@@ -16,6 +16,7 @@ from torch import Tensor
 from curate.engine.curvature.head import FactorisedHead, HeadCurvature, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
+from curate.engine.influence.screen import CANDIDATES, LEAST_RECALL, LEAST_WORK, MEASURED, screen_of
 from curate.engine.influence.stability import FACTORS, rank_stability, solved_at
 from curate.engine.passes import Passes, pieces
 from curate.engine.solvers.base import Solution
@@ -218,22 +219,82 @@ class HeadInfluence:
         evaluation: Int[Tensor, " T"],
         same: "SameContent",
         progress: Progress,
-    ) -> tuple[Pairs, float]:
-        """The strongest pairs of the evaluation rows, scanning all training rows, and the solve's largest residual."""
-        found, worst = [], 0.0
+    ) -> "HeadPairs":
+        """The strongest pairs of the evaluation rows; where that is much work, of the rows that a screen names."""
+        found, worst, recalls = [], 0.0, []
         size = self._passes.budget.chunk // self.head.curvature.p
+        worth = len(x) * self.head.curvature.n * self.head.curvature.p > LEAST_WORK
         with progress.stage("Influence at the head", len(x)) as advance:
             for part in pieces(torch.arange(len(x)), size):
                 solved, residual, _ = self.solve(self.gradients(x[part], residuals[part]))
                 worst = max(worst, residual)
-                solved = solved.float()  # ranks need no more digits, and half the bytes move
-                top = StrongestPairs(evaluation[part])
-                for rows in self.blocks(len(part)):
-                    numbers = torch.arange(self.head.curvature.n)[rows]
-                    top.add(same.hidden(self.on(solved, rows), numbers, evaluation[part]), numbers)
-                found.append(top.pairs(self._passes))
+                solved, asked = solved.float(), evaluation[part]  # ranks need no more digits, and half the bytes move
+                screened = self._screened(solved, asked, same) if worth else None
+                pairs = self._scanned(solved, asked, same) if screened is None else screened.pairs
+                recalls += [] if screened is None else [screened.recall]
+                found.append(pairs)
                 advance(len(part))
-        return Pairs.concatenate(found), worst
+        return HeadPairs(Pairs.concatenate(found), worst, min(recalls, default=None))
+
+    def _scanned(self, solved: Float[Tensor, "T p"], evaluation: Int[Tensor, " T"], same: "SameContent") -> Pairs:
+        """The strongest pairs of all."""
+        top = StrongestPairs(evaluation)
+        for rows in self.blocks(len(solved)):
+            numbers = torch.arange(self.head.curvature.n)[rows]
+            top.add(same.hidden(self.on(solved, rows), numbers, evaluation), numbers)
+        return top.pairs(self._passes)
+
+    def _screened(
+        self, solved: Float[Tensor, "T p"], evaluation: Int[Tensor, " T"], same: "SameContent"
+    ) -> "Screened | None":
+        """The strongest pairs of those that a screen finds strongest; None if no screen tells them."""
+        curvature, passes = self.head.curvature, self._passes
+        screen = screen_of(solved.view(len(solved), curvature.classes, curvature.width))
+        if screen is None:
+            return None
+        mean = solved @ self.mean_gradient.to(solved)
+        candidates = StrongestPairs(evaluation, CANDIDATES)
+        for rows in passes.slices(curvature.n, passes.budget.rows(max(len(solved), curvature.width))):
+            about = screen.on(curvature.x[rows].to(solved), self.scores.corrected[rows].to(solved)) - mean
+            numbers = torch.arange(curvature.n)[rows]
+            candidates.add(same.hidden(about, numbers, evaluation), numbers)
+
+        def exact(rows: Int[Tensor, "T m"]) -> Float[Tensor, "T m"]:
+            some = pieces(torch.arange(len(rows)), passes.budget.rows(rows.shape[1] * curvature.width))
+            return torch.cat([self._on_each(solved[few], rows[few].to(solved.device)) for few in some])
+
+        pairs = candidates.again(exact, passes)
+        few = torch.arange(0, len(solved), max(1, len(solved) // MEASURED))
+        recall = pairs.held(self._scanned(solved[few], evaluation[few], same))
+        return Screened(pairs, recall) if recall >= LEAST_RECALL else None
+
+    def _on_each(self, solved: Float[Tensor, "t p"], rows: Int[Tensor, "t m"]) -> Float[Tensor, "t m"]:
+        """`on` of training rows, others for each evaluation row."""
+        curvature = self.head.curvature
+        matrices = solved.view(len(solved), curvature.classes, curvature.width)
+        moves = self.scores.corrected[rows].to(solved) @ matrices
+        of_rows = (moves * curvature.x[rows].to(solved)).sum(2)
+        return (of_rows - (solved @ self.mean_gradient.to(solved))[:, None]) / curvature.n
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The strongest pairs among candidates."""
+
+    pairs: Pairs
+    recall: float
+    """Share of the strongest pairs of some evaluation rows, of all training rows, that are there."""
+
+
+@dataclass(frozen=True)
+class HeadPairs:
+    """The strongest pairs at a head."""
+
+    pairs: Pairs
+    residual: float
+    """The largest of the solves."""
+    recall: float | None
+    """As `Screened` has it, the least of all blocks of evaluation rows; None if all pairs were scanned."""
 
 
 class SameContent:

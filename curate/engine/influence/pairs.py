@@ -1,5 +1,6 @@
 """The strongest training rows of each evaluation row: what is kept of a matrix of influence that is never held."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,12 @@ class Pairs:
     def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluation row, training row, influence and rank, ``[m]`` each."""
         return self.evaluation, self.train, self.influence, self.rank
+
+    def held(self, wanted: "Pairs") -> float:
+        """Share of the pairs ``wanted`` that are among these; 1 if none is."""
+        most = 1 + max(int(pairs.train.max()) if len(pairs.train) else 0 for pairs in (self, wanted))
+        mine, theirs = (pairs.evaluation * most + pairs.train for pairs in (self, wanted))
+        return float(torch.isin(theirs, mine).double().mean()) if len(theirs) else 1.0
 
 
 class StrongestPairs:
@@ -63,6 +70,17 @@ class StrongestPairs:
             best[touched], rows[touched] = self._top(
                 torch.cat([best[touched], new], dim=1), torch.cat([rows[touched], index], dim=1)
             )
+
+    def again(self, of: Callable[[Int[Tensor, "T m"]], Float[Tensor, "T m"]], passes: Passes) -> Pairs:
+        """The strongest of the pairs kept here by what ``of`` says of each evaluation row's training rows."""
+        strongest = StrongestPairs(self.evaluation)
+        rows = torch.cat([rows for _, rows in self._best.values()], dim=1)
+        there = torch.cat([torch.isfinite(best) for best, _ in self._best.values()], dim=1)
+        values = of(rows).cpu()
+        for sign in strongest._best:
+            of_sign = (sign * values).where(there & (sign * values > 0), torch.tensor(-torch.inf))
+            strongest._best[sign] = strongest._top(of_sign, rows)
+        return strongest.pairs(passes)
 
     def _top(self, values: Float[Tensor, "t m"], rows: Int[Tensor, "t m"]) -> tuple[Tensor, Tensor]:
         """The largest values; the lower row first among equals, so that the order of the blocks does not matter."""

@@ -1,0 +1,33 @@
+"""Tables of rows that are too large for memory: in files without a name, which the system keeps as far as it has room.
+
+Such a file is gone with the process, however that ends.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
+    """An empty table ``shape`` in a file of this folder.
+
+    Raises `OSError`, which names the folder, if there is no room for it or nothing is to be written there.
+    """
+    size = prod(shape) * dtype.itemsize
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, prefix=".curate-") as file:
+        try:
+            # A file with holes would end the process, untold, at the row for which the disk has no room.
+            os.posix_fallocate(file.fileno(), 0, size)
+        except AttributeError:  # a Mac
+            os.ftruncate(file.fileno(), size)
+        except OSError as error:
+            error.filename = str(folder)
+            raise
+        return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype).view(*shape)
