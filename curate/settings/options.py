@@ -207,7 +207,7 @@ _TABLE = (
         at_least(1),
         "K",
         "Candidates of each evaluation row.",
-        "5 % of the rows, at least 50",
+        "5 % of the rows, 50 to 5,000",
         typed=True,
     ),
     Option(
@@ -260,7 +260,7 @@ _TABLE = (
         "N|auto",
         "Rows at a time.",
         "auto",
-        "They are those of the forward pass; auto is 128.",
+        "They are those of the forward pass; auto is 128, without a GPU fewer of large rows (8 of 224 pixels).",
         typed=True,
     ),
     switched(
@@ -268,8 +268,8 @@ _TABLE = (
         "Numbers",
         "on",
         "Compute the forward pass in bfloat16, if that agrees on a sample.",
-        "Features and outputs of 32 rows may differ by 3 % of their length; the receipt says by how much they do. "
-        "Derivatives are taken in 32 bits.",
+        "Features and outputs of up to 32 rows may differ by 3 % of their length; the receipt says by how much they "
+        "do. Derivatives are taken in 32 bits.",
     ),
     Option(
         "memory",

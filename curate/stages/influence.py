@@ -41,6 +41,7 @@ from curate.stages.prepare import Data
 from curate.stages.slices import SliceHarm, harm_by_slice
 from curate.stages.targets import Targets, choose_targets
 
+FEWEST_NEAR, MOST_NEAR = 50, 5_000
 MOST_SHIFTS = 64
 """Rows whose predicted flips are solved for where the head is too large to be factorised."""
 
@@ -260,8 +261,9 @@ def _slices(settings: ScanSettings, data: Data, everyone: EvaluationAtHead) -> l
 
 
 def _candidate_count(settings: ScanSettings, data: Data) -> int:
-    """K, the rows that count as near."""
-    return min(settings.neighbours or max(50, len(data.train) // 20), len(data.train))
+    """K, the rows that count as near: a twentieth, as far as a list of them for each row asked about is no burden."""
+    count = len(data.train)
+    return min(settings.neighbours or max(FEWEST_NEAR, min(MOST_NEAR, count // 20)), count)
 
 
 def _flips(everyone: EvaluationAtHead, harmful: Harmful | None) -> tuple[Int[np.ndarray, "h 2"], Int[np.ndarray, " 2"]]:

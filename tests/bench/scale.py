@@ -69,18 +69,18 @@ def product_seconds() -> float:
     return best
 
 
-def scan(checkout: Path, data: Path) -> Cost:
-    """By the code of ``checkout``, in an empty folder."""
+def scan(checkout: Path, *data: str) -> Cost:
+    """Of ``data``, with options, by the code of ``checkout``, in an empty folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CURATE_")}
     environment = {**inherited, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", "curate", "--db", "scale.db", "scan", str(data), "--id", "id"]
+        command = [sys.executable, "-m", "curate", "--db", "scale.db", "scan", *data]
         started = time.monotonic()
         process = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise SystemExit(f"the scan of {data} by {checkout} ended with {process.returncode}")
+            raise SystemExit(f"the scan of {data[0]} by {checkout} ended with {process.returncode}")
         wall = time.monotonic() - started
         with sqlite3.connect(Path(place) / "scale.db") as database:
             rows = database.execute(
@@ -126,10 +126,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "scale.npz"
             wrong, unit = make(n, data, asked.width, asked.classes), product_seconds()
-            here = scan(HERE, data)
+            here = scan(HERE, str(data), "--id", "id")
             print(told(n, "here", here, unit, wrong), flush=True)
             if asked.against is not None:
-                there = scan(asked.against.resolve(), data)
+                there = scan(asked.against.resolve(), str(data), "--id", "id")
                 print(told(n, "against", there, unit, wrong), flush=True)
                 print(f"{'':9}  {agreement(here, there)}", flush=True)
 
