@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from curate.engine.suspicion import Signals, at_least, cut_for, judged, least_of_copies
 from curate.engine.suspicion.detectors import spoken
-from curate.engine.suspicion.fusion import Fusion, fit_fusion, logarithmic_mean
+from curate.engine.suspicion.fusion import Fusion, _cost, _logs, fit_fusion, logarithmic_mean
 from curate.engine.suspicion.level import at_level, confident_joint, count_wrong
 from curate.engine.suspicion.noise_model import NoiseModel, changes_alike, fit_noise_model
 from curate.engine.suspicion.panel import EARLY, INPUTS, LAST, panel_for, panel_on_unseen
@@ -95,10 +95,39 @@ def test_the_order_of_experts_and_rows_does_not_matter() -> None:
     experts = [q, tempered(q, 0.5)]
     fusion = fit_fusion(experts, given)
     turned = fit_fusion(experts[::-1], given)
-    np.testing.assert_allclose(turned.weights[::-1], fusion.weights, atol=1e-3)
+    np.testing.assert_allclose(turned.weights[::-1], fusion.weights, atol=1e-6)
     rows = np.random.default_rng(0).permutation(len(given))
     mixed = fit_fusion([expert[rows] for expert in experts], given[rows])
     np.testing.assert_allclose(mixed.weights, fusion.weights, atol=1e-6)
+
+
+def blurred(q: np.ndarray, seed: int, count: int) -> list[np.ndarray]:
+    """Experts that are hard to tell apart, too sure or not sure enough: their weights lie in a flat valley."""
+    draw = np.random.default_rng(seed)
+    said = [np.exp((np.log(q + 1e-3) + 0.5 * draw.normal(size=q.shape)) * 2 ** draw.normal()) for _ in range(count)]
+    return [expert / expert.sum(1, keepdims=True) for expert in said]
+
+
+def test_slope_and_curvature_of_what_labels_cost_are_those_of_its_differences() -> None:
+    q, _, given = world(200, 0.1, "uniform", 5)
+    logs, noise = _logs(blurred(q, 5, 3)), changes_alike(CLASSES, 0.1)
+    at, small = np.array([0.4, -0.8, 0.1, 0.5]), 1e-5
+    ahead, behind = ([_cost(at + side * step, logs, given, noise) for step in np.eye(4)] for side in (small, -small))
+    _, slope, curvature, _, across = _cost(at, logs, given, noise)
+    for found, of in ((slope, lambda cost: cost[0]), (curvature, lambda cost: cost[1]), (across, lambda c: c[3].sum())):
+        differences = [(of(one) - of(other)) / (2 * small) for one, other in zip(ahead, behind, strict=True)]
+        np.testing.assert_allclose(found, differences, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_digits_that_experts_do_not_have_do_not_decide(seed: int) -> None:
+    """Float32 has seven of them: several processes add up in another order than one."""
+    q, _, given = world(2_000, 0.05, "lookalike", seed, 1.0)
+    experts = blurred(q, seed, 7)
+    draw = np.random.default_rng(seed)
+    nudged = [expert * (1 + 1e-7 * draw.normal(size=expert.shape)) for expert in experts]
+    before, after = (suspicion(fit_fusion(said, given), said, given) for said in (experts, nudged))
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-7)
 
 
 def test_few_rows_stay_near_the_prior() -> None:

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 from curate.engine.suspicion.detectors import EPSILON, of_given
 from curate.engine.suspicion.noise_model import PRIOR_RIGHT, NoiseModel, changes_alike, fit_noise_model
@@ -32,9 +30,13 @@ SHARE_SPREAD, TEMPERATURE_SPREAD = 3.0, 1.0
 """Standard deviations of the normal priors: on the logarithms of the shares, and of the temperature around one."""
 EDGES = {"share": (-8.0, 8.0), "temperature": (-2.0, 2.5), "rate": (-16.0, 4.0)}
 """Of the logarithms of shares and temperature, and of the rate's odds."""
-MOST_STEPS, ROUNDS, GAIN = 100, 20, 1e-6
-"""Of a climb and of the turns between weights and noise model: at most so many, and until one gains less than this of
-the mean log-likelihood, nats."""
+MOST_STEPS, LONGEST, SHORTEST = 100, 2.0, 1e-6
+"""Of Newton's steps to the weights: at most so many, none farther than this in any logarithm, until one is as short as
+that: the next would be about its square."""
+FLATTEST, ROUNDING = 1e-6, 1e-14
+"""Curvatures below, nats, are taken as this, and by this share of what labels cost a step may be worse."""
+ROUNDS, GAIN = 20, 1e-6
+"""Turns between weights and noise model: at most so many, until one gains less of the mean log-likelihood, nats."""
 START = 0.1
 """The rate that a climb begins with: the prior's mean."""
 STREAM = 1402
@@ -171,20 +173,20 @@ def _weights(at: Float[np.ndarray, " K1"]) -> tuple[Float[np.ndarray, " K"], flo
 
 def _fit_alike(logs: Logs, given: Int[np.ndarray, " n"], start: Point) -> tuple[Account, Point]:
     """Weights and the one rate at which labels change, climbed together; and where it ended."""
+    n = len(given)
 
-    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
-        rate = expit(place[-1])
-        noise = changes_alike(logs.shape[2], rate)
-        value, slope, kept = _marginal(place[:-1], logs, given, noise)
-        # d log p / d rate of p = (1 - rate) q + rate (1 - q) / (C - 1), by the posterior of an unchanged label.
-        by_rate = float(((1 - kept) / rate - kept / (1 - rate)).sum()) + 1 / rate - PRIOR_RIGHT / (1 - rate)
+    def cost(place: Any) -> tuple[float, Any, Any]:
+        rate = _rate(place[-1])
+        value, slope, curvature, kept, across = _cost(place[:-1], logs, given, changes_alike(logs.shape[2], rate))
+        # d log p / d log odds of the rate = 1 - kept - rate, by the posterior of an unchanged label.
         value -= math.log(rate) + PRIOR_RIGHT * math.log1p(-rate)
-        return value / len(given), np.append(slope, -by_rate * rate * (1 - rate)) / len(given)
+        by_rate = float(kept.sum()) - n - 1 + (n + PRIOR_RIGHT + 1) * rate
+        bend = (n + PRIOR_RIGHT + 1) * rate * (1 - rate) - float((kept * (1 - kept)).sum())
+        return value, np.append(slope, by_rate), np.block([[curvature, across[:, None]], [across, bend]])
 
     at, rate = start
-    edges = [EDGES["share"]] * len(logs) + [EDGES["temperature"], EDGES["rate"]]
-    place = _climbed(loss, np.append(at, logit(rate)), edges)
-    at, rate = place[:-1], float(expit(place[-1]))
+    place = _lowest(cost, np.append(at, math.log(rate / (1 - rate))), len(logs))
+    at, rate = place[:-1], _rate(place[-1])
     return _account(at, logs, given, changes_alike(logs.shape[2], rate)), (at, rate)
 
 
@@ -206,33 +208,58 @@ def _fit_by_class(logs: Logs, given: Int[np.ndarray, " n"], start: Point) -> Acc
 
 def _fit_weights(logs: Logs, given: Int[np.ndarray, " n"], at: Float[np.ndarray, " K1"], noise: NoiseModel) -> Any:
     """Weights under a noise model."""
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope, _ = _marginal(at, logs, given, noise)
-        return value / len(given), slope / len(given)
-
-    return _climbed(loss, at, [EDGES["share"]] * len(logs) + [EDGES["temperature"]])
+    return _lowest(lambda at: _cost(at, logs, given, noise)[:3], at, len(logs))
 
 
-def _climbed(loss: Callable[[Any], tuple[float, Any]], start: Any, edges: list[tuple[float, float]]) -> Any:
-    options = {"maxiter": MOST_STEPS, "ftol": GAIN / 10, "gtol": 1e-6}
-    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=edges, options=options).x
+def _lowest(cost: Callable[[Any], tuple[float, Any, Any]], start: Any, count: int) -> Any:
+    """Where ``cost``, which tells its slope and curvature too, is least, by Newton's steps.
+
+    To the digits of float64: these valleys are flat, and where one stops on the way is up to rounding. Along a
+    curvature below zero a step goes downhill as along one above it (Dauphin et al. 2014).
+    """
+    low, high = np.array([EDGES["share"]] * count + [EDGES["temperature"], EDGES["rate"]])[: len(start)].T
+    place, (value, slope, curvature) = start, cost(start)
+    for _ in range(MOST_STEPS):
+        free = ~((place <= low) & (slope > 0) | (place >= high) & (slope < 0))
+        values, vectors = np.linalg.eigh(curvature[np.ix_(free, free)])
+        step = np.zeros_like(place)
+        step[free] = vectors @ (vectors.T @ slope[free] / np.maximum(np.abs(values), FLATTEST))
+        step /= max(1.0, np.abs(step).max() / LONGEST)
+        worse = value + ROUNDING * abs(value)
+        while (there := cost(np.clip(place - step, low, high)))[0] > worse and np.abs(step).max() > SHORTEST:
+            step /= 2
+        place, (value, slope, curvature) = np.clip(place - step, low, high), there
+        if np.abs(step).max() <= SHORTEST:
+            break
+    return place
 
 
-def _marginal(
+def _cost(
     at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel
-) -> tuple[float, Float[np.ndarray, " K1"], Float[np.ndarray, " n"]]:
-    """What the given labels cost under these weights, nats, with the prior; its slope; and the posterior of each
-    given label."""
+) -> tuple[float, Float[np.ndarray, " K1"], Float[np.ndarray, "K1 K1"], Float[np.ndarray, " n"], Any]:
+    """What the given labels cost under these weights, nats, with the prior; its slope and curvature; the posterior of
+    each given label; and the slope ``[K1]`` of their sum."""
     shares, temperature = _weights(at)
     q = _pool(logs, temperature * shares)
     posterior, likelihood = noise.explain(q, given)
-    prior, slope = _prior(at)
-    # d log p / d weight = Σ_y (posterior - q) log expert: the posterior does not have to be held still, as in EM.
-    towards = np.tensordot(logs, q - posterior, axes=2)
-    mean = float((shares * towards).sum())
-    slope = slope + temperature * np.append(shares * (towards - mean), mean)
-    return prior - len(given) * likelihood, slope, of_given(posterior, given)
+    # d log p / d weight = Σ_y (posterior - q) log expert; its slope are the covariances of these logarithms.
+    surprise, flat = q - posterior, logs.reshape(len(logs), -1)
+    means, before = np.einsum("knc,nc->kn", logs, posterior), np.einsum("knc,nc->kn", logs, q)
+    by_weights = np.stack([flat @ (expert * surprise).ravel() for expert in logs])
+    by_weights += means @ means.T - before @ before.T
+    towards = flat @ surprise.ravel()
+    mean = float(shares @ towards)
+    off = shares * (towards - mean)
+    slope = temperature * np.append(off, mean)
+    # Weights are temperature times shares, and shares a softmax: its slope, and how both bend the cost.
+    moved = temperature * np.column_stack([np.diag(shares) - np.outer(shares, shares), shares])
+    curvature = moved.T @ by_weights @ moved
+    curvature[:-1, :-1] += temperature * (np.diag(off) - np.outer(shares, off) - np.outer(off, shares))
+    curvature[-1], curvature[:-1, -1] = curvature[-1] + slope, curvature[:-1, -1] + slope[:-1]
+    kept = of_given(posterior, given)
+    across = moved.T @ ((logs[:, np.arange(len(given)), given] - means) @ kept)
+    prior, pulled, bent = _prior(at)
+    return prior - len(given) * likelihood, slope + pulled, curvature + bent, kept, across
 
 
 def _account(at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel) -> Account:
@@ -241,7 +268,11 @@ def _account(at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " 
     return Account(weights, noise, noise.explain(_pool(logs, weights), given)[1])
 
 
-def _prior(at: Float[np.ndarray, " K1"]) -> tuple[float, Float[np.ndarray, " K1"]]:
-    """What the normal priors take off the log-likelihood, and its slope."""
-    spreads = np.append(np.full(len(at) - 1, SHARE_SPREAD), TEMPERATURE_SPREAD)
-    return 0.5 * float(((at / spreads) ** 2).sum()), at / spreads**2
+def _prior(at: Float[np.ndarray, " K1"]) -> tuple[float, Float[np.ndarray, " K1"], Float[np.ndarray, "K1 K1"]]:
+    """What the normal priors take off the log-likelihood, its slope and its curvature."""
+    tight = np.append(np.full(len(at) - 1, SHARE_SPREAD), TEMPERATURE_SPREAD) ** -2
+    return 0.5 * float(tight @ at**2), tight * at, np.diag(tight)
+
+
+def _rate(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
