@@ -30,12 +30,21 @@ def parts_against(queries: Float[Tensor, "m d"], n: int, budget: Budget) -> tupl
     return pieces(queries, budget.rows(n))
 
 
+def halves_of(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """-|a|² / 2 of each row a: |q - a|² falls as q · a - |a|² / 2 rises."""
+    return -0.5 * rows.square().sum(1)
+
+
 def nearest_of(
-    queries: Float[Tensor, "m d"], rows: Float[Tensor, "n d"], k: int, numbers: Int[Tensor, " n"] | None = None
+    queries: Float[Tensor, "m d"],
+    rows: Float[Tensor, "n d"],
+    halves: Float[Tensor, " n"],
+    k: int,
+    numbers: Int[Tensor, " n"] | None = None,
 ) -> Near:
-    """The k nearest rows to each query, nearest first; ``numbers`` are what the rows are called."""
-    # |q - a|² falls as q · a - |a|² / 2 rises.
-    products = torch.addmm(-0.5 * rows.square().sum(1), queries, rows.T)
+    """The k nearest rows to each query, nearest first; ``halves`` are `halves_of` the rows, ``numbers`` what they are
+    called."""
+    products = torch.addmm(halves, queries, rows.T)
     index = largest(products, min(k + SPARE, len(rows)))
     distance = (rows[index] - queries[:, None]).norm(dim=2)
     index, distance = in_order(index if numbers is None else numbers[index], distance)
@@ -67,13 +76,14 @@ class CellIndex:
     """``rows [n d]`` by cell; ``seed`` draws the rows that k-means looks at."""
 
     def __init__(self, rows: Float[Tensor, "n d"], seed: int, passes: Passes) -> None:
-        self._budget = budget = passes.budget
+        self._budget = passes.budget
         count = max(1, round(2 * math.sqrt(len(rows))))
-        self.centres = _means(rows, count, seed, budget)
-        cell = passes.collect([assigned(rows[passes.own(len(rows))], self.centres, budget)])
+        self.centres = _means(rows, count, seed, passes)
+        cell = dealt(rows, self.centres, passes)
         self.order = cell.argsort(stable=True)
         """Numbers of the rows, cell by cell."""
         self.rows = passes.each(len(rows), lambda some: rows[self.order[some]])
+        self._halves = passes.each(len(rows), lambda some: halves_of(self.rows[some]))
         self.sizes = torch.bincount(cell, minlength=count)
         starts = self.sizes.cumsum(0) - self.sizes
         self.spans = list(zip(starts.tolist(), (starts + self.sizes).tolist(), strict=True))
@@ -84,9 +94,9 @@ class CellIndex:
         found = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
         distance = torch.empty(len(queries), k, device=queries.device)
         for of_cell, near in self._by_cell(queries, probed):
-            rows, numbers = self.rows[near], self.order[near]
+            rows, halves, numbers = self.rows[near], self._halves[near], self.order[near]
             for part in pieces(of_cell, self._budget.rows(len(near))):
-                found[part], distance[part] = nearest_of(queries[part], rows, k, numbers)
+                found[part], distance[part] = nearest_of(queries[part], rows, halves, k, numbers)
                 advance(len(part))
         return found, distance
 
@@ -105,18 +115,21 @@ class CellIndex:
 
 def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:
     """The nearest centre of each row."""
-    half = -0.5 * centres.square().sum(1)
-    return torch.cat(
-        [torch.addmm(half, part, centres.T).argmax(1) for part in parts_against(rows, len(centres), budget)]
-    )
+    half, parts = halves_of(centres), parts_against(rows, len(centres), budget)
+    return torch.cat([torch.addmm(half, part, centres.T).argmax(1) for part in parts])
 
 
-def _means(rows: Float[Tensor, "n d"], count: int, seed: int, budget: Budget) -> Float[Tensor, "c d"]:
+def dealt(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], passes: Passes) -> Int[Tensor, " n"]:
+    """The same, each process some of the rows."""
+    return passes.collect([assigned(rows[passes.own(len(rows))], centres, passes.budget)])
+
+
+def _means(rows: Float[Tensor, "n d"], count: int, seed: int, passes: Passes) -> Float[Tensor, "c d"]:
     """k-means on some of the rows; a centre that nobody is nearest to stays where it is."""
     some = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: LEARNT_ROWS * count]]
     centres = some[:count].clone()
     for _ in range(ROUNDS):
-        cell = assigned(some, centres, budget)
+        cell = dealt(some, centres, passes)
         sizes = torch.bincount(cell, minlength=count)
         sums = torch.zeros_like(centres).index_add_(0, cell, some)
         there = sizes > 0

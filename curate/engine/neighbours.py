@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.cells import CellIndex, Near, in_order, nearest_of, parts_against
+from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of, parts_against
 from curate.engine.passes import ALONE, Passes
 from curate.process.progress import Advance, Progress
 
@@ -109,8 +109,7 @@ class Neighbours:
         k = min(k, self.n)
         if self._among is None or self._among[0].shape[1] < k:
             own = self._index[self.passes.own(self.n)]
-            found, similarity = self._nearest(own, self.n, k, progress, title)
-            self._among = found.astype(np.int32), similarity
+            self._among = self._nearest(own, self.n, k, progress, title)
         return self._among[0][:, :k], self._among[1][:, :k]
 
     def nearest(
@@ -121,7 +120,8 @@ class Neighbours:
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
         own = self._rows(queries[self.passes.own(len(queries))].to(self._index.device))
-        return self._nearest(own, len(queries), min(k, self.n), progress, title)
+        found, similarity = self._nearest(own, len(queries), min(k, self.n), progress, title)
+        return found.astype(np.int64), similarity
 
     def _nearest(
         self, own: Float[Tensor, "o d"], m: int, k: int, progress: Progress | None, title: str
@@ -135,9 +135,9 @@ class Neighbours:
                 nearest = self._by_all(own, k, advance)
             else:
                 nearest = self._by_cells(own, k, advance)
-        found, distance = (self.passes.collect([part.cpu()]) for part in nearest)
-        near = distance.double().numpy()
-        return found.numpy(), 1 - near**2 / 2 if self.metric == "cosine" else np.ones_like(near)
+        found, distance = (part.cpu() for part in nearest)
+        similarity = 1 - distance.double() ** 2 / 2 if self.metric == "cosine" else torch.ones(distance.shape).double()
+        return self.passes.collect([found.int()]).numpy(), self.passes.collect([similarity]).numpy()
 
     def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> Near:
         from scipy.spatial import cKDTree
@@ -146,9 +146,9 @@ class Neighbours:
         return in_order(torch.from_numpy(index), torch.from_numpy(distance))
 
     def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
-        parts = []
+        parts, halves = [], halves_of(self._index)
         for part in parts_against(rows, self.n, self.passes.budget):
-            parts.append(nearest_of(part, self._index, k))
+            parts.append(nearest_of(part, self._index, halves, k))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)

@@ -37,6 +37,7 @@ from curate.stages.memory import most_memory
 from curate.stages.prepare import Loaded
 from curate.stages.suspicion import Judged
 from curate.store import WARNING, ExampleRecord, FindingRecord, Store, row_fingerprint
+from curate.store.audits import newest_series
 from curate.store.opening import mark_interrupted
 
 CARDS_WITH_NEAREST = 200
@@ -54,6 +55,8 @@ class OpenRun:
         """How many of these rows' labels are wrong, by `--noise-rate` or else by an audit; None if nobody knows."""
         if rate is not None:
             return of_rate(rate, len(rows))
+        if not newest_series(self.store, self.dataset_id):  # a fingerprint of every row is not made for nothing
+            return None
         source = rows.source
         now = [
             TrainRow(

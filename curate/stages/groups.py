@@ -56,10 +56,11 @@ def read_groups(asked: str | None, train: Forward, evaluation: Forward, own: boo
 
 def together(contents: Sequence[str], groups: Groups | None) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """How many rows are left out with each row, itself counted, and the number of its group; by content hashes."""
-    links: list[Sequence[Hashable]] = [contents]
+    numbers = {content: number for number, content in enumerate(dict.fromkeys(contents))}
+    group = torch.tensor([numbers[content] for content in contents])
     if groups is not None:
-        links.append([row if value is None else value for row, value in enumerate(groups.train)])
-    group = torch.tensor(_linked(links))
+        values = [row if value is None else value for row, value in enumerate(groups.train)]
+        group = torch.tensor(_linked([contents, values]))
     return torch.bincount(group)[group], group
 
 

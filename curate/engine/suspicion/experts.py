@@ -158,7 +158,12 @@ def _votes(
     else:
         found, closeness = near.nearest(rows, voters, material.progress, f"Their neighbours ({material.name})")
         excluded = np.full(len(found), -1)
-    return neighbour_votes(found, closeness, labels, excluded, groups, material.classes, voters)
+
+    def votes(some: slice) -> Tensor:
+        who = found[some], closeness[some], labels, excluded[some], groups
+        return torch.from_numpy(neighbour_votes(*who, material.classes, voters))
+
+    return material.passes.each(len(found), votes).numpy()
 
 
 def neighbours(material: Material) -> Opinion:
