@@ -6,6 +6,7 @@ blocked matrix products. Of many, rows are dealt into cells by k-means (an inver
 those of the nearest cells are compared; what that misses is measured.
 """
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,9 @@ def unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return rows
 
 
-def principal_directions(features: Float[Tensor, "n d"], seed: int, metric: Metric = "cosine") -> Float[Tensor, "d k"]:
+def principal_directions(
+    features: Float[Tensor, "n d"], seed: int, metric: Metric = "cosine", passes: Passes = ALONE
+) -> Float[Tensor, "d k"]:
     """The `WIDTH` directions that hold most of the rows' squared length, from `BASIS_ROWS` of them.
 
     Not centred: the angles between rows, or their distances, are what is to be kept.
@@ -53,17 +56,18 @@ def principal_directions(features: Float[Tensor, "n d"], seed: int, metric: Metr
     if len(features) > BASIS_ROWS:
         features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS]]
     rows = (unit_rows(features) if metric == "cosine" else features.float()).double()
-    return largest_directions(rows, WIDTH).float()
+    return largest_directions(rows, WIDTH, passes).float()
 
 
-def largest_directions(rows: Float[Tensor, "n d"], width: int) -> Float[Tensor, "d k"]:
+def largest_directions(rows: Float[Tensor, "n d"], width: int, passes: Passes = ALONE) -> Float[Tensor, "d k"]:
     """The ``width`` orthonormal directions of most squared length, the longest first; of fewer rows as many as theirs.
 
     By the smaller of the two products of the rows with themselves; up to `CHEAP` columns by theirs.
     """
     found: Tensor
     if rows.shape[1] <= max(len(rows), CHEAP):
-        found = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :width]
+        moments = passes.total(len(rows), passes.budget.sum_rows, lambda some: rows[some].T @ rows[some])
+        found = torch.linalg.eigh(moments)[1].flip(1)[:, :width]
         return found
     sizes, combined = torch.linalg.eigh(rows @ rows.T)
     some = sizes.flip(0)[:width] > LEAST_SIZE * sizes[-1]
@@ -89,9 +93,8 @@ class Neighbours:
         self.passes = passes
         if features.shape[1] > FEW_COLUMNS:
             features = passes.near(features)
-        self._directions = principal_directions(features, seed, metric) if features.shape[1] > WIDTH else None
+        self._directions = principal_directions(features, seed, metric, passes) if features.shape[1] > WIDTH else None
         self._index = passes.each(len(features), lambda rows: self._rows(features[rows]))
-        self._cells: CellIndex | None = None
         self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
         self.recall: float | None = None
         """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
@@ -108,8 +111,11 @@ class Neighbours:
         """The same for each of the rows themselves, one of which is the row. Found once for the largest k asked."""
         k = min(k, self.n)
         if self._among is None or self._among[0].shape[1] < k:
-            own = self._index[self.passes.own(self.n)]
-            self._among = self._nearest(own, self.n, k, progress, title)
+            rows, places = self._index, torch.arange(self.n)
+            if self._dealt_into_cells(self.n, k):  # rows of a cell are compared with the same ones: by one process
+                rows, places = self._cells.rows, self._cells.order.cpu()
+            own = self.passes.own(self.n)
+            self._among = self._nearest(rows[own], places[own], self.n, k, progress, title)
         return self._among[0][:, :k], self._among[1][:, :k]
 
     def nearest(
@@ -119,25 +125,45 @@ class Neighbours:
 
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
         """
-        own = self._rows(queries[self.passes.own(len(queries))].to(self._index.device))
-        found, similarity = self._nearest(own, len(queries), min(k, self.n), progress, title)
+        own = self.passes.own(len(queries))
+        rows = self._rows(queries[own].to(self._index.device))
+        places = torch.arange(len(queries))[own]
+        found, similarity = self._nearest(rows, places, len(queries), min(k, self.n), progress, title)
         return found.astype(np.int64), similarity
 
     def _nearest(
-        self, own: Float[Tensor, "o d"], m: int, k: int, progress: Progress | None, title: str
+        self,
+        own: Float[Tensor, "o d"],
+        places: Int[Tensor, " o"],
+        m: int,
+        k: int,
+        progress: Progress | None,
+        title: str,
     ) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
-        """``own`` are this process's part of ``m`` queries."""
+        """``own`` are this process's part of ``m`` queries, those at these places."""
         with (progress or Progress.silent()).stage(title, m) as advance:
             if own.shape[1] <= FEW_COLUMNS:
                 nearest = self._by_tree(own, k)
                 advance(len(own))
-            elif m * self.n <= self._most_pairs or k > self._probed // 4:
-                nearest = self._by_all(own, k, advance)
-            else:
+            elif self._dealt_into_cells(m, k):
                 nearest = self._by_cells(own, k, advance)
+            else:
+                nearest = self._by_all(own, k, advance)
         found, distance = (part.cpu() for part in nearest)
         similarity = 1 - distance.double() ** 2 / 2 if self.metric == "cosine" else torch.ones(distance.shape).double()
-        return self.passes.collect([found.int()]).numpy(), self.passes.collect([similarity]).numpy()
+        numbers, alike = (self.passes.placed(m, places, part) for part in (found.int(), similarity))
+        assert numbers is not None
+        assert alike is not None
+        return numbers.numpy(), alike.numpy()
+
+    def _dealt_into_cells(self, m: int, k: int) -> bool:
+        """Whether so many queries are compared with some cells only."""
+        few = self._index.shape[1] <= FEW_COLUMNS or m * self.n <= self._most_pairs
+        return not few and k <= self._probed // 4
+
+    @cached_property
+    def _cells(self) -> CellIndex:
+        return CellIndex(self._index, self._seed, self.passes)
 
     def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> Near:
         from scipy.spatial import cKDTree
@@ -154,8 +180,6 @@ class Neighbours:
         return torch.cat(found), torch.cat(distance)
 
     def _by_cells(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
-        if self._cells is None:
-            self._cells = CellIndex(self._index, self._seed, self.passes)
         found, distance = self._cells.nearest(rows, k, self._probed, advance)
         some = torch.arange(0, len(rows), max(1, len(rows) * self.passes.count // MEASURED_QUERIES))
         true, _ = self._by_all(rows[some], k, lambda _: None)

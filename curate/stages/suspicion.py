@@ -228,7 +228,7 @@ def read_depth(
     features = None if features is None else data.passes.near(features)
     if features is None or not any(bool((part != features[0]).any()) for part in pieces(features, size)):
         return None
-    basis = find_basis(features, seed, width) if features.shape[1] > width else None
+    basis = find_basis(features, seed, width, data.passes) if features.shape[1] > width else None
     rows = features if basis is None else data.passes.each(len(features), lambda some: basis(features[some]))
     if not bool(torch.isfinite(rows).all()):
         raise NumericalError(f"The {name} are not finite", "Are the inputs on the scale of training?")

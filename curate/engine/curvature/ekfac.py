@@ -291,22 +291,28 @@ class EKFAC:
     def self_products(self, damping: float, kept: "Own") -> Float[Tensor, " n"]:
         """gᵢ · (C + λ I)⁻¹ gᵢ of every row's own gradient."""
         blocks = self.layers.blocks
-        return torch.cat([_sum(b.squares(u, damping) for b, u in zip(blocks, uses, strict=True)) for uses in kept])
+        return self._of_all([_sum(b.squares(u, damping) for b, u in zip(blocks, uses, strict=True)) for uses in kept])
 
     def products(self, directions: Float[Tensor, "k p"], kept: "Own") -> Float[Tensor, "n k"]:
         """gᵢ · u of every row's own gradient and every direction: exact, from inputs and output gradients."""
         pairs = [(block, block.take(directions)) for block in self.layers.blocks]
-        return torch.cat([_sum(b.products(u, v) for (b, v), u in zip(pairs, uses, strict=True)) for uses in kept])
+        return self._of_all([_sum(b.products(u, v) for (b, v), u in zip(pairs, uses, strict=True)) for uses in kept])
+
+    def _of_all(self, parts: list[Tensor]) -> Tensor:
+        """What was made of the rows of `own`, for all rows: what is kept each process has of all of them."""
+        passes = self.layers.objective.passes
+        return (passes if self._kept is None else passes.alone).collect(parts)
 
     def own(
         self, inputs: RowInputs, weights: Float[Tensor, "n C"], advance: Callable[[int], None] = unwatched
     ) -> "Own":
-        """What the blocks need of every row's own gradient Jᵢᵀ wᵢ: kept from `fit_labels`, else from passes now."""
+        """What the blocks need of each row's own gradient Jᵢᵀ wᵢ: kept from `fit_labels`, else from passes now over
+        the rows of this process."""
         if self._kept is not None:
             yield from self._kept
             return
-        size = self.layers.objective.passes.budget.share(PASS_ROWS)
-        for part in pieces(torch.arange(len(weights), device=weights.device), size):
+        passes = self.layers.objective.passes
+        for part in passes.parts(len(weights), passes.budget.share(PASS_ROWS), weights.device):
             yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
             advance(len(part))
 

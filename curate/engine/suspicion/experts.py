@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.neighbours import Neighbours, largest_directions, neighbour_votes
-from curate.engine.passes import Passes
+from curate.engine.passes import ALONE, Passes
 from curate.engine.probe import LENGTH, SoftmaxHead, probe_inputs
 from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.engine.suspicion.fourier import fit_ridge
@@ -247,14 +247,14 @@ class Basis:
         return (features - self.mean) @ self.directions
 
 
-def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WIDTH) -> Basis:
+def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WIDTH, passes: Passes = ALONE) -> Basis:
     """The ``width`` directions in which rows differ most."""
     rows = features
     if len(rows) > BASIS_ROWS:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS].sort().values]
     mean = rows.mean(0)
     centred = (rows - mean).double()
-    return Basis(mean, largest_directions(centred, width).float())
+    return Basis(mean, largest_directions(centred, width, passes).float())
 
 
 def ask_experts(material: Material) -> dict[str, Opinion]:
