@@ -67,7 +67,7 @@ def page(report: Report) -> str:
             trend=[trend.cells_of(line) for line in gallery.trend] if len(gallery.trend) > 1 else [],
             trend_headings=trend.HEADINGS,
             trend_sentence=trend.sentence(gallery.trend),
-            noise=charts.noise(report.by_class),
+            noise=[] if report.unjudged else charts.noise(report.by_class),
             trust=list(trust_facts(report.run.counts, report.checked)),
             advice=trust_advice(report.run.counts),
             receipts=[(receipt.quantity, sentences.receipt_sentences(receipt)) for receipt in report.receipts],
