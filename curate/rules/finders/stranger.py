@@ -3,8 +3,9 @@
 Far from every class in several ways at once: from its middle, in the directions in which the rows of one class differ
 (Mahalanobis 1936; Lee et al. 2018), from the nearest rows, from every class halfway up the network, and far from being
 sure of any class to a probe that did not see the label. Each alone misses kinds of strangers that another one sees.
-How far is far is read off the set itself, and what the ways say together is one chance (Fisher 1925, with Brown's
-correction for ways that agree, 1975), so that of the rows that are named at most `FALSE` are expected to be none.
+How far is far is read off the set itself: what a way says is weighed by a normal tail, and the chance of their sum is
+that of an exponential tail, whose width is that of the upper side of the sums of all rows but the highest. So nothing
+is asked of how the ways agree, and of the rows that are named at most `FALSE` are expected to be none.
 """
 
 from collections.abc import Iterator
@@ -18,12 +19,12 @@ from curate.engine.neighbours import unit_rows
 from curate.engine.suspicion.experts import find_basis
 from curate.rules.finders.found import Found, Scan
 
-FALSE = 0.05
+FALSE = 0.1
 """Expected share of rows that are none among those named (Benjamini & Hochberg 1995)."""
-TAIL = 14
-"""Degrees of freedom of Student's t: distances in real sets have heavier tails than normal ones."""
 UPPER = 0.9
 """Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
+SLOPE = 0.8, 0.95
+"""Shares of the rows between which the tail of the sums is read (docs/explanation/strangers.md)."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
 FEW_ROWS = 20
@@ -84,7 +85,7 @@ def strangeness(scan: Scan) -> Strangeness | None:
     measures = {**far, "class": np.cbrt(from_class**2), "unsure": np.log1p(-left_out) - np.log(left_out)}
     tails = {name: tail(standardised(values)) for name, values in measures.items()}
     score: np.ndarray = np.sum(list(tails.values()), axis=0)
-    chance = np.where(np.isfinite(from_class), together(list(tails.values())), 1.0)
+    chance = np.where(np.isfinite(from_class), chances(score), 1.0)
     times = {name: values / max(float(np.nanmedian(values)), 1e-300) for name, values in far.items()}
     return Strangeness(times, tails, score, chance)
 
@@ -144,23 +145,21 @@ def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def tail(standard: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Minus log of the chance of a value as large in Student's t."""
-    from scipy.special import stdtr
+    """Minus log of the chance of a normal value as large."""
+    from scipy.special import log_ndtr
 
-    log: np.ndarray = -np.log(np.maximum(stdtr(TAIL, -np.nan_to_num(standard, nan=-np.inf)), 1e-300))
+    log: np.ndarray = -log_ndtr(-np.nan_to_num(standard, nan=-np.inf))
     return log
 
 
-def together(tails: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"]:
-    """The chance of a sum as large as these tails': of a gamma distribution whose variance allows for ways that agree,
-    by the correlation that they have in this set."""
-    from scipy.special import gammaincc
-
-    ways = len(tails)
-    alike = np.maximum(np.nan_to_num(np.atleast_2d(np.corrcoef(tails))), 0)
-    variance = ways + float(alike.sum() - np.trace(alike))
-    chance: np.ndarray = gammaincc(ways**2 / variance, np.sum(tails, axis=0) * ways / variance)
-    return chance
+def chances(sums: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Of a sum as large, by an exponential tail fitted to those within `SLOPE` of the rows, the higher ones counting as
+    beyond (censored); 1 below, and if that side is all alike."""
+    low, high = np.quantile(sums, SLOPE)
+    beyond = sums[sums > low]
+    scale = float((np.minimum(beyond, high) - low).sum()) / max(int((beyond < high).sum()), 1)
+    found: np.ndarray = (1 - SLOPE[0]) * np.exp((low - sums) / scale) if scale > 0 else np.ones_like(sums)
+    return np.where(sums > low, found, 1.0)
 
 
 def discoveries(chance: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
