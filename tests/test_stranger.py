@@ -32,7 +32,7 @@ def test_law_strangers_are_found_and_few_others(seed: int) -> None:
     assert distance is not None
     found = discoveries(chances(tail(standardised(np.cbrt(distance**2)))))
     assert found[1200:].mean() > 0.9
-    assert found[:1200].sum() <= 0.15 * found.sum()
+    assert found[:1200].sum() <= FALSE * found.sum()
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
@@ -87,9 +87,10 @@ def test_a_text_of_another_topic_is_named(here: Path) -> None:
         ["card", "bank", "transfer", "money", "account", "pin", "lost", "stolen"],
         ["train", "plane", "ticket", "hotel", "luggage", "seat", "delay", "gate"],
     )
-    lines = [f"{' '.join(draw.choice(about[row % 2], 12))},{'ab'[row % 2]}" for row in range(300)]
+    # No word twice: a text that says one word over and over lies far out of its class, whatever the word is.
+    lines = [f"{' '.join(draw.choice(about[row % 2], 6, replace=False))},{'ab'[row % 2]}" for row in range(300)]
     other = ["soup", "onion", "garlic", "pepper", "basil", "tomato", "olive", "bread"]
-    lines += [f"{' '.join(draw.choice(other, 12))},{'ab'[row % 2]}" for row in range(6)]
+    lines += [f"{' '.join(draw.choice(other, 6, replace=False))},{'ab'[row % 2]}" for row in range(6)]
     (here / "t.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     done = CliRunner().invoke(main, ["scan", "t.csv", "--input", "text"])
     assert done.exit_code == 0, done.output
@@ -103,8 +104,7 @@ def test_a_text_of_another_topic_is_named(here: Path) -> None:
             "ON e.id = s.example_id"
         )
     assert {row["position"] for row in found} >= set(range(300, 306))
-    # Three of these say one or two words over and over, and lie far out of their class too.
-    assert sum(row["position"] < 300 for row in found) <= 0.01 * 300
+    assert sum(row["position"] < 300 for row in found) <= FALSE * len(found)
     assert all(row["why"].startswith("no class fits: it") for row in found)
     assert all(json.loads(row["evidence"])["chance"] < FALSE for row in found)
     strange = {row["position"] for row in found}

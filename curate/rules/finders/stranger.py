@@ -19,11 +19,11 @@ from curate.engine.neighbours import unit_rows
 from curate.engine.suspicion.experts import find_basis
 from curate.rules.finders.found import Found, Scan
 
-FALSE = 0.1
+FALSE = 0.15
 """Expected share of rows that are none among those named (Benjamini & Hochberg 1995)."""
 UPPER = 0.9
 """Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
-SLOPE = 0.8, 0.95
+SLOPE = 0.75, 0.92
 """Shares of the rows between which the tail of the sums is read (docs/explanation/strangers.md)."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
