@@ -346,8 +346,9 @@ class Report:
     @property
     def without_model(self) -> str:
         """What is said in the model's place."""
-        probe = "the inputs are features, the probe alone is used"
-        return f"none: {'the labels were not judged' if self.unjudged else probe}"
+        return "none: " + (
+            "the labels were not judged" if self.unjudged else "the inputs are features, the probe alone is used"
+        )
 
     @property
     def ambiguous(self) -> int:

@@ -23,11 +23,8 @@ FROM = {"audit": "audited", "noise rate": "as you said"}
 
 def summary_sentence(report: Report) -> str:
     """How many labels are flagged and how many may be wrong, then the other findings, then harm."""
-    parts = [_labels(report)]
-    parts.append(_evaluation_labels(report))
-    for rule, (one, many) in SAID.items():
-        count = report.count(rule)
-        parts += [f"{count:,} {one if count == 1 else many}"] if count else []
+    parts = [_labels(report), _evaluation_labels(report)]
+    parts += [plural(report.count(rule), *said) for rule, said in SAID.items() if report.count(rule)]
     more = sum(report.count(rule) for rule in RULES if rule not in SAID and rule not in ("mislabeled", "harmful"))
     parts += [plural(more, "other finding")] if more else []
     parts.append(_harm(report))
