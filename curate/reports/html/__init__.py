@@ -67,6 +67,7 @@ def page(report: Report) -> str:
             trend=[trend.cells_of(line) for line in gallery.trend] if len(gallery.trend) > 1 else [],
             trend_headings=trend.HEADINGS,
             trend_sentence=trend.sentence(gallery.trend),
+            wide=[row for row in report.others if rule_of(row.rule).subject in ("class", "column", "slice")],
             noise=[] if report.unjudged else charts.noise(report.by_class),
             trust=list(trust_facts(report.run.counts, report.checked)),
             advice=trust_advice(report.run.counts),

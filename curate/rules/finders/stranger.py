@@ -57,17 +57,15 @@ class Strangeness:
 
 def find(scan: Scan) -> Iterator[Found]:
     """Findings on training rows that are pictures or texts: a row of numbers has no topic to be off."""
-    if not scan.data.train.one_label_each:
-        return
-    strange = strangeness(scan)
+    strange = strangeness(scan) if scan.data.train.one_label_each else None
     if strange is None:
         return
     for row in np.flatnonzero(discoveries(strange.chance)).tolist():
         most = max(strange.times, key=lambda name: strange.tails[name][row])
         times = float(strange.times[most][row])
         evidence: dict[str, object] = {"measure": most, "times": round(times, 3), "chance": float(strange.chance[row])}
-        score = float(strange.score[row])
-        yield Found("train", row, "stranger", "warning", score, f"no class fits: {SAID[most].format(times)}", evidence)
+        said = f"no class fits: {SAID[most].format(times)}"
+        yield Found("train", row, "stranger", "warning", float(strange.score[row]), said, evidence)
 
 
 def strangeness(scan: Scan) -> Strangeness | None:
