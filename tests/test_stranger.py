@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from click.testing import CliRunner
 
 from curate.cli import main
+from curate.engine.neighbours import Neighbours
 from curate.rules.finders import without_suggestion
 from curate.rules.finders.found import Found
-from curate.rules.finders.stranger import FALSE, chances, discoveries, distances, standardised, tail
+from curate.rules.finders.stranger import FALSE, chances, discoveries, distances, standardised, strangeness, tail
 from curate.store import Store
 
 
@@ -79,6 +81,25 @@ def test_rows_of_a_rare_class_are_no_strangers() -> None:
     assert np.isnan(distance[-8:]).all()
     assert not np.isnan(distance[:-8]).any()
     assert distances(torch.from_numpy(rare).float(), np.zeros(8, int), 1) is None
+
+
+def test_rows_of_rare_classes_say_nothing_of_how_far_others_are_usually_out() -> None:
+    """Their sums lack a measure, so that those of other rows would seem to lie far out."""
+    draw = np.random.default_rng(0)
+    given = np.concatenate([np.repeat(np.arange(4), 75), np.repeat(np.arange(4, 49), 15)])
+    features = torch.from_numpy(3 * draw.normal(size=(49, 32))[given] + draw.normal(size=(len(given), 32))).float()
+    scan = SimpleNamespace(
+        data=SimpleNamespace(train=SimpleNamespace(features=features, early=None), classes=49),
+        judged=SimpleNamespace(signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)))),
+        neighbours=Neighbours(features, 0),
+    )
+    strange = strangeness(scan)  # type: ignore[arg-type]
+    assert strange is not None
+    far, own = strange.chance < 1, given < 4
+    assert far.any()
+    assert not far[~own].any()
+    assert (strange.chance[far] == chances(strange.score[own])[far[own]]).all()
+    assert (np.sum([each > -np.log(0.1) for each in strange.tails.values()], axis=0)[far] >= 2).all()
 
 
 def test_a_text_of_another_topic_is_named(here: Path) -> None:

@@ -137,7 +137,6 @@ HOSTS = {
     },
     "judge": {
         "flowers5": Host(FLOWERS, 300, {"garments": GARMENTS, "insects": INSECTS, "animals": cifar(ANIMALS)}),
-        "flowers5-1200": Host(FLOWERS, 1200, {"garments": GARMENTS, "insects": INSECTS, "animals": cifar(ANIMALS)}),
         "fashion": Host(GARMENTS, 300, {"flowers": FLOWERS, "digits": DIGITS, "animals": cifar(ANIMALS)}),
         "banking77": Host(texts(rules.BANKING), 1200, {"other requests": requests, "prose": prose}),
     },
