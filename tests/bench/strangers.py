@@ -222,7 +222,7 @@ def main() -> None:
                     line = trial(host, of, share, seed, given, fashion.HOME / "strangers" / name)
                     print(f"{name}, {share:.0%} {of}, seed {seed}: {json.dumps(line)}", flush=True)
                     for told in ("clean" if of == "none" else "planted", f"{name}, {of}"):
-                        sums[told].update({key: line[key] for key in ("rows", "of", "named", "false")})  # type: ignore[misc]
+                        sums[told].update({key: line[key] for key in ("rows", "of", "named", "false")})
     for told, sum_ in sums.items():
         print(f"{told}: {dict(sum_)}")
 
