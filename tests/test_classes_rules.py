@@ -18,7 +18,7 @@ def test_classes_that_make_trouble_are_named(here: Path) -> None:
             x, y = draw.normal(middle), draw.normal(middle % 5)
             lines.append(f"{x:.3f},{y:.3f},{'north' if row % 2 else 'south'},{name}")
     (here / "t.csv").write_text("\n".join(lines) + "\n")
-    done = CliRunner().invoke(main, ["scan", "t.csv", "--label", "label"])
+    done = CliRunner().invoke(main, ["scan", "t.csv", "--label", "label", "-f", "html:r.html"])
     assert done.exit_code == 0, done.output
     with Store.open(Path(".curate/curate.db")) as store:
         rows = store.query("SELECT rule, key, why FROM current_findings WHERE subject = 'class' ORDER BY rule, key")
@@ -29,6 +29,9 @@ def test_classes_that_make_trouble_are_named(here: Path) -> None:
     )
     assert {rule for rule, _ in said} <= {"overlap", "rare_class", "imbalance", "weak_class"}
     assert {key for rule, key in said if rule == "weak_class"} <= {"class:blue", "class:navy"}
+    page = Path("r.html").read_text()
+    assert "Classes and columns" in page
+    assert said["rare_class", "class:odd"] in page
 
 
 def test_law_an_interval_holds_in_nineteen_of_twenty_sets() -> None:

@@ -42,7 +42,12 @@ def test_what_contents_tell_is_told_and_labels_are_said_not_to_be_judged(photos:
     assert report["rows"] == {"train": 40}
     assert report["accuracy_probe"] is None
     for file in ("r.html", "r.md"):
-        assert "were not judged" in Path(file).read_text()
+        assert "were not judged" in (written := Path(file).read_text())
+        assert "Class by class" not in written
+        assert "Wrong, by estimate" not in written
+    for written in (Path("r.html").read_text(), curate("report", "-v").stdout):
+        assert "none: the labels were not judged" in " ".join(written.split())
+        assert "probe alone" not in written
     curate("show", "cat/03.png")
     curate("runs")
     curate("diff", "1", "1")

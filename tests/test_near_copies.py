@@ -174,6 +174,7 @@ def test_texts_that_differ_in_case_signs_or_a_letter_are_copies(here: Path) -> N
     found = findings(*command, rule="near_duplicate")
     assert [row["evidence"]["rows"] for row in found] == [3, 3, 3]
     assert {row["severity"] for row in found} == {"error"}
+    assert all(f'(b): "{whole[:20]}'.lower() in row["why"].lower() for row in found)
     with Store.open(Path(".curate/curate.db")) as store:
         (leak,) = store.query("SELECT why, evidence FROM findings WHERE rule = 'near_leak'")
     effect = json.loads(leak["evidence"])["accuracy"]

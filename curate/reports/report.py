@@ -344,6 +344,13 @@ class Report:
         return bool(self.run.counts.get("unjudged"))
 
     @property
+    def without_model(self) -> str:
+        """What is said in the model's place."""
+        return "none: " + (
+            "the labels were not judged" if self.unjudged else "the inputs are features, the probe alone is used"
+        )
+
+    @property
     def ambiguous(self) -> int:
         """Training rows that are not flagged though most experts favour another label; 0 in runs that do not say."""
         words = self.run.counts.get("words")

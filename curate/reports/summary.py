@@ -13,22 +13,20 @@ SAID = {
     "leaking_column": ("column that gives the label away", "columns that give the label away"),
     "label_variant": ("class in another spelling", "classes in another spelling"),
     "near_duplicate": ("near copy", "near copies"),
+    "stranger": ("row of no class", "rows of no class"),
     "near_leak": ("evaluation row with a near copy in training", "evaluation rows with a near copy in training"),
 }
-"""What a rule's findings are, of one and of several; all others together are those of rules in preview."""
+"""What a rule's findings are, of one and of several; all others are counted together."""
 FROM = {"audit": "audited", "noise rate": "as you said"}
 """Who says how many labels are wrong; else nobody was asked."""
 
 
 def summary_sentence(report: Report) -> str:
     """How many labels are flagged and how many may be wrong, then the other findings, then harm."""
-    parts = [_labels(report)]
-    parts.append(_evaluation_labels(report))
-    for rule, (one, many) in SAID.items():
-        count = report.count(rule)
-        parts += [f"{count:,} {one if count == 1 else many}"] if count else []
+    parts = [_labels(report), _evaluation_labels(report)]
+    parts += [plural(report.count(rule), *said) for rule, said in SAID.items() if report.count(rule)]
     more = sum(report.count(rule) for rule in RULES if rule not in SAID and rule not in ("mislabeled", "harmful"))
-    parts += [f"{plural(more, 'finding')} of other rules in preview"] if more else []
+    parts += [plural(more, "other finding")] if more else []
     parts.append(_harm(report))
     return "; ".join(part for part in parts if part)
 

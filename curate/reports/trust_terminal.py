@@ -76,7 +76,7 @@ def write_appendix(page: Page, report: Report) -> None:
 
 def _run(page: Page, report: Report) -> None:
     run = report.run
-    model = [clean(run.model) if run.model else "none: the inputs are features, the probe alone is used"]
+    model = [clean(run.model) if run.model else report.without_model]
     if run.weights_sha256:
         model.append(f"weights {run.weights_sha256[:12]}")
     work = [run.device or "", f"{run.processes} processes" if run.processes > 1 else "", f"seed {run.seed}"]

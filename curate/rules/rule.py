@@ -378,7 +378,7 @@ RULES: dict[str, Rule] = {
             subject="row",
             title="The row belongs to no class",
             means="It lies far from every class and from the rows nearest to it, and no class has much evidence: "
-            "something else, or nothing at all, is shown or said. Of those that are named at most 5 % are expected to "
+            "something else, or nothing at all, is shown or said. Of those that are named at most 15 % are expected to "
             "be none.",
             do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. No label is suggested "
             "for it.",

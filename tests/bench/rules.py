@@ -1,14 +1,13 @@
-"""Planted trials of the rules beside wrong labels: copies, spoilt rows, strangers, and what is found on clean rows.
+"""Planted trials of the rules beside wrong labels: copies, spoilt rows, and what is found on clean rows.
 
     python tests/bench/rules.py FOLDER [--rows 300] [--seeds 0,1,2] [--sets flowers5,fashion,...] [--peers PYTHON]
-    python tests/bench/rules.py FOLDER --strangers [...]
     python tests/bench/rules.py FOLDER --cost 100000
 
 FOLDER holds flowers5/, banking77/, adult/ and clinc150/; Fashion-MNIST is Debian's. Thresholds were chosen on other
 sets (docs/explanation/findings.md). Each set is a sample of its rows (of texts and tables four times as many) with
-copies, 20 of each kind, and spoilt rows, 10 of each kind, of rows that are not in the sample; `--strangers` plants 1
-and 5 % of rows of another set instead, `--cost` measures what the rules cost beside the stages before them and the
-pixel measures beside the reading pass. PYTHON has cleanlab's Datalab: `pip install cleanlab datasets cleanvision`.
+copies, 20 of each kind, and spoilt rows, 10 of each kind, of rows that are not in the sample; strangers have trials of
+their own (strangers.py). `--cost` measures what the rules cost beside the stages before them and the pixel measures
+beside the reading pass. PYTHON has cleanlab's Datalab: `pip install cleanlab datasets cleanvision`.
 """
 
 import argparse
@@ -35,7 +34,6 @@ from curate.experiments.planting import COPY, KINDS
 from curate.process.progress import Progress
 from curate.rules.finders import copies
 from curate.rules.finders.found import Found, Scan
-from curate.rules.finders.stranger import discoveries, strangeness
 from curate.rules.rule import RULES
 from curate.settings.merge import load_settings
 from curate.stages.contents import read_contents
@@ -45,9 +43,6 @@ from curate.stages.prepare import Data, Loaded, load, open_data, read
 from curate.stages.suspicion import judge_rows
 
 COPIES, SPOILT, SHOWN = 20, 10, 8
-STRANGERS = {"flowers5": ("fashion", "hymenoptera"), "fashion": ("flowers5", "digits"), "banking77": ("clinc150",)}
-"""Where strangers come from; all are grey but those of `IN_COLOUR`."""
-IN_COLOUR = ("hymenoptera",)
 BANKING = "banking77/train.parquet"
 MODEL = f"{Path(__file__).with_name('efficientnet.py')}:factory"
 ON_ROWS = ("near_duplicate", "blank_picture", "dark_picture", "bright_picture", "blurred_picture", "tiny_picture",
@@ -73,21 +68,13 @@ class Planted:
 def pictures_of(name: str, folder: Path, count: int, seed: int) -> list[tuple[str, Picture]]:
     """(class, picture) of a sample of rows."""
     draw = np.random.default_rng(seed)
-    if name in ("flowers5", "hymenoptera"):
+    if name == "flowers5":
         files = sorted((folder / name).rglob("*.jpg"))
         return [
             (files[i].parent.name, Image.open(files[i]).convert("RGB")) for i in draw.permutation(len(files))[:count]
         ]
-    images, labels = digits() if name == "digits" else fashion.images("t10k")
+    images, labels = fashion.images("t10k")
     return [(str(labels[i]), Image.fromarray(images[i]).convert("RGB")) for i in draw.permutation(len(labels))[:count]]
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's, of 8 pixels, uint8."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    return (found.images * 255 / 16).astype(np.uint8), found.target
 
 
 def plant_pictures(to: Path, drawn: list[tuple[str, Picture]], seed: int) -> Planted:
@@ -151,8 +138,8 @@ def plant_values(to: Path, table: pyarrow.Table, seed: int) -> Planted:
     return Planted(kinds, {})
 
 
-def scanned(location: Path, home: Path, **options: object) -> tuple[Scan, list[Found], dict[str, float]]:
-    """The rows read and judged as a scan does it, what all rules found, and processor seconds by part."""
+def judged(location: Path, home: Path, **options: object) -> tuple[Scan, dict[str, float]]:
+    """The rows read and judged as a scan does it, and processor seconds by part."""
     settings = load_settings({"train": str(location), "db": str(home / "curate.db"), **options}, config=None)
     silent, clock = Progress.silent(), time.process_time
     begun = clock()
@@ -161,12 +148,17 @@ def scanned(location: Path, home: Path, **options: object) -> tuple[Scan, list[F
     begun = clock()
     heads = fit_heads(data, settings.damping)
     neighbours = Neighbours(data.train.features, settings.seed)
-    judged = judge_rows(data, heads, neighbours, silent, settings.seed)
-    scan = Scan(data, judged, None, neighbours)  # type: ignore[arg-type]
-    seconds["suspicion"] = clock() - begun
-    begun = clock()
+    of_rows = judge_rows(data, heads, neighbours, silent, settings.seed)
+    scan = Scan(data, of_rows, None, neighbours)  # type: ignore[arg-type]
+    return scan, seconds | {"suspicion": clock() - begun}
+
+
+def scanned(location: Path, home: Path, **options: object) -> tuple[Scan, list[Found], dict[str, float]]:
+    """The same with what all rules found."""
+    scan, seconds = judged(location, home, **options)
+    begun = time.process_time()
     found = list(_found(scan))
-    return scan, found, seconds | {"rules": clock() - begun}
+    return scan, found, seconds | {"rules": time.process_time() - begun}
 
 
 def _found(scan: Scan) -> Iterator[Found]:
@@ -256,20 +248,6 @@ def copies_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
     return said
 
 
-def strangers_ranked(scan: Scan, planted: Planted) -> dict[str, float]:
-    """Average precision of the order of all rows by the rule's own measures, whatever its threshold says."""
-    strange = strangeness(scan)
-    assert strange is not None
-    truth = np.array([key in planted.rows for key in scan.data.train.keys])
-    named = discoveries(strange.chance)
-    return {
-        "curate AP": round(float(average_precision_score(truth, strange.score)), 3),
-        "named": int(named.sum()),
-        "false": int((named & ~truth).sum()),
-        "of": int(truth.sum()),
-    }
-
-
 PEER = """
 import json, sys
 import numpy as np
@@ -339,41 +317,6 @@ def plant(name: str, data: Path, home: Path, rows: int, seed: int) -> tuple[Path
     return to / "rows.parquet", plant_values(to, some, seed), {"label": "income", "id": "id"}
 
 
-def add_strangers(
-    name: str, of: str, data: Path, home: Path, rows: int, seed: int, share: float
-) -> tuple[Path, Planted, dict[str, object]]:
-    """The same with strangers of another set alone, each under a class of this one."""
-    to, draw = home / f"{name}-{of}-{seed}-{share}", np.random.default_rng(seed)
-    count = round(share * rows)
-    if name in ("flowers5", "fashion"):
-        own = pictures_of(name, data, rows, 7)
-        classes = sorted({label for label, _ in own})
-        for place, (label, picture) in enumerate(own):
-            (to / label).mkdir(parents=True, exist_ok=True)
-            picture.save(to / label / f"row-{place:04}.png")
-        size = own[0][1].size
-        others = pictures_of(of, data, count, 100 + seed)
-        kinds = {}
-        for place, (_, picture) in enumerate(others):
-            label = str(draw.choice(classes))
-            grey = picture if of in IN_COLOUR else picture.convert("L")
-            grey.convert("RGB").resize(size).save(to / label / f"stranger-{place}.png")
-            kinds[f"{label}/stranger-{place}.png"] = "stranger"
-        return to, Planted(kinds, {}), {"model": MODEL}
-    table = pyarrow.parquet.read_table(data / BANKING)
-    some = table.take(np.random.default_rng(7).permutation(table.num_rows)[: 4 * rows])
-    others = pyarrow.parquet.read_table(data / "clinc150" / "clinc150.parquet")
-    other = others["text"].take(draw.permutation(others.num_rows)[: 4 * count]).to_pylist()
-    labels, texts = some["label"].to_pylist(), some["text"].to_pylist()
-    keys = [*(f"row-{place}" for place in range(len(texts))), *(f"stranger-{place}" for place in range(len(other)))]
-    chosen = [str(label) for label in draw.choice(sorted(set(labels)), len(other))]
-    to.mkdir(parents=True, exist_ok=True)
-    made = pyarrow.table({"id": keys, "text": texts + other, "label": labels + chosen})
-    pyarrow.parquet.write_table(made, to / "rows.parquet")
-    planted = Planted({key: "stranger" for key in keys if key.startswith("stranger")}, {})
-    return to / "rows.parquet", planted, {"input": "text", "label": "label", "id": "id"}
-
-
 def cost(data: Path, home: Path, rows: int) -> None:
     """Processor seconds of all rules beside reading and suspicion (a scan does more), and of the pixels' measures."""
     draw = np.random.default_rng(0)
@@ -428,17 +371,12 @@ def measured_pictures(folder: Path, home: Path, model: str | None) -> None:
     print(f"{folder.name}, {how}: measures {spent[0]:.2f} s of {whole:.1f} s: {spent[0] / whole:.3f}", flush=True)
 
 
-def trial(name: str, seed: int, strange: tuple[str, float] | None, given: argparse.Namespace, home: Path) -> None:
-    """One set with one planting: what each rule found, and what peers make of it. ``strange``: of what, which share."""
-    if strange is None:
-        location, planted, options = plant(name, given.folder, home, given.rows, seed)
-    else:
-        of, share = strange
-        location, planted, options = add_strangers(name, of, given.folder, home, given.rows, seed, share)
+def trial(name: str, seed: int, given: argparse.Namespace, home: Path) -> None:
+    """One set with one planting: what each rule found, and what peers make of it."""
+    location, planted, options = plant(name, given.folder, home, given.rows, seed)
     scan, found, seconds = scanned(location, home / name, **options)
-    said = f"{name}, seed {seed}" + (f", {strange[1]:.0%} strangers of {strange[0]}" if strange else "")
     spent = ", ".join(f"{part} {value:.1f}" for part, value in seconds.items())
-    print(f"\n{said}: {len(scan.data.train):,} rows; processor seconds: {spent}", flush=True)
+    print(f"\n{name}, seed {seed}: {len(scan.data.train):,} rows; processor seconds: {spent}", flush=True)
     for line in judged_by_rule(scan, found, planted):
         print("  ", json.dumps(line), flush=True)
     others = [each for each in found if each.row is None]
@@ -446,8 +384,6 @@ def trial(name: str, seed: int, strange: tuple[str, float] | None, given: argpar
     print("   on columns and classes:", [(each.rule, each.name) for each in others][:6], counts)
     if planted.of:
         print("   copies and originals:", json.dumps(copies_ranked(scan, planted)))
-    if strange is not None:
-        print("   strangers:", json.dumps(strangers_ranked(scan, planted)))
     if given.peers and name != "adult":
         print("   Datalab:", json.dumps(datalab(given.peers, scan, planted, location)), flush=True)
 
@@ -459,7 +395,6 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="flowers5,fashion,banking77,adult")
     parser.add_argument("--peers", help="a Python that has cleanlab, datasets and cleanvision")
-    parser.add_argument("--strangers", action="store_true", help="strangers instead of copies and spoilt rows")
     parser.add_argument("--cost", type=int, help="measure cost alone, on so many rows")
     given = parser.parse_args()
     home = fashion.HOME / "rules"
@@ -468,9 +403,7 @@ def main() -> None:
         return
     for name in given.sets.split(","):
         for seed in map(int, given.seeds.split(",")):
-            plantings = [(of, share) for of in STRANGERS.get(name, ()) for share in (0.01, 0.05)]
-            for strange in plantings if given.strangers else (None,):
-                trial(name, seed, strange, given, home)
+            trial(name, seed, given, home)
 
 
 if __name__ == "__main__":

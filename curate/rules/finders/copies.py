@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from curate.engine.neighbours import Neighbours
+from curate.reports.words import quoted
 from curate.rules.finders.found import Contents, Scan
 from curate.stages.forward import Forward
 from curate.stages.looks import SIDE, hashes
@@ -55,6 +56,12 @@ class NearCopies:
 
     def __iter__(self) -> Iterator[tuple[int, int, float]]:
         return iter(zip(self.one.tolist(), self.other.tolist(), self.difference.tolist(), strict=True))
+
+
+def said_of(rows: Forward, row: int) -> str:
+    """The row's key and label, and its text if it is one: a key made of the content tells a reader nothing."""
+    text = f": {quoted(rows.source.text(rows.indices[row]))}" if rows.source.media == "text" else ""
+    return f"{rows.keys[row]} ({rows.source.classes[int(rows.labels[row])]}){text}"
 
 
 def copies_within(scan: Contents) -> NearCopies:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from curate.rules.finders.copies import copies_within
+from curate.rules.finders.copies import copies_within, said_of
 from curate.rules.finders.found import Contents, Found
 from curate.stages.forward import Forward
 
@@ -39,15 +39,16 @@ def find(scan: Contents) -> Iterator[Found]:
             if severity == "note" and row == first:
                 continue
             others = sorted((other for other in members if other != row), key=lambda other: other != first)
-            said = ", ".join(f"{keys[other]} ({classes[labels[other]]})" for other in others[:NAMED])
+            said = ", ".join(said_of(rows, other) for other in others[:NAMED])
             more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
             why = f"a near copy of {said}{more}"
             if severity == "error":
                 why += f": one picture or text under {len(counts)} labels"
             difference = nearest.get(row, 0.0)
             told = {**evidence, "copies": [keys[other] for other in others[:20]], "difference": round(difference, 4)}
-            score = 1 - difference
-            yield Found("train", row, RULE, severity, score, why, told, False, "cluster", keys[first], contents)
+            yield Found(
+                "train", row, RULE, severity, 1 - difference, why, told, False, "cluster", keys[first], contents
+            )
 
 
 def _nearest(pairs: list[tuple[int, int, float]]) -> dict[int, float]:

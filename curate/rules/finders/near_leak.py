@@ -7,7 +7,7 @@ import numpy as np
 
 from curate.process.numbers import percent
 from curate.reports.words import plural
-from curate.rules.finders.copies import copies_between
+from curate.rules.finders.copies import copies_between, said_of
 from curate.rules.finders.found import Contents, Found, Scan
 
 
@@ -23,10 +23,9 @@ def find(scan: Contents) -> Iterator[Found]:
         return
     leaked = np.array([row in copies or sha in contents for row, sha in enumerate(evaluation.sha256)])
     effect, said = _effect(scan, leaked)
-    labels, classes = train.labels.tolist(), train.source.classes
     for row, found in sorted(copies.items()):
         found.sort()
-        named = ", ".join(f"{train.keys[other]} ({classes[labels[other]]})" for _, other in found[:3])
+        named = ", ".join(said_of(train, other) for _, other in found[:3])
         why = f"a near copy of the training set's {named}{said}"
         evidence: dict[str, object] = {
             "train": [train.keys[other] for _, other in found],

@@ -3,8 +3,9 @@
 Far from every class in several ways at once: from its middle, in the directions in which the rows of one class differ
 (Mahalanobis 1936; Lee et al. 2018), from the nearest rows, from every class halfway up the network, and far from being
 sure of any class to a probe that did not see the label. Each alone misses kinds of strangers that another one sees.
-How far is far is read off the set itself, and what the ways say together is one chance (Fisher 1925, with Brown's
-correction for ways that agree, 1975), so that of the rows that are named at most `FALSE` are expected to be none.
+How far is far is read off the set itself: what a way says is weighed by a normal tail, and the chance of their sum is
+that of an exponential tail, whose width is that of the upper side of the sums of all rows but the highest. So nothing
+is asked of how the ways agree, and of the rows that are named at most `FALSE` are expected to be none.
 """
 
 from collections.abc import Iterator
@@ -18,16 +19,20 @@ from curate.engine.neighbours import unit_rows
 from curate.engine.suspicion.experts import find_basis
 from curate.rules.finders.found import Found, Scan
 
-FALSE = 0.05
+FALSE = 0.15
 """Expected share of rows that are none among those named (Benjamini & Hochberg 1995)."""
-TAIL = 14
-"""Degrees of freedom of Student's t: distances in real sets have heavier tails than normal ones."""
 UPPER = 0.9
 """Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
+SLOPE = 0.75, 0.92
+"""Shares of the rows between which the tail of the sums is read (docs/explanation/strangers.md)."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
 FEW_ROWS = 20
-"""Rows under which a class has no middle to be far from: its rows are rare, and no strangers."""
+"""Rows under which a class says too little of how its rows differ: they are rare, and no strangers."""
+FEWEST = 5
+"""Rows from which a class has a middle all the same: who lies there under another label is mislabeled, not strange."""
+WAYS = 2
+"""Ways in which a stranger is beyond `UPPER` at least: a question put oddly is far from all classes, and near rows."""
 INNER = 0.9
 """Share of the rows, the nearest to their class's middle, that say how rows of one class differ: strangers do not."""
 NEAREST = 20
@@ -56,17 +61,15 @@ class Strangeness:
 
 def find(scan: Scan) -> Iterator[Found]:
     """Findings on training rows that are pictures or texts: a row of numbers has no topic to be off."""
-    if not scan.data.train.one_label_each:
-        return
-    strange = strangeness(scan)
+    strange = strangeness(scan) if scan.data.train.one_label_each else None
     if strange is None:
         return
     for row in np.flatnonzero(discoveries(strange.chance)).tolist():
         most = max(strange.times, key=lambda name: strange.tails[name][row])
         times = float(strange.times[most][row])
         evidence: dict[str, object] = {"measure": most, "times": round(times, 3), "chance": float(strange.chance[row])}
-        score = float(strange.score[row])
-        yield Found("train", row, "stranger", "warning", score, f"no class fits: {SAID[most].format(times)}", evidence)
+        said = f"no class fits: {SAID[most].format(times)}"
+        yield Found("train", row, "stranger", "warning", float(strange.score[row]), said, evidence)
 
 
 def strangeness(scan: Scan) -> Strangeness | None:
@@ -78,30 +81,32 @@ def strangeness(scan: Scan) -> Strangeness | None:
     similarity = scan.neighbours.among(NEAREST + 1)[1][:, 1:]
     far = {"class": from_class, "rows": np.sqrt(np.maximum(2 - 2 * similarity.mean(1), 0))}
     if early is not None:
-        far["early"] = _from_middles(early, given, _large(given, classes))
+        far["early"] = _from_middles(early, given, _classes_of(FEWEST, given, classes))
     left_out = scan.judged.signals.left_out.max(1).clip(1e-12, 1 - 1e-12)
     # Of squared distances from a middle the cube root is nearly normal (Wilson & Hilferty 1931).
     measures = {**far, "class": np.cbrt(from_class**2), "unsure": np.log1p(-left_out) - np.log(left_out)}
     tails = {name: tail(standardised(values)) for name, values in measures.items()}
     score: np.ndarray = np.sum(list(tails.values()), axis=0)
-    chance = np.where(np.isfinite(from_class), together(list(tails.values())), 1.0)
+    own, chance = np.isfinite(from_class), np.ones(len(score))
+    chance[own] = chances(score[own])  # the sums of rows of too rare a class lack a measure
+    chance[np.sum([each > -np.log(1 - UPPER) for each in tails.values()], axis=0) < WAYS] = 1
     times = {name: values / max(float(np.nanmedian(values)), 1e-300) for name, values in far.items()}
     return Strangeness(times, tails, score, chance)
 
 
-def _large(given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " k"]:
-    return np.flatnonzero(np.bincount(given, minlength=classes) >= FEW_ROWS)
+def _classes_of(rows: int, given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " k"]:
+    """Those that have so many rows or more."""
+    return np.flatnonzero(np.bincount(given, minlength=classes) >= rows)
 
 
 def _from_middles(
-    features: Float[torch.Tensor, "n e"], given: Int[np.ndarray, " n"], large: Int[np.ndarray, " k"]
+    features: Float[torch.Tensor, "n e"], given: Int[np.ndarray, " n"], known: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, " n"]:
-    """Of each row, at length one, from the nearest middle of a large class."""
+    """Of each row, at length one, from the nearest middle of these classes."""
     unit, labels = unit_rows(features), torch.from_numpy(given)
-    middles = torch.stack([unit[labels == label].median(0).values for label in large.tolist()])
+    middles = torch.stack([unit[labels == label].median(0).values for label in known.tolist()])
     square = unit.square().sum(1)[:, None] - 2 * unit @ middles.T + middles.square().sum(1)
-    found: np.ndarray = square.min(1).values.clamp_min(0).sqrt().double().numpy()
-    return found
+    return np.asarray(square.min(1).values.clamp_min(0).sqrt().double().numpy())
 
 
 def distances(
@@ -109,16 +114,16 @@ def distances(
 ) -> Float[np.ndarray, " n"] | None:
     """Of each row from the nearest class's middle, in standard deviations of the rows of one class; NaN of rows of too
     rare a class. None without two classes of rows enough."""
-    large = _large(given, classes)
+    large, known = _classes_of(FEW_ROWS, given, classes), _classes_of(FEWEST, given, classes)
     if len(large) < 2:
         return None
     unit = unit_rows(features)
     width = min(WIDTH, unit.shape[1], max(2, int(np.isin(given, large).sum()) // 10))
     points = find_basis(unit, 0, width)(unit).double().numpy()
-    middles = np.stack([np.median(points[given == label], axis=0) for label in large])
+    middles = np.stack([np.median(points[given == label], axis=0) for label in known])
     place = np.full(classes, -1)
-    place[large] = np.arange(len(large))
-    own = place[given] >= 0
+    place[known] = np.arange(len(known))
+    own = np.isin(given, large)
     gaps = points[own] - middles[place[given[own]]]
     length = (gaps**2).sum(1)
     inner = gaps[length <= np.quantile(length, INNER)]
@@ -139,28 +144,24 @@ def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
     middle, high = np.nanquantile(values, (0.5, UPPER))
     scale = float(high - middle) / float(ndtri(UPPER))
-    standard: np.ndarray = (values - middle) / scale if scale > 0 else np.zeros_like(values)
-    return standard
+    return np.asarray((values - middle) / scale if scale > 0 else np.zeros_like(values))
 
 
 def tail(standard: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Minus log of the chance of a value as large in Student's t."""
-    from scipy.special import stdtr
+    """Minus log of the chance of a normal value as large."""
+    from scipy.special import log_ndtr
 
-    log: np.ndarray = -np.log(np.maximum(stdtr(TAIL, -np.nan_to_num(standard, nan=-np.inf)), 1e-300))
-    return log
+    return np.asarray(-log_ndtr(-np.nan_to_num(standard, nan=-np.inf)))
 
 
-def together(tails: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"]:
-    """The chance of a sum as large as these tails': of a gamma distribution whose variance allows for ways that agree,
-    by the correlation that they have in this set."""
-    from scipy.special import gammaincc
-
-    ways = len(tails)
-    alike = np.maximum(np.nan_to_num(np.atleast_2d(np.corrcoef(tails))), 0)
-    variance = ways + float(alike.sum() - np.trace(alike))
-    chance: np.ndarray = gammaincc(ways**2 / variance, np.sum(tails, axis=0) * ways / variance)
-    return chance
+def chances(sums: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Of a sum as large, by an exponential tail fitted to those within `SLOPE` of the rows, the higher ones counting as
+    beyond (censored); 1 below, and if that side is all alike."""
+    low, high = np.quantile(sums, SLOPE)
+    beyond = sums[sums > low]
+    scale = float((np.minimum(beyond, high) - low).sum()) / max(int((beyond < high).sum()), 1)
+    found: np.ndarray = (1 - SLOPE[0]) * np.exp((low - sums) / scale) if scale > 0 else np.ones_like(sums)
+    return np.where(sums > low, found, 1.0)
 
 
 def discoveries(chance: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
