@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
+from sklearn.feature_extraction.text import CountVectorizer
 
 from curate.cli import main
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow, UsageError
-from curate.models.encoding import FARTHEST, encode_sources
+from curate.models.encoding import FARTHEST, encode_sources, parts_of_words
 from curate.sources import open_source
 from curate.sources.columns import classify, numbers
 from curate.sources.table_files import find_delimiter
@@ -275,6 +276,30 @@ class TestEncoding:
         assert theirs is not None
         assert theirs.read(0).decode()[0] == FARTHEST
         assert theirs.read(0).content_sha256 == held_out.read(0).content_sha256
+
+    def test_texts_of_training_are_encoded_as_any_others(self, tmp_path: Path) -> None:
+        draw, words = (
+            np.random.default_rng(0),
+            np.array(["card", "lost", "stolen", "payment", "refund", "charged", "abroad", "cash"]),
+        )
+        lines = [f"{' '.join(words[draw.integers(0, 8, 6)])} {row % 7},{'ab'[row % 2]}" for row in range(120)]
+        train, _ = open_source(written(tmp_path / "a.csv", "\n".join(["text,label", *lines])), label="label")
+        same, _ = open_source(
+            written(tmp_path / "b.csv", "\n".join(["text,label", *lines])),
+            classes=["a", "b"],
+            like=train,
+            evaluation=True,
+        )
+        ours, theirs = encode_sources(train, same, seed=0)
+        assert theirs is not None
+        for row in range(120):
+            np.testing.assert_array_equal(ours.read(row).decode(), theirs.read(row).decode())
+
+    @given(st.lists(st.text(alphabet="aébC \t\u3000d-", max_size=12), min_size=1, max_size=6))
+    def test_parts_of_words_are_those_of_scikit_learn(self, texts: list[str]) -> None:
+        theirs = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), strip_accents="unicode").build_analyzer()
+        ours = parts_of_words()
+        assert [ours(text) for text in texts] == [theirs(text) for text in texts]
 
     def test_texts(self, tmp_path: Path) -> None:
         rows = "\n".join(

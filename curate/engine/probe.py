@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX
-from curate.engine.passes import ALONE, Passes, slices, summed
+from curate.engine.passes import ALONE, EACH_ROWS, Passes, pieces, slices, summed
 from curate.errors import NumericalError
 
 LENGTH = 8.0
@@ -214,7 +214,7 @@ def fit_probe(
     """The probe and its inputs, in float64 if that is cheap."""
     features = passes.near(features)
     x = passes.each(len(features), lambda rows: probe_inputs(features[rows]))
-    if not bool(torch.isfinite(x).all()):
+    if not all(bool(torch.isfinite(part).all()) for part in pieces(x, EACH_ROWS)):
         raise NumericalError(
             "The features are not finite once they are scaled to one length",
             "Are the inputs on the scale of training, and the weights those of the model?",

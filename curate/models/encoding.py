@@ -5,6 +5,8 @@ rare ones together. Texts: TF-IDF, projected to ``COMPONENTS`` dimensions (laten
 encoders; leaves columns to ``tables``.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from curate.sources.base import Item, Source
 from curate.sources.columns import InputColumn, numbers, texts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -27,6 +31,8 @@ POWER_STEPS = 2
 wrong labels no better (docs/explanation/scale.md)."""
 MOST_TERMS = 100_000
 """Words, and as many parts of words, that a text is counted by at most."""
+MOST_WORDS = 2**16
+"""Words whose parts are kept while texts are counted: the parts of a word are made once."""
 MOST_CATEGORIES = 100
 """Categories of a column that get a column each; rarer ones share one."""
 FARTHEST = 8.0
@@ -81,6 +87,7 @@ class Encoder:
     """Fitted on the training set; ``rows(source)`` encodes any source with the same columns, ``[n d]`` float32."""
 
     def __init__(self, train: Source, seed: int) -> None:
+        self._train = train
         self.columns = train.inputs or (InputColumn("text", "text"),)
         by_kind = {kind: [c for c in self.columns if c.kind == kind] for kind in ("number", "category", "text")}
         self._numbers, self._categories, self._texts = by_kind.values()
@@ -115,6 +122,8 @@ class Encoder:
                 parts.append(np.clip(scaled, -FARTHEST, FARTHEST))
             elif kind == "category":
                 parts.append(fitted.transform(self._category_cells(source)))
+            elif source is self._train:
+                parts += [one.of_training for one in fitted]
             else:
                 parts += [one.transform(texts) for one, texts in zip(fitted, self._text_cells(source), strict=True)]
         others = sum(part.shape[1] for part, kind in zip(parts, self._fitted, strict=False) if kind != "text")
@@ -172,7 +181,21 @@ def _readable(source: Source, index: int) -> str:
         return ""
 
 
-def _fit_text(texts: list[str], seed: int, name: str) -> Any:
+@dataclass(frozen=True)
+class FittedText:
+    """An encoding of texts, and what it makes of those that it was fitted to."""
+
+    counts: Any
+    reduced: Any
+    of_training: "Array"
+
+    def transform(self, texts: list[str]) -> "Array":
+        """Rows of texts, ``[m d]``."""
+        rows: Array = self.reduced.transform(self.counts.transform(texts))
+        return rows
+
+
+def _fit_text(texts: list[str], seed: int, name: str) -> FittedText:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline, make_union
@@ -187,7 +210,7 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
     # Words carry the topic of long texts; parts of words stand for spelling, endings and tongues without spaces.
     vectorizer = make_union(
         TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS, **settings),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), max_features=MOST_TERMS, **settings),
+        TfidfVectorizer(analyzer=parts_of_words(), max_features=MOST_TERMS, **settings),
     )
     try:
         counts = vectorizer.fit_transform(texts)
@@ -196,12 +219,24 @@ def _fit_text(texts: list[str], seed: int, name: str) -> Any:
             f"The texts of '{name}' hold no words to learn from.", "Name another column with --input."
         ) from error
     if counts.shape[1] <= COMPONENTS:
-        return make_pipeline(vectorizer, FunctionTransformer(_dense, accept_sparse=True))
-    if counts.shape[0] > FITTED_TEXTS:
-        counts = counts[np.sort(np.random.default_rng(seed).permutation(counts.shape[0])[:FITTED_TEXTS])]
-    components = min(COMPONENTS, counts.shape[0] - 1, counts.shape[1] - 1)
-    svd = TruncatedSVD(components, n_iter=POWER_STEPS, power_iteration_normalizer="QR", random_state=seed).fit(counts)
-    return make_pipeline(vectorizer, svd, Normalizer())
+        reduced = FunctionTransformer(_dense, accept_sparse=True).fit(counts)
+    else:
+        some = counts
+        if counts.shape[0] > FITTED_TEXTS:
+            some = counts[np.sort(np.random.default_rng(seed).permutation(counts.shape[0])[:FITTED_TEXTS])]
+        components = min(COMPONENTS, some.shape[0] - 1, some.shape[1] - 1)
+        svd = TruncatedSVD(components, n_iter=POWER_STEPS, power_iteration_normalizer="QR", random_state=seed)
+        reduced = make_pipeline(svd, Normalizer()).fit(some)
+    return FittedText(vectorizer, reduced, reduced.transform(counts))
+
+
+def parts_of_words() -> "Callable[[str], list[str]]":
+    """What scikit-learn's "char_wb" makes of a text, two to five characters, with the parts of each word made once."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    whole = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), strip_accents="unicode")
+    prepared, parts = whole.build_preprocessor(), lru_cache(MOST_WORDS)(whole.build_analyzer())
+    return lambda text: [part for word in prepared(text).split() for part in parts(word)]
 
 
 def _dense(rows: Any) -> "Array":
