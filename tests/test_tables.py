@@ -282,7 +282,7 @@ class TestEncoding:
             np.random.default_rng(0),
             np.array(["card", "lost", "stolen", "payment", "refund", "charged", "abroad", "cash"]),
         )
-        lines = [f"{' '.join(words[draw.integers(0, 8, 6)])} {row % 7},{'ab'[row % 2]}" for row in range(120)]
+        lines = [f"{' '.join(words[draw.integers(0, 6, 6)])} {row % 7},{'ab'[row % 2]}" for row in range(120)]
         train, _ = open_source(written(tmp_path / "a.csv", "\n".join(["text,label", *lines])), label="label")
         same, _ = open_source(
             written(tmp_path / "b.csv", "\n".join(["text,label", *lines])),
