@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of, parts_against
-from curate.engine.passes import ALONE, Passes
+from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of_blocks, parts_against
+from curate.engine.passes import ALONE, Passes, slices
 from curate.process.progress import Advance, Progress
 
 WIDTH = 128
@@ -27,6 +27,8 @@ MOST_PAIRS = 2**30
 """Queries times rows up to which all are compared: 32,768 rows with one another."""
 PROBED_ROWS = 8_192
 """Rows that a query is compared with where they are dealt into cells, about."""
+AGAINST = 2**17
+"""Rows that queries are compared with at a time where all are."""
 FEW_COLUMNS = 8
 """Up to this many, a tree finds neighbours faster than all distances would."""
 CHEAP = 1_024
@@ -173,8 +175,9 @@ class Neighbours:
 
     def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
         parts, halves = [], halves_of(self._index)
-        for part in parts_against(rows, self.n, self.passes.budget):
-            parts.append(nearest_of(part, self._index, halves, k))
+        blocks = slices(self.n, AGAINST)
+        for part in parts_against(rows, min(self.n, AGAINST), self.passes.budget):
+            parts.append(nearest_of_blocks(part, self._index, halves, k, blocks))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)

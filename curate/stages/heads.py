@@ -11,6 +11,7 @@ from curate.engine.curvature.head import FactorisedHead, HeadCurvature
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.minimum import Gradient
 from curate.engine.loss import Loss
+from curate.engine.passes import EACH_ROWS, pieces
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
 from curate.engine.suspicion.crossfit import Copies
 from curate.models.network import Network
@@ -47,7 +48,9 @@ class Heads:
         if self.own_influence is not None and rows.logits is not None:
             logits = rows.logits
         else:
-            logits = self.probe.logits(probe_inputs(rows.features).to(self.probe.weights))
+            # Some at a time: what the probe makes of all features is as large as they are.
+            parts = pieces(rows.features, EACH_ROWS)
+            logits = torch.cat([self.probe.logits(probe_inputs(part).to(self.probe.weights)) for part in parts])
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
 

@@ -269,6 +269,17 @@ def test_a_screen_keeps_the_strongest_pairs_and_their_influence(monkeypatch: pyt
         assert torch.equal(here, there)
 
 
+def test_neighbours_gone_through_block_by_block_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 12, generator=generator)
+    x[40:60] = x[100:120]  # equal ones stand in several blocks
+    whole = Neighbours(x, 0).nearest(x[:70], 23)
+    monkeypatch.setattr("curate.engine.neighbours.AGAINST", 17)
+    parts = Neighbours(x, 0).nearest(x[:70], 23)
+    np.testing.assert_array_equal(parts[0], whole[0])
+    np.testing.assert_allclose(parts[1], whole[1], atol=1e-6)
+
+
 def test_a_smaller_budget_of_memory_changes_the_head_by_rounding_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.cat([torch.randn(500, 20, generator=generator), torch.ones(500, 1)], dim=1)
