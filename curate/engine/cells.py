@@ -52,10 +52,15 @@ def nearest_of(
 
 
 def nearest_of_blocks(
-    queries: Float[Tensor, "m d"], rows: Float[Tensor, "n d"], halves: Float[Tensor, " n"], k: int, blocks: list[slice]
+    queries: Float[Tensor, "m d"],
+    rows: Float[Tensor, "n d"],
+    halves: Float[Tensor, " n"],
+    k: int,
+    numbers: Int[Tensor, " n"],
+    blocks: list[slice],
 ) -> Near:
     """The same of rows that are gone through block by block: few queries and many rows make a slow product."""
-    numbers = torch.arange(len(rows), device=rows.device)
+    numbers = numbers.to(rows.device)
     found = [nearest_of(queries, rows[block], halves[block], k, numbers[block]) for block in blocks]
     if len(found) == 1:
         return found[0]

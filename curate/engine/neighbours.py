@@ -97,6 +97,8 @@ class Neighbours:
             features = passes.near(features)
         self._directions = principal_directions(features, seed, metric, passes) if features.shape[1] > WIDTH else None
         self._index = passes.each(len(features), lambda rows: self._rows(features[rows]))
+        self._numbers = torch.arange(self.n)
+        """Of the rows of the index."""
         self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
         self.recall: float | None = None
         """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
@@ -113,11 +115,10 @@ class Neighbours:
         """The same for each of the rows themselves, one of which is the row. Found once for the largest k asked."""
         k = min(k, self.n)
         if self._among is None or self._among[0].shape[1] < k:
-            rows, places = self._index, torch.arange(self.n)
-            if self._dealt_into_cells(self.n, k):  # rows of a cell are compared with the same ones: by one process
-                rows, places = self._cells.rows, self._cells.order.cpu()
+            if self._dealt_into_cells(self.n, k):
+                _ = self._cells  # rows of a cell stand together then: one process compares them with the same ones
             own = self.passes.own(self.n)
-            self._among = self._nearest(rows[own], places[own], self.n, k, progress, title)
+            self._among = self._nearest(self._index[own], self._numbers.cpu()[own], self.n, k, progress, title)
         return self._among[0][:, :k], self._among[1][:, :k]
 
     def nearest(
@@ -165,7 +166,10 @@ class Neighbours:
 
     @cached_property
     def _cells(self) -> CellIndex:
-        return CellIndex(self._index, self._seed, self.passes)
+        """The rows in cells; the index stands in their order from then on, and not twice."""
+        cells = CellIndex(self._index, self._seed, self.passes)
+        self._index, self._numbers = cells.rows, cells.order
+        return cells
 
     def _by_tree(self, rows: Float[Tensor, "m d"], k: int) -> Near:
         from scipy.spatial import cKDTree
@@ -177,7 +181,7 @@ class Neighbours:
         parts, halves = [], halves_of(self._index)
         blocks = slices(self.n, AGAINST)
         for part in parts_against(rows, min(self.n, AGAINST), self.passes.budget):
-            parts.append(nearest_of_blocks(part, self._index, halves, k, blocks))
+            parts.append(nearest_of_blocks(part, self._index, halves, k, self._numbers, blocks))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)

@@ -134,8 +134,14 @@ class HeadInfluence:
         corrected: bool = True,
     ) -> Float[Tensor, "b T"]:
         """Influence of the training rows ``rows`` on what H⁻¹ g_t = ``solved`` stands for, nats."""
-        moves = self.row_gradients(rows, corrected).to(solved) @ solved.T
-        return (moves - solved @ self.mean_gradient.to(solved)) / self.head.curvature.n
+        curvature = self.head.curvature
+        if len(solved) < curvature.width:  # no gradient of a row is written down
+            residuals = (self.scores.corrected if corrected else self._plain)[rows].to(solved)
+            logits = curvature.x[rows].to(solved) @ solved.view(-1, curvature.width).T
+            moves = (logits.view(len(logits), len(solved), curvature.classes) * residuals[:, None]).sum(2)
+        else:
+            moves = self.row_gradients(rows, corrected).to(solved) @ solved.T
+        return (moves - solved @ self.mean_gradient.to(solved)) / curvature.n
 
     def blocks(self, count: int) -> list[slice]:
         """Slices of this process's rows whose gradients, and whose influence on ``count`` rows, fit a block."""
