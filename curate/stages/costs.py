@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from curate.engine.influence.problem import Problem
+from curate.engine.curvature.head import MOST_CURVATURE_ROWS
+from curate.engine.suspicion.crossfit import MOST_ROWS
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
 from curate.settings.merge import ScanSettings
 from curate.stages.deep import Price, answered_by_layers, deep_problem
@@ -20,7 +22,7 @@ from curate.stages.forward import INPUT_BYTES
 from curate.stages.memory import most_memory
 from curate.stages.prepare import Data
 
-USUAL_SPEED = 52e9
+USUAL_SPEED = 75e9
 """Products and sums a second, float32, of the machine that the constants were fitted on."""
 PROBED_ROWS = 16
 """Rows that go through the network to time it."""
@@ -147,15 +149,15 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
     head = size.classes * (size.features + 1)
     widths = [min(size.features, LAST_WIDTH), *[EARLY_WIDTH] * (size.depths - 1)]
     experts = sum(_experts(n, size.classes * (width + 1)) for width in widths)
-    heads = (3.0 * head**3 if head <= FACTORISED else 400.0 * n * head) / USUAL_SPEED
+    heads = (1.2 * head**3 / USUAL_SPEED + _scores(n, head)) if head <= FACTORISED else 6e-9 * n * head
     solved = 0.0 if head <= FACTORISED else SOLVED * n * head / USUAL_SPEED
     seconds = {
         "reading": sets * reading,
         "suspicion": slower * (0.7 + experts + heads * min(2, size.depths)),
-        "influence": slower * (0.1 + 2.5e-4 * n + 2e-4 * min(head, FACTORISED) + solved)
+        "influence": slower * (0.1 + 1.2e-4 * n + 2e-4 * min(head, FACTORISED) + solved)
         + _through_network(size, speed),
         "checks": _checks(size, speed),
-        "storing": slower * (0.05 + 1.5e-4 * sets),
+        "storing": slower * (0.05 + 8e-5 * sets),
     }
     kept = min(INPUT_BYTES, n * size.bytes_a_row) + 16 * n * (size.features + 1_024 * (size.depths > 2))
     squares = 16 * min(head, FACTORISED) ** 2 + 4 * min(n, 32_768) ** 2
@@ -164,7 +166,12 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
 
 def _experts(n: int, p: int) -> float:
     """Experts that read one depth, each with p parameters: fits with several weights, votes, a cross-fit."""
-    return 7e-4 * n + 20.0 * min(1.0, (p / 2_600) ** 2) + 4e-7 * n * p
+    return 3e-4 * n + 7e-8 * min(n, MOST_ROWS) * p
+
+
+def _scores(n: int, head: int) -> float:
+    """A head that is factorised: its curvature, which many rows have of some, its fit, and every row left out."""
+    return (7e-12 * min(n, MOST_CURVATURE_ROWS) + 4e-12 * n) * head**2 + 6e-9 * n * head
 
 
 def _through_network(size: Size, speed: Speed) -> float:
