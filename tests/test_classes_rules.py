@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
+import curate
 from curate.cli import main
 from curate.rules.finders.classes import _sigmas, _worse
 from curate.store import Store
@@ -29,6 +30,7 @@ def test_classes_that_make_trouble_are_named(here: Path) -> None:
     )
     assert {rule for rule, _ in said} <= {"overlap", "rare_class", "imbalance", "weak_class"}
     assert {key for rule, key in said if rule == "weak_class"} <= {"class:blue", "class:navy"}
+    assert said.keys() <= {(row["rule"], row["key"]) for row in curate.Run.open().findings}
     page = Path("r.html").read_text()
     assert "Classes and columns" in page
     assert said["rare_class", "class:odd"] in page

@@ -74,6 +74,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
     _started(home / "started", draw)
     shutil.copytree(home / "photos" / "train", home / "flowers5")
+    for file in sorted((home / "photos").rglob("*.png")):
+        scan = home / "scans" / file.parent.relative_to(home / "photos") / f"patient{file.stem}.png"
+        scan.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, scan)
     _roses(home / "roses", draw)
     _scanned(home)
     for part, count in (("train", 60), ("t10k", 30)):
@@ -136,6 +140,9 @@ def _tables(home: Path, draw: np.random.Generator) -> None:
     people = [(f"{draw.normal():.3f}", ("north", "south")[n % 2], label) for _, label, n in rows]
     _csv(home / "customers.csv", ["spent", "region", "churned"], people)
     _csv(home / "held-out.csv", ["spent", "region", "churned"], people[::-1][:30])
+    visits = [(f"p{n // 3}", f"{draw.normal():.3f}", label) for _, label, n in rows]
+    _csv(home / "visits.csv", ["patient", "dose", "label"], visits)
+    _csv(home / "later-visits.csv", ["patient", "dose", "label"], visits[::-1][:30])
     (home / "measured.csv").write_text("\n".join(f"{n},{n % 3},{label}" for _, label, n in rows) + "\n")
     files = [(f"photos/train/{name}/{place:04}.png", name) for name in CLASSES for place in range(20)]
     _csv(home / "pictures.csv", ["file", "label"], files)

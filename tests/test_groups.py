@@ -9,6 +9,7 @@ import pytest
 import torch
 from command import curate
 
+from curate import scan
 from curate.stages.groups import Groups, _linked, together
 
 WRONG = (3, 11, 19)
@@ -56,6 +57,32 @@ def test_rows_of_one_patient_do_not_vouch_for_each_other(here: Path) -> None:
     assert np.mean([alone[f"p{patient}"] for patient in WRONG]) < 0.5
 
 
+def test_large_groups_hide_no_wrong_label(here: Path) -> None:
+    """Patients dealt at random tell nothing of the labels: left out or not, the same rows stand out."""
+    draw = np.random.default_rng(0)
+    lines, wrong = ["id,patient,a,b,c,label"], set(draw.permutation(300)[:15].tolist())
+    for row in range(300):
+        kind = row % 2
+        values = ",".join(f"{value:.4f}" for value in draw.normal(3 * kind, 1, 3))
+        lines.append(f"{row},p{draw.integers(10)},{values},{'xy'[kind ^ (row in wrong)]}")
+    Path("train.csv").write_text("\n".join(lines) + "\n")
+    found = [
+        {row["key"] for row in scan("train.csv", id="id", input="a,b,c", group=group, progress=False).findings
+         if row["rule"] == "mislabeled"}
+        for group in (None, "patient")
+    ]  # fmt: skip
+    assert all(len(rows & {str(row) for row in wrong}) >= 11 for rows in found)
+    assert len(found[0] ^ found[1]) <= 4
+
+
+def test_one_group_of_all_rows_is_refused(here: Path) -> None:
+    table("train.csv", range(10), 0)
+    rows = Path("train.csv").read_text().splitlines()
+    Path("train.csv").write_text("\n".join(["ward," + rows[0], *("w," + row for row in rows[1:])]) + "\n")
+    said = curate("scan", "train.csv", "--group", "ward", status=2).output
+    assert "--group ward: all rows are of one group" in said
+
+
 def test_a_patient_in_both_sets_is_a_leak(here: Path) -> None:
     table("train.csv", range(20), 0)
     table("val.csv", range(18, 26), 1)
@@ -65,6 +92,30 @@ def test_a_patient_in_both_sets_is_a_leak(here: Path) -> None:
     assert {row["why"] for row in leaks} == {
         f"patient p{patient} is in the training set too, with 3 rows" for patient in (18, 19)
     }
+
+
+def test_gate_and_sarif_tell_a_patient_whom_a_split_parts(here: Path) -> None:
+    table("both.csv", range(20), 0)
+    header, *rows = Path("both.csv").read_text().splitlines()
+    lines = [f"{header},split"]
+    for place, row in enumerate(rows):  # all rows of two patients, and one of each of two others
+        patient = row.split(",")[0]
+        held = patient in ("p1", "p2") or (patient in ("p4", "p9") and place % 3 == 0)
+        lines.append(f"{row},{'val' if held else 'train'}")
+    Path("both.csv").write_text("\n".join(lines) + "\n")
+    asked = ("scan", "both.csv", "--group", "patient", "-f", "sarif:found.sarif")
+
+    def told() -> list[tuple[str, str]]:
+        results = json.loads(Path("found.sarif").read_text())["runs"][0]["results"]
+        return sorted((one["level"], one["message"]["text"]) for one in results if one["ruleId"] == "leak")
+
+    curate(*asked, "--fail-on", "leak", status=1)
+    assert len(told()) == 2
+    for patient, (level, text) in zip(("p4", "p9"), told(), strict=True):
+        assert level == "error"
+        assert f"patient {patient} is in the training set too, with 2 rows" in text
+    curate(*asked, "--rules=-leak")
+    assert told() == []
 
 
 @pytest.mark.parametrize(

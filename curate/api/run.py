@@ -44,7 +44,7 @@ ROWS = {
     "WHERE s.run_id = ?1 ORDER BY e.split = 'eval', e.position, e.key",
     "findings": "SELECT f.key, f.split, f.rule, f.severity, f.state, f.label AS given_label, s.suggested_label, "
     "s.suggested_probability, s.suspicion, s.loss, s.harm, f.why, x.media_path AS path, x.text "
-    "FROM run_findings AS f JOIN examples AS x ON x.id = f.example_id "
+    "FROM run_findings AS f LEFT JOIN examples AS x ON x.id = f.example_id "
     "LEFT JOIN scores AS s ON s.run_id = f.run_id AND s.example_id = f.example_id "
     "WHERE f.run_id = ? ORDER BY s.suspicion DESC, f.key, f.rule",
     "pairs": "SELECT e.key AS eval_key, e.label AS eval_label, t.key AS train_key, t.label AS train_label, "
@@ -113,7 +113,10 @@ class Run:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """Every finding of the run with the row's scores, one dict each, the most suspect first."""
+        """Every finding of the run with the row's scores, one dict each, the most suspect first.
+
+        One on a class, a column or a slice has a key that says so (`class:cat`) and no scores.
+        """
         return self._rows("findings")[1]
 
     @property

@@ -1,6 +1,6 @@
 """The linear heads of a run: the probe, and the model's own head if its outputs are the classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from curate.engine.influence.minimum import Gradient
 from curate.engine.loss import Loss
 from curate.engine.passes import EACH_ROWS, pieces
 from curate.engine.probe import SoftmaxHead, fit_probe, probe_inputs
-from curate.engine.suspicion.crossfit import Copies
+from curate.engine.suspicion.crossfit import Copies, left_out
 from curate.models.network import Network
 from curate.stages.diagnosis import doubtful_inputs
 from curate.stages.forward import Forward
@@ -88,17 +88,21 @@ def fit_heads(data: Data, damping: float | None = None) -> Heads:
         damping = known or _head_damping(own_x, state, data.loss)
     penalties = own_x.new_full((own_x.shape[1],), doubled * damping)
     own = HeadCurvature(own_x, state, penalties, loss=data.loss, passes=data.passes)
-    sizes, group = together(train.sha256, data.groups)
-    influence = _head_influence(own.factorise(), train.logits.to(own_x), labels, sizes, group)
+    influence = _head_influence(own.factorise(), train.logits.to(own_x), data)
     return Heads(head, probe, influence, damping, known > 0)
 
 
 def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxHead, HeadInfluence]:
     """The probe on these features of the training rows, with its leave-one-out scores."""
     labels = data.train.labels
-    sizes, group = together(data.train.sha256, data.groups)
     head, x = fit_probe(features, labels, data.classes, data.passes)
-    return head, _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), labels, sizes, group)
+    found = _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), data)
+    if data.groups is not None:
+        sizes, group = together(data.train.sha256, data.groups)
+        held = left_out(x, labels, data.classes, Copies(group, sizes, equal=False), choose=False, passes=data.passes)
+        logits = held.probabilities.clamp_min(torch.finfo(held.probabilities.dtype).tiny).log()
+        found = replace(found, scores=replace(found.scores, leave_one_out=logits.cpu()))
+    return head, found
 
 
 def doubts(data: Data, heads: Heads) -> str | None:
@@ -138,9 +142,8 @@ def _head_damping(x: torch.Tensor, state: torch.Tensor, loss: Loss) -> float:
     return max(0.1 * trace / (x.shape[1] * loss.classes(state)), 1e-12)
 
 
-def _head_influence(
-    head: FactorisedHead, logits: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor, group: torch.Tensor
-) -> HeadInfluence:
+def _head_influence(head: FactorisedHead, logits: torch.Tensor, data: Data) -> HeadInfluence:
+    labels, (sizes, group) = data.train.labels, together(data.train.sha256, None)
     rests = head.curvature.residuals(labels)
     sums = Copies(group, sizes).total(rests.to(logits))
     scores = head.scores(logits, labels, sizes, sums)

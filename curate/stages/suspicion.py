@@ -237,7 +237,7 @@ def read_depth(
         rows,
         data.train.labels,
         data.classes,
-        Copies(group, sizes),
+        Copies(group, sizes, data.groups is None),
         neighbours if neighbours is not None and basis is None else Neighbours(rows, seed, passes=data.passes),
         fitted,
         seed,

@@ -25,8 +25,10 @@ from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.problem import Problem
 from curate.engine.influence.self_influence import self_influence
 from curate.engine.loss import SOFTMAX
+from curate.engine.passes import ALONE
 from curate.engine.probe import fit_softmax, penalties
 from curate.engine.suspicion.crossfit import Copies, left_out, sample
+from curate.engine.suspicion.fourier import CHOICE_ROWS, Features, _folds, _spectrum, fit_ridge
 from curate.process.progress import Progress
 
 CLASSES = 5
@@ -249,3 +251,34 @@ def test_a_probe_of_a_sample_says_of_all_rows_what_that_of_all_says() -> None:
     changed[row - row % 2 : row - row % 2 + 2] = 1
     moved = left_out(x, changed, 3, copies, choose=False, most=500).probabilities[row]
     assert float((moved - some.probabilities[row]).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("most", [CHOICE_ROWS, 400])
+def test_law_rows_of_a_group_give_no_label_away(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of labels at random nobody tells more than chance, of rows that are left out with a group of others too."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 30, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (600,), generator=generator)
+    group = torch.arange(600) % 20  # of thirty rows each: m times the leverage of one is over 1
+    copies = Copies(group, torch.full((600,), 30), equal=False)
+    ones = torch.cat([x, x.new_ones(600, 1)], dim=1)
+    chance = 1 / 3 + 3 * (2 / 9 / 600) ** 0.5
+    monkeypatch.setattr("curate.engine.suspicion.fourier.CHOICE_ROWS", most)
+    for found in (left_out(ones, labels, 3, copies, choose=False).probabilities, fit_ridge(x, labels, 3, copies, 0)[1]):
+        assert float((found.argmax(1) == labels).double().mean()) < chance
+
+
+def test_a_fold_of_the_regression_is_left_out_as_if_it_had_never_been() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(200, 5, generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    copies = Copies(torch.arange(200) % 25, torch.full((200,), 8), equal=False)
+    spectrum = _spectrum(Features(torch.randn(5, 20, generator=generator).double()), x, labels, 3, ALONE)
+    folds = _folds(spectrum, x, labels, copies, ALONE)
+    assert all(len(folds.of[copies.group == group].unique()) == 1 for group in range(25))
+    found = folds.left_out(spectrum, spectrum.turned(x), folds.of, 0.1)
+    mapped, targets = spectrum.features(x), torch.eye(3, dtype=torch.float64)[labels]
+    damping = 0.1 * spectrum.values.mean() * torch.eye(41, dtype=torch.float64)
+    for number in range(20):
+        kept = folds.of != number
+        second, moments = (mapped[kept].T @ other[kept] / 200 for other in (mapped, targets))
+        torch.testing.assert_close(found[~kept], mapped[~kept] @ torch.linalg.solve(second + damping, moments))

@@ -42,6 +42,11 @@ def copies() -> Copies:
     return Copies(group, torch.bincount(group)[group])
 
 
+def patients() -> Copies:
+    group = torch.arange(N) % 30
+    return Copies(group, torch.bincount(group)[group], equal=False)
+
+
 def probe(passes: Passes) -> list[Tensor]:
     head, _ = fit_probe(*rows(), C, passes)
     return [head.weights]
@@ -79,13 +84,14 @@ def neighbours(passes: Passes, most_pairs: int, columns: int = D) -> list[Tensor
 
 
 def ridge(passes: Passes) -> list[Tensor]:
-    return [fit_ridge(*rows(), C, copies(), 0, passes)[1]]
+    return [fit_ridge(*rows(), C, groups, 0, passes)[1] for groups in (copies(), patients())]
 
 
 def probes_left_out(passes: Passes) -> list[Tensor]:
     x, labels = rows()
     x = torch.cat([x, torch.ones(N, 1)], dim=1)
-    return [left_out(x, labels, C, copies(), choose=True, passes=passes).probabilities]
+    both = copies(), patients()
+    return [left_out(x, labels, C, groups, choose=True, passes=passes).probabilities for groups in both]
 
 
 def through_a_network(passes: Passes) -> list[Tensor]:

@@ -2,8 +2,8 @@
 
 cos and sin of random projections stand for a Gaussian kernel (Rahimi & Recht 2007), so that the reader sees what no
 plane through the features does, in a time that grows with the rows and not with their square. Its leave-one-out is
-exact (the residual over one minus the leverage, Allen 1974); width, penalty and temperature are those under which the
-labels are likeliest when left out. Knows matrices only.
+exact (the residual over one minus the leverage, Allen 1974), and that of groups of rows that differ by folds; width,
+penalty and temperature are those under which the labels are likeliest when left out. Knows matrices only.
 """
 
 import math
@@ -89,6 +89,26 @@ class FeatureSpectrum:
 
 
 @dataclass(frozen=True)
+class Folds:
+    """The fold of each row, and of each fold second moments and products with the targets, as `FeatureSpectrum` has."""
+
+    of: Int[Tensor, " n"]
+    values: Float[Tensor, "k F F"]
+    moments: Float[Tensor, "k F C"]
+
+    def left_out(
+        self, spectrum: FeatureSpectrum, turned: Float[Tensor, "m F"], fold: Int[Tensor, " m"], penalty: float
+    ) -> Float[Tensor, "m C"]:
+        """Outputs for rows, each by the regression without its fold, float64."""
+        without = torch.diag(spectrum.damped(penalty)) - self.values
+        weights = torch.linalg.solve(without, spectrum.moments - self.moments).to(turned)
+        found = turned.new_empty(len(turned), weights.shape[2])
+        for number, each in enumerate(weights):
+            found[fold == number] = turned[fold == number] @ each
+        return found.double()
+
+
+@dataclass(frozen=True)
 class Ridge:
     """The regression at one penalty; probabilities are the softmax of ``temperature`` times its outputs."""
 
@@ -127,8 +147,12 @@ def fit_ridge(
             directions = directions.float()
         spectrum = _spectrum(Features(directions), rows, labels, classes, passes)
         turned = spectrum.turned_by_all(rows[some], passes)
+        folds = None if copies.equal else _folds(spectrum, rows, labels, copies, passes)
         for penalty in PENALTIES:
-            outputs = spectrum.left_out(spectrum.answers(turned, penalty), labels[some], among)
+            if folds is None:
+                outputs = spectrum.left_out(spectrum.answers(turned, penalty), labels[some], among)
+            else:
+                outputs = folds.left_out(spectrum, turned, folds.of[some], penalty)
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
@@ -137,8 +161,16 @@ def fit_ridge(
     _, ridge, outputs = best
     if len(some) < len(rows):
         chosen, size = ridge.spectrum, passes.budget.share(CHUNK)
-        parts = [chosen.answers(chosen.turned(rows[own]), ridge.penalty) for own in passes.slices(len(rows), size)]
-        outputs = chosen.left_out(passes.collect(parts), labels, copies)
+        own, folds = (
+            passes.slices(len(rows), size),
+            None if copies.equal else _folds(chosen, rows, labels, copies, passes),
+        )
+        if folds is None:
+            parts = [chosen.answers(chosen.turned(rows[part]), ridge.penalty) for part in own]
+            outputs = chosen.left_out(passes.collect(parts), labels, copies)
+        else:
+            parts = [folds.left_out(chosen, chosen.turned(rows[part]), folds.of[part], ridge.penalty) for part in own]
+            outputs = passes.collect(parts)
     return ridge, (ridge.temperature * outputs).softmax(1)
 
 
@@ -155,3 +187,19 @@ def _spectrum(
     second, moments = passes.sum(second), passes.sum(moments)
     values, vectors = torch.linalg.eigh(second / len(rows))
     return FeatureSpectrum(features, values.clamp_min(0), vectors, vectors.T @ moments / len(rows), len(rows))
+
+
+def _folds(
+    spectrum: FeatureSpectrum, rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], copies: Copies, passes: Passes
+) -> Folds:
+    of, (width, classes) = copies.folds(labels), spectrum.moments.shape
+    count = int(of.max()) + 1
+    values, moments = spectrum.moments.new_zeros(count, width, width), spectrum.moments.new_zeros(count, width, classes)
+    for own in passes.slices(len(rows), passes.budget.share(CHUNK)):
+        turned = spectrum.turned(rows[own])
+        targets = F.one_hot(labels[own], classes).to(turned)
+        for number in range(count):
+            here = turned[of[own] == number]
+            values[number] += here.T @ here
+            moments[number] += here.T @ targets[of[own] == number]
+    return Folds(of, passes.sum(values) / len(rows), passes.sum(moments) / len(rows))
