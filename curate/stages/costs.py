@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from curate.engine.influence.problem import Problem
 from curate.engine.curvature.head import MOST_CURVATURE_ROWS
+from curate.engine.influence.problem import Problem
 from curate.engine.suspicion.crossfit import MOST_ROWS
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
 from curate.settings.merge import ScanSettings
