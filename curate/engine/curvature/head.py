@@ -194,8 +194,8 @@ class HeadCurvature(Operator):
         blocks = whole.view(self.classes, self.width, self.classes, self.width)
         least = self._least(p)
         # Where all classes moved alike change nothing, each row of blocks adds up to nothing: its diagonal is the rest,
-        # turned, and whatever else is approximate H has no negative eigenvalue.
-        apart = int(self.loss.shift_free)
+        # turned. Of pairs at their mean it is not: self-influence would be off by twice as much.
+        apart = int(self.loss.shift_free and not least)
         pairs = [(c, e) for c in range(self.classes) for e in range(c + apart, self.classes)]
         weights = (self.loss.entry(p, c, e) for c, e in pairs)
         if least:
