@@ -82,5 +82,8 @@ def test_the_limit_of_a_container_counts_as_what_is_free(
     monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(memory, "GROUPS", tmp_path)
     assert free_bytes() == 2500
+    inner = "0::/job/step\n" if version == 2 else "4:memory:/job/step\n"
+    (tmp_path / "cgroup").write_text(inner)  # a step of the job has no limit of its own
+    assert free_bytes() == 2500
     (own / limit).write_text("max\n")
     assert free_bytes() > whole // 2

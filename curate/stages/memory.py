@@ -61,13 +61,13 @@ def free_bytes() -> int:
 
 
 def _groups() -> list[Path]:
-    """Folders that may tell of this process's control groups: its own, or in a container their root."""
+    """Folders that may tell of this process's control groups: its own, and those that it is in, to their root."""
     try:
         lines = [line.split(":", 2) for line in CGROUP.read_text().splitlines()]
     except OSError:
         return []
     own = [GROUPS / controller / path.strip("/") for _, controller, path in lines if controller in ("", "memory")]
-    return list(dict.fromkeys([*own, GROUPS, GROUPS / "memory"]))
+    return list(dict.fromkeys(up for one in own for up in (one, *one.parents) if up.is_relative_to(GROUPS)))
 
 
 def _left_of(folder: Path) -> int | None:

@@ -140,7 +140,7 @@ def fit_ridge(
     median = float((rows[first].double() - rows[second].double()).norm(dim=1).median()) + 1e-9
     unscaled = torch.randn(rows.shape[1], FEATURES // 2, generator=draw, dtype=torch.float64)
     among = copies.among(some)
-    best: tuple[float, Ridge, Float[Tensor, "m C"]] | None = None
+    best: tuple[float, Ridge, Folds | None, Float[Tensor, "m C"]] | None = None
     for width in WIDTHS:
         directions = (unscaled / (width * median)).to(rows.device)
         if len(rows) * FEATURES > FLOAT64_NUMBERS:
@@ -156,15 +156,11 @@ def fit_ridge(
             for temperature in TEMPERATURES:
                 value = likelihood((temperature * outputs).softmax(1), labels[some])
                 if best is None or value > best[0]:
-                    best = value, Ridge(spectrum, penalty, temperature), outputs
+                    best = value, Ridge(spectrum, penalty, temperature), folds, outputs
     assert best is not None
-    _, ridge, outputs = best
+    _, ridge, folds, outputs = best
     if len(some) < len(rows):
-        chosen, size = ridge.spectrum, passes.budget.share(CHUNK)
-        own, folds = (
-            passes.slices(len(rows), size),
-            None if copies.equal else _folds(chosen, rows, labels, copies, passes),
-        )
+        chosen, own = ridge.spectrum, passes.slices(len(rows), passes.budget.share(CHUNK))
         if folds is None:
             parts = [chosen.answers(chosen.turned(rows[part]), ridge.penalty) for part in own]
             outputs = chosen.left_out(passes.collect(parts), labels, copies)
