@@ -107,6 +107,7 @@ def scan_here(arguments: list[str]) -> None:
     def begin(*of_run: object) -> None:
         Path("writing").touch()
         write(*of_run)  # type: ignore[arg-type]
+        Path("written").touch()
 
     record.OpenRun._write = begin  # type: ignore[method-assign]
     sys.argv = ["curate", "scan", *arguments, "-f", "csv:/dev/null"]
@@ -199,7 +200,9 @@ def broken(kill: Kill, arguments: list[str], home: Path, whole: Found, tally: Ta
         time.sleep(0.005)
     living = {file.suffix: int(file.read_text() or 0) for file in home.glob("rank.*")}
     victim = living.get(f".{kill.rank}")
-    if started.over() or not victim:
+    # Who is through, the first once it has written, waits in a lock of the launcher's: a kill there only holds that up.
+    through = (home / ("writing" if kill.rank else "written")).exists()
+    if started.over() or not victim or through:
         started.wait()
         return f"{kill}: there was nothing to kill"
     os.kill(victim, signal.SIGKILL)
