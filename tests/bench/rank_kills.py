@@ -52,6 +52,8 @@ def make():
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
     ).eval()
 """
+HELD = 0.2
+"""Seconds that the first process stays in the midst of its writing."""
 WITHIN = 60.0
 """Seconds within which all processes have to end after one was killed."""
 
@@ -102,7 +104,11 @@ def scan_here(arguments: list[str]) -> None:
     """A scan in this process, which says who it is and when it begins to write."""
     Path(f"rank.{os.environ.get('RANK', '0')}").write_text(str(os.getpid()))
     forward.SHARD_ROWS = CHUNK
-    write = record.OpenRun._write
+    write, add = record.OpenRun._write, record.Store.add_influences
+
+    def slowly(*pairs: object) -> None:
+        time.sleep(HELD)  # rows this few are written before a kill could come
+        add(*pairs)  # type: ignore[arg-type]
 
     def begin(*of_run: object) -> None:
         Path("writing").touch()
@@ -110,6 +116,7 @@ def scan_here(arguments: list[str]) -> None:
         Path("written").touch()
 
     record.OpenRun._write = begin  # type: ignore[method-assign]
+    record.Store.add_influences = slowly  # type: ignore[method-assign]
     sys.argv = ["curate", "scan", *arguments, "-f", "csv:/dev/null"]
     command()
 
@@ -161,7 +168,7 @@ class Kill:
         """As the head of this file says; ``usual`` seconds take an unbroken scan."""
         rank, turn = draw.randrange(RANKS), number % 10
         if turn == 0:
-            return cls(0, writes=True, seconds=draw.uniform(0, 0.2))
+            return cls(0, writes=True, seconds=draw.uniform(0, HELD))
         if turn <= 5:
             return cls(rank, parts=draw.randrange(1, PARTS), restarts=turn <= 2)
         return cls(rank, seconds=usual * draw.uniform(0.02, 1.0))
