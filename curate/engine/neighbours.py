@@ -6,6 +6,7 @@ blocked matrix products. Of many, rows are dealt into cells by k-means (an inver
 those of the nearest cells are compared; what that misses is measured.
 """
 
+import weakref
 from functools import cached_property
 from typing import Literal
 
@@ -25,6 +26,8 @@ the time; 64 directions cost 0.04 of it on the look-alike ones of 77 classes."""
 BASIS_ROWS = 20_000
 MOST_PAIRS = 2**30
 """Queries times rows up to which all are compared: 32,768 rows with one another."""
+MANY_PAIRS = 2**27
+"""And from which other queries are dealt into cells that there are already: those of 2,000 rows in 60,000."""
 PROBED_ROWS = 8_192
 """Rows that a query is compared with where they are dealt into cells, about."""
 AGAINST = 2**17
@@ -100,6 +103,8 @@ class Neighbours:
         self._numbers = torch.arange(self.n)
         """Of the rows of the index."""
         self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
+        self._asked: tuple[weakref.ref[Tensor], int, tuple[np.ndarray, np.ndarray]] | None = None
+        """The last queries, as long as they are there, their k and what was found."""
         self.recall: float | None = None
         """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
 
@@ -126,13 +131,17 @@ class Neighbours:
     ) -> tuple[Int[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
         """Training rows nearest to each query and their similarity, nearest first; k is cut to what there is.
 
-        The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike.
+        The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike. The same
+        queries are looked up once.
         """
+        if self._asked is not None and self._asked[0]() is queries and self._asked[1] == k:
+            return self._asked[2]
         own = self.passes.own(len(queries))
         rows = self._rows(queries[own].to(self._index.device))
         places = torch.arange(len(queries))[own]
         found, similarity = self._nearest(rows, places, len(queries), min(k, self.n), progress, title)
-        return found.astype(np.int64), similarity
+        self._asked = weakref.ref(queries), k, (found.astype(np.int64), similarity)
+        return self._asked[2]
 
     def _nearest(
         self,
@@ -161,8 +170,8 @@ class Neighbours:
 
     def _dealt_into_cells(self, m: int, k: int) -> bool:
         """Whether so many queries are compared with some cells only."""
-        few = self._index.shape[1] <= FEW_COLUMNS or m * self.n <= self._most_pairs
-        return not few and k <= self._probed // 4
+        most = min(self._most_pairs, MANY_PAIRS) if "_cells" in vars(self) else self._most_pairs
+        return self._index.shape[1] > FEW_COLUMNS and m * self.n > most and k <= self._probed // 4
 
     @cached_property
     def _cells(self) -> CellIndex:

@@ -79,15 +79,15 @@ def minimum(problem: "SoftmaxProblem", start: Float[Tensor, "C D"] | None, toler
     penalty, x = problem.penalty, problem.x
     epsilon = torch.finfo(x.dtype).eps
     tolerance = max(tolerance, 64 * epsilon)
-    here = problem.at(x.new_zeros(problem.classes, x.shape[1]))
-    scale = float(here.gradient.abs().max())
-    if start is not None:
-        here = problem.at(start.to(x))
+    here = problem.at(x.new_zeros(problem.classes, x.shape[1]) if start is None else start.to(x))
+    scale = float((here.gradient if start is None else problem.gradient_at_zero()).abs().max())
     for _ in range(MOST_STEPS):
         largest = float(here.gradient.abs().max())
         if largest <= tolerance * scale:
             return SoftmaxHead(here.weights, penalty)
-        direction = problem.newton(here, tolerance=1e-1 if largest > 1e-2 * scale else 1e-3)
+        # Far from the optimum, and near to what is asked, a rough direction is as good (Dembo et al. 1982).
+        enough = 1e-1 if largest > 1e-2 * scale else tolerance * scale / largest / 4
+        direction = problem.newton(here, tolerance=min(1e-1, max(1e-3, enough)))
         step, slope = 1.0, float((here.gradient * direction).sum())
         rounding = 8 * epsilon * abs(here.loss)  # close to the optimum the loss tells two steps apart no more
         if slope <= rounding and largest <= 1e-3 * scale:
@@ -134,8 +134,9 @@ class SoftmaxProblem:
         penalty: Float[Tensor, " D"],
         passes: Passes,
         kept: Int[Tensor, " k"] | None = None,
+        moments: Float[Tensor, "D D"] | None = None,
     ) -> None:
-        """Of the rows ``kept``; None: of all."""
+        """Of the rows ``kept``; None: of all. ``moments`` are `second_moments` of about these rows."""
         self.n = len(x if kept is None else kept)
         self.classes, self.penalty = classes, penalty
         self.passes = passes = passes.alone if self.n * classes * x.shape[1] <= ALIKE else passes
@@ -143,16 +144,17 @@ class SoftmaxProblem:
         rows = own if kept is None else kept[own]
         self.x, self.labels = x[rows], labels[rows].to(x.device)
         self.targets = F.one_hot(self.labels, classes).to(x)
-        some = x if kept is None else kept
-        if self.n > PRECONDITIONER_ROWS:
-            some = some[torch.randperm(self.n, generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
-        some = some if kept is None else x[some]
-        size = passes.budget.sum_rows
-        self._gram = passes.total(len(some), size, lambda rows: some[rows].T @ some[rows]) / len(some)
+        self._moments = second_moments(x, passes, kept) if moments is None else moments
 
     def _summed(self, term: Callable[[slice], Tensor]) -> Tensor:
         """What ``term`` sums over some rows, over all that are held here, in float64."""
         return summed(slices(len(self.x), self.passes.budget.sum_rows) or [slice(0, 0)], term)
+
+    def gradient_at_zero(self) -> Float[Tensor, "C D"]:
+        """Of the loss, without weights."""
+        even = 1 / self.classes
+        total = self.passes.sum(self._summed(lambda rows: (even - self.targets[rows]).T @ self.x[rows]))
+        return (total / self.n).to(self.x)
 
     def at(self, weights: Float[Tensor, "C D"]) -> ProbeAt:
         """The loss and its derivatives at these weights: all processes meet once."""
@@ -178,7 +180,7 @@ class SoftmaxProblem:
         gradient, p = at.gradient, at.p
         ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
         try:
-            factor = torch.linalg.cholesky(at.weight * self._gram + ridge).to(gradient)
+            factor = torch.linalg.cholesky(at.weight * self._moments + ridge).to(gradient)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "The probe's features have no finite second moments", "Are the inputs on the scale of training?"
@@ -206,6 +208,17 @@ class SoftmaxProblem:
             before, size = size, (left * precise).sum()
             towards = precise + size / before * towards
         return solved
+
+
+def second_moments(
+    x: Float[Tensor, "n D"], passes: Passes, kept: Int[Tensor, " k"] | None = None
+) -> Float[Tensor, "D D"]:
+    """Mean xᵀx of the rows, float64, from `PRECONDITIONER_ROWS` of them: what steps go by, not what they lead to."""
+    n, some = (len(x), x) if kept is None else (len(kept), kept)
+    if n > PRECONDITIONER_ROWS:
+        some = some[torch.randperm(n, generator=torch.Generator().manual_seed(0))[:PRECONDITIONER_ROWS]]
+    some = some if kept is None else x[some]
+    return passes.total(len(some), passes.budget.sum_rows, lambda rows: some[rows].T @ some[rows]) / len(some)
 
 
 def fit_probe(

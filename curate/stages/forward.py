@@ -7,6 +7,7 @@ only as far as `Inputs` can afford. Leaves reading to `sources` and what is made
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -160,12 +161,12 @@ class Forward:
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
+    @cached_property
     def labels(self) -> Tensor:
         """Index of each row's given label, ``[n]`` int64."""
         return torch.tensor([self.source.labels[i] for i in self.indices], dtype=torch.long)
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """Each row's key, in the order of ``indices``."""
         return [self.source.keys[i] for i in self.indices]

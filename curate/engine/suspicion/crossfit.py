@@ -15,7 +15,7 @@ from torch import Tensor
 
 from curate.engine.curvature.row_space import RowSpace
 from curate.engine.passes import ALONE, Passes
-from curate.engine.probe import SoftmaxHead, SoftmaxProblem, minimum, penalties
+from curate.engine.probe import SoftmaxHead, SoftmaxProblem, minimum, penalties, second_moments
 
 LADDER = (0.05, 0.01, 0.002)
 """Penalties to choose from. Fixed at the first, image features with human noise lose 0.01 to 0.05 of average
@@ -129,8 +129,8 @@ def left_out(
         probes = _Probes(x, labels, classes, copies, passes)
         return max((probes.one_by_one(rung) for rung in rungs), key=lambda each: likelihood(each.probabilities, labels))
     probes = _Probes(x.float(), labels, classes, copies, passes)
-    rung = probes.rung(rungs)
-    return probes.one_by_one(rung) if exact else probes.by_folds(rung)
+    rung, near = probes.rung(rungs)
+    return probes.one_by_one(rung) if exact else probes.by_folds(rung, near)
 
 
 def sample(labels: Int[Tensor, " n"], classes: int, copies: Copies, most: int) -> Bool[Tensor, " n"]:
@@ -191,7 +191,7 @@ class _Probes:
         """The probe of the rows that are kept, by default all."""
         rows = None if kept is None else kept.nonzero()[:, 0]
         weights = penalties(penalty, self.x)
-        problem = SoftmaxProblem(self.x, self.labels, self.classes, weights, self.passes, rows)
+        problem = SoftmaxProblem(self.x, self.labels, self.classes, weights, self.passes, rows, self.moments)
         return minimum(problem, start, tolerance)
 
     def one_by_one(self, penalty: float) -> LeftOut:
@@ -203,13 +203,18 @@ class _Probes:
         return LeftOut(scores.leave_one_out.softmax(1), head)
 
     @cached_property
+    def moments(self) -> Float[Tensor, "D D"]:
+        """By which the steps of all these probes go."""
+        return second_moments(self.x, self.passes)
+
+    @cached_property
     def folds(self) -> Int[Tensor, " n"]:
         return self.copies.folds(self.labels)
 
-    def rung(self, rungs: tuple[float, ...]) -> float:
-        """The penalty under which one fold is likeliest, predicted from the others."""
+    def rung(self, rungs: tuple[float, ...]) -> tuple[float, Float[Tensor, "C D"] | None]:
+        """The penalty under which one fold is likeliest, predicted from the others, and the weights that they gave."""
         if len(rungs) == 1:
-            return rungs[0]
+            return rungs[0], None
         held = self.folds % FOLDS == 0
         best, start, found = -torch.inf, None, rungs[0]
         for rung in rungs:
@@ -218,11 +223,11 @@ class _Probes:
             if value <= best:
                 break
             best, start, found = value, head.weights, rung
-        return found
+        return found, start
 
-    def by_folds(self, penalty: float) -> LeftOut:
-        """Each fold predicted from the others."""
-        whole = self.fit(penalty, tolerance=1e-4)
+    def by_folds(self, penalty: float, near: Float[Tensor, "C D"] | None = None) -> LeftOut:
+        """Each fold predicted from the others; ``near`` are weights not far from those of all."""
+        whole = self.fit(penalty, start=near, tolerance=1e-4)
         folds = self.folds
         heads = {int(fold): self.fit(penalty, folds != fold, whole.weights, 1e-3) for fold in folds.unique()}
 
