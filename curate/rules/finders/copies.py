@@ -211,23 +211,36 @@ def difference_of_pictures(a: UInt8[np.ndarray, "m 32 32"], b: UInt8[np.ndarray,
     """One less the correlation of small pictures, in the better orientation and with the better window of either."""
     found = [np.empty(0)]
     for start in range(0, len(a), TOGETHER):
-        one, other = a[start : start + TOGETHER].astype(np.float32), b[start : start + TOGETHER].astype(np.float32)
-        best = np.full(len(one), -1.0)
-        for cut, whole in ((one, other), (other, one)):
-            windows = _windows(cut)  # those of a mirrored picture are these, mirrored
-            for turned in (whole, whole[:, :, ::-1]):
-                best = np.maximum(best, (windows @ _unit(turned[:, None]).transpose(0, 2, 1)).max((1, 2)))
-        found.append(1 - best)
+        one, other = (_about_mean(part[start : start + TOGETHER]) for part in (a, b))
+        found.append(1 - np.maximum(_best_window(one, other), _best_window(other, one)))
     return np.concatenate(found)
 
 
-def _windows(pictures: Float[np.ndarray, "m 32 32"]) -> Float[np.ndarray, "m w 1024"]:
-    """Each picture whole, and cut by `CUT` pixels at its sides in every way, spread to the whole side again."""
-    last = SIDE - 1
+def _about_mean(pictures: UInt8[np.ndarray, "m 32 32"]) -> Float[np.ndarray, "m 32 32"]:
+    return pictures - pictures.mean((1, 2), dtype=np.float32, keepdims=True)
+
+
+def _best_window(cut: Float[np.ndarray, "m 32 32"], whole: Float[np.ndarray, "m 32 32"]) -> Float[np.ndarray, " m"]:
+    """The largest correlation of a window of ``cut`` with ``whole`` or its mirror image; an even picture has none.
+
+    A window is ``cut`` whole, or without `CUT` pixels at its sides in every way, spread to the whole side again: that
+    is L P Rᵀ, whose product with W is that of L P with W R, and its square that of (L P)ᵀ (L P) with Rᵀ R. So no window
+    is made.
+    """
     cuts = [(0, 0), *((left, CUT - left) for left in range(CUT + 1))]
-    maps = np.stack([_spread(np.linspace(left, last - right, SIDE)) for left, right in cuts])
-    high = maps @ pictures[:, None]
-    return _unit((high[:, :, None] @ maps.transpose(0, 2, 1)).reshape(len(pictures), -1, SIDE, SIDE))
+    maps = np.stack([_spread(np.linspace(left, SIDE - 1 - right, SIDE)) for left, right in cuts])  # [c s s]
+    m, c = len(cut), len(cuts)
+    high = (maps.reshape(-1, SIDE) @ cut).reshape(m, c, SIDE, SIDE)
+    across = maps.transpose(1, 0, 2).reshape(SIDE, -1)  # [s, c x s]
+    best, wholes = np.full(m, -1.0), np.maximum(np.linalg.norm(whole.reshape(m, -1), axis=1), 1e-6)
+    sums = high.sum(2) @ maps.sum(1).T  # [m c c]
+    squares = (high.transpose(0, 1, 3, 2) @ high).reshape(m, c, -1) @ (maps.transpose(0, 2, 1) @ maps).reshape(c, -1).T
+    lengths = np.maximum(np.sqrt((squares - sums**2 / SIDE**2).clip(0)), 1e-6)
+    for turned in (whole, whole[:, :, ::-1]):  # a window of a mirrored picture is a window's mirror image
+        wide = (turned @ across).reshape(m, SIDE, c, SIDE).transpose(0, 2, 1, 3).reshape(m, c, -1)
+        products = high.reshape(m, c, -1) @ wide.transpose(0, 2, 1)
+        best = np.maximum(best, (products / lengths).max((1, 2)) / wholes)
+    return best
 
 
 def _spread(places: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 32"]:
@@ -237,14 +250,6 @@ def _spread(places: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s 32"]:
     rows = np.arange(len(places))
     matrix[rows, low], matrix[rows, low + 1] = 1 - (places - low), places - low
     return matrix
-
-
-def _unit(pictures: Float[np.ndarray, "m w h s"]) -> Float[np.ndarray, "m w p"]:
-    """About their mean and of length one; an even picture is zero."""
-    flat = pictures.reshape(*pictures.shape[:2], -1)
-    flat = flat - flat.mean(2, keepdims=True)
-    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=2, keepdims=True), 1e-6)
-    return unit
 
 
 def _shingled(a: Forward, b: Forward) -> tuple["csr_matrix", "csr_matrix"]:
