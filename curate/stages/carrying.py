@@ -10,11 +10,6 @@ import torch
 from torch import Tensor
 
 
-def sent(values: Sequence[Tensor], device: torch.device) -> Tensor:
-    """The rows as one batch ``[b ...]`` on the device, which may still be on its way."""
-    return moved(torch.stack(list(values)), device)
-
-
 def moved(batch: Tensor, device: torch.device) -> Tensor:
     """The batch on the device, which may still be on its way."""
     if device.type != "cuda" or batch.is_cuda:

@@ -21,7 +21,7 @@ from curate.sources import Source
 from curate.stages.ahead import MOST_THREADS, read_ahead
 from curate.stages.broken import Broken, refuse_broken
 from curate.stages.cache import Depths, ForwardCache
-from curate.stages.carrying import coming, moved, sent
+from curate.stages.carrying import coming, moved
 from curate.stages.looks import PictureLooks, look_of
 
 Transform = Callable[[object], Tensor]
@@ -290,8 +290,6 @@ class _Read:
             self._sha256.append(row.sha256)
             if value is not None:
                 fresh.append(Fresh(place, value, row.look))
-                if self._how.network is not None:  # else nothing is asked of a row but its features
-                    self._inputs.put([place], value[None])
                 if len(fresh) >= self._batch_size:
                     self._begin(fresh)
                     fresh = []
@@ -369,7 +367,9 @@ class _Read:
                 f"Rows of different shapes reach the model: {', '.join(map(str, sorted(shapes)[:3]))}",
                 "Let the model file's `transform` resize or crop them.",
             )
-        feature, logit, early = network.at_depths(sent([value for _, value in rows], self._how.device))
+        batch = torch.stack([value for _, value in rows])
+        self._inputs.put([place for place, _ in rows], batch)
+        feature, logit, early = network.at_depths(moved(batch, self._how.device))
         return coming((feature.float(), logit.float(), early))
 
     def _take(self) -> None:

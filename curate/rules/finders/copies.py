@@ -71,12 +71,12 @@ def copies_within(scan: Contents) -> NearCopies:
     if near is None:
         return _none()
     found, similarity = near.among(FARTHER + 1)
-    candidates = _candidates(found[:, : CANDIDATES + 1], similarity, rows.sha256, rows.sha256)
+    one, other, usual = _candidates(found[:, : CANDIDATES + 1], similarity, rows.sha256, rows.sha256)
+    # Two rows may each be near to the other: a pair is compared once.
+    one, other = np.unique(np.sort(np.stack([one, other], axis=1), axis=1), axis=0).T
     differences = _Differences(rows, rows)
-    pairs = _confirmed(*candidates, differences)
-    pairs = _apart(pairs, found[:, CANDIDATES + 1 :], differences, within=True)
-    upwards = np.unique(np.sort(np.stack([pairs.one, pairs.other], 1), axis=1), axis=0, return_index=True)[1]
-    return NearCopies(pairs.one[upwards], pairs.other[upwards], pairs.difference[upwards])
+    pairs = _confirmed(one, other, usual, differences)
+    return _apart(pairs, found[:, CANDIDATES + 1 :], differences, within=True)
 
 
 def copies_between(scan: Contents) -> NearCopies:
@@ -217,7 +217,8 @@ def difference_of_pictures(a: UInt8[np.ndarray, "m 32 32"], b: UInt8[np.ndarray,
 
 
 def _about_mean(pictures: UInt8[np.ndarray, "m 32 32"]) -> Float[np.ndarray, "m 32 32"]:
-    return pictures - pictures.mean((1, 2), dtype=np.float32, keepdims=True)
+    centred: np.ndarray = pictures - pictures.mean((1, 2), dtype=np.float32, keepdims=True)
+    return centred
 
 
 def _best_window(cut: Float[np.ndarray, "m 32 32"], whole: Float[np.ndarray, "m 32 32"]) -> Float[np.ndarray, " m"]:
@@ -232,7 +233,8 @@ def _best_window(cut: Float[np.ndarray, "m 32 32"], whole: Float[np.ndarray, "m 
     m, c = len(cut), len(cuts)
     high = (maps.reshape(-1, SIDE) @ cut).reshape(m, c, SIDE, SIDE)
     across = maps.transpose(1, 0, 2).reshape(SIDE, -1)  # [s, c x s]
-    best, wholes = np.full(m, -1.0), np.maximum(np.linalg.norm(whole.reshape(m, -1), axis=1), 1e-6)
+    best: np.ndarray = np.full(m, -1.0)
+    wholes = np.maximum(np.linalg.norm(whole.reshape(m, -1), axis=1), 1e-6)
     sums = high.sum(2) @ maps.sum(1).T  # [m c c]
     squares = (high.transpose(0, 1, 3, 2) @ high).reshape(m, c, -1) @ (maps.transpose(0, 2, 1) @ maps).reshape(c, -1).T
     lengths = np.maximum(np.sqrt((squares - sums**2 / SIDE**2).clip(0)), 1e-6)
