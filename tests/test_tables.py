@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from curate.cli import main
 from curate.errors import CurateError, DataError, NothingScanned, UnreadableRow, UsageError
-from curate.models.encoding import FARTHEST, encode_sources, parts_of_words
+from curate.models.encoding import FARTHEST, PartsOfWords, encode_sources
 from curate.sources import open_source
 from curate.sources.columns import classify, numbers
 from curate.sources.table_files import find_delimiter
@@ -295,11 +295,19 @@ class TestEncoding:
         for row in range(120):
             np.testing.assert_array_equal(ours.read(row).decode(), theirs.read(row).decode())
 
-    @given(st.lists(st.text(alphabet="aébC \t\u3000d-", max_size=12), min_size=1, max_size=6))
-    def test_parts_of_words_are_those_of_scikit_learn(self, texts: list[str]) -> None:
-        theirs = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), strip_accents="unicode").build_analyzer()
-        ours = parts_of_words()
-        assert [ours(text) for text in texts] == [theirs(text) for text in texts]
+    @given(
+        st.lists(st.text(alphabet="aébC \t\u3000d-", max_size=12), min_size=1, max_size=6),
+        st.integers(1, 2),
+        st.integers(1, 12),
+    )
+    def test_parts_of_words_are_those_of_scikit_learn(self, texts: list[str], least: int, most: int) -> None:
+        texts = [*texts, "abba babe", "abbé"]
+        settings = {"strip_accents": "unicode", "sublinear_tf": True, "min_df": least, "dtype": np.float32}
+        theirs = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), max_features=most, **settings)
+        ours = PartsOfWords(most, least)
+        np.testing.assert_array_equal(ours.fit_transform(texts).toarray(), theirs.fit_transform(texts).toarray())
+        others = ["", "abba zz", *texts]
+        np.testing.assert_array_equal(ours.transform(others).toarray(), theirs.transform(others).toarray())
 
     def test_texts(self, tmp_path: Path) -> None:
         rows = "\n".join(

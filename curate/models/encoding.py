@@ -5,8 +5,10 @@ rare ones together. Texts: TF-IDF, projected to ``COMPONENTS`` dimensions (laten
 encoders; leaves columns to ``tables``.
 """
 
+from array import array
+from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +33,6 @@ POWER_STEPS = 2
 wrong labels no better (docs/explanation/scale.md)."""
 MOST_TERMS = 100_000
 """Words, and as many parts of words, that a text is counted by at most."""
-MOST_WORDS = 2**16
-"""Words whose parts are kept while texts are counted: the parts of a word are made once."""
 MOST_CATEGORIES = 100
 """Categories of a column that get a column each; rarer ones share one."""
 FARTHEST = 8.0
@@ -201,16 +201,12 @@ def _fit_text(texts: list[str], seed: int, name: str) -> FittedText:
     from sklearn.pipeline import make_pipeline, make_union
     from sklearn.preprocessing import FunctionTransformer, Normalizer
 
-    settings = {
-        "sublinear_tf": True,
-        "min_df": 2 if len(texts) > 100 else 1,
-        "strip_accents": "unicode",
-        "dtype": np.float32,
-    }
+    least = 2 if len(texts) > 100 else 1
+    settings = {"sublinear_tf": True, "min_df": least, "strip_accents": "unicode", "dtype": np.float32}
     # Words carry the topic of long texts; parts of words stand for spelling, endings and tongues without spaces.
     vectorizer = make_union(
         TfidfVectorizer(ngram_range=(1, 2), max_features=MOST_TERMS, **settings),
-        TfidfVectorizer(analyzer=parts_of_words(), max_features=MOST_TERMS, **settings),
+        PartsOfWords(MOST_TERMS, least),
     )
     try:
         counts = vectorizer.fit_transform(texts)
@@ -230,13 +226,55 @@ def _fit_text(texts: list[str], seed: int, name: str) -> FittedText:
     return FittedText(vectorizer, reduced, reduced.transform(counts))
 
 
-def parts_of_words() -> "Callable[[str], list[str]]":
-    """What scikit-learn's "char_wb" makes of a text, two to five characters, with the parts of each word made once."""
-    from sklearn.feature_extraction.text import CountVectorizer
+class PartsOfWords:
+    """Texts by their words' parts of two to five characters, as scikit-learn's TF-IDF has them ("char_wb").
 
-    whole = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), strip_accents="unicode")
-    prepared, parts = whole.build_preprocessor(), lru_cache(MOST_WORDS)(whole.build_analyzer())
-    return lambda text: [part for word in prepared(text).split() for part in parts(word)]
+    The parts of a word are made once, and those of a text are the sum over its words: one product of sparse matrices.
+    """
+
+    def __init__(self, most: int, least: int) -> None:
+        """The ``most`` frequent parts are kept, of those that ``least`` texts have."""
+        from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+        self._most, self._least = most, least
+        self._prepared = CountVectorizer(strip_accents="unicode").build_preprocessor()
+        self._cut: Callable[..., Any] = partial(
+            CountVectorizer, analyzer="char_wb", ngram_range=(2, 5), lowercase=False, dtype=np.float32
+        )
+        self._weigh = TfidfTransformer(sublinear_tf=True)
+
+    def fit_transform(self, texts: list[str], y: None = None) -> Any:
+        """TF-IDF of the texts that it is fitted to, sparse ``[n F]``. Raises `ValueError` if they have no part."""
+        counts, words = self._counted(texts)
+        cut = self._cut()
+        found = counts @ cut.fit_transform(words)
+        enough = np.flatnonzero(np.bincount(found.indices, minlength=found.shape[1]) >= self._least)
+        if not len(enough):
+            raise ValueError("no part of a word is in texts enough")
+        frequent = np.argsort(-np.asarray(found.sum(axis=0)).ravel()[enough])[: self._most]
+        kept = np.sort(enough[frequent])
+        self._known = self._cut(vocabulary=cut.get_feature_names_out()[kept])
+        return self._weigh.fit_transform(found[:, kept])
+
+    def transform(self, texts: list[str]) -> Any:
+        """The same of any texts."""
+        counts, words = self._counted(texts)
+        return self._weigh.transform(counts @ self._known.transform(words))
+
+    def _counted(self, texts: list[str]) -> tuple[Any, list[str]]:
+        """How often each text has each word, sparse ``[n w]``, and the words."""
+        from scipy.sparse import csr_matrix
+
+        numbers: dict[str, int] = {}
+        columns, counts, ends = array("i"), array("f"), [0]
+        for text in texts:
+            of_text = Counter(self._prepared(text).split())
+            columns.extend(numbers.setdefault(word, len(numbers)) for word in of_text)
+            counts.extend(of_text.values())
+            ends.append(len(columns))
+        shape = (len(texts), len(numbers))
+        parts = np.frombuffer(counts, np.float32), np.frombuffer(columns, np.int32), np.array(ends)
+        return csr_matrix(parts, shape=shape), list(numbers)
 
 
 def _dense(rows: Any) -> "Array":
