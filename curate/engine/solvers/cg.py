@@ -29,7 +29,6 @@ ROUNDS = 8
 FEWEST_STEPS = 10
 """Steps of a round, whatever the budget is."""
 LOOK_BACK = 4
-"""Steps over which the fall of the error is watched."""
 GOING = 0.9
 """Share of the rows still under way at which the others are set aside: each time copies the block."""
 
@@ -45,6 +44,8 @@ class ConjugateGradients(Solver):
     quick: bool = False
     """Steps in C's own type though its spectrum is not known: no direction of it is lost in that type's rounding."""
     seed: int = 0
+    look_back: int = LOOK_BACK
+    """Steps over which the fall of the error is watched: fewer do if each takes away much of it."""
 
     entry = "cg"
 
@@ -95,13 +96,13 @@ class PreparedCG(Prepared):
             aim = MEASURED if near else max(gain, self.solver.tolerance / (2 * expected))
             asked = gap[-MEASURED_ROWS:] if near else gap
             left = max(self.solver.steps - done, FEWEST_STEPS)  # a budget that is used up still leaves a measurement
-            missing, steps = descend(inner, asked, self.precondition, aim, left, advance)
+            missing, steps = descend(inner, asked, self.precondition, aim, left, advance, self.solver.look_back)
             done += steps
             error = float((missing.norm(dim=1) / norms(solved[-len(missing) :])).max()) if number else 1.0
             if number and (error <= self.solver.tolerance or done >= self.solver.steps or number == ROUNDS - 1):
                 break
             if near and len(missing) < len(rows):  # more is missing than was expected: of all rows, then
-                missing, steps = descend(inner, gap, self.precondition, MEASURED, left, advance)
+                missing, steps = descend(inner, gap, self.precondition, MEASURED, left, advance, self.solver.look_back)
                 done += steps
             solved, expected = solved + missing, error * aim
             gap = v - exact @ solved
@@ -123,6 +124,7 @@ def descend(
     gain: float,
     most: int,
     advance: Callable[[int], None] = unwatched,
+    look_back: int = LOOK_BACK,
 ) -> tuple[Float[Tensor, "k p"], int]:
     """CG from 0 until the error of every row has fallen to about ``gain`` of the answer; the answer and the steps.
 
@@ -161,7 +163,7 @@ def descend(
         r, before, rz = new, rz, (new * z).sum(1).clamp_min(0)
         d = z + torch.where(before > tiny, turned / before.clamp_min(tiny), 0.0)[:, None] * d
         seen.append(u)
-        if len(seen) > LOOK_BACK:
+        if len(seen) > look_back:
             moved = (u - seen.pop(0)).norm(dim=1) <= gain * norms(u)
             size = norms(rows[going]) if precondition is None else norms(u) / 2
             left = ~(moved & ((r if precondition is None else z).norm(dim=1) <= gain * size))
