@@ -100,7 +100,7 @@ class HeadInfluence:
         def near(rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
             return inner.settled(self.head.solve(inner.settled(rows)))
 
-        solver = ConjugateGradients(STEPS_END, steps=200, preconditioner=near, quick=quick, look_back=2)
+        solver = ConjugateGradients(STEPS_END, steps=200, preconditioner=near, quick=quick, near_inverse=True)
         return solver.prepare(inner, 0.0).solve(inner.settled(rights))
 
     def gradients(self, x: Float[Tensor, "T D"], residuals: Float[Tensor, "T C"]) -> Float[Tensor, "T p"]:

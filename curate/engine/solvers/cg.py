@@ -28,7 +28,10 @@ MEASURED_ROWS = 16
 ROUNDS = 8
 FEWEST_STEPS = 10
 """Steps of a round, whatever the budget is."""
-LOOK_BACK = 4
+LOOK_BACK, LOOK_BACK_NEAR = 4, 2
+"""Steps over which the fall of the error is watched, and with a near inverse, whose steps take away much of it."""
+SURE = 0.05
+"""Share of the error asked for, below which a near inverse says that what is lacking is no more than that."""
 GOING = 0.9
 """Share of the rows still under way at which the others are set aside: each time copies the block."""
 
@@ -44,8 +47,9 @@ class ConjugateGradients(Solver):
     quick: bool = False
     """Steps in C's own type though its spectrum is not known: no direction of it is lost in that type's rounding."""
     seed: int = 0
-    look_back: int = LOOK_BACK
-    """Steps over which the fall of the error is watched: fewer do if each takes away much of it."""
+    near_inverse: bool = False
+    """The preconditioner is nearly (C + λ I)⁻¹: a few steps show that they are enough. They are measured all the same.
+    """
 
     entry = "cg"
 
@@ -96,13 +100,15 @@ class PreparedCG(Prepared):
             aim = MEASURED if near else max(gain, self.solver.tolerance / (2 * expected))
             asked = gap[-MEASURED_ROWS:] if near else gap
             left = max(self.solver.steps - done, FEWEST_STEPS)  # a budget that is used up still leaves a measurement
-            missing, steps = descend(inner, asked, self.precondition, aim, left, advance, self.solver.look_back)
+            missing, steps = descend(inner, asked, self.precondition, aim, left, advance, self.solver.near_inverse)
             done += steps
             error = float((missing.norm(dim=1) / norms(solved[-len(missing) :])).max()) if number else 1.0
             if number and (error <= self.solver.tolerance or done >= self.solver.steps or number == ROUNDS - 1):
                 break
             if near and len(missing) < len(rows):  # more is missing than was expected: of all rows, then
-                missing, steps = descend(inner, gap, self.precondition, MEASURED, left, advance, self.solver.look_back)
+                missing, steps = descend(
+                    inner, gap, self.precondition, MEASURED, left, advance, self.solver.near_inverse
+                )
                 done += steps
             solved, expected = solved + missing, error * aim
             gap = v - exact @ solved
@@ -124,7 +130,7 @@ def descend(
     gain: float,
     most: int,
     advance: Callable[[int], None] = unwatched,
-    look_back: int = LOOK_BACK,
+    near_inverse: bool = False,
 ) -> tuple[Float[Tensor, "k p"], int]:
     """CG from 0 until the error of every row has fallen to about ``gain`` of the answer; the answer and the steps.
 
@@ -163,10 +169,13 @@ def descend(
         r, before, rz = new, rz, (new * z).sum(1).clamp_min(0)
         d = z + torch.where(before > tiny, turned / before.clamp_min(tiny), 0.0)[:, None] * d
         seen.append(u)
-        if len(seen) > look_back:
-            moved = (u - seen.pop(0)).norm(dim=1) <= gain * norms(u)
-            size = norms(rows[going]) if precondition is None else norms(u) / 2
-            left = ~(moved & ((r if precondition is None else z).norm(dim=1) <= gain * size))
+        size = norms(rows[going]) if precondition is None else norms(u) / 2
+        lacking = (r if precondition is None else z).norm(dim=1) / size
+        there = lacking <= (SURE * gain if near_inverse else 0.0)
+        if len(seen) > (LOOK_BACK_NEAR if near_inverse else LOOK_BACK):
+            there |= ((u - seen.pop(0)).norm(dim=1) <= gain * norms(u)) & (lacking <= gain)
+        if bool(there.any()):
+            left = ~there
             if int(left.sum()) <= GOING * len(left):
                 answer[going], going = u, going[left]
                 u, r, z, d, rz, *seen = (part[left] for part in (u, r, z, d, rz, *seen))
