@@ -17,6 +17,10 @@ from click.testing import CliRunner, Result
 from stored import begin, fill, finish
 
 from curate.cli import main
+from curate.errors import DataError
+from curate.pipeline import unchanged
+from curate.settings.merge import ScanSettings
+from curate.sources.stamp import stamp
 from curate.store import ExampleRecord, FindingRecord, Store
 
 FLIPPED = 10
@@ -169,6 +173,48 @@ def test_changed_data_is_never_green(table: Path, change: str, words: str) -> No
         assert "Scan it again" in told.stderr
         assert told.stdout == ""
     assert "120 rows" in curate("check", "--no-verify", status=1).stdout
+
+
+def test_files_that_are_as_they_were_are_not_read_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = (draw.normal(size=(60, 4)) + 3 * y[:, None]).astype(np.float32)
+    np.savez("rows.npz", x=x, y=y, id=np.arange(60))
+    asked = ("check", "--fail-on", "leak")
+    curate("scan", "rows.npz", "--id", "id")
+
+    def refuse(*_: object) -> None:
+        raise DataError("the data were read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unchanged, "open_sets", refuse)
+        assert "passed" in curate(*asked).stdout
+        os.utime("rows.npz")  # touched, as by a checkout
+        assert "the data were read again" in curate(*asked, status=2).stderr
+    assert "passed" in curate(*asked).stdout  # and found to be the same
+    x[3] = 0  # as many bytes
+    np.savez("rows.npz", x=x, y=y, id=np.arange(60))
+    assert "1 row with other content" in curate(*asked, status=2).stderr
+
+
+def test_a_stamp_tells_any_change_of_a_folder(here: Path) -> None:
+    folder = pictures(here)
+    settings = ScanSettings(str(folder))
+    seen = {stamp(settings)}
+
+    def change(made: object) -> None:
+        before = len(seen)
+        seen.add(stamp(settings))
+        assert len(seen) == before + 1, made
+
+    change((folder / "cat/new.png").write_bytes(b"new"))
+    change((folder / "cat/new.png").rename(folder / "cat/newer.png"))
+    change(os.utime(folder / "cat/newer.png", (1, 1)))
+    change((folder / "labels.csv").write_text("a"))
+    assert None not in seen
+    assert stamp(ScanSettings(str(here / "nothing"))) is None
+    assert stamp(ScanSettings("s3://bucket/rows.npz")) is None
+    assert stamp(ScanSettings(str(here / "*.npz"))) is None
 
 
 def test_data_that_is_not_here_is_never_green(table: Path) -> None:

@@ -47,8 +47,11 @@ CARDS_WITH_NEAREST = 200
 class OpenRun:
     """A run that has begun."""
 
-    def __init__(self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings) -> None:
-        self.store, self.dataset_id, self.id, self._settings = store, dataset_id, run_id, settings
+    def __init__(
+        self, store: Store, dataset_id: int, run_id: int, settings: ScanSettings, files: str | None = None
+    ) -> None:
+        """``files`` is the stamp of those that hold all rows."""
+        self.store, self.dataset_id, self.id, self._settings, self._files = store, dataset_id, run_id, settings, files
         self._said: list[str] = []
 
     def known_level(self, rows: Forward, rate: tuple[float, float] | None) -> Level | None:
@@ -103,7 +106,7 @@ class OpenRun:
             self.store.finish_run(
                 self.id,
                 counts={
-                    **_read_counts(list(contents.splits.values()), data.passes),
+                    **self._read_counts(list(contents.splits.values()), data.passes),
                     "classes": data.classes,
                     "unjudged": True,
                 },
@@ -113,6 +116,16 @@ class OpenRun:
                 peak_memory=most_memory(),
                 notes=[*(f"{WARNING}{said}" for said in data.warnings), *data.notes, *self._said],
             )
+
+    def _read_counts(self, sets: list[Forward], passes: Passes) -> dict[str, object]:
+        return {
+            **({"processes": passes.count} if passes.count > 1 else {}),
+            **({"files": self._files} if self._files is not None else {}),
+            "scored": sum(len(rows) for rows in sets),
+            "reused": sum(rows.reused for rows in sets),
+            "unreadable": sum(len(rows.unreadable) for rows in sets),
+            "blank": sum(rows.blank for rows in sets),
+        }
 
     def _labels(self, train: Forward) -> None:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
@@ -145,7 +158,7 @@ class OpenRun:
         self.store.finish_run(
             self.id,
             counts={
-                **_read_counts(sets, data.passes),
+                **self._read_counts(sets, data.passes),
                 "classes": data.classes,
                 "features": train.features.shape[1],
                 "evaluation_rows": len(evaluation),
@@ -259,7 +272,7 @@ def begin_run(settings: ScanSettings, loaded: Loaded) -> Iterator[OpenRun | None
         )
         try:
             with last_will(lambda: mark_interrupted(Path(settings.db), run_id)):
-                yield OpenRun(store, dataset_id, run_id, settings)
+                yield OpenRun(store, dataset_id, run_id, settings, loaded.opened.stamp)
         except UsageError:  # a slip leaves no run behind
             store.forget_run(run_id)
             raise
@@ -299,16 +312,6 @@ def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
     first = sorted(found, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
     keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence.get("nearest") or [])}
     return [place for place, key in enumerate(rows.keys) if key in keys]
-
-
-def _read_counts(sets: list[Forward], passes: Passes) -> dict[str, object]:
-    return {
-        **({"processes": passes.count} if passes.count > 1 else {}),
-        "scored": sum(len(rows) for rows in sets),
-        "reused": sum(rows.reused for rows in sets),
-        "unreadable": sum(len(rows.unreadable) for rows in sets),
-        "blank": sum(rows.blank for rows in sets),
-    }
 
 
 def _harm_facts(influence: Influence) -> dict[str, object]:

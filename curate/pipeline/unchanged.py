@@ -1,4 +1,6 @@
-"""Is the data still what a stored run read? Rows are read and hashed again, without a model and without torch.
+"""Is the data still what a stored run read? Files that are as they were say so; else rows are read and hashed again.
+
+Without a model, and without torch.
 
 Knows how a run's rows are found again; leaves what follows from a change to the commands. Rows are compared by key,
 content and label, so rows in another order, or a table that was only formatted anew, are the same data.
@@ -14,6 +16,7 @@ from curate.settings.merge import ScanSettings, stored_settings
 from curate.settings.specs import split_kind
 from curate.sources import Source, open_sets
 from curate.sources.limit import limited
+from curate.sources.stamp import stamp
 from curate.store import Store
 
 Row = tuple[str, str]
@@ -46,7 +49,10 @@ class Compared:
 
 
 def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda rows: None) -> Compared:
-    """Read the data of a finished run again. Raises ``CurateError`` where it cannot be read, or is made by code."""
+    """The data of a finished run beside what it is now: read again, unless its files are those that the run read.
+
+    Raises ``CurateError`` where it cannot be read, or is made by code.
+    """
     if not run.settings.get("train"):
         raise DataError(f"Run {run.id} does not say where its data is", NOT_COMPARED)
     settings = stored_settings(run.settings)
@@ -56,6 +62,8 @@ def compare(store: Store, run: RunFacts, advance: Callable[[int], None] = lambda
             raise DataError(
                 f"{spec} is made by code: whether it has changed cannot be seen without running it", NOT_COMPARED
             )
+    if run.counts.get("files") is not None and run.counts["files"] == stamp(settings):
+        return Compared([], [], [], {})
     before = _stored(store, run.id)  # what is found again leaves it: of a million rows nothing is held twice
     new, changed, moved = list[Row](), list[Row](), dict[Row, int]()
     try:

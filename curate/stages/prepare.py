@@ -32,6 +32,7 @@ from curate.sources import Source, open_sets
 from curate.sources.limit import limited
 from curate.sources.memory import GivenRows, as_array
 from curate.sources.outside import Outside, read_outside
+from curate.sources.stamp import stamp, stands_for
 from curate.stages.broken import Broken, refuse_broken
 from curate.stages.cache import ForwardCache
 from curate.stages.diagnosis import ClassOrder, other_order
@@ -78,6 +79,8 @@ class Opened:
     """What a caller holds of the model."""
     passes: Passes = ALONE
     """How rows go through all that follows."""
+    stamp: str | None = None
+    """Of the files that hold all rows, as they were before any was read; None if nothing else would tell a change."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def open_data(
     ``passes``: this process is one of several; None: it is alone. Raises `UsageError` for a single class.
     """
     held = held or Held()
+    before = stamp(settings)
     train, evaluation = open_sets(settings, held.rows)
     probabilities = None if held.rows.pred_probs is None else as_array(held.rows.pred_probs, "pred_probs")
     outside = read_outside(train, settings.pred_probs if probabilities is None else probabilities, settings.votes)
@@ -134,7 +138,8 @@ def open_data(
     given = held.model
     if settings.model is not None and is_estimator_file(settings.model):
         given = GivenModel(estimator=load_estimator(settings.model, settings.trust_checkpoint))
-    return Opened(train, evaluation, (*limits, *outside.notes), outside, given, passes or passes_of(settings))
+    known = before if all(stands_for(source) for source in (train, evaluation) if source is not None) else None
+    return Opened(train, evaluation, (*limits, *outside.notes), outside, given, passes or passes_of(settings), known)
 
 
 def _refuse_classes(settings: ScanSettings, train: Source) -> None:

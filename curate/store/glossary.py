@@ -51,7 +51,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "device": "`cpu`, `cuda`, `mps`",
         "git_commit": "checked out where the command ran; NULL outside a repository",
         "counts": "JSON: `scored`, `reused` (rows whose forward pass came from the cache), `unreadable`, `blank`, "
-        "`processes` (if several shared the rows), "
+        "`processes` (if several shared the rows), `files` (a stamp of the names, sizes and times of the files that "
+        "hold all rows: as long as they have it, `curate check` need not read them again), "
         "`classes`, `features`, `evaluation_rows`, `eval_loss` (mean, nats), `diagnostics` (signs of whether "
         "influence can be trusted), `slices` (of `--slice COLUMN`: each value, its rows, loss and most harmful rows), "
         "`words` (training rows by the word of their label: `wrong`, `ambiguous`, `fine`), `level` (how many training "
