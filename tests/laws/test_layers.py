@@ -7,7 +7,7 @@ from tensor_rows import LabelledRows
 from torch import nn
 from torch.nn import functional as F
 
-from curate.engine.curvature.ekfac import Layers
+from curate.engine.curvature.ekfac import Layers, shared_layers
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.deep import Question
 from curate.engine.influence.head import HeadInfluence, SameContent
@@ -139,15 +139,17 @@ def test_a_blend_of_an_answer_with_itself_is_that_answer() -> None:
 
 
 class Placed(nn.Module):
-    """Words beside their places, which one look-up answers for all rows of a batch."""
+    """Words beside their places, which one look-up answers for all rows of a batch, as a batch of one or as none."""
 
-    def __init__(self) -> None:
+    def __init__(self, batched: bool) -> None:
         super().__init__()
+        self.batched = batched
         self.words, self.places = nn.Embedding(11, 5), nn.Embedding(6, 5)
         self.head = nn.Linear(5, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head((self.words(x) + self.places(torch.arange(x.shape[1]))).tanh().mean(1))
+        places = torch.arange(x.shape[1])
+        return self.head((self.words(x) + self.places(places[None] if self.batched else places)).tanh().mean(1))
 
 
 def test_what_share_of_a_network_has_formulas() -> None:
@@ -157,13 +159,33 @@ def test_what_share_of_a_network_has_formulas() -> None:
 
 
 @pytest.mark.parametrize("rows", [6, 40])  # as many rows as places, and more
-def test_a_layer_that_answers_for_all_rows_at_once_is_named_and_counts(rows: int) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_layer_that_answers_for_all_rows_at_once_counts(rows: int, batched: bool) -> None:
+    """It is named, unless it answers with a batch of one: that is taken as answering each row."""
     torch.manual_seed(0)
-    module, x, y = Placed(), torch.randint(11, (rows, 6)), torch.randint(3, (rows,))
+    module, x, y = Placed(batched), torch.randint(11, (rows, 6)), torch.randint(3, (rows,))
     objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
     problem = Problem(objective, LabelledRows.of(module, x, y, "t"))
     layers = ByLayers(problem, 0, SILENT)
-    assert "places.weight" in layers.ekfac.layers.approximations()
+    assert ("places.weight" in layers.ekfac.layers.approximations()) != batched
     directions = torch.randn(3, objective.p)
     plain = problem.row_gradients(torch.arange(rows)) @ directions.T
     torch.testing.assert_close(layers.influence(directions), (plain - plain.mean(0)) / rows, rtol=1e-4, atol=1e-7)
+
+
+def test_a_layer_whose_one_answer_is_no_row_is_left_alone() -> None:
+    """Another operation than a sum would take each row's answer for something else."""
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Linear(2, 3), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            one = self.table(torch.ones(1, 2))
+            return self.head(x) * len(one) + one
+
+    module = Listed()
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    rows = LabelledRows.of(module, torch.randn(8, 4), torch.randint(3, (8,)), "t")
+    assert shared_layers(objective, rows.inputs, torch.arange(8)) == {module.table}

@@ -261,8 +261,10 @@ class Embedding(Block):
         rows, tokens, sums = self.rows(uses)
         u = directions.view(len(directions), *self.layer.weight.shape)
         out = sums.new_zeros(len(uses[0][0]), len(directions))
-        for column, direction in enumerate(u):
-            out[:, column].index_add_(0, rows, (sums * direction[tokens]).sum(1))
+        order = tokens.argsort(stable=True)
+        present, counts = tokens[order].unique_consecutive(return_counts=True)
+        for token, some in zip(present.tolist(), order.split(counts.tolist()), strict=True):
+            out.index_add_(0, rows[some], sums[some] @ u[:, token].T)
         return out
 
     def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:

@@ -97,7 +97,7 @@ class Layers:
 
     def run(self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]]) -> Passed:
         """One forward pass, and a backward pass for each of the weights that ``weights`` makes of the logits."""
-        captured = capture(self._found, lambda: self.objective.forward(x))
+        captured = capture(self._found, lambda: self.objective.forward(x), len(x))
         logits, pulls = captured.logits.detach(), []
         for one in weights(logits):
             uses: dict[nn.Module, list[Pair]] = {layer: [] for layer in self._found}
@@ -139,13 +139,17 @@ class Layers:
 
 
 def shared_layers(objective: Objective, inputs: RowInputs, rows: Tensor) -> set[nn.Module]:
-    """Layers whose output does not have a row for each row of the batch, at two sizes of it."""
+    """Layers whose output does not have a row for each row of the batch, at two sizes of it.
+
+    Those that answer once for all have one if the logits are the same when they answer each row (`capture`).
+    """
     found: set[nn.Module] = set()
     layers = [layer for layer in owned_layers(objective) if isinstance(layer, FORMULAS)]
     for size in (2, 3):
         x = inputs.batch(rows[:size])
-        captured = capture(layers, lambda x=x: objective.forward(x))  # type: ignore[misc]
-        found |= {use.layer for use in captured.uses if use.output.shape[0] != len(x)}
+        plain, each = (capture(layers, lambda x=x: objective.forward(x), count) for count in (1, len(x)))  # type: ignore[misc]
+        same = plain.logits.shape == each.logits.shape and torch.allclose(plain.logits, each.logits, 1e-4, 1e-5)
+        found |= {use.layer for use in (each if same else plain).uses if use.output.shape[0] != len(x)}
     return found
 
 

@@ -87,11 +87,17 @@ class Captured:
         return list(torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True))
 
 
-def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Captured:
-    """Runs ``forward``, which gives logits ``[b C]``, and keeps the calls of ``layers``."""
+def capture(layers: Iterable[nn.Module], forward: Callable[[], Tensor], rows: int = 1) -> Captured:
+    """Runs ``forward``, which gives logits ``[b C]``, and keeps the calls of ``layers``.
+
+    A layer that answers once for all of ``rows``, as a table of positions does, is taken as answering each: what every
+    row does to its output can be told apart then.
+    """
     uses: list[Use] = []
 
     def remember(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if len(output) == len(args[0]) == 1 < rows:
+            args, output = (args[0].expand(rows, *args[0].shape[1:]),), output.expand(rows, *output.shape[1:])
         # A copy goes on, so that an in-place activation behind the layer cannot change what is differentiated.
         output = output if output.requires_grad else output.requires_grad_()
         uses.append(Use(layer, args[0].detach(), output))
@@ -131,7 +137,7 @@ class LayerGradients:
     def __call__(
         self, forward: Callable[[], Tensor], weights: Float[Tensor, "m b C"]
     ) -> Iterator[Float[Tensor, "b p"]]:
-        captured = capture(self._layers, forward)
+        captured = capture(self._layers, forward, weights.shape[-2])
         uses = [self._shared(use) for use in captured.uses] if len(weights) > 1 else captured.uses
         for one in weights:
             out = one.new_empty(len(one), self._places[-1][2])
@@ -151,7 +157,7 @@ class LayerGradients:
         Where a layer has one position in a row they follow from those of its inputs and of its output gradients; where
         it has several, its gradients are written down.
         """
-        captured = capture(self._layers, forward)
+        captured = capture(self._layers, forward, weights.shape[-2])
         uses = list(zip(captured.uses, captured.pull(weights), strict=True))
         total = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=weights.device)
         for layer in self._layers:
@@ -175,7 +181,7 @@ class LayerGradients:
 
         Only where a layer has several positions in a row are its gradients written down, some rows at a time.
         """
-        captured = capture(self._layers, forward)
+        captured = capture(self._layers, forward, weights.shape[-2])
         used = [(use, g) for use, g in zip(captured.uses, captured.pull(weights), strict=True) if g is not None]
         spread = {use.layer for use, _ in used if use.x.ndim != 2}
         found = weights.new_zeros(len(weights), len(directions))
@@ -205,7 +211,7 @@ class LayerGradients:
         calls: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in self._layers}
         known = set(self._layers)
         for forward, columns in parts:
-            captured = capture(self._layers, forward)
+            captured = capture(self._layers, forward, columns.shape[-2])
             pulled = [captured.pull(column) for column in columns]
             for use, *gs in zip(captured.uses, *pulled, strict=True):
                 if use.x.ndim == 2 and all(g is not None for g in gs):
@@ -233,7 +239,7 @@ class LayerGradients:
         Where a layer has one position in a row: two matrix products for all directions and columns at once. Where it
         has several, its gradients are written down, a column at a time; None where ``written`` forbids that.
         """
-        captured = capture(self._layers, forward)
+        captured = capture(self._layers, forward, columns.shape[-2])
         spread = {use.layer for use in captured.uses if use.x.ndim != 2}
         if spread and not written:
             return None
