@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,10 +46,14 @@ class Budget:
     def table(self, rows: int, like: Tensor) -> Tensor:
         """An empty table of so many rows like these, ``[rows ...]``."""
         shape = (rows, *like.shape[1:])
-        size = like[:1].numel() * like.element_size() * rows
-        if self.folder is None or self.largest_table is None or size <= self.largest_table or like.device.type != "cpu":
+        folder = self.folder_of(like[:1].numel() * like.element_size() * rows)
+        if folder is None or like.device.type != "cpu":
             return like.new_empty(shape)
-        return on_disk(shape, like.dtype, self.folder)
+        return on_disk(shape, like.dtype, folder)
+
+    def folder_of(self, size: int) -> Path | None:
+        """Where a table of so many bytes lies; None: in memory."""
+        return None if self.largest_table is None or size <= self.largest_table else self.folder
 
     @property
     def block(self) -> int:
@@ -105,17 +110,10 @@ def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     return found
 
 
-def filled(run: slice, of: Callable[[slice], Tensor], budget: Budget) -> Tensor:
-    """What ``of`` makes of each row of a run, ``[n ...]``: some at a time, and nothing is held twice."""
-    first, *others = slices(run.stop - run.start, EACH_ROWS, run.start) or [run]
-    made = of(first)
-    if not others:
-        return made
-    whole = budget.table(run.stop - run.start, made)
-    whole[: len(made)] = made
-    for rows in others:
-        whole[rows.start - run.start : rows.stop - run.start] = of(rows)
-    return whole
+def by_part(run: slice, of: Callable[[slice], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of a run at a time, and what ``of`` makes of them ``[b ...]``; one part if there is no row."""
+    for rows in slices(run.stop - run.start, EACH_ROWS, run.start) or [run]:
+        yield rows, of(rows)
 
 
 def summed(parts: Iterable[slice], term: Callable[[slice], Tensor]) -> Tensor:
@@ -234,7 +232,14 @@ class Alone(Passes):
         return whole
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
-        return filled(self.own(n), of, self.budget)
+        parts = by_part(self.own(n), of)
+        first = next(parts)
+        if n <= EACH_ROWS:
+            return first[1]
+        whole = self.budget.table(n, first[1])
+        for rows, part in chain([first], parts):
+            whole[rows] = part
+        return whole
 
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         change(values)

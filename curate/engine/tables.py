@@ -15,11 +15,20 @@ from torch import Tensor
 
 
 def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
-    """An empty table ``shape`` in a file of this folder.
+    """An empty table ``shape`` in a file of this folder. Raises as `nameless_file` does."""
+    size = prod(shape) * dtype.itemsize
+    file = nameless_file(size, folder)
+    try:
+        return torch.frombuffer(mmap.mmap(file, size), dtype=dtype).view(*shape)
+    finally:
+        os.close(file)
+
+
+def nameless_file(size: int, folder: Path) -> int:
+    """The descriptor of a file of so many bytes.
 
     Raises `OSError`, which names the folder, if there is no room for it or nothing is to be written there.
     """
-    size = prod(shape) * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix=".curate-") as file:
         try:
@@ -30,4 +39,4 @@ def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
         except OSError as error:
             error.filename = str(folder)
             raise
-        return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype).view(*shape)
+        return os.dup(file.fileno())
