@@ -30,7 +30,7 @@ LARGEST_BLOCK = 2**22
 NETWORK_ROWS = 512
 SUM_ROWS = 2_048
 """Rows of one product in float32: few enough for it to keep its digits."""
-EACH_ROWS = 2**16
+EACH_ROWS = 2**13
 """Rows of a table that is made of another: what is made on the way is of no more."""
 
 

@@ -1,4 +1,4 @@
-"""Tables of rows that are too large for memory: in files without a name, which the system keeps as far as it has room.
+"""Tables of rows. Too large for memory, they are in files without a name, which the system keeps as far as it has room.
 
 Such a file is gone with the process, however that ends.
 """
@@ -40,3 +40,12 @@ def nameless_file(size: int, folder: Path) -> int:
             error.filename = str(folder)
             raise
         return os.dup(file.fileno())
+
+
+def let_go(*tables: Tensor) -> None:
+    """Gives their memory back: whoever holds one of these has an empty table from now on."""
+    for table in tables:
+        nothing = table.new_empty(0).untyped_storage()
+        if table._base is not None:  # a view holds what it is a view of
+            table._base.set_(nothing)
+        table.set_(nothing)

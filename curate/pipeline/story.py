@@ -67,6 +67,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
     with begin_run(settings, loaded) as run, progress.steps(STEPS, f"scanned {loaded.train.location}") as begin:
         begin("reading")
         data = read(settings, loaded, progress)
+        give_back_freed_memory()
         begin("suspicion")
         progress.expect(lambda: expected_seconds(settings, data))
         heads = fit_heads(data, settings.damping)
