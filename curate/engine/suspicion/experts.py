@@ -253,8 +253,7 @@ def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WID
     if len(rows) > BASIS_ROWS:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS].sort().values]
     mean = rows.mean(0)
-    centred = (rows - mean).double()
-    return Basis(mean, largest_directions(centred, width, passes).float())
+    return Basis(mean, largest_directions(rows - mean, width, passes).float())
 
 
 def ask_experts(material: Material) -> dict[str, Opinion]:
