@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.tables import on_disk
@@ -209,6 +209,16 @@ class Passes(ABC):
     def total(self, n: int, size: int, term: Callable[[slice], Tensor]) -> Tensor:
         """The sum of ``term`` over all rows in float64, each term being that of ``size`` rows."""
         return self.sum(summed(self.slices(n, size), term))
+
+    def spread(self, table: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """Mean and standard deviation of each column, float64: squares of large numbers are beyond float32.
+
+        A column that does not move has exactly none.
+        """
+        n, size, first = len(table), self.budget.sum_rows, table[0].double()
+        mean = first + self.total(n, size, lambda rows: (table[rows].double() - first).sum(0)) / n
+        squares = self.total(n, size, lambda rows: (table[rows].double() - mean).square().sum(0))
+        return mean, (squares / n).sqrt()
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ def patients() -> Copies:
     return Copies(group, torch.bincount(group)[group], equal=False)
 
 
+def spread(passes: Passes) -> list[Tensor]:
+    x = torch.cat([rows()[0], torch.full((N, 1), 0.1)], dim=1)
+    mean, found = passes.spread(x)
+    assert float(found[-1]) == 0.0
+    assert torch.allclose(found, x.double().std(0, correction=0), rtol=1e-12)
+    return [mean, found]
+
+
 def probe(passes: Passes) -> list[Tensor]:
     head, _ = fit_probe(*rows(), C, passes)
     return [head.weights]
@@ -109,6 +117,7 @@ def through_a_network(passes: Passes) -> list[Tensor]:
 
 
 ANSWERS: dict[str, Answer] = {
+    "spread": spread,
     "probe": probe,
     "head": lambda passes: of_head(passes, exact=True),
     "head by class": lambda passes: of_head(passes, exact=False),
