@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.passes import Budget, Passes, pieces
+from curate.engine.passes import Budget, Passes, pieces, slices
 from curate.process.progress import Advance
 
 TOGETHER = 32
@@ -41,30 +41,21 @@ def nearest_of(
     halves: Float[Tensor, " n"],
     k: int,
     numbers: Int[Tensor, " n"] | None = None,
+    block: int | None = None,
 ) -> Near:
     """The k nearest rows to each query, nearest first; ``halves`` are `halves_of` the rows, ``numbers`` what they are
-    called."""
-    products = torch.addmm(halves, queries, rows.T)
-    index = largest(products, min(k + SPARE, len(rows)))
+    called. They are gone through ``block`` at a time: few queries and many rows make a slow product."""
+    most = min(k + SPARE, len(rows))
+    picked = []
+    for some in slices(len(rows), block or len(rows)):
+        products = torch.addmm(halves[some], queries, rows[some].T)
+        places = largest(products, min(most, products.shape[1]))
+        picked.append((products.gather(1, places), places + some.start))
+    values, index = (torch.cat(part, dim=1) for part in zip(*picked, strict=True))
+    if len(picked) > 1:
+        index = index.gather(1, largest(values, most))
     distance = (rows[index] - queries[:, None]).norm(dim=2)
-    index, distance = in_order(index if numbers is None else numbers[index], distance)
-    return index[:, :k], distance[:, :k]
-
-
-def nearest_of_blocks(
-    queries: Float[Tensor, "m d"],
-    rows: Float[Tensor, "n d"],
-    halves: Float[Tensor, " n"],
-    k: int,
-    numbers: Int[Tensor, " n"],
-    blocks: list[slice],
-) -> Near:
-    """The same of rows that are gone through block by block: few queries and many rows make a slow product."""
-    numbers = numbers.to(rows.device)
-    found = [nearest_of(queries, rows[block], halves[block], k, numbers[block]) for block in blocks]
-    if len(found) == 1:
-        return found[0]
-    index, distance = in_order(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+    index, distance = in_order(index if numbers is None else numbers.to(rows.device)[index], distance)
     return index[:, :k], distance[:, :k]
 
 

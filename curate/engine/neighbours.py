@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of_blocks, parts_against
-from curate.engine.passes import ALONE, Passes, slices
+from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of, parts_against
+from curate.engine.passes import ALONE, Passes
 from curate.process.progress import Advance, Progress
 
 WIDTH = 128
@@ -194,9 +194,8 @@ class Neighbours:
 
     def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
         parts, halves = [], halves_of(self._index)
-        blocks = slices(self.n, AGAINST)
         for part in parts_against(rows, min(self.n, AGAINST), self.passes.budget):
-            parts.append(nearest_of_blocks(part, self._index, halves, k, self._numbers, blocks))
+            parts.append(nearest_of(part, self._index, halves, k, self._numbers, AGAINST))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)
