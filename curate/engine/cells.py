@@ -123,8 +123,12 @@ class CellIndex:
 
 def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:
     """The nearest centre of each row."""
-    half, parts = halves_of(centres), parts_against(rows, len(centres), budget)
-    return torch.cat([torch.addmm(half, part, centres.T).argmax(1) for part in parts])
+    half, found = halves_of(centres), torch.empty(len(rows), dtype=torch.long, device=rows.device)
+    parts = parts_against(rows, len(centres), budget)
+    # A small tensor that stays would be put behind each large one, in whose place the next does not fit: gigabytes.
+    for part, numbers in zip(parts, found.split_with_sizes([len(part) for part in parts]), strict=True):
+        torch.argmax(torch.addmm(half, part, centres.T), 1, out=numbers)
+    return found
 
 
 def dealt(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], passes: Passes) -> Int[Tensor, " n"]:
