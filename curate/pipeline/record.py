@@ -62,7 +62,11 @@ class OfTables:
 
     @classmethod
     def of(cls, scan: Scan, found: list[Found], heads: Heads) -> "OfTables":
-        """The tables are empty from then on: what is to be written takes as much memory as they do."""
+        """The tables are empty from then on: what is to be written takes as much memory as they do.
+
+        Raises `NumericalError` if what is to be written is not finite.
+        """
+        refuse_not_finite(heads, scan.judged, scan.influence)
         train = scan.data.train
         marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
         made = cls(
@@ -116,14 +120,21 @@ class OpenRun:
             },
         )
 
-    def finish(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, started: float) -> None:
+    def finish(
+        self,
+        scan: Scan,
+        found: list[Found],
+        heads: Heads,
+        tables: OfTables,
+        diagnostics: Diagnostics,
+        started: float,
+    ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it.
 
         ``started`` is when its work began, by ``time.monotonic``.
         """
-        refuse_not_finite(heads, scan.judged, scan.influence)
         with self.store.transaction():
-            self._write(scan, found, heads, diagnostics, time.monotonic() - started)
+            self._write(scan, found, heads, tables, diagnostics, time.monotonic() - started)
 
     def finish_contents(self, contents: Contents, found: list[Found], started: float) -> None:
         """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
@@ -162,10 +173,17 @@ class OpenRun:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
 
-    def _write(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
+    def _write(
+        self,
+        scan: Scan,
+        found: list[Found],
+        heads: Heads,
+        tables: OfTables,
+        diagnostics: Diagnostics,
+        seconds: float,
+    ) -> None:
         data, judged, influence = scan.data, scan.judged, scan.influence
         train, evaluation = data.train, data.evaluation
-        tables = OfTables.of(scan, found, heads)
         self._labels(train)
         has_model = data.network is not None
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
