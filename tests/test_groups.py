@@ -131,10 +131,10 @@ def test_a_group_that_is_not_there_is_told(asked: str, said: str, here: Path) ->
 
 def test_whatever_is_linked_is_one_group() -> None:
     assert _linked([["a", "b", "a", "c", "d"], [1, 1, 2, 3, 4]]) == [0, 0, 0, 1, 2]
-    sizes, group = together(["a", "b", "a", "c"], None)
+    sizes, group = together(torch.tensor([0, 1, 0, 2]), None)
     assert (sizes.tolist(), group.tolist()) == ([2, 1, 2, 1], [0, 1, 0, 2])
     groups = Groups("patient", [None, None, None, None], ["p"])
-    assert torch.equal(together(["a", "b", "a", "c"], groups)[1], group)
+    assert torch.equal(together(torch.tensor([0, 1, 0, 2]), groups)[1], group)
     assert groups.shared() == {}
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scanned import drawn, stored
+from group import by_ranks
+from scanned import drawn, same, stored
 
-from curate.engine import passes
+from curate.engine import passes, processes
 from curate.engine.passes import Alone, Budget
+from curate.engine.processes import Ranks
+from curate.engine.tables import let_go
 from curate.errors import of_environment
 from curate.pipeline.story import scan
 from curate.process.progress import Progress
@@ -33,6 +36,42 @@ def test_a_scan_of_tables_in_files_is_that_of_tables_in_memory(here: Path, monke
     assert found[0] == found[1]
     assert (240, 12) in made
     assert not any((here / "tables").iterdir())
+
+
+def test_tables_of_several_processes_lie_in_files_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = drawn(60, (12,))
+    monkeypatch.setattr("curate.engine.suspicion.fourier.FEATURES", 40)
+    np.savez("rows.npz", x=x, y=labels)
+    alone, together = (ScanSettings("rows.npz", db=str(here / name), cache=False) for name in ("1.db", "2.db"))
+    scan(alone, Progress.silent())
+    real = processes.nameless_file
+
+    def noted(size: int, folder: Path) -> int:
+        (here / "sizes").open("a").write(f"{size}\n")
+        return real(size, folder)
+
+    monkeypatch.setattr(processes, "nameless_file", noted)
+
+    def work(ranks: Ranks) -> int:
+        return scan(together, Progress.silent(), replace(ranks, budget=Budget(largest_table=1_000, folder=here / "in")))
+
+    by_ranks(2, work, here)
+    same(stored(here / "2.db"), stored(here / "1.db"), 1e-5)
+    assert str(60 * 12 * 4) in (here / "sizes").read_text().split()
+    assert not any((here / "in").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no system tells what is mapped")
+def test_a_table_that_is_let_go_of_takes_no_memory_whoever_holds_it() -> None:
+    def mapped() -> bool:
+        return "memfd:curate" in Path("/proc/self/maps").read_text()
+
+    table = processes.SharedMemory.of_size(4 * 12).own(torch.float32).view(4, 3)
+    holder = [table]
+    assert mapped()
+    let_go(table)
+    assert not mapped()
+    assert holder[0].numel() == 0
 
 
 def test_a_table_that_fits_stays_in_memory(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_parts_read_on_their_own_make_one_scan(rows: Path) -> None:
     with Store.open("merged/c.db") as store:
         (run,) = store.query("SELECT json_extract(counts, '$.reused') AS reused FROM runs")
     assert run["reused"] in (26, 27)  # the damaged one was read anew
+    told = " ".join(curate("report", "--db", "merged/c.db", "-v", "-f", "text").stdout.split())
+    assert f"{parts[0].name} of the cache was damaged (" in told
     assert scores("merged/c.db") == scores("one/c.db")
     assert parts[0].read_bytes() != whole[: len(whole) // 2]
     again = curate("scan", "--plan", "curate-plan.json", "--shard", "1/3", "--db", "merged/c.db")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.passes import Budget, Passes, pieces
+from curate.engine.passes import Budget, Passes, pieces, slices
 from curate.process.progress import Advance
 
 TOGETHER = 32
@@ -41,30 +41,21 @@ def nearest_of(
     halves: Float[Tensor, " n"],
     k: int,
     numbers: Int[Tensor, " n"] | None = None,
+    block: int | None = None,
 ) -> Near:
     """The k nearest rows to each query, nearest first; ``halves`` are `halves_of` the rows, ``numbers`` what they are
-    called."""
-    products = torch.addmm(halves, queries, rows.T)
-    index = largest(products, min(k + SPARE, len(rows)))
+    called. They are gone through ``block`` at a time: few queries and many rows make a slow product."""
+    most = min(k + SPARE, len(rows))
+    picked = []
+    for some in slices(len(rows), block or len(rows)):
+        products = torch.addmm(halves[some], queries, rows[some].T)
+        places = largest(products, min(most, products.shape[1]))
+        picked.append((products.gather(1, places), places + some.start))
+    values, index = (torch.cat(part, dim=1) for part in zip(*picked, strict=True))
+    if len(picked) > 1:
+        index = index.gather(1, largest(values, most))
     distance = (rows[index] - queries[:, None]).norm(dim=2)
-    index, distance = in_order(index if numbers is None else numbers[index], distance)
-    return index[:, :k], distance[:, :k]
-
-
-def nearest_of_blocks(
-    queries: Float[Tensor, "m d"],
-    rows: Float[Tensor, "n d"],
-    halves: Float[Tensor, " n"],
-    k: int,
-    numbers: Int[Tensor, " n"],
-    blocks: list[slice],
-) -> Near:
-    """The same of rows that are gone through block by block: few queries and many rows make a slow product."""
-    numbers = numbers.to(rows.device)
-    found = [nearest_of(queries, rows[block], halves[block], k, numbers[block]) for block in blocks]
-    if len(found) == 1:
-        return found[0]
-    index, distance = in_order(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+    index, distance = in_order(index if numbers is None else numbers.to(rows.device)[index], distance)
     return index[:, :k], distance[:, :k]
 
 
@@ -132,8 +123,12 @@ class CellIndex:
 
 def assigned(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], budget: Budget) -> Int[Tensor, " n"]:
     """The nearest centre of each row."""
-    half, parts = halves_of(centres), parts_against(rows, len(centres), budget)
-    return torch.cat([torch.addmm(half, part, centres.T).argmax(1) for part in parts])
+    half, found = halves_of(centres), torch.empty(len(rows), dtype=torch.long, device=rows.device)
+    parts = parts_against(rows, len(centres), budget)
+    # A small tensor that stays would be put behind each large one, in whose place the next does not fit: gigabytes.
+    for part, numbers in zip(parts, found.split_with_sizes([len(part) for part in parts]), strict=True):
+        torch.argmax(torch.addmm(half, part, centres.T), 1, out=numbers)
+    return found
 
 
 def dealt(rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], passes: Passes) -> Int[Tensor, " n"]:

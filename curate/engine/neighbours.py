@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of_blocks, parts_against
-from curate.engine.passes import ALONE, Passes, slices
+from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of, parts_against
+from curate.engine.passes import ALONE, Passes
 from curate.process.progress import Advance, Progress
 
 WIDTH = 128
@@ -60,20 +60,26 @@ def principal_directions(
     """
     if len(features) > BASIS_ROWS:
         features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS]]
-    rows = (unit_rows(features) if metric == "cosine" else features.float()).double()
+    rows = unit_rows(features) if metric == "cosine" else features.float()
     return largest_directions(rows, WIDTH, passes).float()
 
 
 def largest_directions(rows: Float[Tensor, "n d"], width: int, passes: Passes = ALONE) -> Float[Tensor, "d k"]:
-    """The ``width`` orthonormal directions of most squared length, the longest first; of fewer rows as many as theirs.
+    """The ``width`` orthonormal directions of most squared length, float64, the longest first; of fewer rows as many as
+    theirs.
 
     By the smaller of the two products of the rows with themselves; up to `CHEAP` columns by theirs.
     """
     found: Tensor
     if rows.shape[1] <= max(len(rows), CHEAP):
-        moments = passes.total(len(rows), passes.budget.sum_rows, lambda some: rows[some].T @ rows[some])
-        found = torch.linalg.eigh(moments)[1].flip(1)[:, :width]
+
+        def moments(some: slice) -> Tensor:
+            part = rows[some].double()
+            return part.T @ part
+
+        found = torch.linalg.eigh(passes.total(len(rows), passes.budget.sum_rows, moments))[1].flip(1)[:, :width]
         return found
+    rows = rows.double()
     sizes, combined = torch.linalg.eigh(rows @ rows.T)
     some = sizes.flip(0)[:width] > LEAST_SIZE * sizes[-1]
     found = torch.linalg.qr(rows.T @ combined.flip(1)[:, :width][:, some]).Q
@@ -188,9 +194,8 @@ class Neighbours:
 
     def _by_all(self, rows: Float[Tensor, "m d"], k: int, advance: Advance) -> Near:
         parts, halves = [], halves_of(self._index)
-        blocks = slices(self.n, AGAINST)
         for part in parts_against(rows, min(self.n, AGAINST), self.passes.budget):
-            parts.append(nearest_of_blocks(part, self._index, halves, k, self._numbers, blocks))
+            parts.append(nearest_of(part, self._index, halves, k, self._numbers, AGAINST))
             advance(len(part))
         found, distance = zip(*parts, strict=True)
         return torch.cat(found), torch.cat(distance)

@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.tables import on_disk
@@ -29,7 +30,7 @@ LARGEST_BLOCK = 2**22
 NETWORK_ROWS = 512
 SUM_ROWS = 2_048
 """Rows of one product in float32: few enough for it to keep its digits."""
-EACH_ROWS = 2**16
+EACH_ROWS = 2**13
 """Rows of a table that is made of another: what is made on the way is of no more."""
 
 
@@ -45,10 +46,14 @@ class Budget:
     def table(self, rows: int, like: Tensor) -> Tensor:
         """An empty table of so many rows like these, ``[rows ...]``."""
         shape = (rows, *like.shape[1:])
-        size = like[:1].numel() * like.element_size() * rows
-        if self.folder is None or self.largest_table is None or size <= self.largest_table or like.device.type != "cpu":
+        folder = self.folder_of(like[:1].numel() * like.element_size() * rows)
+        if folder is None or like.device.type != "cpu":
             return like.new_empty(shape)
-        return on_disk(shape, like.dtype, self.folder)
+        return on_disk(shape, like.dtype, folder)
+
+    def folder_of(self, size: int) -> Path | None:
+        """Where a table of so many bytes lies; None: in memory."""
+        return None if self.largest_table is None or size <= self.largest_table else self.folder
 
     @property
     def block(self) -> int:
@@ -105,17 +110,10 @@ def pieces(values: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     return found
 
 
-def filled(run: slice, of: Callable[[slice], Tensor], budget: Budget) -> Tensor:
-    """What ``of`` makes of each row of a run, ``[n ...]``: some at a time, and nothing is held twice."""
-    first, *others = slices(run.stop - run.start, EACH_ROWS, run.start) or [run]
-    made = of(first)
-    if not others:
-        return made
-    whole = budget.table(run.stop - run.start, made)
-    whole[: len(made)] = made
-    for rows in others:
-        whole[rows.start - run.start : rows.stop - run.start] = of(rows)
-    return whole
+def by_part(run: slice, of: Callable[[slice], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of a run at a time, and what ``of`` makes of them ``[b ...]``; one part if there is no row."""
+    for rows in slices(run.stop - run.start, EACH_ROWS, run.start) or [run]:
+        yield rows, of(rows)
 
 
 def summed(parts: Iterable[slice], term: Callable[[slice], Tensor]) -> Tensor:
@@ -212,6 +210,16 @@ class Passes(ABC):
         """The sum of ``term`` over all rows in float64, each term being that of ``size`` rows."""
         return self.sum(summed(self.slices(n, size), term))
 
+    def spread(self, table: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """Mean and standard deviation of each column, float64: squares of large numbers are beyond float32.
+
+        A column that does not move has exactly none.
+        """
+        n, size, first = len(table), self.budget.sum_rows, table[0].double()
+        mean = first + self.total(n, size, lambda rows: (table[rows].double() - first).sum(0)) / n
+        squares = self.total(n, size, lambda rows: (table[rows].double() - mean).square().sum(0))
+        return mean, (squares / n).sqrt()
+
 
 @dataclass(frozen=True)
 class Alone(Passes):
@@ -234,7 +242,14 @@ class Alone(Passes):
         return whole
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
-        return filled(self.own(n), of, self.budget)
+        parts = by_part(self.own(n), of)
+        first = next(parts)
+        if n <= EACH_ROWS:
+            return first[1]
+        whole = self.budget.table(n, first[1])
+        for rows, part in chain([first], parts):
+            whole[rows] = part
+        return whole
 
     def changed(self, values: Tensor, change: Callable[[Tensor], object]) -> Tensor:
         change(values)

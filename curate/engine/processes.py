@@ -1,9 +1,9 @@
 """Several processes as one, by torch.distributed: rows in contiguous runs that never pad, sums, and tables of all rows.
 
-A table of all rows is held once a machine, in memory that its processes share: each writes its own rows, and all read
-it, so that it takes a share of its size of each. Who changes it gets pages of its own. On GPUs each process holds one,
-and rows go from GPU to GPU. Knows tensors and the group of
-processes that somebody joined (`stages.joining`); leaves to others who they are and what happens if one is lost.
+A table of all rows is held once a machine, in memory that its processes share, or in a file if it is too large for
+memory: each writes its own rows, and all read it, so that it takes a share of its size of each. Who changes it gets
+pages of its own. On GPUs each process holds one, and rows go from GPU to GPU. Knows tensors and the group of processes
+that somebody joined (`stages.joining`); leaves to others who they are and what happens if one is lost.
 """
 
 import mmap
@@ -12,14 +12,17 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Int
 from torch import Tensor
 
-from curate.engine.passes import Passes, filled, run_of
+from curate.engine.passes import Passes, by_part, run_of
+from curate.engine.tables import nameless_file
 
 T = TypeVar("T")
 DTYPES = (
@@ -29,6 +32,14 @@ DTYPES = (
 """By number, as processes tell one another."""
 MOST_DIMENSIONS = 6
 LONGEST_NAME = 256
+
+
+class Form(NamedTuple):
+    """What a process has of a table."""
+
+    rows: int
+    of: tuple[torch.dtype, list[int], str] | None
+    """Type, shape and kind of device of a row; None if it has none and cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +80,24 @@ class Ranks(Passes):
 
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         own = torch.cat(list(parts)) if parts else None
-        counts = [0 if form is None else form[1][0] for form in self._forms(own)]
-        start = sum(counts[: self.number])
-        found = self.placed(sum(counts), torch.arange(start, start + counts[self.number]), own)
+        forms = self._forms(own, 0 if own is None else len(own))
+        start = sum(form.rows for form in forms[: self.number])
+        places = torch.arange(start, start + forms[self.number].rows)
+        found = self._together(sum(form.rows for form in forms), places, forms, _rows_to(places, own))
         assert found is not None, "no process has a row, or an empty table"
         return found
 
     def each(self, n: int, of: Callable[[slice], Tensor]) -> Tensor:
         own = self.own(n)
-        found = self.placed(
-            n, torch.arange(n)[own], filled(own, of, self.budget) if own.stop > own.start or not n else None
-        )
+        parts = by_part(own, of) if own.stop > own.start or not n else iter(())
+        first = next(parts, None)
+
+        def write(whole: Tensor) -> None:
+            for rows, part in chain([] if first is None else [first], parts):
+                whole[rows] = part
+
+        forms = self._forms(None if first is None else first[1], own.stop - own.start)
+        found = self._together(n, torch.arange(n)[own], forms, write)
         assert found is not None
         return found
 
@@ -92,18 +110,7 @@ class Ranks(Passes):
         return self.each(len(values), of)
 
     def placed(self, n: int, places: Int[Tensor, " m"], values: Tensor | None) -> Tensor | None:
-        forms = self._forms(values)
-        known = [form for form in forms if form is not None]
-        if not known:
-            return None
-        dtype, (_, *rest), device = known[0]
-        if any((form[0], form[1][1:]) != (dtype, rest) for form in known):
-            raise ValueError("the processes have rows of different shapes")
-        counts = [0 if form is None else form[1][0] for form in forms]
-        if device == "cpu":
-            return self._filled([n, *rest], dtype, places, values, counts)
-        where = torch.device(device, torch.cuda.current_device())
-        return self._sent(torch.empty(n, *rest, dtype=dtype, device=where), places, values, counts)
+        return self._together(n, places, self._forms(values, len(places)), _rows_to(places, values))
 
     def told(self, make: Callable[[], T]) -> T:
         box = [make() if self.first else None]
@@ -122,15 +129,16 @@ class Ranks(Passes):
         """Wait until all processes are here."""
         self.sum(torch.zeros(1))
 
-    def _forms(self, values: Tensor | None) -> list[tuple[torch.dtype, list[int], str] | None]:
-        """Type, shape and kind of device of what each process has; None of one that has nothing."""
-        told = torch.full((3 + MOST_DIMENSIONS,), -1)
+    def _forms(self, values: Tensor | None, rows: int) -> list[Form]:
+        """What each process has: so many rows like these ``values``, or None."""
+        told = torch.full((4 + MOST_DIMENSIONS,), -1)
+        told[0] = 0
         if values is not None:
-            told[:3] = torch.tensor([DTYPES.index(values.dtype), values.device.type == "cuda", values.dim()])
-            told[3 : 3 + values.dim()] = torch.tensor(values.shape)
+            told[:4] = torch.tensor([rows, DTYPES.index(values.dtype), values.device.type == "cuda", values.dim() - 1])
+            told[4 : 3 + values.dim()] = torch.tensor(values.shape[1:])
         return [
-            None if kind < 0 else (DTYPES[kind], shape[:dimensions], "cuda" if on_gpu else "cpu")
-            for kind, on_gpu, dimensions, *shape in self._exchange(told).tolist()
+            Form(rows, None if kind < 0 else (DTYPES[kind], shape[:dimensions], "cuda" if on_gpu else "cpu"))
+            for rows, kind, on_gpu, dimensions, *shape in self._exchange(told).tolist()
         ]
 
     def _exchange(self, told: Int[Tensor, " k"]) -> Int[Tensor, "ranks k"]:
@@ -140,55 +148,77 @@ class Ranks(Passes):
             dist.all_gather(found, told)
         return torch.stack(found)
 
-    def _sent(self, whole: Tensor, places: Int[Tensor, " m"], values: Tensor | None, counts: list[int]) -> Tensor:
+    def _together(
+        self, n: int, places: Int[Tensor, " m"], forms: list[Form], write: Callable[[Tensor], object]
+    ) -> Tensor | None:
+        """A table of n rows that all processes ``write`` their own into, those at ``places``; None if none has any."""
+        known = {repr(form.of): form.of for form in forms if form.of is not None}
+        if len(known) > 1:
+            raise ValueError(f"the processes have rows of different shapes: {', '.join(known)}")
+        for dtype, rest, device in known.values():
+            counts = [form.rows for form in forms]
+            if device == "cpu":
+                return self._filled([n, *rest], dtype, places, counts, write)
+            where = torch.device(device, torch.cuda.current_device())
+            return self._sent(torch.empty(n, *rest, dtype=dtype, device=where), places, counts, write)
+        return None
+
+    def _sent(
+        self, whole: Tensor, places: Int[Tensor, " m"], counts: list[int], write: Callable[[Tensor], object]
+    ) -> Tensor:
         """``whole`` once all have sent one another their rows: each keeps a table of its own, on its device."""
-        for other, count in enumerate(counts):
-            if count:
-                form = ([count, *whole.shape[1:]], whole.dtype, whole.device)
-                rows, part = self._from_afar(other, places, values, form)
-                whole[rows] = part
+        write(whole)
+        for other in range(self.count):
+            self._carry(other, whole, places, counts)
         return whole
 
     def _filled(
-        self, shape: list[int], dtype: torch.dtype, places: Int[Tensor, " m"], values: Tensor | None, counts: list[int]
+        self,
+        shape: list[int],
+        dtype: torch.dtype,
+        places: Int[Tensor, " m"],
+        counts: list[int],
+        write: Callable[[Tensor], object],
     ) -> Tensor:
         """A table that all processes have written their rows into, on the CPU."""
         size = torch.Size(shape).numel() * dtype.itemsize
         if not size:
             return torch.empty(shape, dtype=dtype)
         leads = self.here[0] == self.number
-        memory = SharedMemory.of_size(size) if leads else None
+        memory = SharedMemory.of_size(size, self.budget.folder_of(size)) if leads else None
         names = self._exchange(torch.tensor(list((memory.name if memory else "").encode().ljust(LONGEST_NAME))))
         memory = memory or SharedMemory(bytes(names[self.here[0]].tolist()).decode().rstrip(), size)
         whole = memory.shared(dtype).view(shape)
-        if values is not None:
-            whole[places] = values.cpu()
+        write(whole)
         for other in range(self.count) if len(self.here) < self.count else ():
-            if counts[other]:
-                form = ([counts[other], *shape[1:]], dtype, whole.device)
-                rows, part = self._from_afar(other, places, values, form)
-                if leads and other not in self.here:
-                    whole[rows] = part
+            self._carry(other, whole, places, counts, kept=leads and other not in self.here)
         self.meet()  # all have written, and all have it open
         return memory.own(dtype).view(shape)
 
-    def _from_afar(
-        self,
-        other: int,
-        places: Int[Tensor, " m"],
-        values: Tensor | None,
-        form: tuple[list[int], torch.dtype, torch.device],
-    ) -> tuple[Int[Tensor, " o"], Tensor]:
-        """Places, and rows of this form, of a process that may be on another machine."""
-        shape, dtype, device = form
-        mine = other == self.number and values is not None
-        rows = places.contiguous() if mine else torch.empty(shape[0], dtype=torch.long)
-        there = values.to(device).contiguous() if mine and values is not None else None
-        part = torch.empty(shape, dtype=dtype, device=device) if there is None else there
+    def _carry(
+        self, other: int, whole: Tensor, places: Int[Tensor, " m"], counts: list[int], *, kept: bool = True
+    ) -> None:
+        """Send this process's rows of ``whole`` to all, or take those of another one, maybe on another machine."""
+        if not counts[other]:
+            return
+        mine = other == self.number
+        rows = places.contiguous() if mine else torch.empty(counts[other], dtype=torch.long)
+        part = whole[rows] if mine else whole.new_empty(counts[other], *whole.shape[1:])
         with self.waits():
             dist.broadcast(rows, other)
             dist.broadcast(part.flatten().view(torch.uint8), other)
-        return rows, part
+        if kept and not mine:
+            whole[rows] = part
+
+
+def _rows_to(places: Int[Tensor, " m"], values: Tensor | None) -> Callable[[Tensor], object]:
+    """What writes these rows ``[m ...]`` into a table, at their places."""
+
+    def write(whole: Tensor) -> None:
+        if values is not None:
+            whole[places] = values.to(whole.device)
+
+    return write
 
 
 class SharedMemory:
@@ -200,13 +230,14 @@ class SharedMemory:
         self._made = file is not None
 
     @classmethod
-    def of_size(cls, size: int) -> "SharedMemory":
-        """New memory. On Linux no file system holds it, so that nothing stays behind if a process is killed."""
+    def of_size(cls, size: int, folder: Path | None = None) -> "SharedMemory":
+        """New memory, or a file of the ``folder``. On Linux it has no name, so that nothing stays behind if a process
+        is killed."""
         if hasattr(os, "memfd_create"):
-            file = os.memfd_create("curate")
+            file = os.memfd_create("curate") if folder is None else nameless_file(size, folder)
             name = f"/proc/{os.getpid()}/fd/{file}"
         else:
-            file, name = tempfile.mkstemp(prefix="curate-")
+            file, name = tempfile.mkstemp(prefix="curate-", dir=folder)
         os.ftruncate(file, size)
         return cls(name, size, file)
 

@@ -1,4 +1,4 @@
-"""Tables of rows that are too large for memory: in files without a name, which the system keeps as far as it has room.
+"""Tables of rows. Too large for memory, they are in files without a name, which the system keeps as far as it has room.
 
 Such a file is gone with the process, however that ends.
 """
@@ -15,11 +15,20 @@ from torch import Tensor
 
 
 def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
-    """An empty table ``shape`` in a file of this folder.
+    """An empty table ``shape`` in a file of this folder. Raises as `nameless_file` does."""
+    size = prod(shape) * dtype.itemsize
+    file = nameless_file(size, folder)
+    try:
+        return torch.frombuffer(mmap.mmap(file, size), dtype=dtype).view(*shape)
+    finally:
+        os.close(file)
+
+
+def nameless_file(size: int, folder: Path) -> int:
+    """The descriptor of a file of so many bytes.
 
     Raises `OSError`, which names the folder, if there is no room for it or nothing is to be written there.
     """
-    size = prod(shape) * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix=".curate-") as file:
         try:
@@ -30,4 +39,13 @@ def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
         except OSError as error:
             error.filename = str(folder)
             raise
-        return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype).view(*shape)
+        return os.dup(file.fileno())
+
+
+def let_go(*tables: Tensor) -> None:
+    """Gives their memory back: whoever holds one of these has an empty table from now on."""
+    for table in tables:
+        nothing = table.new_empty(0).untyped_storage()
+        if table._base is not None:  # a view holds what it is a view of
+            table._base.set_(nothing)
+        table.set_(nothing)

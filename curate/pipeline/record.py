@@ -7,14 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from curate.audit.result import TrainRow, result_of
 from curate.engine.passes import Passes
 from curate.engine.suspicion.level import Level, of_rate
+from curate.engine.tables import let_go
 from curate.errors import NumericalError, UsageError
 from curate.gate.judgement import Gate
 from curate.pipeline.notes import notes_of
@@ -42,6 +46,37 @@ from curate.store.opening import mark_interrupted
 
 CARDS_WITH_NEAREST = 200
 """Findings, the gravest first, whose nearest rows have a small picture too."""
+
+
+@dataclass(frozen=True)
+class OfTables:
+    """What is written of tables of all rows."""
+
+    probabilities: dict[str, Float[np.ndarray, "n C"]]
+    """The model's own or the probe's, by split."""
+    places: dict[int, tuple[float, float]]
+    """On the map."""
+    accuracies: tuple[float | None, float]
+    width: int
+    """Of features."""
+
+    @classmethod
+    def of(cls, scan: Scan, found: list[Found], heads: Heads) -> "OfTables":
+        """The tables are empty from then on: what is to be written takes as much memory as they do.
+
+        Raises `NumericalError` if what is to be written is not finite.
+        """
+        refuse_not_finite(heads, scan.judged, scan.influence)
+        train = scan.data.train
+        marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
+        made = cls(
+            {split: heads.probabilities(rows) for split, rows in scan.splits.items()},
+            map_of(train, scan.judged.train.suspicion, marked),
+            heads.accuracies(train),
+            train.features.shape[1],
+        )
+        let_go(train.features, heads.influence.head.curvature.x, heads.probe_influence.head.curvature.x)
+        return made
 
 
 class OpenRun:
@@ -85,14 +120,21 @@ class OpenRun:
             },
         )
 
-    def finish(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, started: float) -> None:
+    def finish(
+        self,
+        scan: Scan,
+        found: list[Found],
+        heads: Heads,
+        tables: OfTables,
+        diagnostics: Diagnostics,
+        started: float,
+    ) -> None:
         """Stores everything and closes the run, in one transaction: an interrupted run leaves no half of it.
 
         ``started`` is when its work began, by ``time.monotonic``.
         """
-        refuse_not_finite(heads, scan.judged, scan.influence)
         with self.store.transaction():
-            self._write(scan, found, heads, diagnostics, time.monotonic() - started)
+            self._write(scan, found, heads, tables, diagnostics, time.monotonic() - started)
 
     def finish_contents(self, contents: Contents, found: list[Found], started: float) -> None:
         """The same of rows that nothing is known of but their contents: no score, and the rules of contents."""
@@ -131,36 +173,44 @@ class OpenRun:
         self.store.leave_out(self.dataset_id, text=not self._settings.text, thumbnails=not self._settings.thumbnails)
         self.store.set_labels(self.dataset_id, [(name, index) for index, name in enumerate(train.source.classes)])
 
-    def _write(self, scan: Scan, found: list[Found], heads: Heads, diagnostics: Diagnostics, seconds: float) -> None:
+    def _write(
+        self,
+        scan: Scan,
+        found: list[Found],
+        heads: Heads,
+        tables: OfTables,
+        diagnostics: Diagnostics,
+        seconds: float,
+    ) -> None:
         data, judged, influence = scan.data, scan.judged, scan.influence
         train, evaluation = data.train, data.evaluation
         self._labels(train)
         has_model = data.network is not None
         train_ids = evaluation_ids = self._rows(train, "train", seen=True)
-        scores = scores_of(train, judged.train, heads, judged, influence, strangers_of(found))
+        scores = scores_of(
+            train, tables.probabilities["train"], judged.train, heads, judged, influence, strangers_of(found)
+        )
         self.store.add_score_columns(self.id, train_ids[: len(train)], scores)
         if not data.own_evaluation:
             evaluation_ids = self._rows(evaluation, "eval", seen=False)
             assert judged.evaluation is not None
-            scores = scores_of(evaluation, judged.evaluation, heads, judged)
+            scores = scores_of(evaluation, tables.probabilities["eval"], judged.evaluation, heads, judged)
             self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
         self._findings(found, scan, {"train": train_ids, "eval": evaluation_ids})
-        marked = [f.row for f in found if f.rule == "mislabeled" and f.split == "train" and f.row is not None]
-        places = map_of(train, judged.train.suspicion, marked)
-        self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in places.items()))
+        self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in tables.places.items()))
         pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
             self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
         )
         self.store.add_receipts(self.id, receipts_of(data, heads, judged, influence))
         sets = [train] if data.own_evaluation else [train, evaluation]
-        accuracy_head, accuracy_probe = heads.accuracies(train)
+        accuracy_head, accuracy_probe = tables.accuracies
         self.store.finish_run(
             self.id,
             counts={
                 **self._read_counts(sets, data.passes),
                 "classes": data.classes,
-                "features": train.features.shape[1],
+                "features": tables.width,
                 "evaluation_rows": len(evaluation),
                 "eval_loss": influence.eval_loss,
                 "harm": _harm_facts(influence),

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import numpy as np
+from jaxtyping import Float
 
 from curate.engine.suspicion import Judgement
 from curate.engine.suspicion.detectors import agreement, loss, of_given, spoken
@@ -14,13 +15,14 @@ from curate.stages.suspicion import Judged
 
 def scores_of(
     rows: Forward,
+    probabilities: Float[np.ndarray, "n C"],
     judgement: Judgement,
     heads: Heads,
     judged: Judged,
     influence: Influence | None = None,
     strangers: Collection[int] = (),
 ) -> dict[str, list[object]]:
-    """Columns of the table `scores`, one entry a row.
+    """Columns of the table `scores`, one entry a row; ``probabilities`` are the model's own, or the probe's.
 
     ``influence`` is given for training rows only. No label is suggested for ``strangers``, rows that no class fits.
     """
@@ -28,7 +30,6 @@ def scores_of(
     order = np.lexsort((np.arange(len(given)), -judgement.suspicion))
     rank = np.empty(len(given), dtype=int)
     rank[order] = np.arange(1, len(given) + 1)
-    probabilities = heads.probabilities(rows)
     if influence is not None:
         votes = judged.signals.votes
     else:

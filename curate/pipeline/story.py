@@ -8,7 +8,7 @@ import time
 from curate.engine.neighbours import Neighbours
 from curate.engine.passes import Passes
 from curate.pipeline.contents import scan_contents
-from curate.pipeline.record import begin_run
+from curate.pipeline.record import OfTables, begin_run
 from curate.process.allocator import give_back_freed_memory
 from curate.process.progress import Progress
 from curate.rules.finders import find_all
@@ -67,6 +67,7 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
     with begin_run(settings, loaded) as run, progress.steps(STEPS, f"scanned {loaded.train.location}") as begin:
         begin("reading")
         data = read(settings, loaded, progress)
+        give_back_freed_memory()
         begin("suspicion")
         progress.expect(lambda: expected_seconds(settings, data))
         heads = fit_heads(data, settings.damping)
@@ -87,8 +88,9 @@ def scan_loaded(settings: ScanSettings, loaded: Loaded, progress: Progress, star
         begin("storing")
         scanned = Scan(data, judged, influence, neighbours)
         found = find_all(scanned, rules_asked(settings.rules))
-        number = data.passes.told(lambda: None if run is None else run.id)
-        if run is not None:
-            run.finish(scanned, found, heads, diagnostics, started)
+        tables = None if run is None else OfTables.of(scanned, found, heads)
+        number = data.passes.told(lambda: None if run is None else run.id)  # from here on the first is alone
+        if run is not None and tables is not None:
+            run.finish(scanned, found, heads, tables, diagnostics, started)
     assert number is not None
     return number

@@ -32,8 +32,8 @@ _PARTS = ("sha256", "features", "logits", "early", "looks")
 class ForwardCache:
     """Features, logits, early features and looks by content hash, in shards.
 
-    ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written. A shard's
-    numbers are read when one of its rows is asked for: of several processes each holds those of its own rows.
+    ``identity`` is all that the numbers depend on beside content. ``notes`` says what could not be written, or read. A
+    shard's numbers are read when one of its rows is asked for: of several processes each holds those of its own rows.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -44,7 +44,7 @@ class ForwardCache:
         """Those that were read; None of one that is not whole."""
         self._full = False
         for shard in sorted(self.folder.glob("*.npz")):
-            for row, sha in enumerate(_if_whole(shard, _hashes) or ()):
+            for row, sha in enumerate(self._if_whole(shard, _hashes) or ()):
                 self._rows[sha] = (shard, row)
             with contextlib.suppress(OSError):
                 os.utime(shard)  # the age of a shard is the time since its last use
@@ -55,12 +55,23 @@ class ForwardCache:
             return None
         shard, row = self._rows[sha256]
         if shard not in self._shards:
-            self._shards[shard] = _if_whole(shard, _numbers)
+            self._shards[shard] = self._if_whole(shard, _numbers)
         depths = self._shards[shard]
         if depths is None:
             return None
         features, logits, early, looks = (store[row] for store in depths)
         return features, logits, early, looks
+
+    def _if_whole(self, shard: Path, read: Callable[[Path], T]) -> T | None:
+        """What is read of a shard; None if it may not be read. One that is not whole is taken away: computed anew."""
+        try:
+            return read(shard)
+        except OSError:
+            return None
+        except ValueError as error:
+            self.notes.append(f"{shard.name} of the cache was damaged ({error}): its rows were computed anew")
+            unlink(shard)
+            return None
 
     def put(self, hashes: list[str], *depths: Tensor) -> None:
         """Writes a shard of the parts of `Depths`; named by its content, so that writing it twice is one file.
@@ -86,17 +97,6 @@ class ForwardCache:
         except BaseException:
             unlink(temporary)
             raise
-
-
-def _if_whole(shard: Path, read: Callable[[Path], T]) -> T | None:
-    """What is read of a shard; None if it may not be read. One that is not whole is taken away: computed anew."""
-    try:
-        return read(shard)
-    except OSError:
-        return None
-    except ValueError:
-        unlink(shard)
-        return None
 
 
 def _arrays(shard: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -167,6 +167,12 @@ class Forward:
         return torch.tensor([self.source.labels[i] for i in self.indices], dtype=torch.long)
 
     @cached_property
+    def contents(self) -> Tensor:
+        """A number of each row's content, ``[n]`` int64, from 0 in the order of the rows."""
+        numbers = {sha256: number for number, sha256 in enumerate(dict.fromkeys(self.sha256))}
+        return torch.tensor([numbers[sha256] for sha256 in self.sha256], dtype=torch.long)
+
+    @cached_property
     def keys(self) -> list[str]:
         """Each row's key, in the order of ``indices``."""
         return [self.source.keys[i] for i in self.indices]

@@ -54,16 +54,15 @@ def read_groups(asked: str | None, train: Forward, evaluation: Forward, own: boo
     return Groups((_pattern(asked) and "group") or asked, values, theirs), notes
 
 
-def together(contents: Sequence[str], groups: Groups | None) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """How many rows are left out with each row, itself counted, and the number of its group; by content hashes.
+def together(contents: Int[Tensor, " n"], groups: Groups | None) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """How many rows are left out with each row, itself counted, and the number of its group; by `Forward.contents`.
 
     Raises `UsageError` if groups leave no row that another one could be judged by.
     """
-    numbers = {content: number for number, content in enumerate(dict.fromkeys(contents))}
-    group = torch.tensor([numbers[content] for content in contents])
+    group = contents
     if groups is not None:
         values = [row if value is None else value for row, value in enumerate(groups.train)]
-        group = torch.tensor(_linked([contents, values]))
+        group = torch.tensor(_linked([contents.tolist(), values]))
         if len(group) > 1 and not bool(group.any()):
             raise UsageError(f"--group {groups.name}: all rows are of one group.", "Nothing is left to judge them by.")
     return torch.bincount(group)[group], group

@@ -98,7 +98,7 @@ def probe_of(data: Data, features: Float[torch.Tensor, "n d"]) -> tuple[SoftmaxH
     head, x = fit_probe(features, labels, data.classes, data.passes)
     found = _head_influence(head.curvature(x, data.passes).factorise(), head.logits(x), data)
     if data.groups is not None:
-        sizes, group = together(data.train.sha256, data.groups)
+        sizes, group = together(data.train.contents, data.groups)
         held = left_out(x, labels, data.classes, Copies(group, sizes, equal=False), choose=False, passes=data.passes)
         logits = held.probabilities.clamp_min(torch.finfo(held.probabilities.dtype).tiny).log()
         found = replace(found, scores=replace(found.scores, leave_one_out=logits.cpu()))
@@ -143,7 +143,7 @@ def _head_damping(x: torch.Tensor, state: torch.Tensor, loss: Loss) -> float:
 
 
 def _head_influence(head: FactorisedHead, logits: torch.Tensor, data: Data) -> HeadInfluence:
-    labels, (sizes, group) = data.train.labels, together(data.train.sha256, None)
+    labels, (sizes, group) = data.train.labels, together(data.train.contents, None)
     rests = head.curvature.residuals(labels)
     sums = Copies(group, sizes).total(rests.to(logits))
     scores = head.scores(logits, labels, sizes, sums)

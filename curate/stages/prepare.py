@@ -11,7 +11,7 @@ import torch
 
 from curate.engine.curvature.objective import choose_parameters
 from curate.engine.loss import SOFTMAX, Loss
-from curate.engine.passes import ALONE, Budget, Passes, pieces
+from curate.engine.passes import ALONE, Passes, pieces
 from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.estimators import is_estimator_file, load_estimator
@@ -49,8 +49,6 @@ PICTURES = ("image", "array")
 """Media that say nothing of their labels without a model."""
 LEAST_ROWS = 5
 """Training rows under which nothing can be said of any label."""
-COLUMNS_AT_ONCE = 32
-"""Of features that are standardised: no second copy of all numbers stands beside the first."""
 AS_READ = "pictures as in their files, sharpness of edges"
 """What earlier caches do not say: their rows were all RGB, and sharpness another measure."""
 FEWEST_AT_ONCE, MOST_AT_ONCE, NUMBERS_AT_ONCE = 8, 128, 2**20
@@ -297,7 +295,7 @@ def read(settings: ScanSettings, loaded: Loaded, progress: Progress) -> Data:
             network = replace(network, own_classes=False)
             warnings.append(f"{order}. Without it the probe on the model's features answers")
     raw = network is None and train.source.media == "features"
-    scales = _scales(train, passes.budget) if raw else None  # encoders scale the others
+    scales = _scales(train, passes) if raw else None  # encoders scale the others
     if scales is not None:
         train, evaluation = _changed(train, evaluation, scales, passes)
         notes.append("the columns are on very different scales: each was standardised")
@@ -419,18 +417,16 @@ def usual_batch(sample: torch.Tensor) -> int:
     return max(FEWEST_AT_ONCE, min(MOST_AT_ONCE, NUMBERS_AT_ONCE // max(1, sample[0].numel())))
 
 
-def _scales(train: Forward, budget: Budget) -> Callable[[torch.Tensor], object] | None:
+def _scales(train: Forward, passes: Passes) -> Callable[[torch.Tensor], object] | None:
     """What standardises raw columns, in place; None if they are on one scale: distances would see one column only."""
-    blocks = pieces(train.features, budget.share(COLUMNS_AT_ONCE), dim=1)
-    mean = torch.cat([block.double().mean(0) for block in blocks])
-    spread = torch.cat([block.double().std(0) for block in blocks])  # squares of large numbers are beyond float32
+    mean, spread = passes.spread(train.features)
     moving = spread[spread > 0]
     if len(moving) == 0 or float(moving.max()) <= 10 * float(moving.median()):
         return None
     scale = torch.where(spread > 0, spread.clamp_min(1e-12), torch.ones_like(spread))
 
     def change(features: torch.Tensor) -> None:
-        for part in pieces(features, budget.sum_rows):
+        for part in pieces(features, passes.budget.sum_rows):
             part.copy_((part - mean) / scale)
 
     return change

@@ -134,7 +134,7 @@ def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
     changed = replace(judgement, suspicion=after, suggested_probability=suggested)
     if not rows.one_label_each:
         return changed
-    return at_least(changed, least_of_copies(together(rows.sha256, None)[1].numpy(), rows.labels.numpy()))
+    return at_least(changed, least_of_copies(together(rows.contents, None)[1].numpy(), rows.labels.numpy()))
 
 
 def _own_labels(data: Data) -> bool:
@@ -230,9 +230,9 @@ def read_depth(
         return None
     basis = find_basis(features, seed, width, data.passes) if features.shape[1] > width else None
     rows = features if basis is None else data.passes.each(len(features), lambda some: basis(features[some]))
-    if not bool(torch.isfinite(rows).all()):
+    if not all(bool(torch.isfinite(part).all()) for part in pieces(rows, size)):
         raise NumericalError(f"The {name} are not finite", "Are the inputs on the scale of training?")
-    sizes, group = together(data.train.sha256, data.groups)
+    sizes, group = together(data.train.contents, data.groups)
     material = Material(
         rows,
         data.train.labels,

@@ -10,10 +10,13 @@ from tensor_rows import LabelledRows
 from torch import Tensor, nn
 
 from curate.engine import probe as probe_of_rows
+from curate.engine.curvature import ekfac
+from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.head import HeadCurvature
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.engine.influence.head import HeadInfluence, SameContent
+from curate.engine.influence.layers import ByLayers
 from curate.engine.influence.problem import Problem, right_hand_sides
 from curate.engine.loss import SOFTMAX
 from curate.engine.neighbours import Neighbours
@@ -45,6 +48,14 @@ def copies() -> Copies:
 def patients() -> Copies:
     group = torch.arange(N) % 30
     return Copies(group, torch.bincount(group)[group], equal=False)
+
+
+def spread(passes: Passes) -> list[Tensor]:
+    x = torch.cat([rows()[0], torch.full((N, 1), 0.1)], dim=1)
+    mean, found = passes.spread(x)
+    assert float(found[-1]) == 0.0
+    assert torch.allclose(found, x.double().std(0, correction=0), rtol=1e-12)
+    return [mean, found]
 
 
 def probe(passes: Passes) -> list[Tensor]:
@@ -108,7 +119,20 @@ def through_a_network(passes: Passes) -> list[Tensor]:
     return [problem.gradient.flat, directions, product, along, on]
 
 
+def by_layers(passes: Passes) -> list[Tensor]:
+    x, labels = rows()
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, C))
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output, passes=passes)
+    layers = ByLayers(Problem(objective, LabelledRows.of(module, x, labels)), 0, SILENT)
+    directions = torch.randn(2, objective.p, generator=torch.Generator().manual_seed(1))
+    curvature = GaussNewton(objective, layers.problem.rows.inputs, module(x).softmax(1).detach())
+    found = [layers.solve(directions), layers.influence(directions)]
+    return [*found, EKFAC.fit(curvature).solve(directions, 0.1)]
+
+
 ANSWERS: dict[str, Answer] = {
+    "spread": spread,
     "probe": probe,
     "head": lambda passes: of_head(passes, exact=True),
     "head by class": lambda passes: of_head(passes, exact=False),
@@ -118,11 +142,14 @@ ANSWERS: dict[str, Answer] = {
     "ridge": ridge,
     "probes left out": probes_left_out,
     "network": through_a_network,
+    "layers, fitted to a sample": by_layers,
 }
 
 
 def test_several_processes_answer_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_of_rows, "ALIKE", 0)  # so few rows would not be dealt out
+    for name, rows in (("FIT_ROWS", 100), ("DRAWN_ROWS", 30), ("PASS_ROWS", 10)):
+        monkeypatch.setattr(ekfac, name, rows)
     alone = {name: answer(ALONE) for name, answer in ANSWERS.items()}
     for found in by_ranks(3, lambda ranks: {name: answer(ranks) for name, answer in ANSWERS.items()}, tmp_path):
         for name, whole in alone.items():

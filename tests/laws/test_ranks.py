@@ -43,8 +43,9 @@ def test_tables_are_put_together_in_the_order_of_the_rows(tmp_path: Path, afar: 
         assert ranks.told(lambda: ranks.number) == 0
         assert ranks.gathered(ranks.number) == [0, 1, 2]
         assert torch.equal(ranks.sum(torch.tensor([1, ranks.number])), torch.tensor([3, 3]))
+        place = torch.tensor([3 - ranks.number])
         sent = ranks._sent(
-            torch.zeros(4, 1), torch.tensor([3 - ranks.number]), torch.ones(1, 1) * ranks.number, [1] * 3
+            torch.zeros(4, 1), place, [1] * 3, lambda whole: whole.index_fill_(0, place, float(ranks.number))
         )
         assert sent[1:].tolist() == [[2], [1], [0]]  # as on GPUs: each keeps a table of its own
         ranks = replace(ranks, budget=Budget(2**10))  # room for four numbers in one sum

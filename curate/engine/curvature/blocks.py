@@ -6,7 +6,10 @@ Shapes: b rows, T positions (pixels, tokens), G groups, o outputs and i inputs o
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -16,6 +19,7 @@ from torch.nn import functional as F
 from curate.engine.curvature.operator import refuse_not_finite
 from curate.engine.curvature.row_gradients import patches
 from curate.engine.loss import Loss
+from curate.engine.passes import Passes
 from curate.errors import NumericalError
 
 Pair = tuple[Tensor, Tensor]
@@ -31,6 +35,26 @@ SQUARED_ROWS = 2048
 """Rows of a layer with positions that Λ is taken over."""
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks of rows that a layer's block is fitted to, each a list of uses."""
+
+    drawn: list[list[Pair]]
+    """With gradients gᵢ whose mean gᵢ gᵢᵀ is C; every process has all of them."""
+    others: list[list[Pair]]
+    """Of these only the inputs count; a process has some of them."""
+    logits: list[Float[Tensor, "b C"]]
+    """Of the drawn chunks and of the others, if they may be what the layer gives: their Gauss-Newton curvature is then
+    known, and need not be drawn."""
+    passes: Passes
+
+    def added(self, of: Callable[[int, list[Pair]], Tensor]) -> Tensor:
+        """The sum of what ``of`` makes of all chunks, each with its number here."""
+        found = (of(number, uses) for number, uses in enumerate([*self.drawn, *self.others]))
+        first = reduce(torch.add, islice(found, len(self.drawn)))
+        return first + self.passes.sum(reduce(torch.add, found, torch.zeros_like(first)))
+
+
 class Block(ABC):
     """One layer's curvature Q diag(Λ) Qᵀ."""
 
@@ -40,12 +64,8 @@ class Block(ABC):
     eigenvalues: Tensor
 
     @abstractmethod
-    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
-        """Basis and Λ from chunks of rows, each a list of uses, with gradients gᵢ whose mean gᵢ gᵢᵀ is C.
-
-        Of ``others`` only the inputs count. ``logits`` of all of them in this order, if they may be what the layer
-        gives: their Gauss-Newton curvature is then known, and need not be drawn.
-        """
+    def fit(self, chunks: "Chunks") -> None:
+        """Basis and Λ from chunks of rows."""
 
     @abstractmethod
     def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
@@ -111,20 +131,26 @@ class Kronecker(Block):
     def _with_one(self, a: Float[Tensor, "b T G i"]) -> Tensor:
         return torch.cat([a, a.new_ones(*a.shape[:3], 1)], dim=3) if self.bias else a
 
-    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
-        everything = [*chunks, *others]
-        positions = sum(g.numel() // self.layer.weight.shape[0] for uses in everything for _, g in uses)
-        every = max(1, positions // COVARIANCE_SAMPLES)
-        self.of_inputs = _eigenvectors(
-            self._with_one(self.inputs([(x[::every], g) for x, g in uses])) for uses in everything
-        )
-        if logits is not None and self.loss.label_free and self._gives(everything[0], logits):
-            self._fit_known([uses[0][0] for uses in everything], self.loss.means(logits))
+    def fit(self, chunks: Chunks) -> None:
+        outputs = self.layer.weight.shape[0]
+
+        def positions(_: int, uses: list[Pair]) -> Tensor:
+            return torch.tensor(sum(g.numel() // outputs for _, g in uses))
+
+        every = max(1, int(chunks.added(positions)) // COVARIANCE_SAMPLES)
+
+        def covariance(_: int, uses: list[Pair]) -> Tensor:
+            return _covariance(self._with_one(self.inputs([(x[::every], g) for x, g in uses])))
+
+        self.of_inputs = _eigenvectors(chunks.added(covariance))
+        if chunks.logits and self.loss.label_free and self._gives(chunks.drawn[0], chunks.logits[0]):
+            self._fit_known(chunks)
             return
-        self.of_outputs = _eigenvectors(self.outputs_of(uses) for uses in chunks)
+        self.of_outputs = _eigenvectors(reduce(torch.add, (_covariance(self.outputs_of(u)) for u in chunks.drawn)))
         total, count = self.of_outputs.new_zeros(()), 0
-        some = max(1, sum(len(uses[0][1]) for uses in chunks) // SQUARED_ROWS) if self._spread(chunks[0]) else 1
-        for uses in chunks:
+        rows = sum(len(uses[0][1]) for uses in chunks.drawn)
+        some = max(1, rows // SQUARED_ROWS) if self._spread(chunks.drawn[0]) else 1
+        for uses in chunks.drawn:
             fewer = [(x[::some], g[::some]) for x, g in uses]
             total = total + self._sum_of_squares(fewer)
             count += len(fewer[0][1])
@@ -142,12 +168,18 @@ class Kronecker(Block):
             outputs, logits[: len(outputs)], 1e-4, 1e-4
         )
 
-    def _fit_known(self, inputs: list[Tensor], means: Float[Tensor, "n C"]) -> None:
+    def _fit_known(self, chunks: Chunks) -> None:
         """With the output curvature Sᵢ of the loss itself, without drawing."""
-        self.of_outputs = torch.linalg.eigh(self.loss.mean_matrix(means).double())[1].to(means)[None]
-        squares = self.loss.turned_diagonal(means, self.of_outputs[0])
-        a = self._with_one(torch.cat(inputs)[:, None, None])[:, 0, 0] @ self.of_inputs[0]
-        self.eigenvalues = (squares.T @ a.square() / len(means))[None]
+        means = [self.loss.means(logits) for logits in chunks.logits]
+        n = int(chunks.added(lambda number, _: torch.tensor(len(means[number]))))
+        mean = chunks.added(lambda number, _: self.loss.mean_matrix(means[number]).double() * len(means[number])) / n
+        self.of_outputs = torch.linalg.eigh(mean)[1].to(means[0])[None]
+
+        def squares(number: int, uses: list[Pair]) -> Tensor:
+            a = self._with_one(uses[0][0][:, None, None])[:, 0, 0] @ self.of_inputs[0]
+            return self.loss.turned_diagonal(means[number], self.of_outputs[0]).T @ a.square()
+
+        self.eigenvalues = (chunks.added(squares) / n)[None]
 
     def _spread(self, uses: list[Pair]) -> bool:
         """Whether the layer has several positions in a row."""
@@ -203,14 +235,14 @@ class Kronecker(Block):
         return torch.cat([parts, rows[:, weight:].reshape(len(rows), self.groups, self.outputs, 1)], dim=3)
 
 
-def _eigenvectors(parts: Iterable[Float[Tensor, "b T G d"]]) -> Float[Tensor, "G d d"]:
-    """Of the covariance of each group, over rows and positions; in float64, since inputs may be of any size."""
-    total = None
-    for part in parts:
-        flat = part.flatten(0, 1).permute(1, 0, 2)
-        product = flat.transpose(1, 2) @ flat
-        total = product if total is None else total + product
-    assert total is not None
+def _covariance(part: Float[Tensor, "b T G d"]) -> Float[Tensor, "G d d"]:
+    """Of each group, summed over rows and positions."""
+    flat = part.flatten(0, 1).permute(1, 0, 2)
+    return flat.transpose(1, 2) @ flat
+
+
+def _eigenvectors(total: Float[Tensor, "G d d"]) -> Float[Tensor, "G d d"]:
+    """Of the covariance of each group; in float64, since inputs may be of any size."""
     refuse_not_finite(total)
     largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
     try:
@@ -244,13 +276,13 @@ class Embedding(Block):
         )
         return pairs // self.layer.num_embeddings, pairs % self.layer.num_embeddings, sums
 
-    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
-        found = [self.rows(uses) for uses in chunks]
-        self.of_outputs = _eigenvectors(sums[:, None, None] for _, _, sums in found)[0]
+    def fit(self, chunks: Chunks) -> None:
+        found = [self.rows(uses) for uses in chunks.drawn]
+        self.of_outputs = _eigenvectors(reduce(torch.add, (_covariance(s[:, None, None]) for _, _, s in found)))[0]
         self.eigenvalues = self.of_outputs.new_zeros(self.layer.num_embeddings, self.layer.embedding_dim)
         for _, tokens, sums in found:
             self.eigenvalues.index_add_(0, tokens, (sums @ self.of_outputs).square())
-        self.eigenvalues /= sum(len(uses[0][0]) for uses in chunks)
+        self.eigenvalues /= sum(len(uses[0][0]) for uses in chunks.drawn)
 
     def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
         rows, tokens, sums = self.rows(uses)
@@ -284,10 +316,10 @@ class Whole(Block):
         """Here the one pair is (nothing, the rows' gradients), taken elsewhere."""
         return uses[0][1]
 
-    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
-        rows = torch.cat([self.gradients(uses) for uses in chunks])
+    def fit(self, chunks: Chunks) -> None:
+        rows = torch.cat([self.gradients(uses) for uses in chunks.drawn])
         full = self.size <= MOST_FULL
-        self.basis = _eigenvectors([rows[:, None, None]])[0] if full else None
+        self.basis = _eigenvectors(_covariance(rows[:, None, None]))[0] if full else None
         self.eigenvalues = self._turn(rows).square().mean(0)
 
     def _turn(self, rows: Float[Tensor, "b q"]) -> Float[Tensor, "b q"]:
@@ -312,7 +344,7 @@ class Unused(Block):
     def __init__(self, places: list[Place]) -> None:
         self.places, self.eigenvalues = places, torch.zeros(1)
 
-    def fit(self, chunks: list[list[Pair]], others: list[list[Pair]], logits: Float[Tensor, "n C"] | None) -> None:
+    def fit(self, chunks: Chunks) -> None:
         """Nothing to know."""
 
     def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curate.engine.curvature.blocks import Block, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
+from curate.engine.curvature.blocks import Block, Chunks, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.over_rows import OverRows
@@ -189,7 +189,7 @@ class EKFAC:
         generator = torch.Generator().manual_seed(seed)
 
         def weights(part: Tensor, logits: Tensor, drawn: bool) -> list[Tensor]:
-            return [operator.pulls(operator.targets[part], generator)]
+            return [operator.pulls(operator.targets[part], generator) if drawn else torch.zeros_like(logits)]
 
         known = isinstance(operator, GaussNewton)
         found, _ = cls._fitted(operator.objective, operator.inputs, operator.rows, weights, known, generator, advance)
@@ -233,7 +233,10 @@ class EKFAC:
         generator: torch.Generator,
         advance: Callable[[int], None],
     ) -> "tuple[EKFAC, list[Passed]]":
-        """The curvature, and the passes over all rows, or over the sample that fits in memory."""
+        """The curvature, and the passes over all rows, or over the sample that fits in memory.
+
+        Of a sample each process goes through the rows that are drawn for, and some of the others.
+        """
         found = cls(Layers(objective, shared_layers(objective, inputs, rows)))
 
         def run(part: Tensor, drawn: bool) -> Passed:
@@ -254,12 +257,17 @@ class EKFAC:
         # Output gradients of some rows are enough: only the inputs' covariance is of hundreds of columns.
         every = max(1, len(parts) * size // DRAWN_ROWS)
         drawn = [number % every == 0 for number in range(len(parts))]
-        passed += [run(part, asked) for part, asked in zip(parts[1:], drawn[1:], strict=True)]
-        first = [one for one, asked in zip(passed, drawn, strict=True) if asked]
-        rest = [one for one, asked in zip(passed, drawn, strict=True) if not asked]
-        logits = torch.cat([one.logits for one in first + rest]) if known else None
+        undrawn = [number for number, asked in enumerate(drawn) if not asked]
+        passes = objective.passes.alone if whole else objective.passes
+        of_others = {*undrawn} - {*undrawn[passes.own(len(undrawn))]}
+        numbers = [number for number in range(len(parts)) if number not in of_others]
+        passed += [run(parts[number], drawn[number]) for number in numbers[1:]]
+        first = [one for one, number in zip(passed, numbers, strict=True) if drawn[number]]
+        rest = [one for one, number in zip(passed, numbers, strict=True) if not drawn[number]]
+        logits = [one.logits for one in first + rest] if known else []
         for number, block in enumerate(found.layers.blocks):
-            block.fit([one.pulls[0][number] for one in first], [one.pulls[0][number] for one in rest], logits)
+            of_first, of_rest = ([one.pulls[0][number] for one in part] for part in (first, rest))
+            block.fit(Chunks(of_first, of_rest, logits, passes))
         return found, passed
 
     def mean_eigenvalue(self) -> float:

@@ -128,8 +128,9 @@ def influence_by_layers(
         values = blended(values, beside.influence(question.chosen, question.groups), together)
     answers = rights.answered(values.T)  # by column, as the right-hand sides are by row
     strongest = StrongestPairs(question.chosen)
-    every = torch.arange(len(problem.rows))
-    strongest.add(question.same.hidden(answers.chosen.T.contiguous(), every, question.chosen), every)
+    passes, every = problem.objective.passes, len(problem.rows)
+    own = torch.arange(every)[passes.own(every)]
+    strongest.add(question.same.hidden(answers.chosen.T[own], own, question.chosen), own)
     harm = -answers.mean[0]
     # Away from a minimum a refit gains something whichever row it lacks, one without a gradient too: no row's fault.
     share = 1.0 if beside is None else 1 - PROBE_SHARE
@@ -139,7 +140,7 @@ def influence_by_layers(
     # It answers EK-FAC's own curvature: nothing is left over that a residual could tell.
     unmeasured = solved.new_full((len(solved),), torch.nan)
     return DeepInfluence(
-        pairs=strongest.pairs(),
+        pairs=strongest.pairs(passes),
         harm=harm,
         solution=Solution(solved, unmeasured, 1, mean, detail=_detail(layers, factor, beside)),
         score_error=None,
@@ -147,12 +148,12 @@ def influence_by_layers(
         recall=1.0,
         recall_interval=(1.0, 1.0),
         recall_of_harmful=1.0,
-        candidates=len(every),
-        gradients_taken=len(every),
+        candidates=every,
+        gradients_taken=every,
         damping_asked=mean,
         solver="ekfac",
         curvature="ggn",
-        stability={"gradients": len(every), **rank_stability(-scores)},
+        stability={"gradients": every, **rank_stability(-scores)},
         by_group=HarmByGroup(harmful, -answers.groups.T[harmful]),
         problem=problem,
         recalls={},

@@ -101,12 +101,7 @@ class Scaling:
 
 def scaling_of(material: Material) -> Scaling:
     """Columns that do not move have no weight."""
-    n, passes = len(material.features), material.passes
-    # Chunk by chunk: a copy of the table in float64 is twice the table.
-    size = passes.budget.sum_rows
-    mean = passes.total(n, size, lambda rows: material.features[rows].double().sum(0)) / n
-    squares = passes.total(n, size, lambda rows: (material.features[rows].double() - mean).square().sum(0))
-    spread = (squares / n).sqrt()
+    mean, spread = material.passes.spread(material.features)
     if material.alike:
         spread = torch.full_like(spread, float(spread.square().mean().sqrt()))
     moving = spread > 1e-12
@@ -253,8 +248,7 @@ def find_basis(features: Float[Tensor, "n e"], seed: int, width: int = EARLY_WID
     if len(rows) > BASIS_ROWS:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:BASIS_ROWS].sort().values]
     mean = rows.mean(0)
-    centred = (rows - mean).double()
-    return Basis(mean, largest_directions(centred, width, passes).float())
+    return Basis(mean, largest_directions(rows - mean, width, passes).float())
 
 
 def ask_experts(material: Material) -> dict[str, Opinion]:

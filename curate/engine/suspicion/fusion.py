@@ -154,7 +154,9 @@ def _better_alone(
 
 
 def _logs(experts: list[Probabilities], smallest: float = SMALLEST) -> Logs:
-    result: np.ndarray = np.log(np.maximum(np.stack(experts), smallest))
+    result: np.ndarray = np.stack(experts)
+    np.maximum(result, smallest, out=result)  # of many rows each copy counts
+    np.log(result, out=result)
     return result
 
 
