@@ -105,7 +105,8 @@ RULES: dict[str, Rule] = {
             subject="column",
             title="A column gives the label away",
             means="It alone tells the label of nearly every row: an outcome written down later, another's label, the "
-            "label in other words. Wrong labels that it repeats cannot stand out.",
+            "label in other words, or columns of 0 and 1, one for a class, together. Wrong labels that it repeats "
+            "cannot stand out.",
             do="Leave it out of the input: `--input` with the other columns.",
             confirmed_by=("drop",),
             since="0.1.0",
@@ -352,7 +353,7 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="class",
             title="A class is told right far more seldom",
-            means="Its accuracy is 15 % below that of all rows, at the upper end of its interval.",
+            means="Its accuracy is 15 % below that of all other rows, at the upper end of its interval.",
             do="Look at its rows: `curate review --class NAME`.",
             confirmed_by=("relabel", "drop"),
             since="0.1.0",
@@ -364,8 +365,8 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="slice",
             title="A slice is told right far more seldom",
-            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all, "
-            "at the upper end of its interval.",
+            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all "
+            "other rows, at the upper end of its interval.",
             do="Collect more rows like these; `--slice COLUMN=VALUE` asks which rows harm them.",
             confirmed_by=("drop",),
             since="0.1.0",
