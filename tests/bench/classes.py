@@ -71,18 +71,18 @@ def whole(name: str, folder: Path) -> tuple[dict[str, list[float] | Texts], Text
     return {"text": table["text"].to_pylist()}, table["label"].to_pylist()
 
 
-def drawn(name: str, folder: Path, seed: int) -> tuple[Part, Part]:
+def drawn(name: str, folder: Path, seed: int, evaluated: int = EVALUATION) -> tuple[Part, Part]:
     """Training and evaluation rows, as many of each class; sites and patients are dealt at random."""
     draw = np.random.default_rng(seed)
     inputs, labels = whole(name, folder)
     counts = Counter(labels)
-    usable = sorted(label for label, count in counts.items() if count >= TRAIN + EVALUATION)
+    usable = sorted(label for label, count in counts.items() if count >= TRAIN + evaluated)
     chosen = set(draw.permutation(usable)[:CLASSES].tolist())
     order = [row for row in draw.permutation(len(labels)).tolist() if labels[row] in chosen]
     seen: Counter[str] = Counter()
     rows: tuple[list[int], list[int]] = ([], [])
     for row in order:
-        if seen[labels[row]] < TRAIN + EVALUATION:
+        if seen[labels[row]] < TRAIN + evaluated:
             rows[seen[labels[row]] >= TRAIN].append(row)
         seen[labels[row]] += 1
 
@@ -158,9 +158,11 @@ def plant(rule: str, train: Part, evaluation: Part, draw: np.random.Generator) -
     return set()
 
 
-def trial(name: str, rule: str, seed: int, folder: Path, home: Path) -> tuple[set[str], dict[str, set[str]]]:
+def trial(
+    name: str, rule: str, seed: int, folder: Path, home: Path, evaluated: int = EVALUATION
+) -> tuple[set[str], dict[str, set[str]]]:
     """What was planted, and what each rule names."""
-    train, evaluation = drawn(name, folder, seed)
+    train, evaluation = drawn(name, folder, seed, evaluated)
     planted = plant(rule, train, evaluation, np.random.default_rng(seed))
     home.mkdir(parents=True, exist_ok=True)
     run = curate.scan(
@@ -207,6 +209,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="digits,banking77,flowers5")
+    parser.add_argument("--evaluation", type=int, default=EVALUATION, help="evaluation rows of each class")
     parser.add_argument("--plant", default=",".join(("none", *RULES)), help="these alone")
     parser.add_argument("--groups", action="store_true", help="suspicion under --group alone")
     given = parser.parse_args()
@@ -216,9 +219,10 @@ def main() -> None:
                 grouped(name, seed, given.folder, fashion.HOME / "groups" / name)
             continue
         sums: dict[str, Counter[str]] = defaultdict(Counter)
+        home = fashion.HOME / "classes" / name
         for seed in map(int, given.seeds.split(",")):
             for rule in given.plant.split(","):
-                planted, named = trial(name, rule, seed, given.folder, fashion.HOME / "classes" / name)
+                planted, named = trial(name, rule, seed, given.folder, home, given.evaluation)
                 besides = {each: sorted(keys - (planted if each == rule else set())) for each, keys in named.items()}
                 besides = {each: keys for each, keys in besides.items() if keys}
                 found = named[rule] & planted
