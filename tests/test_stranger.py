@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 
 from curate.cli import main
-from curate.engine.neighbours import Neighbours
 from curate.rules.finders import without_suggestion
 from curate.rules.finders.found import Found
 from curate.rules.finders.stranger import FALSE, chances, discoveries, distances, standardised, strangeness, tail
@@ -30,8 +29,9 @@ def test_law_strangers_are_found_and_few_others(seed: int) -> None:
     strange = draw.normal(size=(40, 32)) * 0.4 + 3 * np.eye(32)[8:12][draw.integers(0, 4, 40)]
     features = torch.from_numpy(np.concatenate([rows, strange])).float()
     given = np.concatenate([labels, draw.integers(0, 4, 40)])
-    distance = distances(features, given, 4)
-    assert distance is not None
+    apart = distances(features, given, 4)
+    assert apart is not None
+    distance, _ = apart
     found = discoveries(chances(tail(standardised(np.cbrt(distance**2)))))
     assert found[1200:].mean() > 0.9
     assert found[:1200].sum() <= FALSE * found.sum()
@@ -74,10 +74,11 @@ def test_a_measure_on_which_most_rows_are_equal_says_nothing() -> None:
 def test_rows_of_a_rare_class_are_no_strangers() -> None:
     rows, labels = heaps(1, 400)
     rare = np.full((8, 32), -4.0)
-    distance = distances(
+    apart = distances(
         torch.from_numpy(np.concatenate([rows, rare])).float(), np.concatenate([labels, np.full(8, 4)]), 5
     )
-    assert distance is not None
+    assert apart is not None
+    distance, _ = apart
     assert np.isnan(distance[-8:]).all()
     assert not np.isnan(distance[:-8]).any()
     assert distances(torch.from_numpy(rare).float(), np.zeros(8, int), 1) is None
@@ -89,9 +90,8 @@ def test_rows_of_rare_classes_say_nothing_of_how_far_others_are_usually_out() ->
     given = np.concatenate([np.repeat(np.arange(4), 75), np.repeat(np.arange(4, 49), 15)])
     features = torch.from_numpy(3 * draw.normal(size=(49, 32))[given] + draw.normal(size=(len(given), 32))).float()
     scan = SimpleNamespace(
-        data=SimpleNamespace(train=SimpleNamespace(features=features, early=None), classes=49),
+        data=SimpleNamespace(train=SimpleNamespace(features=features, early=None, logits=None), classes=49),
         judged=SimpleNamespace(signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)))),
-        neighbours=Neighbours(features, 0),
     )
     strange = strangeness(scan)  # type: ignore[arg-type]
     assert strange is not None
