@@ -378,9 +378,9 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="row",
             title="The row belongs to no class",
-            means="It lies far from every class, and there is little evidence for any of them or for anything else that "
-            "the model knows: something else, or nothing at all, is shown or said. Of those that are named at most 15 % "
-            "are expected to be none.",
+            means="It lies far from every class, and there is little evidence for any of them or for anything else "
+            "that the model knows: something else, or nothing at all, is shown or said. Of those that are named at "
+            "most 15 % are expected to be none.",
             do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. No label is suggested "
             "for it.",
             confirmed_by=("drop", "none"),
