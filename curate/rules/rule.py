@@ -395,16 +395,19 @@ RULES: dict[str, Rule] = {
 def rules_asked(words: Sequence[str]) -> frozenset[str]:
     """The rules that ``words`` (`--rules`) ask for: those named, or all but those with a minus before them.
 
-    All rules without a word. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
+    All rules without a word, and for `all`. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
     """
-    names = {word.removeprefix("-") for word in words}
+    named = [word for word in words if word != "all"]
+    names = {word.removeprefix("-") for word in named}
     unknown = sorted(names - set(RULES))
     if unknown:
         raise UsageError(f"--rules {unknown[0] or repr('')}: there is no such rule", f"rules: {', '.join(RULES)}")
-    without = [word.startswith("-") for word in words]
+    without = [word.startswith("-") for word in named]
     if any(without) and not all(without):
         raise UsageError("--rules: name the rules that you want, or those that you do not (-NAME), not both")
-    return frozenset(set(RULES) - names if any(without) or not words else names)
+    if any(without):
+        return frozenset(set(RULES) - names)
+    return frozenset(names if words and len(named) == len(words) else RULES)
 
 
 def rule_of(name: str) -> Rule:
