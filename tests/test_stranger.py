@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from curate.cli import main
+from curate.engine.neighbours import Neighbours
 from curate.rules.finders import without_suggestion
 from curate.rules.finders.found import Found
 from curate.rules.finders.stranger import FALSE, chances, discoveries, distances, standardised, strangeness, tail
@@ -90,16 +91,21 @@ def test_rows_of_rare_classes_say_nothing_of_how_far_others_are_usually_out() ->
     given = np.concatenate([np.repeat(np.arange(4), 75), np.repeat(np.arange(4, 49), 15)])
     features = torch.from_numpy(3 * draw.normal(size=(49, 32))[given] + draw.normal(size=(len(given), 32))).float()
     scan = SimpleNamespace(
-        data=SimpleNamespace(train=SimpleNamespace(features=features, early=None, logits=None), classes=49),
-        judged=SimpleNamespace(signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)))),
+        data=SimpleNamespace(train=SimpleNamespace(features=features, early=None), classes=49),
+        judged=SimpleNamespace(
+            signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)), energy=None)
+        ),
+        neighbours=Neighbours(features, 0),
     )
     strange = strangeness(scan)  # type: ignore[arg-type]
     assert strange is not None
     far, own = strange.chance < 1, given < 4
     assert far.any()
     assert not far[~own].any()
-    assert (strange.chance[far] == chances(strange.score[own])[far[own]]).all()
-    assert (np.sum([each > -np.log(0.1) for each in strange.tails.values()], axis=0)[far] >= 2).all()
+    naming = np.stack([strange.tails[name] for name in ("class", "rows", "unsure")])
+    assert (strange.chance[far] == chances(naming.sum(0)[own])[far[own]]).all()
+    assert ((naming > -np.log(0.1)).sum(0)[far] >= 2).all()
+    assert np.allclose(strange.score, (strange.tails["class"] + strange.tails["beyond"]) / 2 + strange.tails["unsure"])
 
 
 def test_a_text_of_another_topic_is_named(here: Path) -> None:

@@ -378,9 +378,9 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="row",
             title="The row belongs to no class",
-            means="It lies far from every class, and there is little evidence for any of them or for anything else "
-            "that the model knows: something else, or nothing at all, is shown or said. Of those that are named at "
-            "most 15 % are expected to be none.",
+            means="It lies far from every class and from the rows nearest to it, and no class has much evidence: "
+            "something else, or nothing at all, is shown or said. Of those that are named at most 15 % are expected to "
+            "be none.",
             do="Look at it, and drop it, or say that no class fits: `curate mark KEY -v none`. No label is suggested "
             "for it.",
             confirmed_by=("drop", "none"),
@@ -395,7 +395,8 @@ RULES: dict[str, Rule] = {
 def rules_asked(words: Sequence[str]) -> frozenset[str]:
     """The rules that ``words`` (`--rules`) ask for: those named, or all but those with a minus before them.
 
-    All rules without a word, and for `all`. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
+    All rules without a word, and for `all`. Raises `UsageError` for an unknown rule, or if names with and without a
+    minus are mixed.
     """
     named = [word for word in words if word != "all"]
     names = {word.removeprefix("-") for word in named}

@@ -2,12 +2,14 @@
 
 Far from every class in several ways at once: from its middle, in the directions in which the rows of one class differ
 (Mahalanobis 1936; Lee et al. 2018), beyond all directions in which rows differ (Wang et al. 2022), from every class
-halfway up the network, far from being sure of any class to a probe that did not see the label, and with little evidence
-for anything at the network's head (its energy: Liu et al. 2020). Each alone misses kinds of strangers that another one
-sees.
-How far is far is read off the set itself: what a way says is weighed by a normal tail, and the chance of their sum is
-that of an exponential tail, whose width is that of the upper side of the sums of all rows but the highest. So nothing
-is asked of how the ways agree, and of the rows that are named at most `FALSE` are expected to be none.
+halfway up the network, far from being sure of any class to a probe that did not see the label, and from evidence for
+any to one that did (its energy: Liu et al. 2020). Each alone misses kinds of strangers that another one sees. How far
+is far is read off the set itself: what a way says is weighed by a normal tail, and their sum by `WEIGHTS` orders the
+rows.
+
+Rows are named by another sum, that of `NAMED_BY`: its chance is that of an exponential tail, whose width is that of the
+upper side of the sums of all rows but the highest. So nothing is asked of how the ways agree, and of the rows that are
+named at most `FALSE` are expected to be none.
 """
 
 from collections.abc import Iterator
@@ -39,11 +41,15 @@ WAYS = 2
 """Ways in which a stranger is beyond `UPPER` at least: a question put oddly is far from all classes, and near rows."""
 INNER = 0.9
 """Share of the rows, the nearest to their class's middle, that say how rows of one class differ: strangers do not."""
-WEIGHTS = {"class": 0.5, "beyond": 0.5}
-"""Of ways that are two readings of the last features; of the others 1 (docs/explanation/strangers.md)."""
+NEAREST = 20
+"""Rows whose mean distance counts: more than a handful of alike strangers."""
+WEIGHTS = {"class": 0.5, "beyond": 0.5, "early": 1.0, "unsure": 1.0, "energy": 1.0}
+"""In the order; two are readings of the same features (docs/explanation/strangers.md)."""
+NAMED_BY = ("class", "rows", "early", "unsure")
+"""Ways that name. With what is beyond and an energy too many photos were named that look odd and are of a class."""
 SAID = {
     "class": "it lies {:.1f} times as far from the nearest one as rows usually do",
-    "beyond": "it has {:.1f} times as much as is usual of what the other rows have not",
+    "rows": f"its {NEAREST} nearest rows lie {{:.1f}} times as far off as is usual",
     "early": "halfway up the network it lies {:.1f} times as far from the nearest one as rows usually do",
 }
 """What is said of the distance that tells most."""
@@ -60,7 +66,7 @@ class Strangeness:
     score: Float[np.ndarray, " n"]
     """Their sum by `WEIGHTS`, which orders all rows, named or not."""
     chance: Float[np.ndarray, " n"]
-    """Of a sum as large, were the row of a class."""
+    """Of as large a sum of those in `NAMED_BY`, were the row of a class."""
 
 
 def find(scan: Scan) -> Iterator[Found]:
@@ -83,20 +89,22 @@ def strangeness(scan: Scan) -> Strangeness | None:
     if apart is None:
         return None
     from_class, beyond = apart
-    far = {"class": from_class, "beyond": beyond}
+    similarity = scan.neighbours.among(NEAREST + 1)[1][:, 1:]
+    far = {"class": from_class, "rows": np.sqrt(np.maximum(2 - 2 * similarity.mean(1), 0))}
     if rows.early is not None:
         far["early"] = _from_middles(rows.early, given, _classes_of(FEWEST, given, classes))
     left_out = scan.judged.signals.left_out.max(1).clip(1e-12, 1 - 1e-12)
     # Of squared distances from a middle the cube root is nearly normal (Wilson & Hilferty 1931).
     measures = {**far, "class": np.cbrt(from_class**2), "beyond": np.log(beyond + LEAST)}
     measures["unsure"] = np.log1p(-left_out) - np.log(left_out)
-    if rows.logits is not None:
-        measures["energy"] = -rows.logits.double().logsumexp(1).numpy()
+    if scan.judged.signals.energy is not None:
+        measures["energy"] = scan.judged.signals.energy
     tails = {name: tail(standardised(values)) for name, values in measures.items()}
-    score: np.ndarray = np.sum([WEIGHTS.get(name, 1.0) * values for name, values in tails.items()], axis=0)
+    score: np.ndarray = np.sum([weight * tails[name] for name, weight in WEIGHTS.items() if name in tails], axis=0)
+    naming = [tails[name] for name in NAMED_BY if name in tails]
     own, chance = np.isfinite(from_class), np.ones(len(score))
-    chance[own] = chances(score[own])  # the sums of rows of too rare a class lack a measure
-    chance[np.sum([each > -np.log(1 - UPPER) for each in tails.values()], axis=0) < WAYS] = 1
+    chance[own] = chances(np.sum(naming, axis=0)[own])  # the sums of rows of too rare a class lack a measure
+    chance[np.sum([each > -np.log(1 - UPPER) for each in naming], axis=0) < WAYS] = 1
     times = {name: values / max(float(np.nanmedian(values)), 1e-300) for name, values in far.items()}
     return Strangeness(times, tails, score, chance)
 
