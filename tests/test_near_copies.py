@@ -3,6 +3,8 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageOps
 
 from curate.cli import main
-from curate.rules.finders.copies import MOST_BITS, difference_of_pictures, shingles
+from curate.rules.finders.copies import MOST_BITS, copies_within, difference_of_pictures, one_edit, shingles
 from curate.stages.looks import MEASURES, PictureLooks, hashes, look_of
 from curate.store import Store
 
@@ -181,6 +183,46 @@ def test_texts_that_differ_in_case_signs_or_a_letter_are_copies(here: Path) -> N
     assert effect["rows"] == 1
     assert effect["with"] * 81 == pytest.approx(effect["without"] * 80 + 1, abs=1.01)
     assert "without its 1 copy of training rows" in leak["why"]
+
+
+def test_a_copy_that_a_network_takes_for_another_picture_is_found_by_its_pixels() -> None:
+    import torch
+
+    from curate.engine.passes import ALONE
+
+    plain = [picture(seed) for seed in range(24)]
+    some = [edited(one) for one in plain[:4]]
+    pictures = [*plain, *(each[name] for each in some for name in ("jpeg", "resized", "cropped", "darker"))]
+    features = torch.randn(len(pictures), 16, generator=torch.manual_seed(0))
+    rows = MagicMock(looks=packed(pictures), features=features, sha256=list(map(str, range(len(pictures)))))
+    rows.source.media, rows.__len__.return_value = "image", len(pictures)
+    scan = SimpleNamespace(data=SimpleNamespace(train=rows, passes=ALONE))
+    pairs = {(one, other) for one, other, _ in copies_within(scan)}  # type: ignore[arg-type]
+    assert {(row, 24 + 4 * row + edit) for row in range(4) for edit in range(4)} <= pairs
+    assert all(other >= 24 for _, other in pairs)
+
+
+NINE = "i would like to change the pin of my"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (f"{NINE} card", f"{NINE} card please", True),
+        (f"{NINE} card", f"please {NINE} card", True),
+        (f"{NINE} card", f"{NINE} crad", True),
+        (f"{NINE} card", f"{NINE} account", False),  # another word, whatever it is
+        (f"{NINE} card", f"{NINE} card right now", False),
+        ("roll a 6 sided die", "roll 6 sided die", False),  # too short: people say so, too
+        ("roll a six sided die", "roll a six sidde die", True),
+        ("the square root of 2784", "the square root of 2748", False),
+        ("sell my old car", "sell my odl car", False),
+        (f"{NINE} card", f"{NINE} card", False),
+    ],
+)
+def test_one_small_edit(one: str, other: str, said: bool) -> None:
+    assert one_edit(one.split(), other.split()) == said
+    assert one_edit(other.split(), one.split()) == said
 
 
 def test_shingles_know_no_case_and_no_signs() -> None:

@@ -63,6 +63,8 @@ def test_rules_are_off_and_on_by_name(here: Path) -> None:
         SPOILT[rule].save(here / "set" / "a" / f"{rule}.png")
     assert set(found("set", "--rules", "dark_picture,conflict")) == {"dark_picture"}
     assert set(found("set", "--rules=-dark_picture")) == {"bright_picture"}
+    assert set(found("set", "--rules", "all")) == {"dark_picture", "bright_picture"}
+    assert set(found("set", "--rules=all,-dark_picture")) == {"bright_picture"}
     for given, said in (
         ("darc_picture", "--rules darc_picture: there is no such rule"),
         ("dark_picture,-leak", "not both"),
@@ -101,8 +103,8 @@ def test_columns_and_values_of_a_table(here: Path) -> None:
     assert sorted(str(row["why"]) for row in said["impossible_value"]) == [
         "age is 214, which a column of this name does not hold (0 to 130)",
         "height is 1.701e+06, many times as much as any other: another unit, or a slip",
-        "score is 999, far from all others, as a missing value is written; again is 999, far from all others, as a "
-        "missing value is written",
+        "score is 999, far from all others, as what stands for a missing value or for more; again is 999, far from all "
+        "others, as what stands for a missing value or for more",
     ]
 
 

@@ -30,8 +30,9 @@ def test_law_strangers_are_found_and_few_others(seed: int) -> None:
     strange = draw.normal(size=(40, 32)) * 0.4 + 3 * np.eye(32)[8:12][draw.integers(0, 4, 40)]
     features = torch.from_numpy(np.concatenate([rows, strange])).float()
     given = np.concatenate([labels, draw.integers(0, 4, 40)])
-    distance = distances(features, given, 4)
-    assert distance is not None
+    apart = distances(features, given, 4)
+    assert apart is not None
+    distance, _ = apart
     found = discoveries(chances(tail(standardised(np.cbrt(distance**2)))))
     assert found[1200:].mean() > 0.9
     assert found[:1200].sum() <= FALSE * found.sum()
@@ -74,10 +75,11 @@ def test_a_measure_on_which_most_rows_are_equal_says_nothing() -> None:
 def test_rows_of_a_rare_class_are_no_strangers() -> None:
     rows, labels = heaps(1, 400)
     rare = np.full((8, 32), -4.0)
-    distance = distances(
+    apart = distances(
         torch.from_numpy(np.concatenate([rows, rare])).float(), np.concatenate([labels, np.full(8, 4)]), 5
     )
-    assert distance is not None
+    assert apart is not None
+    distance, _ = apart
     assert np.isnan(distance[-8:]).all()
     assert not np.isnan(distance[:-8]).any()
     assert distances(torch.from_numpy(rare).float(), np.zeros(8, int), 1) is None
@@ -90,7 +92,9 @@ def test_rows_of_rare_classes_say_nothing_of_how_far_others_are_usually_out() ->
     features = torch.from_numpy(3 * draw.normal(size=(49, 32))[given] + draw.normal(size=(len(given), 32))).float()
     scan = SimpleNamespace(
         data=SimpleNamespace(train=SimpleNamespace(features=features, early=None), classes=49),
-        judged=SimpleNamespace(signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)))),
+        judged=SimpleNamespace(
+            signals=SimpleNamespace(given=given, left_out=draw.dirichlet(np.ones(49), len(given)), energy=None)
+        ),
         neighbours=Neighbours(features, 0),
     )
     strange = strangeness(scan)  # type: ignore[arg-type]
@@ -98,8 +102,10 @@ def test_rows_of_rare_classes_say_nothing_of_how_far_others_are_usually_out() ->
     far, own = strange.chance < 1, given < 4
     assert far.any()
     assert not far[~own].any()
-    assert (strange.chance[far] == chances(strange.score[own])[far[own]]).all()
-    assert (np.sum([each > -np.log(0.1) for each in strange.tails.values()], axis=0)[far] >= 2).all()
+    naming = np.stack([strange.tails[name] for name in ("class", "rows", "unsure")])
+    assert (strange.chance[far] == chances(naming.sum(0)[own])[far[own]]).all()
+    assert ((naming > -np.log(0.1)).sum(0)[far] >= 2).all()
+    assert np.allclose(strange.score, (strange.tails["class"] + strange.tails["beyond"]) / 2 + strange.tails["unsure"])
 
 
 def test_a_text_of_another_topic_is_named(here: Path) -> None:

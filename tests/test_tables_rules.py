@@ -57,6 +57,33 @@ def test_another_annotators_column_need_not_agree_with_all(tmp_path: Path, monke
     assert [found["subject_name"] for found in findings(tmp_path, monkeypatch)] == ["annotator_2"]
 
 
+@pytest.mark.parametrize("some", [["low", "mid", "high"], ["low", "mid"]])
+def test_columns_that_spell_the_label_out_in_zeros_and_ones_are_one_finding(
+    some: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, _ = labels_and_errors()
+    draw = np.random.default_rng(3)
+    extra: dict[str, list[object]] = {"flag": draw.integers(0, 2, 240).tolist()}
+    extra |= {f"is_{name}": [int(label == name) for label in labels] for name in some}
+    table(tmp_path / "t.csv", {**extra, "outcome": labels}, labels)
+    names = ["is_low to is_high", "is_low and is_mid"][len(some) == 2]
+    together, alone = findings(tmp_path, monkeypatch)
+    assert (together["subject_name"], alone["subject_name"]) == (names, "outcome")
+    said = f"{names} together ({len(some)} columns) tell 100.0 % of the labels: leave them out, --input a,b,c,flag"
+    assert together["why"] == said
+    assert str(alone["why"]).endswith("leave it out, --input a,b,c,flag")
+
+
+def test_zeros_and_ones_that_tell_another_thing_give_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, _ = labels_and_errors()
+    place = np.random.default_rng(4).integers(0, 3, 240)
+    extra: dict[str, list[object]] = {f"in_{name}": (place == name).astype(int).tolist() for name in range(3)}
+    table(tmp_path / "t.csv", extra, labels)
+    assert findings(tmp_path, monkeypatch) == []
+
+
 def test_measurements_give_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, _ = labels_and_errors()
     table(tmp_path / "t.csv", {"key": [f"k{row}" for row in range(240)]}, labels)

@@ -105,7 +105,8 @@ RULES: dict[str, Rule] = {
             subject="column",
             title="A column gives the label away",
             means="It alone tells the label of nearly every row: an outcome written down later, another's label, the "
-            "label in other words. Wrong labels that it repeats cannot stand out.",
+            "label in other words, or columns of 0 and 1, one for a class, together. Wrong labels that it repeats "
+            "cannot stand out.",
             do="Leave it out of the input: `--input` with the other columns.",
             confirmed_by=("drop",),
             since="0.1.0",
@@ -352,7 +353,7 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="class",
             title="A class is told right far more seldom",
-            means="Its accuracy is 15 % below that of all rows, at the upper end of its interval.",
+            means="Its accuracy is 15 % below that of all other rows, at the upper end of its interval.",
             do="Look at its rows: `curate review --class NAME`.",
             confirmed_by=("relabel", "drop"),
             since="0.1.0",
@@ -364,8 +365,8 @@ RULES: dict[str, Rule] = {
             severity="warning",
             subject="slice",
             title="A slice is told right far more seldom",
-            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all, "
-            "at the upper end of its interval.",
+            means="The accuracy on rows with one value of the column that `--slice` names is 15 % below that of all "
+            "other rows, at the upper end of its interval.",
             do="Collect more rows like these; `--slice COLUMN=VALUE` asks which rows harm them.",
             confirmed_by=("drop",),
             since="0.1.0",
@@ -394,16 +395,20 @@ RULES: dict[str, Rule] = {
 def rules_asked(words: Sequence[str]) -> frozenset[str]:
     """The rules that ``words`` (`--rules`) ask for: those named, or all but those with a minus before them.
 
-    All rules without a word. Raises `UsageError` for an unknown rule, or if names with and without a minus are mixed.
+    All rules without a word, and for `all`. Raises `UsageError` for an unknown rule, or if names with and without a
+    minus are mixed.
     """
-    names = {word.removeprefix("-") for word in words}
+    named = [word for word in words if word != "all"]
+    names = {word.removeprefix("-") for word in named}
     unknown = sorted(names - set(RULES))
     if unknown:
         raise UsageError(f"--rules {unknown[0] or repr('')}: there is no such rule", f"rules: {', '.join(RULES)}")
-    without = [word.startswith("-") for word in words]
+    without = [word.startswith("-") for word in named]
     if any(without) and not all(without):
         raise UsageError("--rules: name the rules that you want, or those that you do not (-NAME), not both")
-    return frozenset(set(RULES) - names if any(without) or not words else names)
+    if any(without):
+        return frozenset(set(RULES) - names)
+    return frozenset(names if words and len(named) == len(words) else RULES)
 
 
 def rule_of(name: str) -> Rule:

@@ -270,6 +270,7 @@ def _weights(panel: Panel, experts: Experts) -> dict[str, float]:
 def _signals(heads: Heads, depths: dict[str, Depth], given: Int[np.ndarray, " n"]) -> Signals:
     own, last, early = heads.own_influence, depths[LAST], depths.get(EARLY) or depths.get(INPUTS)
     left_out = heads.probe_influence.scores.leave_one_out.softmax(1).double().numpy()
+    fitted = heads.probe.logits(heads.probe_influence.head.curvature.x)
     return Signals(
         given=given,
         head=None if own is None else own.head.curvature.probabilities.double().cpu().numpy(),
@@ -280,6 +281,7 @@ def _signals(heads: Heads, depths: dict[str, Depth], given: Int[np.ndarray, " n"
         votes=last.votes,
         early_left_out=None if early is None else early.probe,
         early_votes=None if early is None else early.votes,
+        energy=-fitted.double().logsumexp(1).cpu().numpy(),
     )
 
 

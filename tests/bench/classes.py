@@ -5,8 +5,9 @@
 
 FOLDER holds banking77/ and flowers5/; the digits are scikit-learn's. Each set is ten classes (flowers5 has five) of 100
 training and 40 evaluation rows, scanned as a user does. One thing is planted at a time: two classes have a second
-spelling, keep four rows or are halved at random into two; half of the evaluation rows of a class, or of a fifth of all,
-exchange labels with others; five evaluation rows are of patients who have training rows. `none` plants nothing.
+spelling, keep four rows or are halved at random into two; all but one keep eight rows; half of the evaluation rows of a
+class are of others, or half of those of a fifth of all have another label; five evaluation rows are of patients who
+have training rows. `none` plants nothing.
 Thresholds stand as they are: nothing is chosen here. `--groups` changes a tenth of the labels and deals the training
 rows to groups at random, which tell nothing of them: with `--group` suspicion should find as much as without.
 """
@@ -32,7 +33,9 @@ CLASSES, TRAIN, EVALUATION, PLANTED = 10, 100, 40, 2
 SITES, PATIENTS, LEAKED = 5, 50, 5
 FEW, ENOUGH = 4, 20
 """Rows that a class made rare keeps; as many as another one is thinned to, which is then not rare."""
-RULES = ("label_variant", "rare_class", "overlap", "weak_class", "weak_slice", "leak")
+THINNED = 8
+"""Rows of all classes but one where it is the large one that the accuracy rests on."""
+RULES = ("label_variant", "rare_class", "overlap", "imbalance", "weak_class", "weak_slice", "leak")
 
 Texts = list[str]
 
@@ -68,18 +71,18 @@ def whole(name: str, folder: Path) -> tuple[dict[str, list[float] | Texts], Text
     return {"text": table["text"].to_pylist()}, table["label"].to_pylist()
 
 
-def drawn(name: str, folder: Path, seed: int) -> tuple[Part, Part]:
+def drawn(name: str, folder: Path, seed: int, evaluated: int = EVALUATION) -> tuple[Part, Part]:
     """Training and evaluation rows, as many of each class; sites and patients are dealt at random."""
     draw = np.random.default_rng(seed)
     inputs, labels = whole(name, folder)
     counts = Counter(labels)
-    usable = sorted(label for label, count in counts.items() if count >= TRAIN + EVALUATION)
+    usable = sorted(label for label, count in counts.items() if count >= TRAIN + evaluated)
     chosen = set(draw.permutation(usable)[:CLASSES].tolist())
     order = [row for row in draw.permutation(len(labels)).tolist() if labels[row] in chosen]
     seen: Counter[str] = Counter()
     rows: tuple[list[int], list[int]] = ([], [])
     for row in order:
-        if seen[labels[row]] < TRAIN + EVALUATION:
+        if seen[labels[row]] < TRAIN + evaluated:
             rows[seen[labels[row]] >= TRAIN].append(row)
         seen[labels[row]] += 1
 
@@ -94,13 +97,24 @@ def drawn(name: str, folder: Path, seed: int) -> tuple[Part, Part]:
     return part(rows[0], "p"), part(rows[1], "q")
 
 
-def exchange(part: Part, rows: list[int], draw: np.random.Generator) -> None:
-    """Half of these rows exchange their labels with rows of other classes, of any."""
-    others = draw.permutation([row for row in range(len(part.labels)) if row not in set(rows)]).tolist()
-    for row in draw.permutation(rows)[: len(rows) // 2].tolist():
-        other = next(one for one in others if part.labels[one] != part.labels[row])
-        others.remove(other)
-        part.labels[row], part.labels[other] = part.labels[other], part.labels[row]
+def drop(part: Part, gone: set[int]) -> None:
+    """All but these rows are left."""
+    kept = [row for row in range(len(part.labels)) if row not in gone]
+    part.inputs = {column: [values[row] for row in kept] for column, values in part.inputs.items()}  # type: ignore[misc]
+    for values in (part.labels, part.sites, part.patients):
+        values[:] = [values[row] for row in kept]
+
+
+def thin(part: Part, keep: dict[str, int]) -> None:
+    """So many rows of these classes are left."""
+    drop(part, {row for label, count in keep.items() for row in part.of(label)[count:]})
+
+
+def relabel(part: Part, rows: list[int], draw: np.random.Generator, to: str | None = None) -> None:
+    """Another label for these rows: this one, or one at random."""
+    classes = sorted(set(part.labels))
+    for row in rows:
+        part.labels[row] = to or str(draw.choice([label for label in classes if label != part.labels[row]]))
 
 
 def plant(rule: str, train: Part, evaluation: Part, draw: np.random.Generator) -> set[str]:
@@ -114,11 +128,7 @@ def plant(rule: str, train: Part, evaluation: Part, draw: np.random.Generator) -
         return {f"class:{some[0].upper()}", f"class:{some[1].replace(' ', '_')}s"}
     if rule == "rare_class":
         fewer = dict.fromkeys(some, FEW) | {next(label for label in classes if label not in some): ENOUGH}
-        gone = {row for label, count in fewer.items() for row in train.of(label)[count:]}
-        kept = [row for row in range(len(train.labels)) if row not in gone]
-        train.inputs = {column: [values[row] for row in kept] for column, values in train.inputs.items()}  # type: ignore[misc]
-        for values in (train.labels, train.sites, train.patients):
-            values[:] = [values[row] for row in kept]
+        thin(train, fewer)
         return {f"class:{label}" for label in some}
     if rule == "overlap":
         for part in (train, evaluation):
@@ -126,12 +136,19 @@ def plant(rule: str, train: Part, evaluation: Part, draw: np.random.Generator) -
                 for row in draw.permutation(part.of(label))[::2].tolist():
                     part.labels[row] = f"{label}, other"
         return {f"class:{label} and {label}, other" for label in some}
-    if rule == "weak_class":
-        exchange(evaluation, evaluation.of(some[0]), draw)
+    if rule == "imbalance":
+        thin(train, dict.fromkeys(set(classes) - {some[0]}, THINNED))
+        return {f"class:{some[0]}"}
+    if rule == "weak_class":  # rows of others take the place of half of its own
+        own = evaluation.of(some[0])[::2]
+        others = [row for row, label in enumerate(evaluation.labels) if label != some[0]]
+        relabel(evaluation, draw.permutation(others)[: len(own)].tolist(), draw, some[0])
+        drop(evaluation, set(own))
         return {f"class:{some[0]}"}
     if rule == "weak_slice":
         site = f"s{draw.integers(SITES)}"
-        exchange(evaluation, [row for row, each in enumerate(evaluation.sites) if each == site], draw)
+        rows = [row for row, each in enumerate(evaluation.sites) if each == site]
+        relabel(evaluation, draw.permutation(rows)[: len(rows) // 2].tolist(), draw)
         return {f"slice:site={site}"}
     if rule == "leak":
         leaked = draw.permutation(len(evaluation.labels))[:LEAKED].tolist()
@@ -141,9 +158,11 @@ def plant(rule: str, train: Part, evaluation: Part, draw: np.random.Generator) -
     return set()
 
 
-def trial(name: str, rule: str, seed: int, folder: Path, home: Path) -> tuple[set[str], dict[str, set[str]]]:
+def trial(
+    name: str, rule: str, seed: int, folder: Path, home: Path, evaluated: int = EVALUATION
+) -> tuple[set[str], dict[str, set[str]]]:
     """What was planted, and what each rule names."""
-    train, evaluation = drawn(name, folder, seed)
+    train, evaluation = drawn(name, folder, seed, evaluated)
     planted = plant(rule, train, evaluation, np.random.default_rng(seed))
     home.mkdir(parents=True, exist_ok=True)
     run = curate.scan(
@@ -190,6 +209,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="digits,banking77,flowers5")
+    parser.add_argument("--evaluation", type=int, default=EVALUATION, help="evaluation rows of each class")
+    parser.add_argument("--plant", default=",".join(("none", *RULES)), help="these alone")
     parser.add_argument("--groups", action="store_true", help="suspicion under --group alone")
     given = parser.parse_args()
     for name in given.sets.split(","):
@@ -198,9 +219,10 @@ def main() -> None:
                 grouped(name, seed, given.folder, fashion.HOME / "groups" / name)
             continue
         sums: dict[str, Counter[str]] = defaultdict(Counter)
+        home = fashion.HOME / "classes" / name
         for seed in map(int, given.seeds.split(",")):
-            for rule in ("none", *RULES):
-                planted, named = trial(name, rule, seed, given.folder, fashion.HOME / "classes" / name)
+            for rule in given.plant.split(","):
+                planted, named = trial(name, rule, seed, given.folder, home, given.evaluation)
                 besides = {each: sorted(keys - (planted if each == rule else set())) for each, keys in named.items()}
                 besides = {each: keys for each, keys in besides.items() if keys}
                 found = named[rule] & planted
@@ -208,7 +230,7 @@ def main() -> None:
                 sys.stdout.flush()
                 sums[rule].update(planted=len(planted), found=len(found), named=len(named[rule]))
                 sums["none"].update({each: len(keys) for each, keys in named.items() if rule == "none"})
-        for rule in RULES:
+        for rule in (rule for rule in RULES if rule in sums):
             of = sums[rule]
             precision = f"{of['found'] / of['named']:.2f}" if of["named"] else "none named"
             clean = sums["none"][rule]

@@ -9,8 +9,10 @@ nothing: what is named there is named of clean rows. PYTHON has cleanlab's Datal
 """
 
 import argparse
+import ast
 import json
 import sys
+import sysconfig
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,6 +102,16 @@ def prose(folder: Path) -> list[Row]:
     return [("prose", line) for line in sorted(lines) if 5 <= len(line.split()) <= 60]
 
 
+def library(folder: Path) -> list[Row]:
+    """Sentences of the documentation in Python's library."""
+    found: set[str] = set()
+    for file in Path(sysconfig.get_path("stdlib")).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                found.update(" ".join((ast.get_docstring(node) or "").split()).split(". "))
+    return [("library", line) for line in sorted(found) if 5 <= len(line.split()) <= 60]
+
+
 @dataclass(frozen=True)
 class Host:
     """A set that strangers are planted in; `left` plants a class (by the seed) that is taken out of it."""
@@ -133,7 +145,7 @@ HOSTS = {
         "vehicles-800": Host(cifar(VEHICLES), 800, PHOTOS),
         "insects": Host(INSECTS, 300, OTHER | {"vehicles": cifar(VEHICLES), "digits": DIGITS}, left=False),
         "digits": Host(DIGITS, 300, OTHER | {"vehicles": cifar(VEHICLES), "grey insects": INSECTS}),
-        "clinc150": Host(requests, 1500, {"out of scope": outside}, classes=30),
+        "clinc150": Host(requests, 1500, {"out of scope": outside, "library": library}, classes=30),
     },
     "judge": {
         "flowers5": Host(FLOWERS, 300, {"garments": GARMENTS, "insects": INSECTS, "animals": cifar(ANIMALS)}),

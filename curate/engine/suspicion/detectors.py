@@ -34,6 +34,9 @@ class Signals:
     """Mean loss over several checkpoints of one training, nats; None with one."""
     network_self_influence: Float[np.ndarray, " n"] | None = None
     """Through the parameters that were asked for beyond the head, nats."""
+    energy: Float[np.ndarray, " n"] | None = None
+    """At the probe, fitted to all rows: minus the logarithm of the sum of its outputs' exponentials (Liu et al. 2020),
+    high if there is little evidence for any class."""
     outside: Mapping[str, Float[np.ndarray, "n C"]] = field(default_factory=dict)
     """What others say of the rows, by name."""
 

@@ -22,7 +22,7 @@ APART = 0.7
 FEW_ROWS = 20
 """Rows that a class, or a slice, needs for its accuracy to be told."""
 WORSE = 0.15
-"""Accuracy by which a class or a slice must fall short of the whole, at the upper end of its interval."""
+"""Accuracy by which a class or a slice must fall short of all other rows, at the upper end of its interval."""
 UNEVEN, COST = 10.0, 0.05
 """Rows of the largest class for one of the smallest, and accuracy that the mean of all classes lacks, from which
 imbalance has an effect."""
@@ -80,7 +80,7 @@ def find_imbalance(scan: Scan) -> Iterator[Found]:
 
 
 def find_weak(scan: Scan) -> Iterator[Found]:
-    """Findings on classes that are told right far more seldom than the whole."""
+    """Findings on classes that are told right far more seldom than all others together."""
     if scan.data.own_evaluation:
         given, right = scan.judged.signals.given, scan.judged.signals.left_out.argmax(1) == scan.judged.signals.given
         who = "without their labels, the features tell"
@@ -92,7 +92,7 @@ def find_weak(scan: Scan) -> Iterator[Found]:
     parts = [
         (names[label], float(right[given == label].mean()), int(counts[label])) for label in np.flatnonzero(counts)
     ]
-    for name, why, evidence in _worse(parts, float(right.mean()), who):
+    for name, why, evidence in _worse(parts, who):
         yield _on_class("weak_class", "warning", name, why, evidence)
 
 
@@ -101,9 +101,8 @@ def find_weak_slices(scan: Scan) -> Iterator[Found]:
     slices = scan.influence.slices
     if not slices:
         return
-    whole = sum(one.rows * one.accuracy for one in slices) / sum(one.rows for one in slices)
     parts = [(f"{one.column}={one.value}", one.accuracy, one.rows) for one in slices]
-    for name, why, evidence in _worse(parts, whole, "of the evaluation rows, the model tells"):
+    for name, why, evidence in _worse(parts, "of the evaluation rows, the model tells"):
         yield Found("train", None, "weak_slice", "warning", None, why, evidence, subject="slice", name=name)
 
 
@@ -123,22 +122,23 @@ def _confused(
     return [(int(one), int(other)) for one, other in pairs]
 
 
-def _worse(parts: list[tuple[str, float, int]], whole: float, who: str) -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Name, sentence and evidence of the parts (name, accuracy, rows) that fall short by their whole interval (Clopper
-    and Pearson 1934)."""
+def _worse(parts: list[tuple[str, float, int]], who: str) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Name, sentence and evidence of the parts (name, accuracy, rows) that fall short of all others together by their
+    whole interval (Clopper and Pearson 1934); of the whole, which they are of, they would fall short by less."""
     from scipy.special import betaincinv
 
+    rows, whole = sum(count for _, _, count in parts), sum(accuracy * count for _, accuracy, count in parts)
     for name, accuracy, count in parts:
-        if count < FEW_ROWS:
+        if not FEW_ROWS <= count < rows:
             continue
-        right = round(accuracy * count)
+        right, others = round(accuracy * count), (whole - accuracy * count) / (rows - count)
         high = float(betaincinv(right + 1, count - right, 1 - ERROR / len(parts))) if right < count else 1.0
-        if high < whole - WORSE:
+        if high < others - WORSE:
             why = (
                 f"{who} {percent(accuracy, 0)} of the {count:,} rows of {name} right (at most {percent(high, 0)}), "
-                f"and {percent(whole, 0)} of all"
+                f"and {percent(others, 0)} of the others"
             )
-            yield name, why, {"accuracy": accuracy, "at_most": high, "whole": whole, "rows": count}
+            yield name, why, {"accuracy": accuracy, "at_most": high, "others": others, "rows": count}
 
 
 def _sigmas(questions: int) -> float:

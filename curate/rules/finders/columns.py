@@ -138,7 +138,7 @@ def _stands_for_missing(numbers: Float[np.ndarray, " n"]) -> tuple[Bool[np.ndarr
         gap = (GAP if value else GAP_OF_ZERO) * (others.max() - others.min())
         if value < others.min() - gap or value > others.max() + gap:
             broken |= numbers == value
-    return broken, "far from all others, as a missing value is written"
+    return broken, "far from all others, as what stands for a missing value or for more"
 
 
 def _far(numbers: Float[np.ndarray, " n"]) -> tuple[Bool[np.ndarray, " n"], str]:

@@ -1,7 +1,8 @@
 """``leaking_column``: one input column alone tells the label of nearly every row.
 
 An outcome that was written down later, another annotator's label, the label in other words: a classifier reads it off,
-so that no wrong label stands out any more. A shallow tree on the column alone is asked, in five folds.
+so that no wrong label stands out any more. A shallow tree on the column alone is asked, in five folds. Columns of 0 and
+1 side by side of which a row has one at most are one column, written as one for each of its values.
 """
 
 from collections.abc import Iterator
@@ -30,22 +31,52 @@ FOLDS, LEAVES = 5, 64
 def find(scan: Scan) -> Iterator[Found]:
     """Findings on columns of the training table, where there is more than one."""
     rows = scan.data.train
-    columns, labels = rows.source.columns, rows.labels.numpy()
-    if len(columns) < 2 or len(labels) < FEW_ROWS:
+    labels = rows.labels.numpy()
+    if len(rows.source.columns) < 2 or len(labels) < FEW_ROWS:
         return
+    values = {
+        column.name: _coded(rows.source.values(column.name), rows.indices, column) for column in rows.source.columns
+    }
+    found: dict[tuple[str, ...], float] = {}
+    found |= {(name,): told for name in values if (told := _told((name,), values[name], labels))}
+    for names, value in _exclusive({name: values[name] for name in values if (name,) not in found}):
+        if told := _told(names, value, labels):
+            found[names] = told
+    left = ",".join(name for name in values if not any(name in names for names in found))
+    for names, told in found.items():
+        name = names[0] if len(names) == 1 else f"{names[0]} {'and' if len(names) == 2 else 'to'} {names[-1]}"
+        many = "alone tells" if len(names) == 1 else f"together ({len(names)} columns) tell"
+        why = f"{name} {many} {percent(told)} of the labels: leave {'it' if len(names) == 1 else 'them'} out"
+        why += f", --input {left[:200]}" if left else ""
+        evidence: dict[str, object] = {"accuracy": told, "columns": list(names)}
+        yield Found("train", None, "leaking_column", "warning", None, why, evidence, subject="column", name=name)
+
+
+def _told(names: tuple[str, ...], values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
+    """Share of the labels that these columns, coded as one, tell; 0 if that is no leak."""
+    named = all(any(word in name.lower() for word in NAMED) for name in names)
+    if not named and len(labels) < MANY_ROWS and len(np.unique(values)) > FEW_VALUES + len(np.unique(labels)):
+        return 0.0
+    told = accuracy_of(values, labels)
     most = float(np.bincount(labels).max() / len(labels))
-    for column in columns:
-        values = _coded(rows.source.values(column.name), rows.indices, column)
-        named = any(word in column.name.lower() for word in NAMED)
-        if not named and len(labels) < MANY_ROWS and len(np.unique(values)) > FEW_VALUES + scan.data.classes:
+    return told if told >= (TOLD if named else PERFECT) and told > most else 0.0
+
+
+def _exclusive(
+    values: dict[str, Float[np.ndarray, " n"]],
+) -> Iterator[tuple[tuple[str, ...], Float[np.ndarray, " n"]]]:
+    """Runs of columns of 0 and 1 of which hardly a row has two, with the place of the one that each row has, or 0."""
+    names: tuple[str, ...] = ()
+    held = np.empty(0)
+    for name in (*values, None):
+        value = np.empty(0) if name is None else values[name]
+        marks = set(np.unique(value)) == {0.0, 1.0}
+        if marks and names and ((held > 0) & (value > 0)).mean() <= 1 - PERFECT:
+            names, held = (*names, str(name)), np.where(value > 0, len(names) + 1.0, held)
             continue
-        told = accuracy_of(values, labels)
-        if told < (TOLD if named else PERFECT) or told <= most:
-            continue
-        others = ",".join(other.name for other in columns if other is not column)
-        why = f"{column.name} alone tells {percent(told)} of the labels: leave it out, --input {others[:200]}"
-        evidence: dict[str, object] = {"accuracy": told}
-        yield Found("train", None, "leaking_column", "warning", None, why, evidence, subject="column", name=column.name)
+        if len(names) > 1:
+            yield names, held
+        names, held = ((str(name),), value) if marks else ((), held)
 
 
 def accuracy_of(values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:

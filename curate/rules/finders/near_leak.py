@@ -3,12 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-import numpy as np
-
-from curate.process.numbers import percent
-from curate.reports.words import plural
 from curate.rules.finders.copies import copies_between, said_of
-from curate.rules.finders.found import Contents, Found, Scan
+from curate.rules.finders.found import Contents, Found
+from curate.rules.finders.leak import effect_of
 
 
 def find(scan: Contents) -> Iterator[Found]:
@@ -21,8 +18,8 @@ def find(scan: Contents) -> Iterator[Found]:
             copies[one].append((difference, other))
     if not copies:
         return
-    leaked = np.array([row in copies or sha in contents for row, sha in enumerate(evaluation.sha256)])
-    effect, said = _effect(scan, leaked)
+    leaked = {row for row, sha in enumerate(evaluation.sha256) if row in copies or sha in contents}
+    effect, said = effect_of(scan, leaked, ("copy of training rows", "copies of training rows"))
     for row, found in sorted(copies.items()):
         found.sort()
         named = ", ".join(said_of(train, other) for _, other in found[:3])
@@ -30,18 +27,6 @@ def find(scan: Contents) -> Iterator[Found]:
         evidence: dict[str, object] = {
             "train": [train.keys[other] for _, other in found],
             "difference": round(found[0][0], 4),
-            **({"accuracy": effect} if effect else {}),
+            **effect,
         }
         yield Found("eval", row, "near_leak", "error", 1 - found[0][0], why, evidence)
-
-
-def _effect(scan: Contents, leaked: np.ndarray) -> tuple[dict[str, float], str]:
-    """Accuracy on the evaluation set with and without the rows that are in the training set too, and a sentence."""
-    if not isinstance(scan, Scan) or leaked.all():
-        return {}, ""
-    right = scan.right_on_evaluation
-    effect = {"with": float(right.mean()), "without": float(right[~leaked].mean()), "rows": int(leaked.sum())}
-    return effect, (
-        f"; accuracy on this set is {percent(effect['with'])}, and {percent(effect['without'])} without its "
-        f"{plural(int(effect['rows']), 'copy', 'copies')} of training rows"
-    )

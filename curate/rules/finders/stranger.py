@@ -1,11 +1,15 @@
 """``stranger``: rows of no class, as pictures of something else or texts off the topic.
 
 Far from every class in several ways at once: from its middle, in the directions in which the rows of one class differ
-(Mahalanobis 1936; Lee et al. 2018), from the nearest rows, from every class halfway up the network, and far from being
-sure of any class to a probe that did not see the label. Each alone misses kinds of strangers that another one sees.
-How far is far is read off the set itself: what a way says is weighed by a normal tail, and the chance of their sum is
-that of an exponential tail, whose width is that of the upper side of the sums of all rows but the highest. So nothing
-is asked of how the ways agree, and of the rows that are named at most `FALSE` are expected to be none.
+(Mahalanobis 1936; Lee et al. 2018), beyond all directions in which rows differ (Wang et al. 2022), from every class
+halfway up the network, far from being sure of any class to a probe that did not see the label, and from evidence for
+any to one that did (its energy: Liu et al. 2020). Each alone misses kinds of strangers that another one sees. How far
+is far is read off the set itself: what a way says is weighed by a normal tail, and their sum by `WEIGHTS` orders the
+rows.
+
+Rows are named by another sum, that of `NAMED_BY`: its chance is that of an exponential tail, whose width is that of the
+upper side of the sums of all rows but the highest. So nothing is asked of how the ways agree, and of the rows that are
+named at most `FALSE` are expected to be none.
 """
 
 from collections.abc import Iterator
@@ -25,6 +29,8 @@ UPPER = 0.9
 """Share of the rows by the highest of which a measure's upper side is scaled: strangers are fewer than the rest."""
 SLOPE = 0.75, 0.92
 """Shares of the rows between which the tail of the sums is read (docs/explanation/strangers.md)."""
+LEAST = 1e-4
+"""Length beyond all directions that is none but for rounding."""
 WIDTH = 64
 """Principal directions in which distances are taken."""
 FEW_ROWS = 20
@@ -37,6 +43,10 @@ INNER = 0.9
 """Share of the rows, the nearest to their class's middle, that say how rows of one class differ: strangers do not."""
 NEAREST = 20
 """Rows whose mean distance counts: more than a handful of alike strangers."""
+WEIGHTS = {"class": 0.5, "beyond": 0.5, "early": 1.0, "unsure": 1.0, "energy": 1.0}
+"""In the order; two are readings of the same features (docs/explanation/strangers.md)."""
+NAMED_BY = ("class", "rows", "early", "unsure")
+"""Ways that name. With what is beyond and an energy too many photos were named that look odd and are of a class."""
 SAID = {
     "class": "it lies {:.1f} times as far from the nearest one as rows usually do",
     "rows": f"its {NEAREST} nearest rows lie {{:.1f}} times as far off as is usual",
@@ -54,9 +64,9 @@ class Strangeness:
     tails: dict[str, Float[np.ndarray, " n"]]
     """Minus log of the chance of each measure, were the row of a class."""
     score: Float[np.ndarray, " n"]
-    """Their sum, which orders all rows, named or not."""
+    """Their sum by `WEIGHTS`, which orders all rows, named or not."""
     chance: Float[np.ndarray, " n"]
-    """Of a sum as large, were the row of a class."""
+    """Of as large a sum of those in `NAMED_BY`, were the row of a class."""
 
 
 def find(scan: Scan) -> Iterator[Found]:
@@ -74,22 +84,27 @@ def find(scan: Scan) -> Iterator[Found]:
 
 def strangeness(scan: Scan) -> Strangeness | None:
     """Of the training rows; None without two classes of rows enough."""
-    given, classes, early = scan.judged.signals.given, scan.data.classes, scan.data.train.early
-    from_class = distances(scan.data.train.features, given, classes)
-    if from_class is None:
+    given, classes, rows = scan.judged.signals.given, scan.data.classes, scan.data.train
+    apart = distances(rows.features, given, classes)
+    if apart is None:
         return None
+    from_class, beyond = apart
     similarity = scan.neighbours.among(NEAREST + 1)[1][:, 1:]
     far = {"class": from_class, "rows": np.sqrt(np.maximum(2 - 2 * similarity.mean(1), 0))}
-    if early is not None:
-        far["early"] = _from_middles(early, given, _classes_of(FEWEST, given, classes))
+    if rows.early is not None:
+        far["early"] = _from_middles(rows.early, given, _classes_of(FEWEST, given, classes))
     left_out = scan.judged.signals.left_out.max(1).clip(1e-12, 1 - 1e-12)
     # Of squared distances from a middle the cube root is nearly normal (Wilson & Hilferty 1931).
-    measures = {**far, "class": np.cbrt(from_class**2), "unsure": np.log1p(-left_out) - np.log(left_out)}
+    measures = {**far, "class": np.cbrt(from_class**2), "beyond": np.log(beyond + LEAST)}
+    measures["unsure"] = np.log1p(-left_out) - np.log(left_out)
+    if scan.judged.signals.energy is not None:
+        measures["energy"] = scan.judged.signals.energy
     tails = {name: tail(standardised(values)) for name, values in measures.items()}
-    score: np.ndarray = np.sum(list(tails.values()), axis=0)
+    score: np.ndarray = np.sum([weight * tails[name] for name, weight in WEIGHTS.items() if name in tails], axis=0)
+    naming = [tails[name] for name in NAMED_BY if name in tails]
     own, chance = np.isfinite(from_class), np.ones(len(score))
-    chance[own] = chances(score[own])  # the sums of rows of too rare a class lack a measure
-    chance[np.sum([each > -np.log(1 - UPPER) for each in tails.values()], axis=0) < WAYS] = 1
+    chance[own] = chances(np.sum(naming, axis=0)[own])  # the sums of rows of too rare a class lack a measure
+    chance[np.sum([each > -np.log(1 - UPPER) for each in naming], axis=0) < WAYS] = 1
     times = {name: values / max(float(np.nanmedian(values)), 1e-300) for name, values in far.items()}
     return Strangeness(times, tails, score, chance)
 
@@ -111,15 +126,18 @@ def _from_middles(
 
 def distances(
     features: Float[torch.Tensor, "n d"], given: Int[np.ndarray, " n"], classes: int
-) -> Float[np.ndarray, " n"] | None:
-    """Of each row from the nearest class's middle, in standard deviations of the rows of one class; NaN of rows of too
-    rare a class. None without two classes of rows enough."""
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None:
+    """Of each row from the nearest class's middle, in standard deviations of the rows of one class, NaN of rows of too
+    rare a class; and the length of what it has beyond the first `WIDTH` directions in which rows differ, all rows being
+    of length one. None without two classes of rows enough."""
     large, known = _classes_of(FEW_ROWS, given, classes), _classes_of(FEWEST, given, classes)
     if len(large) < 2:
         return None
     unit = unit_rows(features)
     width = min(WIDTH, unit.shape[1], max(2, int(np.isin(given, large).sum()) // 10))
-    points = find_basis(unit, 0, width)(unit).double().numpy()
+    basis = find_basis(unit, 0, width)
+    points = basis(unit).double().numpy()
+    beyond = (unit - basis.mean).square().sum(1).double().numpy() - (points**2).sum(1)
     middles = np.stack([np.median(points[given == label], axis=0) for label in known])
     place = np.full(classes, -1)
     place[known] = np.arange(len(known))
@@ -135,7 +153,7 @@ def distances(
     nearest = square.min(1)
     found = np.full(len(given), np.nan)
     found[own] = np.sqrt(np.maximum(nearest[own], 0))
-    return found
+    return found, np.sqrt(np.maximum(beyond, 0))
 
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
