@@ -295,7 +295,7 @@ class Embedding(Block):
         out = sums.new_zeros(len(uses[0][0]), len(directions))
         order = tokens.argsort(stable=True)
         present, counts = tokens[order].unique_consecutive(return_counts=True)
-        for token, some in zip(present.tolist(), order.split(counts.tolist()), strict=True):
+        for token, some in zip(present.tolist(), order.split_with_sizes(counts.tolist()), strict=True):
             out.index_add_(0, rows[some], sums[some] @ u[:, token].T)
         return out
 
