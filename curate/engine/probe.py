@@ -26,8 +26,9 @@ very labels it is not to be chosen by the labels' likelihood, which falls to the
 PRECONDITIONER_ROWS = 20_000
 ALIKE = 2**20
 """Products and sums of a pass over all rows up to which each process makes them all: to meet would take longer."""
-NEARER = 0.03
-"""Share of the gradient at a start that is given, that may be left."""
+NEARER, LARGE = 0.03, 2**24
+"""Share of the gradient at a start that is given, that may be left by a problem of so many products a pass; where each
+costs nothing, next to nothing is left."""
 MOST_STEPS, PRODUCTS = 50, 250
 """Newton steps, and curvature products of one of them, at most."""
 
@@ -83,13 +84,14 @@ def minimum(problem: "SoftmaxProblem", start: Float[Tensor, "C D"] | None, toler
     here = problem.at(x.new_zeros(problem.classes, x.shape[1]) if start is None else start.to(x))
     scale = float((here.gradient if start is None else problem.gradient_at_zero()).abs().max())
     # Near as the start may be, most of the way from there is to be gone: it is what rows that are left out had added.
-    goal = max(min(tolerance * scale, NEARER * float(here.gradient.abs().max())), 64 * epsilon * scale)
+    nearer, rough = (NEARER, 1e-2) if problem.large else (1e-3, 1e-3)
+    goal = max(min(tolerance * scale, nearer * float(here.gradient.abs().max())), 64 * epsilon * scale)
     for _ in range(MOST_STEPS):
         largest = float(here.gradient.abs().max())
         if largest <= goal:
             return SoftmaxHead(here.weights, penalty)
         # Far from the optimum, and near to what is asked, a rough direction is as good (Dembo et al. 1982).
-        enough = 1e-1 if largest > 1e-2 * scale else min(1e-2, goal / largest / 4)
+        enough = 1e-1 if largest > 1e-2 * scale else min(rough, goal / largest / 4)
         direction = problem.newton(here, tolerance=max(1e-3, enough))
         step, slope = 1.0, float((here.gradient * direction).sum())
         rounding = 8 * epsilon * abs(here.loss)  # close to the optimum the loss tells two steps apart no more
@@ -142,6 +144,7 @@ class SoftmaxProblem:
         """Of the rows ``kept``; None: of all. ``moments`` are `second_moments` of about these rows."""
         self.n = len(x if kept is None else kept)
         self.classes, self.penalty = classes, penalty
+        self.large = self.n * classes * x.shape[1] > LARGE
         self.passes = passes = passes.alone if self.n * classes * x.shape[1] <= ALIKE else passes
         own = passes.own(self.n)
         rows = own if kept is None else kept[own]

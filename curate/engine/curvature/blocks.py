@@ -43,7 +43,7 @@ class Chunks:
     """With gradients gᵢ whose mean gᵢ gᵢᵀ is C; every process has all of them."""
     others: list[list[Pair]]
     """Of these only the inputs count; a process has some of them."""
-    logits: list[Float[Tensor, "b C"]]
+    logits: list[Float[Tensor, "_ C"]]
     """Of the drawn chunks and of the others, if they may be what the layer gives: their Gauss-Newton curvature is then
     known, and need not be drawn."""
     passes: Passes
