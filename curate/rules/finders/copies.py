@@ -32,9 +32,9 @@ SHARE_OF_USUAL = 0.2
 """Of the usual difference between neighbours, that copies may have. Trial, with `MOST_BITS`: no pair of hymenoptera and
 CIFAR-10N that is no copy, half a per cent of the digits of 8 pixels and of the short texts of clinc150."""
 OF_PICTURES = 0.1
-"""The same of pictures, compared at half the side. Trial, 600 garments and 240 photos of hymenoptera: nine of ten differ
-by .06 at most after JPEG of quality 50, photos cropped by 5 % by .05; of the garments' pairs that were named up to .2
-six of seven are no copies by eye, and all of those differ by more than .13."""
+"""The same of pictures, compared at half the side. Trial, 600 garments and 240 photos of hymenoptera: after JPEG of
+quality 50 nine of ten differ by .06 at most, photos cropped by 5 % by .05; of the garments' pairs that were named up to
+.2 six of seven are no copies by eye, and all of those differ by more than .13."""
 USUAL_PAIRS = 400
 """Pairs of neighbours that the usual difference of a set is the median of."""
 FARTHER = 20
