@@ -31,10 +31,11 @@ copies cropped by 5 % differ in 6 to 20 bits, all others in at most 12, neighbou
 SHARE_OF_USUAL = 0.2
 """Of the usual difference between neighbours, that copies may have. Trial, with `MOST_BITS`: no pair of hymenoptera and
 CIFAR-10N that is no copy, half a per cent of the digits of 8 pixels and of the short texts of clinc150."""
-OF_PICTURES = 0.1
-"""The same of pictures, compared at half the side. Trial, 600 garments and 240 photos of hymenoptera: after JPEG of
-quality 50 nine of ten differ by .06 at most, photos cropped by 5 % by .05; of the garments' pairs that were named up to
-.2 six of seven are no copies by eye, and all of those differ by more than .13."""
+ALIKE = 1.6
+"""Of pictures the share is no more than so many times the usual difference: where all are much alike, as garments of
+one kind, even a fifth of it is between two of them. Trial at half the side, 600 garments (usual difference .06) and 240
+photos of hymenoptera (.41): JPEG of quality 50 and crops by 5 % are under this limit in nine of ten of both; of seven
+pairs of garments under a fifth six are no copies by eye, and none of those is under it."""
 USUAL_PAIRS = 400
 """Pairs of neighbours that the usual difference of a set is the median of."""
 FARTHER = 20
@@ -160,8 +161,11 @@ class _Differences:
     def __init__(self, a: Forward, b: Forward) -> None:
         self.looks = None if a.looks is None or b.looks is None else (a.looks, b.looks)
         self.rows = a, b
-        self.share = SHARE_OF_USUAL if self.looks is None else OF_PICTURES
         self.shingled = None if self.looks else _shingled(a, b)
+
+    def limit(self, usual: float) -> float:
+        """Up to which two are copies, if others differ by so much usually."""
+        return usual * (SHARE_OF_USUAL if self.looks is None else min(SHARE_OF_USUAL, ALIKE * usual))
 
     def __call__(self, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Of each pair of rows."""
@@ -204,7 +208,7 @@ def _confirmed(
         alike = _few_bits(ours.small(), theirs.small(), one, other)
         one, other = one[alike], other[alike]
     difference = differences(one, other)
-    kept = difference <= differences.share * np.median(differences(usual[:, 0], usual[:, 1]))
+    kept = difference <= differences.limit(float(np.median(differences(usual[:, 0], usual[:, 1]))))
     copies = _apart(NearCopies(one[kept], other[kept], difference[kept]), farther, differences, within=within)
     edited = differences.edited(one, other, difference)
     found = (one[edited], other[edited], difference[edited])
@@ -222,7 +226,7 @@ def _apart(
     apart = differences(np.repeat(rows, farther.shape[1]), farther[rows].ravel().astype(int)).reshape(len(rows), -1)
     usual = dict(zip(rows.tolist(), np.median(apart, axis=1).tolist(), strict=True))
     kept = [
-        difference <= differences.share * min(usual[one], usual[other] if within else 1.0)
+        difference <= differences.limit(min(usual[one], usual[other] if within else 1.0))
         for one, other, difference in pairs
     ]
     return NearCopies(pairs.one[kept], pairs.other[kept], pairs.difference[kept])
