@@ -31,7 +31,7 @@ copies cropped by 5 % differ in 6 to 20 bits, all others in at most 12, neighbou
 SHARE_OF_USUAL = 0.2
 """Of the usual difference between neighbours, that copies may have. Trial, with `MOST_BITS`: no pair of hymenoptera and
 CIFAR-10N that is no copy, half a per cent of the digits of 8 pixels and of the short texts of clinc150."""
-ALIKE = 1.6
+ALIKE = 1.2
 """Of pictures the share is no more than so many times the usual difference: where all are much alike, as garments of
 one kind, even a fifth of it is between two of them. Trial at half the side, 600 garments (usual difference .06) and 240
 photos of hymenoptera (.41): JPEG of quality 50 and crops by 5 % are under this limit in nine of ten of both; of seven
