@@ -212,6 +212,10 @@ def test_a_stamp_tells_any_change_of_a_folder(here: Path) -> None:
     change(os.utime(folder / "cat/newer.png", (1, 1)))
     change((folder / "labels.csv").write_text("a"))
     assert None not in seen
+    (folder / ".curate").mkdir()
+    (folder / ".curate" / "curate.db").write_text("what a scan writes there")
+    (folder / "cat" / "up").symlink_to(folder, target_is_directory=True)
+    assert stamp(settings) in seen  # a link back up holds nothing new, and ends
     assert stamp(ScanSettings(str(here / "nothing"))) is None
     assert stamp(ScanSettings("s3://bucket/rows.npz")) is None
     assert stamp(ScanSettings(str(here / "*.npz"))) is None

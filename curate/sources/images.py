@@ -270,6 +270,15 @@ def _is_image(path: Path) -> bool:
 
 def _images(folder: Path, others: "Counter[tuple[str, str]] | None" = None) -> Iterator[Path]:
     """Pictures in a folder, in order; ``others`` counts what is none, by the folder's name and the ending."""
+    for path in files_within(folder):
+        if _is_image(path):
+            yield path
+        elif others is not None and not path.name.startswith("."):
+            others[_text(folder.name), _text(path.suffix.lower())] += 1
+
+
+def files_within(folder: Path) -> Iterator[Path]:
+    """All files of a folder and of those in it, in order, but for what tools leave there."""
     seen: set[str] = set()  # a link may lead back up
     for here, inner, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -278,11 +287,7 @@ def _images(folder: Path, others: "Counter[tuple[str, str]] | None" = None) -> I
             continue
         seen.add(real)
         inner[:] = sorted(name for name in inner if not _is_litter(name))
-        for name in sorted(files):
-            if _is_image(path := Path(here, name)):
-                yield path
-            elif others is not None and not name.startswith("."):
-                others[_text(folder.name), _text(path.suffix.lower())] += 1
+        yield from (Path(here, name) for name in sorted(files))
 
 
 def _told_others(others: "Counter[tuple[str, str]]", classes: set[str], pictures: int, location: str) -> list[str]:

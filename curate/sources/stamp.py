@@ -6,12 +6,12 @@ no others, is said here; what a change means is left to `pipeline.unchanged`.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from curate.settings.merge import ScanSettings
 from curate.settings.specs import is_address, is_pattern, split_kind
 from curate.sources.base import Source
+from curate.sources.images import files_within
 
 
 def stamp(settings: ScanSettings) -> str | None:
@@ -24,9 +24,10 @@ def stamp(settings: ScanSettings) -> str | None:
         if is_address(spec) or is_pattern(location):
             return None
         try:
-            for path in _files(Path(location)):
+            place = Path(location)
+            for path in files_within(place) if place.is_dir() else [place]:
                 facts = path.stat()
-                line = f"{path.relative_to(location)}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\n"
+                line = f"{path.relative_to(place)}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\n"
                 digest.update(os.fsencode(line))
         except OSError:
             return None
@@ -39,13 +40,3 @@ def stands_for(source: Source) -> bool:
     if source.kind == "arrays":
         return Path(source.location).suffix.lower() == ".npz"
     return source.kind == "images" or (source.kind == "table" and source.media in ("text", "record"))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """The file, or all files of a folder, in the order of their names."""
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        yield from (Path(folder) / name for name in sorted(names))
