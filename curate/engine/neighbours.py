@@ -6,7 +6,7 @@ blocked matrix products. Of many, rows are dealt into cells by k-means (an inver
 those of the nearest cells are compared; what that misses is measured.
 """
 
-import weakref
+from collections.abc import MutableMapping
 from functools import cached_property
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from curate.engine.cells import CellIndex, Near, halves_of, in_order, nearest_of, parts_against
 from curate.engine.passes import ALONE, Passes
@@ -109,8 +110,8 @@ class Neighbours:
         self._numbers = torch.arange(self.n)
         """Of the rows of the index."""
         self._among: tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]] | None = None
-        self._asked: tuple[weakref.ref[Tensor], int, tuple[np.ndarray, np.ndarray]] | None = None
-        """The last queries, as long as they are there, their k and what was found."""
+        self._asked: MutableMapping[Tensor, tuple[int, tuple[np.ndarray, np.ndarray]]] = WeakIdKeyDictionary()
+        """Of queries, as long as they are there, the last k and what was found."""
         self.recall: float | None = None
         """Share of the true neighbours that the cells found, on some queries; None where all rows were compared."""
 
@@ -140,14 +141,16 @@ class Neighbours:
         The similarity is the cosine; by Euclidean distance it is 1 for every row, whose votes count alike. The same
         queries are looked up once.
         """
-        if self._asked is not None and self._asked[0]() is queries and self._asked[1] == k:
-            return self._asked[2]
+        asked, known = self._asked.get(queries, (None, None))
+        if known is not None and asked == k:
+            return known
         own = self.passes.own(len(queries))
         rows = self._rows(queries[own].to(self._index.device))
         places = torch.arange(len(queries))[own]
         found, similarity = self._nearest(rows, places, len(queries), min(k, self.n), progress, title)
-        self._asked = weakref.ref(queries), k, (found.astype(np.int64), similarity)
-        return self._asked[2]
+        known = found.astype(np.int64), similarity
+        self._asked[queries] = k, known
+        return known
 
     def _nearest(
         self,

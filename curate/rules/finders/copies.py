@@ -110,7 +110,7 @@ def _none() -> NearCopies:
 
 def _indexes(scan: Contents, of_features: Neighbours | None = None) -> list[Neighbours]:
     """Where near rows are looked up: the features, and of pictures the small pictures, whatever a network makes of an
-    edit. None if there is nothing by which a near copy could be confirmed.
+    edit. Empty if there is nothing by which a near copy could be confirmed.
 
     ``of_features`` is an index of what suspicion has read of the features, whose own neighbours are known already.
     """
