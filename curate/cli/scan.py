@@ -28,7 +28,7 @@ from curate.cli.shards import planned, read_part
 from curate.errors import UsageError
 from curate.gate.judgement import Gate
 from curate.plugs import SOURCES
-from curate.process.allocator import keep_freed_memory
+from curate.process.allocator import importing, keep_freed_memory
 from curate.process.ranks import launched, refuse_several, this_rank
 from curate.settings.merge import ScanSettings, load_settings
 from curate.settings.options import SECTIONS
@@ -126,8 +126,9 @@ def report_run(context: click.Context, settings: ScanSettings, plan: "ScanPlan |
     """Scan, of a plan only what it saw, and end with the report and the gate."""
     gate, depth = Gate.of_settings(settings.as_json()), depth_of(settings.verbose, settings.quiet)
     keep_freed_memory()
-    from curate.pipeline.story import scan as run  # torch
-    from curate.stages.joining import together
+    with importing():
+        from curate.pipeline.story import scan as run  # torch
+        from curate.stages.joining import together
 
     with together(settings) as process:
         run_id = run(settings, process.progress, process.passes, plan)

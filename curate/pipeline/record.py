@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from curate.audit.result import TrainRow, result_of
 from curate.engine.passes import Passes
 from curate.engine.suspicion.level import Level, of_rate
 from curate.engine.tables import let_go
@@ -95,6 +94,8 @@ class OpenRun:
             return of_rate(rate, len(rows))
         if not newest_series(self.store, self.dataset_id):  # a fingerprint of every row is not made for nothing
             return None
+        from curate.audit.result import TrainRow, result_of  # scipy's optimisers: a quarter of a second
+
         source = rows.source
         now = [
             TrainRow(

@@ -1,10 +1,13 @@
 """Memory that tensors free is kept for the next ones: glibc otherwise maps every large one anew, and clears it.
+Garbage is not looked for where there is none.
 
 What one stage has freed, the next one needs in other pieces: between two stages it goes back to the system.
 """
 
 import ctypes
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 """Names of `mallopt`, as malloc.h has them."""
@@ -20,6 +23,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for name, value in ((MMAP_THRESHOLD, LARGEST_KEPT), (TRIM_THRESHOLD, KEPT), (TOP_PAD, PAD)):
             mallopt(name, value)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """No garbage is looked for meanwhile, nor later in what was made: half a million objects stay until the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def give_back_freed_memory() -> None:

@@ -8,8 +8,8 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,24 +59,28 @@ def other_order(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Class
     if n == 0 or count != len(classes):
         return None
     predicted = logits.argmax(1)
-    outputs, given, after = _best_order(predicted, labels, count)
+    order, after = matched(predicted, labels, count)
     before = float((predicted == labels).double().mean())
-    dealt = labels[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
-    by_chance = _best_order(predicted, dealt, count)[2]
-    if after - before <= max(LEAST_GAIN, 3 / n**0.5) or after - by_chance <= 3 / n**0.5:
+    if after - before <= max(LEAST_GAIN, 3 / n**0.5):
         return None
-    # Classes that no row predicts keep their own place where it is free.
-    place = dict(zip(outputs.tolist(), given.tolist(), strict=True))
-    return ClassOrder(tuple(classes[place[output]] for output in range(count)), before, after)
+    dealt = labels[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    if after - matched(predicted, dealt, count)[1] <= 3 / n**0.5:
+        return None
+    return ClassOrder(tuple(classes[place] for place in order.tolist()), before, after)
 
 
-def _best_order(predicted: Tensor, labels: Tensor, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """(outputs, the class that each stands for, accuracy) of the best permutation."""
-    from scipy.optimize import linear_sum_assignment  # scikit-learn brings it
+def matched(said: Int[Tensor, " n"], given: Int[Tensor, " n"], classes: int) -> tuple[Int[Tensor, " C"], float]:
+    """The class of each output number, one to one, by which most of what is ``said`` is what is given; and which share.
 
-    table = torch.bincount(predicted * count + labels, minlength=count * count).view(count, count).numpy()
-    outputs, given = linear_sum_assignment(table, maximize=True)
-    return outputs, given, float(table[outputs, given].sum()) / len(labels)
+    Mostly the class that an output goes with most often is another for each of them, and nothing can be better.
+    """
+    table = torch.bincount(said * classes + given, minlength=classes * classes).view(classes, classes)
+    order = table.argmax(1)
+    if len(order.unique()) < classes:
+        from scipy.optimize import linear_sum_assignment  # scikit-learn brings it
+
+        order = torch.from_numpy(linear_sum_assignment(table.numpy(), maximize=True)[1])
+    return order, float(table.gather(1, order[:, None]).sum()) / len(said)
 
 
 def doubtful_inputs(network: Network, train: Forward, left_out: Tensor) -> str | None:

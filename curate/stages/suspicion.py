@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from curate.engine.influence.self_influence import SelfInfluence
@@ -31,6 +30,7 @@ from curate.engine.suspicion.panel import (
 )
 from curate.errors import ModelError, NumericalError
 from curate.process.progress import Progress
+from curate.stages.diagnosis import matched
 from curate.stages.forward import Forward
 from curate.stages.groups import together
 from curate.stages.heads import Heads
@@ -154,15 +154,7 @@ def _class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
     if data.network is not None and data.network.own_classes:
         return np.arange(data.classes)
     assert data.train.logits is not None
-    return matched(data.train.logits.argmax(1).numpy(), data.train.labels.numpy(), data.classes)
-
-
-def matched(said: Int[np.ndarray, " n"], given: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " C"]:
-    """The class of each output number, one to one, by which most of what is ``said`` is what is given."""
-    together = np.zeros((classes, classes))
-    np.add.at(together, (said, given), 1)
-    order: np.ndarray = linear_sum_assignment(-together)[1]
-    return order
+    return matched(data.train.logits.argmax(1), data.train.labels, data.classes)[0].numpy()
 
 
 def _named(rows: Forward, order: Int[np.ndarray, " C"]) -> Int[np.ndarray, " n"]:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from refits import refitted
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtr, stdtrit
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from curate.engine.influence.causes import find_causes
+from curate.engine.influence.causes import connected, find_causes
 from curate.engine.influence.harmful import (
     EVEN_SHARES,
     HarmByGroup,
@@ -23,6 +26,7 @@ from curate.engine.influence.harmful import (
     minimum_harm,
 )
 from curate.engine.influence.head import HeadInfluence
+from curate.engine.influence.students_t import upper_quantile, upper_tail
 from curate.engine.loss import SOFTMAX
 from curate.engine.probe import fit_softmax
 
@@ -150,6 +154,23 @@ def test_benjamini_hochberg_is_its_definition() -> None:
     assert benjamini_hochberg(p, 5, 0.05).tolist() == [True, True, True, False, True]
     assert benjamini_hochberg(p, 50, 0.05).tolist() == [False, True, False, False, False]
     assert not benjamini_hochberg(np.zeros(0), 5, 0.05).any()
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 7, 31, 63])
+def test_students_t_is_scipys(freedom: int) -> None:
+    t = np.array([-40.0, -1.5, -0.01, 0.0, 0.3, 1.0, 4.0, 12.0, 60.0])
+    np.testing.assert_allclose(upper_tail(t, freedom), stdtr(freedom, -t), rtol=1e-11)
+    assert upper_quantile(0.025, freedom) == pytest.approx(stdtrit(freedom, 0.975), rel=1e-11)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 20, 60, 400])
+def test_what_pairs_connect_is_what_scipy_says(pairs: int) -> None:
+    joined = np.random.default_rng(pairs).integers(0, 80, (pairs, 2))
+    found = connected(joined, 80)
+    parts = connected_components(coo_array((np.ones(pairs), tuple(joined.T)), shape=(80, 80)), directed=False)[1]
+    for part in np.unique(parts):
+        assert set(found[parts == part]) == {np.flatnonzero(parts == part)[0]}
+    np.testing.assert_array_equal(connected(np.array([(k + 1, k) for k in range(79)])[::-1], 80), np.zeros(80))
 
 
 def test_groups_are_even_and_random() -> None:

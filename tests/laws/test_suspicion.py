@@ -1,7 +1,10 @@
 """The noise model, its fusion of experts and the panel: against direct sums, against truth that was planted."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +14,7 @@ from curate.engine.suspicion.fusion import Fusion, _cost, _logs, fit_fusion, log
 from curate.engine.suspicion.level import at_level, confident_joint, count_wrong
 from curate.engine.suspicion.noise_model import NoiseModel, changes_alike, fit_noise_model
 from curate.engine.suspicion.panel import EARLY, INPUTS, LAST, panel_for, panel_on_unseen
-from curate.stages.suspicion import matched
+from curate.stages.diagnosis import matched
 
 CLASSES = 5
 LOOKALIKE = np.array([1, 0, 3, 2, 0])
@@ -382,5 +385,17 @@ def test_outputs_in_another_order_are_matched_to_the_classes_they_make_right() -
     order = np.array([2, 0, 3, 1])
     outputs = np.argsort(order)[labels]
     outputs[:20] = draw.integers(0, 4, 20)
-    np.testing.assert_array_equal(matched(outputs, labels, 4), order)
-    np.testing.assert_array_equal(matched(labels, labels, 4), np.arange(4))
+    for said, best in ((outputs, order), (labels, np.arange(4))):
+        found, share = matched(torch.from_numpy(said), torch.from_numpy(labels), 4)
+        np.testing.assert_array_equal(found, best)
+        assert share == np.mean(best[said] == labels)
+
+
+def test_outputs_that_share_their_most_frequent_class_are_matched_as_all_permutations_tell() -> None:
+    said, given = (torch.randint(0, 4, (60,), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    given[said == 1] = 0  # outputs 0 and 1 both go with class 0
+    given[(said == 0) & (torch.arange(60) % 3 > 0)] = 0
+    order, share = matched(said, given, 4)
+    every = [float((torch.tensor(one)[said] == given).double().mean()) for one in permutations(range(4))]
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+    assert share == max(every) == float((order[said] == given).double().mean())

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 FEWEST = 2
 """Rows that make a group."""
@@ -41,8 +39,24 @@ def find_causes(
     one, other = np.repeat(np.arange(len(rows)), near.shape[1]), place[near].ravel()
     pair = given[rows] * (int(suggested.max()) + 1) + suggested[rows]
     joined = (other >= 0) & (pair[one] == pair[other])
-    edges = coo_matrix((np.ones(joined.sum()), (one[joined], other[joined])), shape=(len(rows), len(rows)))
-    _, number = connected_components(edges, directed=False)
-    groups = [rows[number == group] for group in range(number.max() + 1)]
-    groups = sorted((group for group in groups if len(group) >= FEWEST), key=lambda group: (-len(group), int(group[0])))
+    number = connected(np.stack([one[joined], other[joined]], 1), len(rows))
+    first, sizes = np.unique(number, return_counts=True)
+    groups = [rows[number == group] for group in first[sizes >= FEWEST]]
+    groups = sorted(groups, key=lambda group: (-len(group), int(group[0])))
     return [Cause(group, int(given[group[0]]), int(suggested[group[0]])) for group in groups]
+
+
+def connected(pairs: Int[np.ndarray, "m 2"], n: int) -> Int[np.ndarray, " n"]:
+    """The least of the numbers below ``n`` that each is connected to by pairs, itself if by none.
+
+    Each takes the lower number of a pair's, and then the number of that: a chain is gone through in leaps.
+    """
+    number = np.arange(n)
+    while True:
+        before = number.copy()
+        lower = number[pairs].min(1)
+        np.minimum.at(number, number[pairs].ravel(), np.repeat(lower, 2))
+        np.minimum.at(number, pairs.ravel(), np.repeat(lower, 2))
+        number = number[number]
+        if np.array_equal(number, before):
+            return number

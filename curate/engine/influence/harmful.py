@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.special import stdtr, stdtrit
 from torch import Tensor
+
+from curate.engine.influence.students_t import upper_quantile, upper_tail
 
 GROUPS = 64
 """Groups of evaluation rows, where a right-hand side is cheap."""
@@ -84,8 +85,8 @@ def harmful_rows(harm: Float[Tensor, " n"], by_group: HarmByGroup, minimum: floa
     rows, groups = by_group.rows.numpy(), by_group.values.shape[1]
     mean = harm[by_group.rows].double().numpy()
     error = by_group.values.double().numpy().std(1, ddof=1) / groups**0.5
-    p_values = stdtr(groups - 1, -mean / np.maximum(error, np.finfo(float).tiny))  # Student's t, its upper tail
-    half = stdtrit(groups - 1, 0.975) * error
+    p_values = upper_tail(mean / np.maximum(error, np.finfo(float).tiny), groups - 1)
+    half = upper_quantile(0.025, groups - 1) * error
     found = np.flatnonzero(benjamini_hochberg(p_values, len(harm), FALSE_DISCOVERIES))
     found = found[np.lexsort((rows[found], -mean[found]))]
     return Harmful(rows[found], (mean - half)[found], (mean + half)[found], p_values[found], minimum, groups, len(rows))

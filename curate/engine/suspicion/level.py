@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from curate.engine.suspicion.detectors import of_given
 
 EDGE = 1e-9
 """Suspicions nearer to zero or one are taken as this: no row is beyond the reach of a level."""
-FARTHEST = 60.0
-"""Log odds that a level may move a row by: enough to make any sum of suspicion any other."""
+ENOUGH = 1e-10
+"""Log odds to which a level is found."""
+MOST_STEPS = 200
+"""A bound that no level comes near: halving alone takes forty."""
 
 Source = Literal["labels", "noise rate", "audit"]
 
@@ -132,8 +132,26 @@ def at_level(suspicion: Float[np.ndarray, " n"], expected: float) -> Float[np.nd
 
     ``expected`` is cut to what lies between no row and all of them.
     """
-    odds = logit(np.clip(suspicion.astype(float), EDGE, 1 - EDGE))
-    n = len(odds)
-    wanted = min(max(expected, n * EDGE), n * (1 - EDGE))
-    shift = brentq(lambda b: float(expit(odds + b).sum()) - wanted, -FARTHEST, FARTHEST, xtol=1e-10)
-    return np.asarray(expit(odds + shift))
+    n = len(suspicion)
+    inside = np.clip(suspicion.astype(float), EDGE, 1 - EDGE)
+    odds = np.log(inside) - np.log1p(-inside)
+    return _with_mean(odds, min(max(expected / n, EDGE), 1 - EDGE)) if n else suspicion
+
+
+def _with_mean(odds: Float[np.ndarray, " n"], mean: float) -> Float[np.ndarray, " n"]:
+    """Probabilities of these log odds, all moved by one number so that their mean is ``mean``, in (0, 1).
+
+    The number is found by Newton's steps, and by halving where one leads out of what is known to hold it.
+    """
+    wanted = float(np.log(mean) - np.log1p(-mean))
+    low, high = wanted - float(odds.max()), wanted - float(odds.min())
+    shift = min(max(0.0, low), high)
+    for _ in range(MOST_STEPS):
+        p = np.exp(-np.logaddexp(0, -odds - shift))
+        too_many = float(p.mean()) - mean
+        low, high = (low, shift) if too_many > 0 else (shift, high)
+        step = too_many / max(float((p * (1 - p)).mean()), np.finfo(float).tiny)
+        if abs(step) <= ENOUGH:
+            break
+        shift = shift - step if low < shift - step < high else (low + high) / 2
+    return np.asarray(p)

@@ -6,6 +6,7 @@ model. Each finding on an accuracy says its interval, and stands only if the who
 
 from collections.abc import Iterator
 from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -125,14 +126,16 @@ def _confused(
 def _worse(parts: list[tuple[str, float, int]], who: str) -> Iterator[tuple[str, str, dict[str, object]]]:
     """Name, sentence and evidence of the parts (name, accuracy, rows) that fall short of all others together by their
     whole interval (Clopper and Pearson 1934); of the whole, which they are of, they would fall short by less."""
-    from scipy.special import betaincinv
-
     rows, whole = sum(count for _, _, count in parts), sum(accuracy * count for _, accuracy, count in parts)
     for name, accuracy, count in parts:
         if not FEW_ROWS <= count < rows:
             continue
         right, others = round(accuracy * count), (whole - accuracy * count) / (rows - count)
-        high = float(betaincinv(right + 1, count - right, 1 - ERROR / len(parts))) if right < count else 1.0
+        if right / count >= others - WORSE:  # its interval ends higher
+            continue
+        from scipy.special import betaincinv
+
+        high = float(betaincinv(right + 1, count - right, 1 - ERROR / len(parts)))
         if high < others - WORSE:
             why = (
                 f"{who} {percent(accuracy, 0)} of the {count:,} rows of {name} right (at most {percent(high, 0)}), "
@@ -143,6 +146,4 @@ def _worse(parts: list[tuple[str, float, int]], who: str) -> Iterator[tuple[str,
 
 def _sigmas(questions: int) -> float:
     """Standard deviations that one-sided intervals of so many questions reach, all right but for `ERROR`."""
-    from scipy.special import ndtri
-
-    return -float(ndtri(ERROR / max(1, questions)))
+    return -NormalDist().inv_cdf(ERROR / max(1, questions))

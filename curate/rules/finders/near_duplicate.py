@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from curate.engine.influence.causes import connected
 from curate.rules.finders.copies import copies_within, said_of
 from curate.rules.finders.found import Contents, Found
 from curate.stages.forward import Forward
@@ -61,14 +62,10 @@ def _nearest(pairs: list[tuple[int, int, float]]) -> dict[int, float]:
 
 def _clusters(rows: Forward, pairs: list[tuple[int, int, float]]) -> list[list[int]]:
     """Rows that are joined by near copies, or by one content."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     first: dict[str, int] = {}
     same = [(first.setdefault(sha, row), row) for row, sha in enumerate(rows.sha256)]
     joined = np.array([*same, *((one, other) for one, other, _ in pairs)])
-    links = coo_array((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(len(rows), len(rows)))
-    numbers = connected_components(links, directed=False)[1]
+    numbers = connected(joined, len(rows))
     members: dict[int, list[int]] = defaultdict(list)
     for row, number in enumerate(numbers.tolist()):
         members[number].append(row)

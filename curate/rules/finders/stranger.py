@@ -14,6 +14,7 @@ named at most `FALSE` are expected to be none.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -158,18 +159,15 @@ def distances(
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """About their median, in deviations that the upper side of usual rows has; 0 if those are all alike."""
-    from scipy.special import ndtri
-
     middle, high = np.nanquantile(values, (0.5, UPPER))
-    scale = float(high - middle) / float(ndtri(UPPER))
+    scale = float(high - middle) / NormalDist().inv_cdf(UPPER)
     return np.asarray((values - middle) / scale if scale > 0 else np.zeros_like(values))
 
 
 def tail(standard: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Minus log of the chance of a normal value as large."""
-    from scipy.special import log_ndtr
-
-    return np.asarray(-log_ndtr(-np.nan_to_num(standard, nan=-np.inf)))
+    standard = np.nan_to_num(standard, nan=-np.inf)
+    return np.asarray(-torch.special.log_ndtr(torch.from_numpy(-standard)).numpy())
 
 
 def chances(sums: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
