@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from curate.engine.curvature.head import MOST_CURVATURE_ROWS
+from curate.engine.curvature.head import MANY_ROWS, MOST_CURVATURE_ROWS
 from curate.engine.influence.problem import Problem
-from curate.engine.suspicion.crossfit import MOST_ROWS
+from curate.engine.neighbours import MOST_PAIRS, PROBED_ROWS
+from curate.engine.suspicion.crossfit import MOST_ROWS, small
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
 from curate.settings.merge import ScanSettings
 from curate.stages.deep import Price, answered_by_layers, deep_problem
@@ -24,7 +25,7 @@ from curate.stages.prepare import Data
 
 USUAL_SPEED = 75e9
 """Products and sums a second, float32, of the machine that the constants were fitted on."""
-PROBED_ROWS = 16
+TIMED_ROWS = 16
 """Rows that go through the network to time it."""
 TIMED = 8
 """Calls that are timed; the shortest counts."""
@@ -92,7 +93,7 @@ def measured_speed(few: Data, problem: Problem | None) -> Speed:
     products = 2 * 512**3 / _time(lambda: square @ square)
     if problem is None:
         return Speed(products)
-    rows = torch.arange(min(PROBED_ROWS, len(few.train)))
+    rows = torch.arange(min(TIMED_ROWS, len(few.train)))
     x, residuals = few.train.inputs.batch(rows), problem.residuals[rows.to(problem.residuals.device)]
     return Speed(products, _time(lambda: problem.objective.cotangents(x, residuals[None])) / len(rows))
 
@@ -112,7 +113,7 @@ def _time(work: Callable[[], object]) -> float:
 def expected_seconds(settings: ScanSettings, data: Data) -> dict[str, float]:
     """What the steps after reading will take, by a look at a few rows."""
     alone = data.passes.alone  # nobody but the first process asks
-    few = replace(data, train=data.train.first(min(len(data.train), PROBED_ROWS)), passes=alone)
+    few = replace(data, train=data.train.first(min(len(data.train), TIMED_ROWS)), passes=alone)
     problem, price = deep_problem(settings, few, len(data.train))
     evaluation = 0 if data.own_evaluation else len(data.evaluation)
     size = size_of(settings, few, problem, price, (len(data.train), evaluation))
@@ -149,15 +150,15 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
     head = size.classes * (size.features + 1)
     widths = [min(size.features, LAST_WIDTH), *[EARLY_WIDTH] * (size.depths - 1)]
     experts = sum(_experts(n, size.classes * (width + 1)) for width in widths)
-    heads = (1.2 * head**3 / USUAL_SPEED + _scores(n, head)) if head <= FACTORISED else 6e-9 * n * head
+    heads = (_inverse(head) + _scores(n, head)) if head <= FACTORISED else 6e-9 * n * head
     solved = 0.0 if head <= FACTORISED else SOLVED * n * head / USUAL_SPEED
     seconds = {
         "reading": sets * reading,
         "suspicion": slower * (0.7 + experts + heads * min(2, size.depths)),
-        "influence": slower * (0.1 + 1.2e-4 * n + 2e-4 * min(head, FACTORISED) + solved)
+        "influence": slower * (0.1 + 1.2e-4 * n + 4.5e-4 * min(head, FACTORISED) + solved)
         + _through_network(size, speed),
         "checks": _checks(size, speed),
-        "storing": slower * (0.05 + 8e-5 * sets),
+        "storing": slower * (0.05 + 7e-5 * sets),
     }
     kept = min(INPUT_BYTES, n * size.bytes_a_row) + 16 * n * (size.features + 1_024 * (size.depths > 2))
     squares = 16 * min(head, FACTORISED) ** 2 + 4 * min(n, 32_768) ** 2
@@ -166,12 +167,24 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
 
 def _experts(n: int, p: int) -> float:
     """Experts that read one depth, each with p parameters: fits with several weights, votes, a cross-fit."""
-    return 3e-4 * n + 7e-8 * min(n, MOST_ROWS) * p
+    votes = 7e-9 * n * (n if n * n <= MOST_PAIRS else PROBED_ROWS)
+    return 2.6e-4 * n + 7e-8 * min(n, MOST_ROWS) * p + votes + (2 * _one_by_one(n, p) if small(n, p) else 0.0)
+
+
+def _one_by_one(n: int, p: int) -> float:
+    """A probe whose rows are left out in closed form, in float64."""
+    return 2 * _inverse(p) + 3.5e-11 * n * p**2
+
+
+def _inverse(p: int) -> float:
+    """Of p x p numbers, float32."""
+    return 2.1 * p**3 / USUAL_SPEED
 
 
 def _scores(n: int, head: int) -> float:
     """A head that is factorised: its curvature, which many rows have of some, its fit, and every row left out."""
-    return (7e-12 * min(n, MOST_CURVATURE_ROWS) + 4e-12 * n) * head**2 + 6e-9 * n * head
+    left_out = 8e-12 if n < MANY_ROWS else 4e-12
+    return (9.5e-12 * min(n, MOST_CURVATURE_ROWS) + left_out * n) * head**2 + 6e-9 * n * head
 
 
 def _through_network(size: Size, speed: Speed) -> float:

@@ -121,7 +121,7 @@ def left_out(
         penalty = penalties(float(found.head.penalty[0]), x)
         return LeftOut(found.probabilities, SoftmaxHead(space.widen(found.head.weights), penalty))
     parameters = classes * x.shape[1]
-    exact = copies.equal and parameters <= MOST_PARAMETERS and len(x) * parameters**2 <= MOST_WORK
+    exact = copies.equal and small(len(x), parameters)
     rungs = LADDER if choose else LADDER[:1]
     few = len(x) <= FEW_ROWS and parameters <= FEW_PARAMETERS
     if exact and (len(rungs) == 1 or few):
@@ -131,6 +131,11 @@ def left_out(
     probes = _Probes(x.float(), labels, classes, copies, passes)
     rung, near = probes.rung(rungs)
     return probes.one_by_one(rung) if exact else probes.by_folds(rung, near)
+
+
+def small(n: int, parameters: int) -> bool:
+    """Whether rows are left out one at a time, in closed form."""
+    return parameters <= MOST_PARAMETERS and n * parameters**2 <= MOST_WORK
 
 
 def sample(labels: Int[Tensor, " n"], classes: int, copies: Copies, most: int) -> Bool[Tensor, " n"]:
