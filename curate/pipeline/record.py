@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -199,9 +200,8 @@ class OpenRun:
             self.store.add_score_columns(self.id, evaluation_ids[: len(evaluation)], scores)
         self._findings(found, scan, {"train": train_ids, "eval": evaluation_ids})
         self.store.add_map(self.id, ((train_ids[row], x, y) for row, (x, y) in tables.places.items()))
-        pairs = zip(*(column.tolist() for column in influence.pairs.columns()), strict=True)
         self.store.add_influences(
-            self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in pairs)
+            self.id, ((evaluation_ids[e], train_ids[t], value, rank) for e, t, value, rank in influence.pairs)
         )
         self.store.add_receipts(self.id, receipts_of(data, heads, judged, influence))
         sets = [train] if data.own_evaluation else [train, evaluation]
@@ -250,9 +250,9 @@ class OpenRun:
                 seen=seen,
             )
 
-        read = [record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True)]
-        broken = [record(index, "") for index, _ in rows.unreadable]
-        return self.store.add_examples(self.dataset_id, [*read, *broken])
+        read = (record(index, sha) for index, sha in zip(rows.indices, rows.sha256, strict=True))
+        broken = (record(index, "") for index, _ in rows.unreadable)
+        return self.store.add_examples(self.dataset_id, chain(read, broken))
 
     def _thumbnails(self, rows: Forward, ids: list[int], score: dict[int, float]) -> None:
         """Of flagged rows, by place, with the highest score of their findings."""

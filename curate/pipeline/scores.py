@@ -1,6 +1,7 @@
 """The columns of the table `scores`, from what the stages found out."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,10 +22,11 @@ def scores_of(
     judged: Judged,
     influence: Influence | None = None,
     strangers: Collection[int] = (),
-) -> dict[str, list[object]]:
-    """Columns of the table `scores`, one entry a row; ``probabilities`` are the model's own, or the probe's.
+) -> dict[str, Sequence[object]]:
+    """Columns of the table `scores`, one entry a row, numbers as arrays.
 
-    ``influence`` is given for training rows only. No label is suggested for ``strangers``, rows that no class fits.
+    ``probabilities`` are the model's own, or the probe's. ``influence`` is given for training rows only. No label is
+    suggested for ``strangers``, rows that no class fits.
     """
     given, classes = rows.labels.numpy(), rows.source.classes
     order = np.lexsort((np.arange(len(given)), -judgement.suspicion))
@@ -37,21 +39,23 @@ def scores_of(
         votes = judged.evaluation_reading.votes
     others = probabilities.copy()
     others[np.arange(len(given)), given] = -np.inf
-    columns: dict[str, list[object]] = {
-        "suspicion": judgement.suspicion.tolist(),
-        "rank": rank.tolist(),
-        "loss": loss(probabilities, given).tolist(),
-        "margin": (of_given(probabilities, given) - others.max(1)).tolist(),
-        "neighbour_agreement": agreement(votes, given).tolist(),
-        "given_probability": judgement.given_probability.tolist(),
-        "suggested_label": [classes[label] for label in judgement.suggested.tolist()],
-        "suggested_probability": judgement.suggested_probability.tolist(),
-    }
+    suggested: list[str | None] = [classes[label] for label in judgement.suggested.tolist()]
+    probability: list[float | None] = judgement.suggested_probability.tolist()
     for row in strangers:
-        columns["suggested_label"][row] = columns["suggested_probability"][row] = None
+        suggested[row] = probability[row] = None
+    columns: dict[str, Any] = {
+        "suspicion": judgement.suspicion,
+        "rank": rank,
+        "loss": loss(probabilities, given),
+        "margin": of_given(probabilities, given) - others.max(1),
+        "neighbour_agreement": agreement(votes, given),
+        "given_probability": judgement.given_probability,
+        "suggested_label": suggested,
+        "suggested_probability": probability,
+    }
     columns["word"] = list(judgement.words(judged.cut if influence is not None else judged.evaluation_cut))
     if influence is not None:
-        columns["self_influence"] = heads.influence.scores.self_influence.tolist()
-        columns["harm"] = influence.harm.tolist()
+        columns["self_influence"] = heads.influence.scores.self_influence.numpy()
+        columns["harm"] = influence.harm.numpy()
         columns["detectors"] = list(spoken(judged.signals, max(1, round(float(judgement.suspicion.sum())))))
     return columns

@@ -21,8 +21,8 @@ from curate.store.opening import connect, damaged, explain, is_whole
 from curate.store.records import ExampleRecord, FindingRecord, ReceiptRecord
 from curate.store.statements import ADD_FINDING, ADD_RECEIPT, ADD_SCORES, finding_row, receipt_row, score_rows
 from curate.store.summaries import keep as keep_summary
-from curate.store.values import integer, json_text, number, text
-from curate.store.writing import add_rows
+from curate.store.values import integer, json_text, number, plain_list, text
+from curate.store.writing import TOGETHER, add_rows
 
 
 class Store:
@@ -150,9 +150,14 @@ class Store:
         self.add_score_columns(run_id, [score["example_id"] for score in told], columns)
 
     def add_score_columns(self, run_id: int, ids: Sequence[Any], columns: Mapping[str, Sequence[Any]]) -> None:
-        """The same by columns, each with a value for each of these rows."""
+        """The same by columns, each with a value for each of these rows: lists, or arrays of numbers."""
+        if any(len(values) != len(ids) for values in columns.values()):
+            raise ValueError("a score column has not as many values as there are rows")
         with self.transaction() as connection:
-            connection.executemany(ADD_SCORES, score_rows(run_id, ids, columns))
+            for start in range(0, len(ids), TOGETHER):
+                some = slice(start, start + TOGETHER)
+                part = {name: plain_list(values[some]) for name, values in columns.items()}
+                connection.executemany(ADD_SCORES, score_rows(run_id, ids[some], part))
 
     def add_influences(self, run_id: int, influences: Iterable[tuple[int, int, float, int]]) -> None:
         """Pairs (evaluation row, training row, influence in nats, rank): +1.. helpful, -1.. harmful."""

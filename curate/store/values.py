@@ -7,8 +7,14 @@ The computing half may hand over numpy scalars and file names that are no valid 
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def plain_list(values: Sequence[Any]) -> list[Any]:
+    """A list, also of a NumPy array, whose numbers become plain at once."""
+    found: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return found
 
 
 def number(value: Any, column: str) -> float | None:

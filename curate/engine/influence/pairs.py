@@ -1,6 +1,6 @@
 """The strongest training rows of each evaluation row: what is kept of a matrix of influence that is never held."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curate.engine.passes import ALONE, Passes
+
+TOGETHER = 10_000
+"""Pairs that are numbers of Python at a time."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Pairs:
     def concatenate(parts: list["Pairs"]) -> "Pairs":
         """All pairs of the parts, one part after the other."""
         return Pairs(*(torch.cat(column) for column in zip(*(part.columns() for part in parts), strict=True)))
+
+    def __iter__(self) -> Iterator[tuple[int, int, float, int]]:
+        """Evaluation row, training row, influence and rank of each."""
+        for part in zip(*(column.split(TOGETHER) for column in self.columns()), strict=True):
+            yield from zip(*(values.tolist() for values in part), strict=True)
 
     def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluation row, training row, influence and rank, ``[m]`` each."""
