@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -49,7 +49,7 @@ class PictureLooks:
         column: np.ndarray = self.packed[:, place : place + 4].contiguous().view(torch.float32).numpy()[:, 0]
         return column.astype(float)
 
-    def small(self, rows: list[int] | slice = slice(None)) -> UInt8[np.ndarray, "m SIDE SIDE"]:
+    def small(self, rows: list[int] | slice | Int[np.ndarray, " m"] = slice(None)) -> UInt8[np.ndarray, "m SIDE SIDE"]:
         """The small pictures of these rows."""
         found: np.ndarray = self.packed[rows, _OF_MEASURES:].numpy().reshape(-1, SIDE, SIDE)
         return found

@@ -18,7 +18,7 @@ from curate.engine.neighbours import Neighbours
 from curate.reports.words import quoted
 from curate.rules.finders.found import Contents, Scan
 from curate.stages.forward import Forward
-from curate.stages.looks import SIDE, hashes
+from curate.stages.looks import SIDE, PictureLooks, hashes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -130,8 +130,8 @@ def _index(scan: Contents, rows: Float[torch.Tensor, "n d"]) -> Neighbours:
 def _pixels(rows: Forward) -> Float[torch.Tensor, "n 64"]:
     """Small pictures at eight pixels, about their own mean: near whatever their brightness."""
     assert rows.looks is not None
-    small = torch.from_numpy(rows.looks.small()).float()
-    flat = torch.nn.functional.avg_pool2d(small[:, None], SIDE // 8).flatten(1)
+    pictures = (torch.from_numpy(rows.looks.small(part)).float() for part in _parts(np.arange(len(rows))))
+    flat = torch.cat([torch.nn.functional.avg_pool2d(part[:, None], SIDE // 8).flatten(1) for part in pictures])
     return flat - flat.mean(1, keepdim=True)
 
 
@@ -169,11 +169,13 @@ class _Differences:
 
     def __call__(self, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Of each pair of rows."""
+        pairs = zip(_parts(one), _parts(other), strict=True)
         if self.looks is not None:
-            return difference_of_pictures(self.looks[0].small()[one], self.looks[1].small()[other])
+            a, b = self.looks
+            pictures = ((a.small(mine), b.small(others)) for mine, others in pairs)
+            return np.concatenate([difference_of_pictures(mine, others) for mine, others in pictures])
         assert self.shingled is not None
         ours, theirs = self.shingled
-        pairs = zip(_parts(one), _parts(other), strict=True)
         return np.concatenate([_unlike(ours[mine], theirs[others]) for mine, others in pairs])
 
     def edited(
@@ -204,8 +206,7 @@ def _confirmed(
     if not len(one):
         return _none()
     if differences.looks is not None:
-        ours, theirs = differences.looks
-        alike = _few_bits(ours.small(), theirs.small(), one, other)
+        alike = _few_bits(*differences.looks, one, other)
         one, other = one[alike], other[alike]
     difference = differences(one, other)
     kept = difference <= differences.limit(float(np.median(differences(usual[:, 0], usual[:, 1]))))
@@ -233,16 +234,17 @@ def _apart(
 
 
 def _few_bits(
-    small: UInt8[np.ndarray, "n 32 32"],
-    theirs: UInt8[np.ndarray, "k 32 32"],
-    one: Int[np.ndarray, " p"],
-    other: Int[np.ndarray, " p"],
+    ours: PictureLooks, theirs: PictureLooks, one: Int[np.ndarray, " p"], other: Int[np.ndarray, " p"]
 ) -> np.ndarray:
     """Whether the hashes of each pair differ in few bits, as they are or with one of the pictures mirrored."""
+
+    def of(looks: PictureLooks, rows: Int[np.ndarray, " r"], step: int) -> np.ndarray:
+        return np.concatenate([hashes(looks.small(part)[:, :, ::step]) for part in _parts(rows)])
+
     rows, place = np.unique(other, return_inverse=True)
-    plain, mirrored = hashes(theirs[rows]), hashes(theirs[rows][:, :, ::-1])
+    plain, mirrored = of(theirs, rows, 1), of(theirs, rows, -1)
     mine, at = np.unique(one, return_inverse=True)
-    own = hashes(small[mine])
+    own = of(ours, mine, 1)
     kept = [
         np.minimum((own[i] != plain[j]).sum(1), (own[i] != mirrored[j]).sum(1)) <= MOST_BITS
         for i, j in zip(_parts(at), _parts(place), strict=True)
@@ -251,7 +253,8 @@ def _few_bits(
 
 
 def _parts(values: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(values, max(1, len(values) // 100_000))
+    """So many at a time that their pictures are no burden."""
+    return np.array_split(values, max(1, len(values) // 10_000))
 
 
 def difference_of_pictures(a: UInt8[np.ndarray, "m 32 32"], b: UInt8[np.ndarray, "m 32 32"]) -> Float[np.ndarray, " m"]:
