@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,6 +217,20 @@ def test_numbers_that_are_not_finite_are_refused_by_name(store: Store, value: fl
         store.add_receipts(run, [ReceiptRecord("harm", "cg", residual=value)])
     with pytest.raises(ValueError, match="evidence cannot be written"):
         store.add_findings(run, [FindingRecord(1, "mislabeled", "error", 0.9, {"loss": value})])
+
+
+@pytest.mark.parametrize("together", [1, 3, 10_000])
+def test_columns_of_numbers_are_stored_as_they_are_however_many_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch, together: int
+):
+    monkeypatch.setattr("curate.store.store.TOGETHER", together)
+    run, suspicion = begin(store, 1), np.linspace(0.1, 0.9, 10, dtype=np.float32)
+    words = ["wrong", None] * 5
+    store.add_score_columns(run, range(1, 11), {"suspicion": suspicion, "rank": np.arange(1, 11), "word": words})
+    stored = store.query("SELECT suspicion, rank, word FROM scores WHERE run_id = ? ORDER BY example_id", [run])
+    assert [tuple(row.values()) for row in stored] == list(zip(suspicion.tolist(), range(1, 11), words, strict=True))
+    with pytest.raises(ValueError, match="as many values as"):
+        store.add_score_columns(run, range(1, 11), {"suspicion": suspicion, "rank": np.arange(1, 12)})
 
 
 def test_impossible_values_are_refused(store: Store):
