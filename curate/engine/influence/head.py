@@ -209,7 +209,7 @@ class HeadInfluence:
         found = []
         for part in pieces(shifts, self._passes.budget.rows(len(x) * curvature.classes)):
             moves = torch.einsum("td,mcd->mtc", x, part.view(len(part), curvature.classes, curvature.width))
-            after = loss.right(logits + moves, labels)
+            after = loss.right(moves.add_(logits), labels)
             found.append(torch.stack([(after & ~right).sum(1), (right & ~after).sum(1)], dim=1))
         return torch.cat(found).cpu() if found else torch.zeros(0, 2, dtype=torch.long)
 
