@@ -21,7 +21,7 @@ from curate.stages.costs import USUAL_SPEED, Size, Speed, cost_of
 
 SIZE = Size(
     rows=1_000, evaluation=0, classes=5, features=64, depths=3, parameters=10_000, passes=8.0, beside=1e9,
-    by_layers=True, bytes_a_row=4_096, temporaries=2**30,
+    by_layers=True, copies=False, bytes_a_row=4_096, temporaries=2**30,
 )  # fmt: skip
 SPEED = Speed(USUAL_SPEED, 1e-3)
 

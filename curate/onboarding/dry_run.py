@@ -7,16 +7,19 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from curate.errors import UnreadableRow
+from curate.errors import CurateError, UnreadableRow
 from curate.onboarding.doctor import some_rows
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
 from curate.sources import Source
+from curate.sources.limit import Sample
 from curate.stages.costs import Size, cost_of, measured_speed, size_of
 from curate.stages.deep import Price, deep_problem
 from curate.stages.memory import free_bytes, most_memory
-from curate.stages.prepare import Opened, add_model, by_contents, open_data, read, refuse_options_of_models
+from curate.stages.prepare import Data, Opened, add_model, by_contents, open_data, read, refuse_options_of_models
 
+BRIEF = 2.0
+"""Seconds of reading some rows that say little of one."""
 KEPT_OF_A_ROW = 2_000
 """Bytes: keys, hashes, a place in lists."""
 
@@ -48,9 +51,18 @@ def dry_run(settings: ScanSettings) -> DryRun:
         return _of_contents(settings, opened, facts)
     loaded = add_model(settings, opened)
     few = some_rows(loaded.train)
-    started = time.process_time()
-    data = read(settings, replace(loaded, train=few, evaluation=None), Progress.silent())
-    reading = (time.process_time() - started) / max(len(few), 1)
+
+    def seconds(of: Source) -> tuple[float, Data]:
+        started = time.process_time()
+        data = read(settings, replace(loaded, train=of, evaluation=None), Progress.silent())
+        return time.process_time() - started, data
+
+    took, data = seconds(few)
+    reading = took / max(len(few), 1)
+    half = Sample(few, list(range(0, len(few), 2)))
+    if took < BRIEF and len(half) < len(few):  # most of it is what a network takes once, and the first time
+        with contextlib.suppress(CurateError):  # half of them may be of one class
+            reading = max(seconds(few)[0] - seconds(half)[0], 0.0) / (len(few) - len(half))
     rows, evaluation = _labelled(opened.train), 0 if opened.evaluation is None else _labelled(opened.evaluation)
     problem, price = deep_problem(settings, data, rows)
     size = size_of(settings, data, problem, price, (rows, evaluation))

@@ -13,6 +13,7 @@ import torch
 
 from curate.engine.curvature.head import MANY_ROWS, MOST_CURVATURE_ROWS
 from curate.engine.influence.problem import Problem
+from curate.engine.influence.screen import LEAST_WORK
 from curate.engine.neighbours import MOST_PAIRS, PROBED_ROWS
 from curate.engine.suspicion.crossfit import MOST_ROWS, small
 from curate.engine.suspicion.experts import EARLY_WIDTH, LAST_WIDTH
@@ -22,6 +23,7 @@ from curate.stages.diagnostics import HESSIAN_ROWS, LANCZOS_STEPS
 from curate.stages.forward import INPUT_BYTES
 from curate.stages.memory import most_memory
 from curate.stages.prepare import Data
+from curate.stages.suspicion import own_labels
 
 USUAL_SPEED = 75e9
 """Products and sums a second, float32, of the machine that the constants were fitted on."""
@@ -37,6 +39,11 @@ SOLVED = 2e4
 """Products and sums of the solves of influence at a larger head, a row and parameter: conjugate gradients for some
 hundred directions. Within a factor of 2.2 of three scans: 94 s for 3,000 rows of clinc150 with 38,550 parameters, 9.8 s
 for 1,500 of them, 8.8 s for 2,500 rows of banking77 with 19,789."""
+
+BLOCKS = 2**29
+"""Bytes of products of rows with one another, block by block."""
+COPIES = 3e-4
+"""Seconds a row of looking for its near copies."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Size:
     """Products and sums of matrices beside them."""
     by_layers: bool
     """Whether EK-FAC answers at once, without steps."""
+    copies: bool
+    """Whether near copies are looked for, as of pictures and texts."""
     bytes_a_row: int
     """Of one decoded row."""
     temporaries: int
@@ -126,18 +135,18 @@ def size_of(
     """Of a scan of so many training and evaluation rows, of which ``few`` were read."""
     rows, evaluation = sets
     train = few.train
-    own = few.network is not None and few.network.own_classes
     row = train.inputs.batch(torch.arange(1))
     return Size(
         rows,
         evaluation,
         few.classes,
         train.features.shape[1],
-        1 if not own else 2 + (train.early is not None),
+        2 + (train.early is not None) if own_labels(few) else 1,
         0 if problem is None else problem.objective.p,
         0.0 if price is None else price.through,
         0.0 if price is None else price.beside,
         problem is not None and answered_by_layers(settings, problem),
+        train.looks is not None or train.source.media == "text",
         row.numel() * row.element_size(),
         0 if problem is None else 4 * few.passes.budget.batch,
     )
@@ -152,16 +161,17 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
     experts = sum(_experts(n, size.classes * (width + 1)) for width in widths)
     heads = (_inverse(head) + _scores(n, head)) if head <= FACTORISED else 6e-9 * n * head
     solved = 0.0 if head <= FACTORISED else SOLVED * n * head / USUAL_SPEED
+    solved += _pairs(n, size.evaluation, head)
     seconds = {
         "reading": sets * reading,
         "suspicion": slower * (0.7 + experts + heads * min(2, size.depths)),
         "influence": slower * (0.1 + 1.2e-4 * n + 4.5e-4 * min(head, FACTORISED) + solved)
         + _through_network(size, speed),
         "checks": _checks(size, speed),
-        "storing": slower * (0.05 + 7e-5 * sets),
+        "storing": slower * (0.05 + (7e-5 + COPIES * size.copies) * sets),
     }
     kept = min(INPUT_BYTES, n * size.bytes_a_row) + 16 * n * (size.features + 1_024 * (size.depths > 2))
-    squares = 16 * min(head, FACTORISED) ** 2 + 4 * min(n, 32_768) ** 2
+    squares = 16 * min(head, FACTORISED) ** 2 + min(4 * n**2, BLOCKS)
     return Cost(seconds, most_memory() + kept + squares + size.temporaries)
 
 
@@ -185,6 +195,12 @@ def _scores(n: int, head: int) -> float:
     """A head that is factorised: its curvature, which many rows have of some, its fit, and every row left out."""
     left_out = 8e-12 if n < MANY_ROWS else 4e-12
     return (9.5e-12 * min(n, MOST_CURVATURE_ROWS) + left_out * n) * head**2 + 6e-9 * n * head
+
+
+def _pairs(n: int, evaluation: int, head: int) -> float:
+    """Influence of n rows on given evaluation rows, of which the strongest are kept; a screen leaves a third of it."""
+    work = float(n) * evaluation * head
+    return 2 * work / USUAL_SPEED / (3 if work > LEAST_WORK else 1) + 5e-9 * n * evaluation
 
 
 def _through_network(size: Size, speed: Speed) -> float:

@@ -137,7 +137,7 @@ def at(judgement: Judgement, expected: float, rows: Forward) -> Judgement:
     return at_least(changed, least_of_copies(together(rows.contents, None)[1].numpy(), rows.labels.numpy()))
 
 
-def _own_labels(data: Data) -> bool:
+def own_labels(data: Data) -> bool:
     """Whether the network gives these classes."""
     logits = data.train.logits
     return logits is not None and logits.shape[1] == data.classes
@@ -149,7 +149,7 @@ def _class_of_outputs(data: Data) -> Int[np.ndarray, " C"] | None:
     Outputs in another order than the labels' were found out when the rows were read; the network was trained on these
     labels all the same.
     """
-    if not _own_labels(data):
+    if not own_labels(data):
         return None
     if data.network is not None and data.network.own_classes:
         return np.arange(data.classes)
@@ -183,7 +183,7 @@ def _wavering(data: Data, depths: dict[str, Depth], agrees: Bool[np.ndarray, " n
 
 def depths_of(data: Data, neighbours: Neighbours, seed: int, progress: Progress) -> dict[str, Depth]:
     """The last features always; of a network that was trained on these labels what it has not fitted too."""
-    own = _own_labels(data)
+    own = own_labels(data)
     last = read_depth("last features", data, data.train.features, seed, progress, fitted=own, neighbours=neighbours)
     if last is None:
         raise ModelError(
