@@ -290,8 +290,9 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 
 def test_ekfac_is_the_curvature_where_it_can_be_and_close_to_it_elsewhere(
-    problem: tuple[Objective, torch.Tensor],
+    problem: tuple[Objective, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("curate.engine.curvature.row_gradients.PATCH_FLOATS", 500)  # a few rows' patches at a time
     objective, x = problem
     p = objective.logits(objective._values, x).softmax(1).detach()
     operator = GaussNewton(objective, TensorRows(x), p)
@@ -316,6 +317,10 @@ def test_ekfac_is_the_curvature_where_it_can_be_and_close_to_it_elsewhere(
     labelled = EKFAC.fit_labels(objective, TensorRows(x), F.one_hot(y, C).double())
     torch.testing.assert_close(
         labelled.products(directions, labelled.own(operator.inputs, weights)), gradients @ directions.T
+    )
+    torch.testing.assert_close(
+        labelled.self_products(0.1, labelled.own(operator.inputs, weights)),
+        (gradients * labelled.solve(gradients, 0.1)).sum(1),
     )
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.engine.curvature.operator import refuse_not_finite
-from curate.engine.curvature.row_gradients import patches
+from curate.engine.curvature.row_gradients import conv2d_gradients, patches
 from curate.engine.loss import Loss
-from curate.engine.passes import Passes
+from curate.engine.passes import Passes, slices
 from curate.errors import NumericalError
 
 Pair = tuple[Tensor, Tensor]
@@ -27,10 +27,30 @@ Pair = tuple[Tensor, Tensor]
 Place = tuple[int, int]
 """Where a parameter stands in a flat vector: from, to."""
 
+
+@dataclass(frozen=True)
+class Written:
+    """Rows' gradients of a layer, in place of what they are made of: of several positions that is more."""
+
+    gradients: Tensor
+    inputs: Tensor
+    """The inputs' covariance ``[G i i]``, summed; of others than these layers nothing."""
+    outputs: Tensor
+    """That of the first pull's output gradients, ``[G o o]``."""
+
+    def tensors(self) -> list[Tensor]:
+        return [self.gradients, self.inputs, self.outputs]
+
+
+Uses = list[Pair] | Written
+"""What is known of a layer's uses by a chunk of rows."""
+
 MOST_FULL = 512
 """Parameters up to which a block without Kronecker factors is diagonalised whole; beyond, it is taken as diagonal."""
 COVARIANCE_SAMPLES = 2**17
 """Positions that a covariance is taken over: more of them add nothing to a matrix of a few hundred columns."""
+STRIP = 256
+"""Columns of a covariance that are made at a time."""
 SQUARED_ROWS = 2048
 """Rows of a layer with positions that Λ is taken over."""
 
@@ -39,16 +59,16 @@ SQUARED_ROWS = 2048
 class Chunks:
     """Chunks of rows that a layer's block is fitted to, each a list of uses."""
 
-    drawn: list[list[Pair]]
+    drawn: list[Uses]
     """With gradients gᵢ whose mean gᵢ gᵢᵀ is C; every process has all of them."""
-    others: list[list[Pair]]
+    others: list[Uses]
     """Of these only the inputs count; a process has some of them."""
     logits: list[Float[Tensor, "_ C"]]
     """Of the drawn chunks and of the others, if they may be what the layer gives: their Gauss-Newton curvature is then
     known, and need not be drawn."""
     passes: Passes
 
-    def added(self, of: Callable[[int, list[Pair]], Tensor]) -> Tensor:
+    def added(self, of: Callable[[int, Uses], Tensor]) -> Tensor:
         """The sum of what ``of`` makes of all chunks, each with its number here."""
         found = (of(number, uses) for number, uses in enumerate([*self.drawn, *self.others]))
         first = reduce(torch.add, islice(found, len(self.drawn)))
@@ -63,16 +83,20 @@ class Block(ABC):
     places: list[Place]
     eigenvalues: Tensor
 
+    def kept(self, pulls: list[list[Pair]], rows: int) -> list[Uses]:
+        """What is kept of a chunk of rows, by pull, if this many ``rows`` are gone through in all."""
+        return list(pulls)
+
     @abstractmethod
     def fit(self, chunks: "Chunks") -> None:
         """Basis and Λ from chunks of rows."""
 
     @abstractmethod
-    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+    def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
         """gᵢ · (C + λ I)⁻¹ gᵢ of each row's gradient in this block."""
 
     @abstractmethod
-    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         """gᵢ · u of each row and direction, u being the part of a flat vector that `take` gives."""
 
     @abstractmethod
@@ -131,34 +155,58 @@ class Kronecker(Block):
     def _with_one(self, a: Float[Tensor, "b T G i"]) -> Tensor:
         return torch.cat([a, a.new_ones(*a.shape[:3], 1)], dim=3) if self.bias else a
 
+    def kept(self, pulls: list[list[Pair]], rows: int) -> list[Uses]:
+        uses = pulls[0]
+        sizes = sum(x[0].numel() + g[0].numel() for x, g in uses if len(x))
+        if not uses or not self._spread(uses) or self.layer.weight.numel() > sizes:
+            return list(pulls)
+        of_inputs = self._covariance_of_inputs(uses, self._every(uses, rows))
+        of_outputs = self._covariance_of_outputs(
+            [(x, g[:: self._every(uses, min(rows, SQUARED_ROWS))]) for x, g in uses]
+        )
+        return [Written(gradients, of_inputs, of_outputs) for gradients in self._gradients(pulls)]
+
     def fit(self, chunks: Chunks) -> None:
-        outputs = self.layer.weight.shape[0]
-
-        def positions(_: int, uses: list[Pair]) -> Tensor:
-            return torch.tensor(sum(g.numel() // outputs for _, g in uses))
-
-        every = max(1, int(chunks.added(positions)) // COVARIANCE_SAMPLES)
-
-        def covariance(_: int, uses: list[Pair]) -> Tensor:
-            return _covariance(self._with_one(self.inputs([(x[::every], g) for x, g in uses])))
-
-        self.of_inputs = _eigenvectors(chunks.added(covariance))
+        rows = int(chunks.added(lambda _, uses: torch.tensor(len(_rows_of(uses)))))
+        self.of_inputs = _eigenvectors(
+            chunks.added(lambda _, uses: self._covariance_of_inputs(uses, self._every(uses, rows)))
+        )
         if chunks.logits and self.loss.label_free and self._gives(chunks.drawn[0], chunks.logits[0]):
             self._fit_known(chunks)
             return
-        self.of_outputs = _eigenvectors(reduce(torch.add, (_covariance(self.outputs_of(u)) for u in chunks.drawn)))
+        self.of_outputs = _eigenvectors(reduce(torch.add, map(self._covariance_of_outputs, chunks.drawn)))
         total, count = self.of_outputs.new_zeros(()), 0
-        rows = sum(len(uses[0][1]) for uses in chunks.drawn)
+        rows = sum(len(_rows_of(uses)) for uses in chunks.drawn)
         some = max(1, rows // SQUARED_ROWS) if self._spread(chunks.drawn[0]) else 1
         for uses in chunks.drawn:
-            fewer = [(x[::some], g[::some]) for x, g in uses]
-            total = total + self._sum_of_squares(fewer)
-            count += len(fewer[0][1])
+            total = total + self._sum_of_squares(uses, some)
+            count += len(_rows_of(uses)[::some])
         self.eigenvalues = total / count
 
-    def _gives(self, uses: list[Pair], logits: Float[Tensor, "n C"]) -> bool:
+    def _every(self, uses: Uses, rows: int) -> int:
+        """Every how many rows the inputs' covariance is taken, of ``rows`` in all."""
+        if isinstance(uses, Written) or not len(_rows_of(uses)):
+            return 1
+        positions = sum(g[0].numel() for _, g in uses) // self.layer.weight.shape[0]
+        return max(1, positions * rows // COVARIANCE_SAMPLES)
+
+    def _covariance_of_inputs(self, uses: Uses, every: int) -> Float[Tensor, "G i i"]:
+        if isinstance(uses, Written):
+            return uses.inputs
+        return _covariance(self._with_one(self.inputs([(x[::every], g) for x, g in uses])))
+
+    def _covariance_of_outputs(self, uses: Uses) -> Float[Tensor, "G o o"]:
+        if isinstance(uses, Written):
+            return uses.outputs
+        g = self.outputs_of(uses)
+        if g.shape[1] < g.shape[3]:
+            return _covariance(g)
+        g = g.permute(0, 2, 3, 1)  # as a convolution has it, without a copy
+        return (g @ g.transpose(2, 3)).sum(0)
+
+    def _gives(self, uses: Uses, logits: Float[Tensor, "n C"]) -> bool:
         """Whether the layer's outputs are the logits themselves."""
-        if not isinstance(self.layer, nn.Linear) or self._spread(uses):
+        if isinstance(uses, Written) or isinstance(self.layer, nn.Conv2d) or self._spread(uses):
             return False
         with torch.no_grad():
             outputs = F.linear(
@@ -175,19 +223,24 @@ class Kronecker(Block):
         mean = chunks.added(lambda number, _: self.loss.mean_matrix(means[number]).double() * len(means[number])) / n
         self.of_outputs = torch.linalg.eigh(mean)[1].to(means[0])[None]
 
-        def squares(number: int, uses: list[Pair]) -> Tensor:
+        def squares(number: int, uses: Uses) -> Tensor:
+            assert not isinstance(uses, Written)
             a = self._with_one(uses[0][0][:, None, None])[:, 0, 0] @ self.of_inputs[0]
             return self.loss.turned_diagonal(means[number], self.of_outputs[0]).T @ a.square()
 
         self.eigenvalues = (chunks.added(squares) / n)[None]
 
-    def _spread(self, uses: list[Pair]) -> bool:
+    def _spread(self, uses: Uses) -> bool:
         """Whether the layer has several positions in a row."""
+        if isinstance(uses, Written):
+            return True
         return len(uses) > 1 or isinstance(self.layer, nn.Conv2d) or uses[0][0].ndim > 2
 
-    def _sum_of_squares(self, uses: list[Pair]) -> Float[Tensor, "G o i"]:
+    def _sum_of_squares(self, uses: Uses, every: int) -> Float[Tensor, "G o i"]:
+        if isinstance(uses, Written):
+            return self._turned(uses.gradients[::every]).square().sum(0)
         if self._spread(uses):
-            return self._turned(self._gradients(uses)).square().sum(0)
+            return self._turned(self._gradients([[(x[::every], g[::every]) for x, g in uses]])[0]).square().sum(0)
         a, g = self._turned_pair(uses)
         return g.square().transpose(1, 2) @ a.square()
 
@@ -196,25 +249,41 @@ class Kronecker(Block):
         a, g = self._with_one(self.inputs(uses)), self.outputs_of(uses)
         return a[:, 0].transpose(0, 1) @ self.of_inputs, g[:, 0].transpose(0, 1) @ self.of_outputs
 
-    def _gradients(self, uses: list[Pair]) -> Float[Tensor, "b G o i"]:
-        g = self.outputs_of(uses).permute(0, 2, 3, 1)
-        found = g @ self.inputs(uses).transpose(1, 2)
-        return torch.cat([found, g.sum(3, keepdim=True)], dim=3) if self.bias else found
+    def _gradients(self, pulls: list[list[Pair]]) -> list[Float[Tensor, "b G o i"]]:
+        """By pull, from uses that have their inputs in common."""
+        layer, outputs = self.layer, [self.outputs_of(uses) for uses in pulls]
+        if self.groups == 1 and isinstance(layer, nn.Conv2d):
+            uses = [conv2d_gradients(layer, same[0][0], [g for _, g in same]) for same in zip(*pulls, strict=True)]
+            found = [reduce(torch.add, parts)[:, None] for parts in zip(*uses, strict=True)]
+        else:
+            inputs = self.inputs(pulls[0]).transpose(1, 2)
+            found = [g.permute(0, 2, 3, 1) @ inputs for g in outputs]
+        if not self.bias:
+            return found
+        return [torch.cat([part, g.sum(1)[..., None]], dim=3) for part, g in zip(found, outputs, strict=True)]
 
     def _turned(self, gradients: Float[Tensor, "b G o i"]) -> Float[Tensor, "b G o i"]:
-        return self.of_outputs.transpose(1, 2) @ gradients @ self.of_inputs
+        if self.groups == 1:  # one product for all rows
+            gradients = (gradients.flatten(0, 2) @ self.of_inputs[0]).view_as(gradients)
+        else:
+            gradients = gradients @ self.of_inputs
+        return self.of_outputs.transpose(1, 2) @ gradients
 
-    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+    def _of_several(self, uses: Uses) -> Float[Tensor, "b G o i"]:
+        """Rows' gradients of a layer with several positions."""
+        return uses.gradients if isinstance(uses, Written) else self._gradients([uses])[0]
+
+    def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
         inverse = 1 / (self.eigenvalues + damping)
-        if self._spread(uses):
-            return torch.einsum("bgoi,goi->b", self._turned(self._gradients(uses)).square(), inverse)
+        if isinstance(uses, Written) or self._spread(uses):
+            return torch.einsum("bgoi,goi->b", self._turned(self._of_several(uses)).square(), inverse)
         a, g = self._turned_pair(uses)
         return ((g.square() @ inverse) * a.square()).sum((0, 2))
 
-    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         u = self._unflatten(directions)
-        if self._spread(uses):
-            return self._gradients(uses).flatten(1) @ u.flatten(1).T
+        if isinstance(uses, Written) or self._spread(uses):
+            return self._of_several(uses).flatten(1) @ u.flatten(1).T
         a, g = self._with_one(self.inputs(uses))[:, 0, 0], self.outputs_of(uses)[:, 0, 0]
         moved = (a @ u.flatten(0, 2).T).view(len(a), len(u), -1)
         return torch.bmm(moved, g[:, :, None])[:, :, 0]
@@ -235,18 +304,27 @@ class Kronecker(Block):
         return torch.cat([parts, rows[:, weight:].reshape(len(rows), self.groups, self.outputs, 1)], dim=3)
 
 
+def _rows_of(uses: Uses) -> Tensor:
+    """Something with an entry for each row."""
+    return uses.gradients if isinstance(uses, Written) else uses[0][1]
+
+
 def _covariance(part: Float[Tensor, "b T G d"]) -> Float[Tensor, "G d d"]:
-    """Of each group, summed over rows and positions."""
+    """Of each group, summed over rows and positions: strip by strip, of each only what is not left of the diagonal."""
     flat = part.flatten(0, 1).permute(1, 0, 2)
-    return flat.transpose(1, 2) @ flat
+    total = flat.new_empty(len(flat), flat.shape[2], flat.shape[2])
+    for strip in slices(flat.shape[2], STRIP):
+        total[:, strip, strip.start :] = flat[:, :, strip].transpose(1, 2) @ flat[:, :, strip.start :]
+        total[:, strip.stop :, strip] = total[:, strip, strip.stop :].transpose(1, 2)
+    return total
 
 
 def _eigenvectors(total: Float[Tensor, "G d d"]) -> Float[Tensor, "G d d"]:
-    """Of the covariance of each group; in float64, since inputs may be of any size."""
+    """Of the covariance of each group, which inputs of any size may have."""
     refuse_not_finite(total)
     largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
     try:
-        found: Tensor = torch.linalg.eigh((total / largest).double())[1].to(total)
+        found: Tensor = torch.linalg.eigh(total / largest)[1]
     except RuntimeError as error:  # torch.linalg.LinAlgError is one
         raise NumericalError(
             "EK-FAC: the covariance of a layer's inputs or gradients has no eigenvectors that can be computed",
@@ -263,8 +341,9 @@ class Embedding(Block):
     def __init__(self, layer: nn.Embedding, weight: Place) -> None:
         self.layer, self.places = layer, [weight]
 
-    def rows(self, uses: list[Pair]) -> tuple[Tensor, Tensor, Float[Tensor, "u d"]]:
+    def rows(self, uses: Uses) -> tuple[Tensor, Tensor, Float[Tensor, "u d"]]:
         """The pairs of row and token that occur, and the summed output gradient of each."""
+        assert not isinstance(uses, Written)
         tokens = torch.cat([x.reshape(len(x), -1) for x, _ in uses], 1)
         gradients = torch.cat([g.reshape(len(g), -1, g.shape[-1]) for _, g in uses], 1)
         if self.layer.padding_idx is not None:
@@ -282,17 +361,17 @@ class Embedding(Block):
         self.eigenvalues = self.of_outputs.new_zeros(self.layer.num_embeddings, self.layer.embedding_dim)
         for _, tokens, sums in found:
             self.eigenvalues.index_add_(0, tokens, (sums @ self.of_outputs).square())
-        self.eigenvalues /= sum(len(uses[0][0]) for uses in chunks.drawn)
+        self.eigenvalues /= sum(len(_rows_of(uses)) for uses in chunks.drawn)
 
-    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+    def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
         rows, tokens, sums = self.rows(uses)
         each = ((sums @ self.of_outputs).square() / (self.eigenvalues[tokens] + damping)).sum(1)
-        return each.new_zeros(len(uses[0][0])).index_add_(0, rows, each)
+        return each.new_zeros(len(_rows_of(uses))).index_add_(0, rows, each)
 
-    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         rows, tokens, sums = self.rows(uses)
         u = directions.view(len(directions), *self.layer.weight.shape)
-        out = sums.new_zeros(len(uses[0][0]), len(directions))
+        out = sums.new_zeros(len(_rows_of(uses)), len(directions))
         order = tokens.argsort(stable=True)
         present, counts = tokens[order].unique_consecutive(return_counts=True)
         for token, some in zip(present.tolist(), order.split_with_sizes(counts.tolist()), strict=True):
@@ -312,9 +391,9 @@ class Whole(Block):
         self.size = sum(end - start for start, end in places)
         self.approximation = "whole block" if self.size <= MOST_FULL else "diagonal"
 
-    def gradients(self, uses: list[Pair]) -> Float[Tensor, "b q"]:
-        """Here the one pair is (nothing, the rows' gradients), taken elsewhere."""
-        return uses[0][1]
+    def gradients(self, uses: Uses) -> Float[Tensor, "b q"]:
+        """Of layers without a formula the one pair is (nothing, the rows' gradients), taken elsewhere."""
+        return _rows_of(uses)
 
     def fit(self, chunks: Chunks) -> None:
         rows = torch.cat([self.gradients(uses) for uses in chunks.drawn])
@@ -325,10 +404,10 @@ class Whole(Block):
     def _turn(self, rows: Float[Tensor, "b q"]) -> Float[Tensor, "b q"]:
         return rows if self.basis is None else rows @ self.basis
 
-    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, " b"]:
+    def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
         return (self._turn(self.gradients(uses)).square() / (self.eigenvalues + damping)).sum(1)
 
-    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
+    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         return self.gradients(uses) @ directions.T
 
     def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
@@ -347,10 +426,10 @@ class Unused(Block):
     def fit(self, chunks: Chunks) -> None:
         """Nothing to know."""
 
-    def squares(self, uses: list[Pair], damping: float) -> Float[Tensor, ""]:
+    def squares(self, uses: Uses, damping: float) -> Float[Tensor, ""]:
         return torch.zeros(())  # a number goes with tensors of any device
 
-    def products(self, uses: list[Pair], directions: Float[Tensor, "k q"]) -> Float[Tensor, "1 k"]:
+    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "1 k"]:
         return directions.new_zeros(1, len(directions))
 
     def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
@@ -364,7 +443,13 @@ class Norm(Whole):
         super().__init__(places)
         self.layer, self.names = layer, names
 
-    def gradients(self, uses: list[Pair]) -> Float[Tensor, "b q"]:
+    def kept(self, pulls: list[list[Pair]], rows: int) -> list[Uses]:
+        nothing = torch.empty(0)
+        return [Written(self.gradients(uses), nothing, nothing) if uses else uses for uses in pulls]
+
+    def gradients(self, uses: Uses) -> Float[Tensor, "b q"]:
+        if isinstance(uses, Written):
+            return uses.gradients
         total = torch.zeros(())
         for x, g in uses:
             parts = [self._sum(g * normalised(self.layer, x) if name == "weight" else g) for name in self.names]

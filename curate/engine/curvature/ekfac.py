@@ -14,7 +14,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curate.engine.curvature.blocks import Block, Chunks, Embedding, Kronecker, Norm, Pair, Place, Unused, Whole
+from curate.engine.curvature.blocks import (
+    Block,
+    Chunks,
+    Embedding,
+    Kronecker,
+    Norm,
+    Pair,
+    Place,
+    Unused,
+    Uses,
+    Whole,
+    Written,
+)
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.over_rows import OverRows
@@ -40,15 +52,16 @@ Weights = Callable[[Tensor, Tensor, bool], list[Tensor]]
 
 @dataclass(frozen=True)
 class Passed:
-    """Of one forward pass: by pull and block the uses of layers, and the logits."""
+    """Of one forward pass: by pull and block what is known of the uses of layers, and the logits."""
 
-    pulls: list[list[list[Pair]]]
+    pulls: list[list[Uses]]
     logits: Float[Tensor, "b C"]
 
     def floats(self) -> int:
         """Size of what is held; an input that several pulls share counts once."""
-        held = {id(x): x.numel() for blocks in self.pulls for uses in blocks for pair in uses for x in pair}
-        return sum(held.values())
+        parts = [uses for blocks in self.pulls for uses in blocks]
+        pairs = [uses.tensors() if isinstance(uses, Written) else [x for pair in uses for x in pair] for uses in parts]
+        return sum({id(x): x.numel() for pair in pairs for x in pair}.values())
 
 
 def unwatched(rows: int) -> None:
@@ -95,17 +108,24 @@ class Layers:
             )
             self.blocks += [Whole([places[name]]) for name in self.unknown]
 
-    def run(self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]]) -> Passed:
-        """One forward pass, and a backward pass for each of the weights that ``weights`` makes of the logits."""
+    def run(
+        self, x: Tensor, weights: Callable[[Tensor], list[Float[Tensor, "b C"]]], rows: int | None = None
+    ) -> Passed:
+        """One forward pass, and a backward pass for each of the weights that ``weights`` makes of the logits.
+
+        Of ``rows`` in all only what the blocks need to be fitted to them is kept.
+        """
         captured = capture(self._found, lambda: self.objective.forward(x), len(x))
         logits, pulls = captured.logits.detach(), []
         for one in weights(logits):
             uses: dict[nn.Module, list[Pair]] = {layer: [] for layer in self._found}
             for use, g in zip(captured.uses, captured.pull(one), strict=True):
-                uses[use.layer].append((use.x, torch.zeros_like(use.output) if g is None else g))
-            pairs = [[(x, g.detach()) for x, g in uses[layer]] for layer in self._found]
-            pulls.append(pairs + self._rest(x, one))
-        return Passed(pulls, logits)
+                uses[use.layer].append((use.x, torch.zeros_like(use.output) if g is None else g.detach()))
+            pulls.append([uses[layer] for layer in self._found] + self._rest(x, one))
+        if rows is None:
+            return Passed([list(blocks) for blocks in pulls], logits)
+        kept = [block.kept(list(own), rows) for block, *own in zip(self.blocks, *pulls, strict=True)]
+        return Passed([list(blocks) for blocks in zip(*kept, strict=True)], logits)
 
     def set_aside(self, unused: list[bool]) -> None:
         """Of these blocks no layer was called."""
@@ -181,7 +201,7 @@ class EKFAC:
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
-        self._kept: list[list[list[Pair]]] | None = None
+        self._kept: list[list[Uses]] | None = None
 
     @classmethod
     def fit(cls, operator: OverRows, seed: int = 0, advance: Callable[[int], None] = unwatched) -> "EKFAC":
@@ -239,29 +259,29 @@ class EKFAC:
         """
         found = cls(Layers(objective, shared_layers(objective, inputs, rows)))
 
-        def run(part: Tensor, drawn: bool) -> Passed:
+        def run(part: Tensor, drawn: bool, count: int) -> Passed:
             advance(len(part))
-            return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn))
+            return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn), count)
 
         budget = objective.passes.budget
         size = budget.share(PASS_ROWS)
         parts = list(pieces(torch.arange(len(rows), device=rows.device), size))
-        passed = [run(parts[0], True)]
+        passed = [run(parts[0], True, len(rows))]
         found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
         fitting = max(size, budget.share(KEPT_FLOATS) * len(parts[0]) // max(1, passed[0].floats()))
         whole = len(rows) <= min(FIT_ROWS, fitting)
         if not whole:
             order = torch.randperm(len(rows), generator=generator)[: min(FIT_ROWS, fitting)].sort().values
             parts = list(pieces(order.to(rows.device), size))
-            passed = [run(parts[0], True)]
+            passed = [run(parts[0], True, len(order))]
         # Output gradients of some rows are enough: only the inputs' covariance is of hundreds of columns.
-        every = max(1, len(parts) * size // DRAWN_ROWS)
-        drawn = [number % every == 0 for number in range(len(parts))]
+        wanted = -(-DRAWN_ROWS // size)
+        drawn = [number * wanted % len(parts) < wanted for number in range(len(parts))]
         undrawn = [number for number, asked in enumerate(drawn) if not asked]
         passes = objective.passes.alone if whole else objective.passes
         of_others = {*undrawn} - {*undrawn[passes.own(len(undrawn))]}
         numbers = [number for number in range(len(parts)) if number not in of_others]
-        passed += [run(parts[number], drawn[number]) for number in numbers[1:]]
+        passed += [run(parts[number], drawn[number], sum(map(len, parts))) for number in numbers[1:]]
         first = [one for one, number in zip(passed, numbers, strict=True) if drawn[number]]
         rest = [one for one, number in zip(passed, numbers, strict=True) if not drawn[number]]
         logits = [one.logits for one in first + rest] if known else []
@@ -329,7 +349,7 @@ class EKFAC:
             advance(len(part))
 
 
-Own = Iterator[list[list[Pair]]]
+Own = Iterator[list[Uses]]
 """By chunk of rows and block, the uses of a layer."""
 
 
