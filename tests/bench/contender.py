@@ -19,6 +19,9 @@ from curate.engine.solvers import make_solver as _make_solver
 from curate.engine.solvers.cg import ConjugateGradients as _ConjugateGradients
 from curate.engine.solvers.cg import descend as _descend
 from curate.engine.solvers.lissa import LiSSA as _LiSSA
+from curate.process.allocator import keep_freed_memory as _keep_freed_memory
+
+_keep_freed_memory()  # as the command does at its start
 
 
 class _Rows:
@@ -73,7 +76,7 @@ def _solved_by(name):
         solver = _make_solver(name)
         if name == "cg":
             solver = _ConjugateGradients(tolerance=opt("tolerance", 1e-4))
-        if name == "preconditioned-lissa":  # one round, for a ranking, with --opt tolerance=null
+        if name == "preconditioned-lissa":
             solver = _LiSSA(preconditioned=True, tolerance=opt("tolerance", 5e-3))
         solution = solver.prepare(operator, damping).solve(_test_gradients(objective))
         HYP.update(

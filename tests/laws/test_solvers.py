@@ -13,7 +13,7 @@ from torch import nn
 
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective, choose_parameters
-from curate.engine.curvature.operator import Dense
+from curate.engine.curvature.operator import Damped, Dense
 from curate.engine.influence.problem import Problem
 from curate.engine.solvers import make_solver
 from curate.engine.solvers.approximate import Lanczos, Nystrom
@@ -23,7 +23,7 @@ from curate.engine.solvers.dual import Exact, PrimalInverse, WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
 from curate.engine.solvers.iterates import InParameters, InRows
 from curate.engine.solvers.lissa import LiSSA, flat_bias
-from curate.engine.solvers.spectrum import lanczos, probe
+from curate.engine.solvers.spectrum import lanczos, preconditioned_range, probe
 from curate.errors import CurateError, NumericalError, UsageError
 from curate.plugs import CURVATURES, SOLVERS
 
@@ -159,6 +159,42 @@ def test_a_sample_grows_until_steps_are_short_else_the_damping_is_raised(
     assert solution.damping > asked
     assert solution.steps <= (short.rounds + 1) * short.steps
     assert relative(solution.rows, dense(operator, solution.damping, rows)) < 0.05
+
+
+@pytest.mark.parametrize("tolerance", [None, 5e-3])
+@pytest.mark.parametrize("ratio", [1e-3, 1e-1])
+def test_preconditioned_lissa_on_all_rows_draws_nothing(
+    tolerance: float | None, ratio: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where products with all rows are cheap, and their gradients too many to be written down."""
+    monkeypatch.setattr("curate.engine.curvature.operator.WRITTEN_FLOATS", 1)
+    monkeypatch.setattr("curate.engine.solvers.preconditioner.SAMPLE_ROWS", 80)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    objective = Objective(module, choose_parameters(module, "all"), lambda output: output)
+    x = torch.randn(300, 8).double() * torch.arange(1, 9)
+    operator = GaussNewton(objective, TensorRows(x), module(x).softmax(1).detach())
+    whole = operator @ torch.eye(objective.p).double()
+    damping = ratio * float(torch.linalg.eigvalsh(whole)[-1])
+    rights = torch.randn(20, objective.p).double()
+    true = torch.linalg.solve(whole + damping * torch.eye(objective.p), rights.T).T
+    prepared = LiSSA(preconditioned=True, tolerance=tolerance).prepare(operator, damping)
+    assert prepared.whole
+    solution = prepared.solve(rights)
+    error = (solution.rows - true).norm(dim=1) / true.norm(dim=1)
+    assert float(error.mean()) < prepared.solver.bound
+    assert solution.error() == pytest.approx(float(error[-16:].mean()), rel=0.4)
+
+
+def test_the_range_of_a_preconditioned_operator_is_that_of_its_eigenvalues() -> None:
+    operator = curvature(decay=2.0)
+    inverse = WoodburyInverse(operator.on(torch.arange(80)).whole_factor(), 1e-2)
+    identity = torch.eye(P).double()
+    product = inverse(identity) @ (operator @ identity + 1e-2 * identity)
+    eigenvalues = torch.linalg.eigvals(product).real
+    least, most = preconditioned_range(Damped(operator, 1e-2), lambda r: inverse(r.double()), P)
+    assert least == pytest.approx(float(eigenvalues.min()), rel=1e-6)
+    assert most == pytest.approx(float(eigenvalues.max()), rel=1e-6)
 
 
 def test_ekfac_preconditions_where_a_sample_says_less(monkeypatch: pytest.MonkeyPatch) -> None:

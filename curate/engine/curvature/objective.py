@@ -286,6 +286,11 @@ class Objective:
         self._factored = self._factored and found is not None
         return found
 
+    @property
+    def factored(self) -> bool:
+        """Whether `product_of_columns` needs no gradient written down, as far as has been seen."""
+        return self.layers is not None and self._factored
+
     def gram(self, x: Tensor, weights: Float[Tensor, "b C"]) -> Float[Tensor, "b b"]:
         """Inner products of the `row_gradients`, if the layers' formulas are known, without writing these down."""
         assert self.layers is not None

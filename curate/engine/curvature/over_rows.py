@@ -86,6 +86,11 @@ class OverRows(Sampled):
         return self.objective.layers is not None and (columns == 1 or (slow and 2 * directions > 3 * columns))
 
     @property
+    def by_factors(self) -> bool:
+        """Whether a product is made of layers' inputs and output gradients: columns of Aᵢ then cost little."""
+        return self.objective.factored
+
+    @property
     def _gradient_rows(self) -> int:
         return max(1, min(1024, self.passes.budget.chunk // self.p))
 

@@ -1,10 +1,11 @@
 """The recursion u ← u - η P⁻¹ ((C_B + λ) u - v) of `lissa`, one step at a time, and the average of its late iterates.
 
-Two ways of holding u. *In parameters*, for any operator. *In rows*: if C = Fᵀ F / m is written down and P = I, every
-iterate from 0 is u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a
-product with m columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for
-which w is held in float64, since α v and Fᵀ w nearly cancel in stiff directions. F u, and products with F and F Fᵀ, are
-in F's own type, of which the cancelling loses as many digits as the step sees eigenvalues apart.
+*On all rows* nothing is drawn: steps are Chebyshev's, and the last one is the answer. Else two ways of holding u. *In
+parameters*, for any operator. *In rows*: if C = Fᵀ F / m is written down and P = I, every iterate from 0 is
+u = α v + Fᵀ w, so that w, of the rows' number, and F u are enough: with F Fᵀ at hand a step costs a product with m
+columns instead of two with p. The same steps on the same batches: numbers differ by rounding only, for which w is held
+in float64, since α v and Fᵀ w nearly cancel in stiff directions. F u, and products with F and F Fᵀ, are in F's own
+type, of which the cancelling loses as many digits as the step sees eigenvalues apart.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.operator import Dense, Sampled
+from curate.engine.curvature.operator import Damped, Dense, Sampled
 from curate.engine.solvers.spectrum import FLOAT64_BELOW
 
 
@@ -51,6 +52,35 @@ class Iterate(ABC):
     @abstractmethod
     def kept(self) -> Float[Tensor, "k p"]:
         """The sum."""
+
+
+class OnAllRows(Iterate):
+    """Chebyshev's semi-iteration (Golub & Varga 1961) on the eigenvalues of P⁻¹ (C + λ) from ``least`` to ``most``."""
+
+    def __init__(
+        self, damped: Damped, rows: Float[Tensor, "k p"], inverse: Callable[[Tensor], Tensor], least: float, most: float
+    ) -> None:
+        self.damped, self.rows, self.inverse = damped, rows, inverse
+        self.middle, self.half = (most + least) / 2, (most - least) / 2
+        self.u, self.times = torch.zeros_like(rows), 0
+        self.change, self.ratio = inverse(rows) / self.middle, self.half / self.middle
+
+    def step(self) -> None:
+        if bool(self.u.any()):
+            ratio = 1 / (2 * self.middle / self.half - self.ratio)
+            gap = self.inverse(self.rows - self.damped @ self.u)
+            self.change, self.ratio = ratio * self.ratio * self.change + 2 * ratio / self.half * gap, ratio
+        self.u = self.u + self.change
+
+    def keep(self) -> None:
+        self.times += 1
+
+    def size(self) -> Float[Tensor, " k"]:
+        found: Tensor = self.u.norm(dim=1)
+        return found
+
+    def kept(self) -> Float[Tensor, "k p"]:
+        return self.u * self.times
 
 
 class InParameters(Iterate):

@@ -10,6 +10,7 @@ if memory ends before is λ raised.
 Rounds: the gap that an answer leaves is measured on all rows, and the recursion solves for it again. Batch noise is as
 large as what is solved for, so it falls with every round, as by the control variates of SVRG (Johnson & Zhang 2013).
 The last round is not added: it is the measured error of the answer that is given.
+*On all rows*, if a preconditioned product with them is cheap, there is no noise: Chebyshev's steps, and no average.
 """
 
 import math
@@ -20,14 +21,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curate.engine.curvature.operator import Dense, Operator, Sampled, refuse_not_finite, written_down
+from curate.engine.curvature.operator import Damped, Dense, Operator, Sampled, refuse_not_finite, written_down
+from curate.engine.curvature.over_rows import OverRows
 from curate.engine.passes import pieces
 from curate.engine.solvers.base import Prepared, Solution, Solver, relative_size, unwatched
 from curate.engine.solvers.dual import WoodburyInverse
 from curate.engine.solvers.gap import gaps, residual_of
-from curate.engine.solvers.iterates import InParameters, InRows, Iterate
+from curate.engine.solvers.iterates import InParameters, InRows, Iterate, OnAllRows
 from curate.engine.solvers.preconditioner import Inverse, Preconditioner, larger_sample, named, precondition
-from curate.engine.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, probe, refuse_negative
+from curate.engine.solvers.spectrum import FLOAT64_BELOW, PROBES, draw, preconditioned_range, probe, refuse_negative
 from curate.errors import NumericalError
 
 FEWEST_STEPS = 200
@@ -40,6 +42,11 @@ MEASURED_ROWS = 16
 """Right-hand sides, the last ones, that it is about."""
 WHITENED_BATCH = 1024
 """Rows of a preconditioned step."""
+MOST_WHOLE = 8192
+"""Rows up to which a preconditioned step takes all of them, if a product goes by the layers' factors: without noise
+Chebyshev's steps are so few that they cost less than batches, which drawn gradients make stiffer."""
+LOOKED = 10
+"""Products that the range of P⁻¹ (C + λ) is taken from."""
 SHORT = 32.0
 """Largest eigenvalue of P⁻¹ (C_B + λ) beyond which a sample twice as large costs less than the steps."""
 SAFETY = 1.1
@@ -85,7 +92,14 @@ class LiSSA(Solver):
         assert isinstance(operator, Sampled)
         batch, top = self._batch_and_top(operator)
         if self.preconditioned:
-            inverse, name, bound, batch = self._preconditioner(operator, damping)
+            inverse, name = precondition(operator, damping, self.seed)
+            assert inverse is not None
+            if not self.batch and isinstance(operator, OverRows) and operator.by_factors and operator.n <= MOST_WHOLE:
+                least, most = preconditioned_range(Damped(operator, damping), inverse, LOOKED, self.seed)
+                if (most / least) ** 0.5 * self.f < self.steps:
+                    ways = (operator.n, top, inverse, name, SAFETY * most, least, operator)
+                    return PreparedLiSSA(self, operator, damping, damping, *ways, whole=True)
+            inverse, name, bound, batch = self._preconditioner(operator, inverse, name)
             used = inverse.damping
             # A factor in float32 is another curvature if λ is this small: gaps are then of the one in float64.
             tiny = isinstance(operator, Dense) and used < FLOAT64_BELOW * top
@@ -107,13 +121,13 @@ class LiSSA(Solver):
         """η (λ_max + λ) = 1 and η λ J = f give it."""
         return top * self.f / max(self.steps - self.f, 1.0)
 
-    def _preconditioner(self, operator: Sampled, damping: float) -> tuple[Preconditioner, str, float, int]:
+    def _preconditioner(
+        self, operator: Sampled, inverse: Preconditioner, name: str
+    ) -> tuple[Preconditioner, str, float, int]:
         """With its name, the largest eigenvalue of P⁻¹ (C_B + λ), and the batch; λ is raised beyond the budget."""
         generator = torch.Generator().manual_seed(self.seed)
         # The preconditioner is applied once a step, whatever the batch: large ones make its steps count.
         batch = min(self.batch or WHITENED_BATCH, operator.n)
-        inverse, name = precondition(operator, damping, self.seed)
-        assert inverse is not None
         while _whitened(operator, inverse, batch, generator, 1) > SHORT:
             larger = larger_sample(operator, inverse, self.seed)
             if larger is None:
@@ -193,6 +207,8 @@ class PreparedLiSSA(Prepared):
     """Its smallest one: λ, or 1 where it is preconditioned."""
     exact: Operator
     """What gaps are measured with."""
+    whole: bool = False
+    """Whether a step takes all rows."""
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -206,7 +222,7 @@ class PreparedLiSSA(Prepared):
         best, least = None, math.inf
         for round in range(self.solver.rounds):
             last = self.solver.tolerance is None or round + 1 == self.solver.rounds
-            sides = slice(-MEASURED_ROWS if last else 0, None)
+            sides = slice(-MEASURED_ROWS if last or self.whole else 0, None)
             # No step is as long as a plain one's λ is small: float32 tells its gap.
             quick = self.inverse is None and self.solver.tolerance is None
             seed = self.solver.seed + round
@@ -221,6 +237,10 @@ class PreparedLiSSA(Prepared):
             best, least = Solution(solved, residual, steps, self.damping, missing, self._detail(round + 1)), left
             if last or left <= (self.solver.tolerance or 0.0):
                 break
+            if self.whole and len(missing[0]) < len(rows):  # without noise a few tell whether all need another round
+                found = gaps(self.exact, self.damping, rows, solved, seed)
+                both, more = self._converge(torch.cat(found), 1.0, generator, advance)
+                missing, steps = pieces(both, len(found[0])), steps + more
             solved = solved + sum(missing) / len(missing)
         assert best is not None
         if self.solver.tolerance is not None and not least < 1:
@@ -275,6 +295,9 @@ class PreparedLiSSA(Prepared):
     def _iterate(self, rows: Tensor, depth: int, generator: torch.Generator) -> Iterate:
         """The way of holding u that takes the least work."""
         eta, batch, operator = 1 / self.bound, self.batch, self.operator
+        if self.whole:
+            assert self.inverse is not None
+            return OnAllRows(Damped(operator, self.damping), rows, self.inverse, self.flattest, self.bound)
         if self.inverse is None and InRows.pays(operator, len(rows), depth, batch):
             assert isinstance(operator, Dense)
             return InRows(operator, rows, self.damping, eta, batch, generator)
@@ -285,6 +308,10 @@ class PreparedLiSSA(Prepared):
 
         A large damping leaves steps in the budget: they average noise out.
         """
+        if self.whole:
+            ratio = (self.bound + self.flattest) / (self.bound - self.flattest)
+            left = min(math.exp(-self.solver.f), (self.solver.tolerance or 1.0) / 2)
+            return math.ceil(math.acosh(1 / left) / math.acosh(ratio))
         least = self.solver.f * self.bound / self.flattest
         wanted = 0 if self.solver.preconditioned else min(FEWEST_STEPS, self.solver.steps)
         return max(4, 2 * math.ceil(share * max(least, wanted) / 2 - 1e-9))  # rounding must not add two steps

@@ -4,6 +4,7 @@ What a step size, a choice of solver and a warning of negative curvature rest on
 eigenvalue is that of batches, and comes with the solvers' own margins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +76,35 @@ def lanczos(
     residuals = beside[len(diagonal) - 1] * vectors[-1].abs()
     rows = vectors.T.to(basis[0]) @ torch.stack(basis[: len(diagonal)])
     return values, rows, residuals
+
+
+def preconditioned_range(
+    operator: Operator, inverse: Callable[[Tensor], Tensor], steps: int, seed: int = 0
+) -> tuple[float, float]:
+    """Smallest and largest Ritz value of P⁻¹ A, ``inverse`` being P⁻¹: of Lanczos as steps of conjugate gradients take
+    it (Saad 2003, 6.7.3), on one random vector."""
+    r = torch.randn(1, operator.p, generator=torch.Generator().manual_seed(seed)).to(operator.device)
+    d = z = inverse(r)
+    size, length, share = float((r * z).sum()), 1.0, 0.0
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in range(steps):
+        product = operator @ d
+        before, length = length, size / float((d * product).sum())
+        diagonal.append(1 / length + share / before)
+        r = r - length * product
+        z = inverse(r)
+        size, last = float((r * z).sum()), size
+        if not size > 1e-10 * last:
+            break
+        share = size / last
+        beside.append(share**0.5 / length)
+        d = z + share * d
+    off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
+    small = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    refuse_not_finite(small)
+    values = torch.linalg.eigvalsh(small)
+    return float(values[0]), float(values[-1])
 
 
 def unit(vector: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
