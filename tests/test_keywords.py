@@ -9,7 +9,7 @@ from torch import nn
 
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.errors import ModelError
-from curate.models.keywords import CalledByKeyword, Layout, called_as
+from curate.models.keywords import CalledByKeyword, Layout, attention_of, called_as, trim_padding
 from curate.models.network import inspect_network
 from curate.models.transforms import _Users
 
@@ -184,3 +184,35 @@ def test_a_network_that_looks_at_its_values_is_differentiated_row_by_row() -> No
     found = objective.row_gradients(x, torch.tensor([[1.0, -1.0]] * 2))
     gap = module.fc.weight[0] - module.fc.weight[1]
     torch.testing.assert_close(found[:, :2], torch.stack([gap * x[0], torch.zeros(2)]))
+
+
+class Masked(nn.Module):
+    """The mean of what tokens stand for: of those that are told, or of all."""
+
+    def __init__(self, minds: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.minds, self.table, self.seen = minds, nn.Embedding(9, 3), []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        self.seen.append(input_ids.shape[1])
+        weight = attention_mask if self.minds else torch.ones_like(attention_mask)
+        return (self.table(input_ids) * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("minds", [True, False])
+def test_padding_is_left_out_if_it_changes_nothing(minds: bool) -> None:
+    lengths = torch.tensor([3, 12, 7, 30])
+    mask = (torch.arange(40) < lengths[:, None]).long()
+    ids = torch.randint(1, 9, (4, 40)) * mask
+    network = Masked(minds).eval()
+    layout = Layout("net.py:make")
+    rows = packed({"input_ids": ids, "attention_mask": mask}, layout)
+    wrapped = CalledByKeyword(network, layout)
+    whole = wrapped(rows)
+    trim_padding(wrapped, rows)
+    network.seen.clear()
+    torch.testing.assert_close(wrapped(rows), whole)
+    torch.testing.assert_close(wrapped(rows[:1]), whole[:1])
+    assert network.seen == ([32, 8] if minds else [40, 40])
+    assert attention_of(wrapped, rows[:1]).shape[1] == network.seen[-1]

@@ -53,7 +53,7 @@ class ArrayRows:
         """Inputs ``x [n ...]`` with labels ``y [n]``, numbers of the classes, and what the objective's network says."""
         given = torch.as_tensor(x)
         inputs = ArrayInputs(given.float() if given.is_floating_point() else given, objective.flat.device)
-        parts = pieces(torch.arange(len(given)), objective.passes.budget.network_rows)
+        parts = pieces(torch.arange(len(given)), objective.rows_at_once(inputs))
         with torch.no_grad():
             logits = torch.cat([objective.forward(inputs.batch(part)).float().cpu() for part in parts])
         return cls(inputs, torch.as_tensor(y).long().cpu(), logits)
@@ -100,7 +100,7 @@ def influence_of(
     rights = right_hand_sides(problem.over(rows), torch.arange(len(rows)), silent).chosen
     if solver == "ekfac" and damping is None:
         layers = ByLayers(problem, seed, silent)
-        return layers.answer(rights, layers.solve(rights))[0]
+        return layers.answer(rights[:1], layers.solve(rights))[0]
     if damping is None:
         damping = default_damping(problem.operator, problem.gradient, seed)
     solution = make_solver(solver, seed).prepare(problem.operator, damping).solve(rights)

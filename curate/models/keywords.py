@@ -10,8 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from curate.errors import ModelError
+from curate.models.outputs import parts_of
+
+PLACES = 8
+"""Lengths of a batch are multiples of it."""
 
 
 @dataclass
@@ -22,6 +27,8 @@ class Layout:
     parts: dict[str, tuple[torch.Size, torch.dtype]] = field(default_factory=dict)
     by_place: bool = False
     """The parts have no names: the model is called with them in their order."""
+    trims: bool = False
+    """Of a batch the last places, if they are padding in all of its rows, are not given to the model."""
 
     def pack(self, row: Mapping[str, Any]) -> Tensor:
         """``[p]``: the row's tensors one behind the other. Raises ``ModelError`` where they differ from the first's."""
@@ -43,10 +50,16 @@ class Layout:
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
         """``[b p]`` -> the batch by name."""
         pieces = rows.split([shape.numel() for shape, _ in self.parts.values()], dim=1)
-        return {
+        found = {
             name: piece.reshape(len(rows), *shape).to(kind)
             for (name, (shape, kind)), piece in zip(self.parts.items(), pieces, strict=True)
         }
+        mask = found.get("attention_mask")
+        if not self.trims or mask is None or mask.ndim != 2 or is_batchedtensor(mask):
+            return found
+        told = mask.any(0).nonzero()
+        last = min(mask.shape[1], -(-(int(told[-1]) + 1) // PLACES) * PLACES) if len(told) else mask.shape[1]
+        return {name: part[:, :last] if part.shape[:2] == mask.shape else part for name, part in found.items()}
 
     @property
     def _packed(self) -> torch.dtype:
@@ -98,6 +111,26 @@ def called_as(module: nn.Module, transform: object) -> nn.Module:
     """``module``, wrapped where ``transform`` has turned a row into a dict of tensors."""
     layout = getattr(transform, "layout", None)
     return CalledByKeyword(module, layout) if isinstance(layout, Layout) and layout.parts else module
+
+
+@torch.no_grad()
+def trim_padding(module: nn.Module, sample: Tensor) -> None:
+    """From now on padding that all rows of a batch end with is left out, if ``module`` then says the same of the
+    shortest rows of ``sample``."""
+    mask = attention_of(module, sample)
+    if mask is None or module.training:
+        return
+    layout: Layout = module.__dict__["_called"][1]
+    short, said = sample[mask.sum(1).argsort(stable=True)[:2]], []
+    try:
+        for layout.trims in (False, True):
+            said.append([part for part in parts_of(module(short)).values() if isinstance(part, Tensor)])
+        layout.trims = layout.unpack(short)["attention_mask"].shape[1] < mask.shape[1] and all(
+            one.shape == other.shape and torch.allclose(one, other, 1e-4, 1e-5)
+            for one, other in zip(*said, strict=True)
+        )
+    except Exception:  # a person's code may raise anything: who looks at the network next tells what
+        layout.trims = False
 
 
 def attention_of(module: nn.Module, rows: Tensor) -> Tensor | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from curate.process.allocator import give_back_freed_memory
 from curate.process.numbers import about, duration, percent
 
 Advance = Callable[[int], None]
@@ -164,6 +165,7 @@ class Progress:
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """``with progress.stage("Reading rows", n) as advance: advance(k)``."""
+        give_back_freed_memory()
         if self._quiet:
             yield lambda steps: self._step()
             return

@@ -23,6 +23,7 @@ from curate.engine.ranks import spearman
 from curate.engine.rows import Rows
 from curate.engine.solvers.preconditioner import sample_inverse
 from curate.engine.solvers.spectrum import lanczos, unit
+from curate.process.allocator import give_back_freed_memory
 from curate.process.numbers import percent
 from curate.process.progress import Progress
 from curate.settings.merge import ScanSettings
@@ -32,7 +33,8 @@ from curate.stages.influence import Influence
 from curate.stages.prepare import Data
 from curate.stages.targets import Targets
 
-HESSIAN_ROWS = 256
+HESSIAN_ROWS, FEWEST_OF_HESSIAN = 256, 64
+"""Rows whose Hessian is looked at: fewer where a row's layers are large."""
 LANCZOS_STEPS = 12
 GRADIENTS = 512
 """Rows whose gradients stand for the curvature in a Newton step."""
@@ -66,7 +68,7 @@ class Diagnostics:
     to_gain: float | None = None
     """What one Newton step takes off the training loss (with that penalty), as a share of it: at a minimum nothing."""
     largest_eigenvalue: float | None = None
-    """Of the Hessian of the mean loss, on `HESSIAN_ROWS` rows, as the smallest."""
+    """Of the Hessian of the mean loss, on up to `HESSIAN_ROWS` rows, as the smallest."""
     smallest_eigenvalue: float | None = None
     negative_share: float | None = None
     """Share of the Hessian's eigenvalues, by their size, that are negative: by one random vector of Lanczos."""
@@ -126,9 +128,12 @@ def _through_network(found: Diagnostics, problem: Problem, seed: int) -> Diagnos
     gradient, operator = problem.gradient, problem.operator
     penalty = gradient.known_penalty
     damping = max(penalty, tenth_of_mean(operator, seed))
+    give_back_freed_memory()  # what rows' gradients have left behind is in the way of larger ones
     rest = (gradient.flat + penalty * objective.flat.to(gradient.flat))[None]
     step = sample_inverse(operator, damping, seed, GRADIENTS)(rest)[0]
-    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HESSIAN_ROWS].to(operator.device)
+    most = min(HESSIAN_ROWS, max(FEWEST_OF_HESSIAN, objective.rows_at_once(train.inputs)))  # their graphs are all kept
+    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most].to(operator.device)
+    give_back_freed_memory()
     hessian = Problem(objective, train, "hessian").operator.on(some)
     values, rows, _ = lanczos(hessian, LANCZOS_STEPS, seed)
     # What the first vector has of each Ritz vector, squared, weighs its value in the spectrum (Golub & Welsch 1969).

@@ -16,7 +16,7 @@ from curate.errors import ModelError, NothingScanned, UnreadableRow, UsageError
 from curate.models.encoding import encode_sources
 from curate.models.estimators import is_estimator_file, load_estimator
 from curate.models.halved import halved
-from curate.models.keywords import called_as
+from curate.models.keywords import called_as, trim_padding
 from curate.models.loading import GivenModel, LoadedModel, load_model, state_sha256
 from curate.models.network import Network, inspect_network
 from curate.models.steady import unsteady
@@ -332,6 +332,7 @@ def reading(settings: ScanSettings, loaded: Loaded, progress: Progress) -> tuple
         sample = _sample(loaded, min(few, max(2, settings.batch_size or few)))
         batch_size = batch_size or usual_batch(sample)
         module = called_as(loaded.model.module.to(loaded.device), loaded.transform)
+        trim_padding(module, sample)
         network = inspect_network(module, sample, len(loaded.train.classes), settings.head, settings.output)
         _refuse_parameters(settings, network)
         moving = unsteady(network, sample)

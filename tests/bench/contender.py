@@ -65,7 +65,7 @@ def curate_ekfac():
         own = ekfac.own(_Rows(xtr), labels.float())
         if A.task == "T1":
             return ekfac.self_products(damping, own).numpy()
-        return ekfac.products(ekfac.solve(_test_gradients(objective), damping), own).numpy()
+        return ekfac.products(own, ekfac.solve(_test_gradients(objective), damping)).numpy()
 
     return go
 
@@ -133,3 +133,19 @@ def curate_preconditioned_lissa():
 @peer
 def curate_nystrom():
     return _solved_by("nystrom")
+
+
+@peer
+def curate_scan():
+    """A whole scan, without an evaluation set: suspicion of every row (T1)."""
+    import curate
+
+    numbered = list(zip(xtr.numpy(), ytr.tolist(), map(str, range(n)), strict=True))
+
+    def go():
+        with tempfile.TemporaryDirectory() as folder:
+            run = curate.scan(numbered, model=model, db=f"{folder}/curate.db", **opt("settings", {}))
+            scores = {row["key"]: row["suspicion"] for row in run.scores}
+        return np.array([scores[str(row)] for row in range(n)])
+
+    return go

@@ -113,7 +113,7 @@ def truth(folder: Path, tolerance: float, steps: int) -> None:
     plain_operator = GaussNewton(objective, train.inputs, train.logits.softmax(1))
     print(f"largest eigenvalue of the curvature: {largest_eigenvalue(plain_operator):.2f}", flush=True)
     asked = tenth_of_mean(operator, settings.seed)
-    rights = right_hand_sides(Problem(objective, evaluation), chosen, quiet).together()
+    rights = right_hand_sides(Problem(objective, evaluation), chosen, quiet).together
     lissa = LiSSA(seed=settings.seed).prepare(operator, asked).solve(rights)
     rests = SOFTMAX.residuals(train.logits, train.labels)
 

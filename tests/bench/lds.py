@@ -109,7 +109,7 @@ class Case:
     def along(self, solved: Tensor) -> Tensor:
         """Influence of all training rows on what was ``solved`` for, ``[n T]``."""
         own = self.ekfac.own(self.train.inputs, self.problem.residuals)
-        products = self.ekfac.products(solved, own)
+        products = self.ekfac.products(own, solved)
         return (products - products.mean(0)) / len(self.train)
 
     def at_head(self, head: HeadInfluence, x: Tensor, logits: Tensor) -> Tensor:

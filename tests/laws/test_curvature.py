@@ -312,11 +312,11 @@ def test_ekfac_is_the_curvature_where_it_can_be_and_close_to_it_elsewhere(
         ekfac.self_products(0.1, ekfac.own(operator.inputs, weights)), (gradients * ekfac.solve(gradients, 0.1)).sum(1)
     )
     torch.testing.assert_close(
-        ekfac.products(directions, ekfac.own(operator.inputs, weights)), gradients @ directions.T
+        ekfac.products(ekfac.own(operator.inputs, weights), directions), gradients @ directions.T
     )
     labelled = EKFAC.fit_labels(objective, TensorRows(x), F.one_hot(y, C).double())
     torch.testing.assert_close(
-        labelled.products(directions, labelled.own(operator.inputs, weights)), gradients @ directions.T
+        labelled.products(labelled.own(operator.inputs, weights), directions), gradients @ directions.T
     )
     torch.testing.assert_close(
         labelled.self_products(0.1, labelled.own(operator.inputs, weights)),

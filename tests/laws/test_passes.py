@@ -113,7 +113,7 @@ def through_a_network(passes: Passes) -> list[Tensor]:
     problem = Problem(objective, LabelledRows.of(module, x, labels))
     sides = right_hand_sides(problem, torch.tensor([2, 3, 4, 80]), SILENT, torch.arange(N) % 2)
     some = torch.tensor([0, 7, 149])
-    directions = sides.together()
+    directions = sides.together
     product = GaussNewton(objective, problem.rows.inputs, module(x).softmax(1).detach()) @ directions
     along, on = problem.influence_along(directions, SILENT), problem.influence_on(some, directions, SILENT)
     return [problem.gradient.flat, directions, product, along, on]

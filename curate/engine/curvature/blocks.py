@@ -109,7 +109,8 @@ class Block(ABC):
 
     def take(self, rows: Float[Tensor, "k p"]) -> Float[Tensor, "k q"]:
         """The block's part of flat vectors."""
-        return torch.cat([rows[:, start:end] for start, end in self.places], dim=1)
+        parts = [rows[:, start:end] for start, end in self.places]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def put(self, part: Float[Tensor, "k q"], rows: Float[Tensor, "k p"]) -> None:
         """`take`, the other way round."""
@@ -370,7 +371,7 @@ class Embedding(Block):
 
     def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         rows, tokens, sums = self.rows(uses)
-        u = directions.view(len(directions), *self.layer.weight.shape)
+        u = directions.reshape(len(directions), *self.layer.weight.shape)
         out = sums.new_zeros(len(_rows_of(uses)), len(directions))
         order = tokens.argsort(stable=True)
         present, counts = tokens[order].unique_consecutive(return_counts=True)
@@ -379,7 +380,7 @@ class Embedding(Block):
         return out
 
     def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
-        turned = rows.view(len(rows), *self.layer.weight.shape) @ self.of_outputs
+        turned = rows.reshape(len(rows), *self.layer.weight.shape) @ self.of_outputs
         return (scaled(turned, self.eigenvalues, power, damping) @ self.of_outputs.T).flatten(1)
 
 

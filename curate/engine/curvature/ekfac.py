@@ -264,7 +264,7 @@ class EKFAC:
             return found.layers.run(inputs.batch(rows[part]), lambda logits: weights(part, logits, drawn), count)
 
         budget = objective.passes.budget
-        size = budget.share(PASS_ROWS)
+        size = objective.rows_at_once(inputs, PASS_ROWS)
         parts = list(pieces(torch.arange(len(rows), device=rows.device), size))
         passed = [run(parts[0], True, len(rows))]
         found.layers.set_aside([not uses for uses in passed[0].pulls[0]])
@@ -325,9 +325,9 @@ class EKFAC:
         blocks = self.layers.blocks
         return self._of_all([_sum(b.squares(u, damping) for b, u in zip(blocks, uses, strict=True)) for uses in kept])
 
-    def products(self, directions: Float[Tensor, "k p"], kept: "Own") -> Float[Tensor, "n k"]:
+    def products(self, kept: "Own", *directions: Float[Tensor, "_ p"]) -> Float[Tensor, "n k"]:
         """gᵢ · u of every row's own gradient and every direction: exact, from inputs and output gradients."""
-        pairs = [(block, block.take(directions)) for block in self.layers.blocks]
+        pairs = [(block, torch.cat([block.take(part) for part in directions])) for block in self.layers.blocks]
         return self._of_all([_sum(b.products(u, v) for (b, v), u in zip(pairs, uses, strict=True)) for uses in kept])
 
     def _of_all(self, parts: list[Tensor]) -> Tensor:
@@ -344,7 +344,7 @@ class EKFAC:
             yield from self._kept
             return
         passes = self.layers.objective.passes
-        for part in passes.parts(len(weights), passes.budget.share(PASS_ROWS), weights.device):
+        for part in passes.parts(len(weights), self.layers.objective.rows_at_once(inputs, PASS_ROWS), weights.device):
             yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
             advance(len(part))
 

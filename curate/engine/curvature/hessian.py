@@ -74,6 +74,6 @@ class Hessian(Sampled):
 
     def _products(self) -> Iterator[Callable[[Tensor], Tensor]]:
         outer = self.gauss_newton
-        for positions, indices in outer.chunks(self.passes.budget.network_rows):
+        for positions, indices in outer.chunks(outer.objective.rows_at_once(outer.inputs)):
             labels = outer.objective.loss.given(outer.targets[positions], self.residuals[positions])
             yield outer.objective.second_derivatives(outer.inputs.batch(indices), labels)

@@ -20,12 +20,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.engine.curvature.row_gradients import LayerGradients, owners_of
 from curate.engine.loss import SOFTMAX, Loss
-from curate.engine.passes import ALONE, Passes, pieces
+from curate.engine.passes import ALONE, NETWORK_ROWS, Passes, pieces
+from curate.engine.rows import RowInputs
 from curate.errors import UsageError
 from curate.models.outputs import failed
 
 DIRECTION_FLOATS = 2**24
 """Size of the copies that a map over several directions may make: 64 MiB."""
+SEEN_ROWS, FEWEST_AT_ONCE = 32, 16
+"""Rows that tell how large a layer's outputs are; what is not worth a pass of its own."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -103,6 +106,7 @@ class Objective:
         self._sizes = [value.numel() for value in self._values.values()]
         self.p = sum(self._sizes)
         self._vectorised = True
+        self._outputs = 0.0
         self._unmoved = self._padding()
         self.by_direction = any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
         self._factored = not self.by_direction  # until a layer is seen to have several positions in a row
@@ -213,6 +217,24 @@ class Objective:
             return torch.stack([_pulled(logits, weight, values) for weight in weights])
         pull = vjp(lambda values: self.logits(values, x), self._values)[1]
         return self._for_each(lambda weight: _joined(pull(weight)[0].values()), weights, x)
+
+    @torch.no_grad()
+    def rows_at_once(self, inputs: RowInputs, usual: int = NETWORK_ROWS) -> int:
+        """Rows that go through the network at a time: their layers' outputs fill a quarter of a chunk at most."""
+        if not self._outputs:
+            x, sizes = inputs.batch(torch.arange(min(len(inputs), SEEN_ROWS), device=inputs.device)), [1.0]
+            seen = lambda _, __, output: sizes.append(output.numel() / len(x)) if isinstance(output, Tensor) else None  # noqa: E731
+            layers = [layer for layer in self.module.modules() if not any(layer.children())]
+            hooks = [layer.register_forward_hook(seen) for layer in layers]
+            try:
+                self.forward(x)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            self._outputs = sum(sizes)
+        budget = self.passes.budget
+        most = usual if inputs.device.type != "cpu" else max(FEWEST_AT_ONCE, int(budget.chunk / 4 / self._outputs))
+        return min(most, budget.share(usual))
 
     def _differentiable(self) -> dict[str, Tensor]:
         return {name: value.detach().requires_grad_() for name, value in self._values.items()}

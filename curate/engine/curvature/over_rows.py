@@ -68,7 +68,7 @@ class OverRows(Sampled):
         directions = rows.to(self.dtype)
         total = torch.zeros_like(directions)
         written = self._by_row_gradients(len(rows))
-        for positions, indices in self.chunks(self.passes.budget.network_rows):
+        for positions, indices in self.chunks(self.objective.rows_at_once(self.inputs)):
             x, targets = self.inputs.batch(indices), self.targets[positions]
             found = self.objective.product_of_columns(x, self.columns(targets), directions, written)
             if found is None:
@@ -120,7 +120,9 @@ class OverRows(Sampled):
         return self._gradients(indices, self.pulls(self.targets[indices], generator))
 
     def _gradients(self, indices: Tensor, pulls: Float[Tensor, "b C"]) -> Float[Tensor, "b p"]:
-        parts = slices(len(indices), self.passes.budget.chunk // self.p)
+        parts = slices(
+            len(indices), self.passes.budget.chunk // (2 * self.p)
+        )  # beside them stand those of each parameter
         if len(parts) == 1:
             return self.objective.row_gradients(self.inputs.batch(self.rows[indices]), pulls)
         whole = torch.empty(len(indices), self.p, dtype=self.dtype, device=self.device)
@@ -137,7 +139,7 @@ class OverRows(Sampled):
         """
         layers, b, m = self.objective.layers, len(indices), len(columns)
         assert layers is not None
-        parts = slices(b, self.passes.budget.network_rows)
+        parts = slices(b, self.objective.rows_at_once(self.inputs))
         batches = [self.inputs.batch(self.rows[indices[part]]) for part in parts]
         outer, rest = layers.outer(
             [(partial(self.objective.forward, x), columns[:, part]) for x, part in zip(batches, parts, strict=True)]

@@ -18,7 +18,7 @@ from curate.engine.influence.damping import default_damping
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.head import SameContent
 from curate.engine.influence.pairs import Pairs, StrongestPairs
-from curate.engine.influence.problem import Problem, right_hand_sides
+from curate.engine.influence.problem import Problem, RightHandSides, right_hand_sides
 from curate.engine.influence.stability import Stability, compare
 from curate.engine.passes import pieces
 from curate.engine.rows import Rows
@@ -124,8 +124,8 @@ def deep_influence(
     rights = right_hand_sides(problem.over(question.rows), chosen, progress, question.groups)
     prepared = make_solver(solver, seed).prepare(operator, asked)
     with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
-        solution = prepared.solve(rights.together(), advance)
-    answers = rights.answered(solution.rows)
+        solution = prepared.solve(rights.together, advance)
+    answers = RightHandSides(solution.rows, rights.groups_of)
 
     exact = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed + 2))[:EXACT_ROWS].sort().values
     stability = Stability.of(operator, solution.damping, rights.mean[0], seed)

@@ -20,7 +20,7 @@ from curate.engine.influence.deep import DeepInfluence, Question
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.head import HeadInfluence
 from curate.engine.influence.pairs import StrongestPairs
-from curate.engine.influence.problem import Problem, right_hand_sides
+from curate.engine.influence.problem import Problem, RightHandSides, right_hand_sides
 from curate.engine.influence.stability import FACTORS, rank_stability
 from curate.engine.solvers.base import Solution
 from curate.process.progress import Progress
@@ -57,25 +57,25 @@ class ByLayers:
         return self.ekfac.solve(rights, [factor * damping for damping in self.dampings])
 
     def answer(
-        self, rights: Float[Tensor, "k p"], solved: Float[Tensor, "k p"], along: Float[Tensor, "j p"] | None = None
+        self, right: Float[Tensor, "1 p"], solved: Float[Tensor, "k p"], along: Float[Tensor, "j p"] | None = None
     ) -> tuple[Float[Tensor, "n k"], float, Float[Tensor, "n j"]]:
         """Influence of every training row on what the right-hand sides, ``solved``, are gradients of, nats.
 
         With it the factor that brings what `solve` says to this unit, and influence ``along`` other directions, without
-        it. The factor is that of the first right-hand side, for all of them: sums stay sums.
+        it. The factor is that of the first right-hand side, ``right``, for all of them: sums stay sums.
         """
-        heavy = self.ekfac.solve(rights[:1], UNIT * self.ekfac.largest_eigenvalue())
-        found = self.influence(torch.cat([heavy, solved, *([] if along is None else [along])]))
-        heavy, values, others = found.split_with_sizes([1, len(rights), found.shape[1] - 1 - len(rights)], dim=1)
+        heavy = self.ekfac.solve(right, UNIT * self.ekfac.largest_eigenvalue())
+        found = self.influence(heavy, solved, *([] if along is None else [along]))
+        heavy, values, others = found.split_with_sizes([1, len(solved), found.shape[1] - 1 - len(solved)], dim=1)
         factor = float(spread_ratio(heavy, values[:, :1]))
         return factor * values, factor, others
 
-    def influence(self, directions: Float[Tensor, "k p"]) -> Float[Tensor, "n k"]:
+    def influence(self, *directions: Float[Tensor, "_ p"]) -> Float[Tensor, "n k"]:
         """Of every training row along directions: (1/n) s · (gᵢ - ḡ)."""
         n = len(self.problem.rows)
         with self.progress.stage("Influence of every row", n) as advance:
             own = self.ekfac.own(self.problem.rows.inputs, self.problem.residuals, advance)
-            products = self.ekfac.products(directions, own).cpu()
+            products = self.ekfac.products(own, *directions).cpu()
         return (products - products.mean(0)) / n
 
 
@@ -121,12 +121,14 @@ def influence_by_layers(
     layers = ByLayers(problem, seed, progress)
     rights = right_hand_sides(problem.over(question.rows), question.chosen, progress, question.groups)
     along = torch.cat([layers.solve(rights.mean, factor) for factor in FACTORS])
-    solved = layers.solve(rights.together())
-    values, factor, scores = layers.answer(rights.together(), solved, along)
+    solved, mean, groups = layers.solve(rights.together), rights.mean.clone(), rights.groups_of
+    del rights  # of many parameters and rows they take as much as what was solved
+    values, factor, scores = layers.answer(mean, solved, along)
+    first, solved = solved[0].clone(), solved[:, :0].clone()
     if beside is not None:
-        together = 1 + len(rights.groups)
+        together = 1 + groups
         values = blended(values, beside.influence(question.chosen, question.groups), together)
-    answers = rights.answered(values.T)  # by column, as the right-hand sides are by row
+    answers = RightHandSides(values.T, groups)  # by column, as the right-hand sides are by row
     strongest = StrongestPairs(question.chosen)
     passes, every = problem.objective.passes, len(problem.rows)
     own = torch.arange(every)[passes.own(every)]
@@ -134,15 +136,16 @@ def influence_by_layers(
     harm = -answers.mean[0]
     # Away from a minimum a refit gains something whichever row it lacks, one without a gradient too: no row's fault.
     share = 1.0 if beside is None else 1 - PROBE_SHARE
-    anyway = share * factor * float(solved[0].double() @ problem.gradient.flat.to(solved.device)) / len(problem.rows)
+    anyway = share * factor * float(first.double() @ problem.gradient.flat.to(first.device)) / len(problem.rows)
     harmful = (harm - max(anyway, 0.0) >= question.minimum).nonzero()[:, 0]
-    mean = sum(layers.dampings) / len(layers.dampings)
-    # It answers EK-FAC's own curvature: nothing is left over that a residual could tell.
+    damping = sum(layers.dampings) / len(layers.dampings)
+    # It answers EK-FAC's own curvature: nothing is left over that a residual could tell. Of what was solved for only
+    # the number is kept.
     unmeasured = solved.new_full((len(solved),), torch.nan)
     return DeepInfluence(
         pairs=strongest.pairs(passes),
         harm=harm,
-        solution=Solution(solved, unmeasured, 1, mean, detail=_detail(layers, factor, beside)),
+        solution=Solution(solved, unmeasured, 1, damping, detail=_detail(layers, factor, beside)),
         score_error=None,
         ranks_kept=None,
         recall=1.0,
@@ -150,7 +153,7 @@ def influence_by_layers(
         recall_of_harmful=1.0,
         candidates=every,
         gradients_taken=every,
-        damping_asked=mean,
+        damping_asked=damping,
         solver="ekfac",
         curvature="ggn",
         stability={"gradients": every, **rank_stability(-scores)},

@@ -114,7 +114,7 @@ class ThroughNetwork(Predictor):
             damping = default_damping(problem.operator, problem.gradient, seed)
         prepared = make_solver(solver, seed).prepare(problem.operator, damping)
         with progress.stage(f"Solving with {prepared.name}", prepared.planned_steps) as advance:
-            solution = prepared.solve(rights.together(), advance)
+            solution = prepared.solve(rights.together, advance)
         drops = problem.influence_along(solution.rows, progress)
         how = (
             f"{prepared.name} on {problem.operator.name}, {problem.objective.p:,} parameters, "
@@ -129,8 +129,8 @@ class ThroughNetwork(Predictor):
         """The same as a scan answers it by default; ``probe`` names the rows that are also asked for one by one."""
         layers = ByLayers(problem, seed, progress)
         rights = right_hand_sides(problem.over(targets), nobody() if probe is None else probe.alone, progress)
-        solved = layers.solve(rights.together())
-        drops, factor, _ = layers.answer(rights.together(), solved)
+        solved = layers.solve(rights.together)
+        drops, factor, _ = layers.answer(rights.mean, solved)
         direction = factor * solved[0]
         how = f"ekfac, {problem.objective.p:,} parameters, damped by layer"
         if probe is None:
@@ -154,7 +154,7 @@ class ThroughNetwork(Predictor):
         moved = moved_labels(train.labels[rows], labels, self.problem.residuals.shape[1])
         parts = [
             objective.tangents(train.inputs.batch(part), self.direction[None])[0].cpu()
-            for part in objective.passes.of(rows, objective.passes.budget.network_rows)
+            for part in objective.passes.of(rows, objective.rows_at_once(train.inputs))
         ]
         network = (objective.passes.collect(parts) * moved).sum(1) / len(train)
         if self.probe is None:

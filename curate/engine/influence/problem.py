@@ -61,7 +61,7 @@ class Problem:
     def parts(self) -> tuple[Int[Tensor, " _"], ...]:
         """All rows, as many at a time as go through the network; on its device."""
         passes = self.objective.passes
-        return passes.parts(len(self.rows), passes.budget.network_rows, self.residuals.device)
+        return passes.parts(len(self.rows), self.objective.rows_at_once(self.rows.inputs), self.residuals.device)
 
     def row_gradients(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b p"]:
         """gᵢ of these rows."""
@@ -102,20 +102,25 @@ class Problem:
 class RightHandSides:
     """Gradients of evaluation rows, or what was solved for each of them."""
 
-    mean: Float[Tensor, "1 p"]
-    """Of all rows' mean loss."""
-    groups: Float[Tensor, "g p"]
-    """Of each group's mean loss."""
-    chosen: Float[Tensor, "c p"]
-    """Of single rows."""
+    together: Float[Tensor, "k p"]
+    """One block for a solver; the chosen rows are the last, as `Solution.missing` takes them."""
+    groups_of: int
+    """How many groups it holds."""
 
-    def together(self) -> Float[Tensor, "k p"]:
-        """One block for a solver; the chosen rows are the last, as `Solution.missing` takes them."""
-        return torch.cat([self.mean, self.groups, self.chosen])
+    @property
+    def mean(self) -> Float[Tensor, "1 p"]:
+        """Of all rows' mean loss."""
+        return self.together[:1]
 
-    def answered(self, solved: Float[Tensor, "k p"]) -> "RightHandSides":
-        """What ``solved`` holds for each part of `together`."""
-        return RightHandSides(*solved.split_with_sizes([1, len(self.groups), len(self.chosen)]))
+    @property
+    def groups(self) -> Float[Tensor, "g p"]:
+        """Of each group's mean loss."""
+        return self.together[1 : 1 + self.groups_of]
+
+    @property
+    def chosen(self) -> Float[Tensor, "c p"]:
+        """Of single rows."""
+        return self.together[1 + self.groups_of :]
 
 
 def right_hand_sides(
@@ -133,13 +138,10 @@ def right_hand_sides(
     with progress.stage("Evaluation gradients", len(rows)) as advance:
         for group in range(len(counts)):
             members = (numbers == group).nonzero()[:, 0].to(residuals.device)
-            for part in passes.of(members, passes.budget.network_rows):
+            for part in passes.of(members, objective.rows_at_once(rows.inputs)):
                 sums[group] += objective.cotangents(rows.inputs.batch(part), residuals[part][None])[0]
                 advance(len(part))
     sums = passes.sum(sums)
     own = [evaluation.row_gradients(part) for part in evaluation.gradient_parts(chosen) if len(part)]
-    return RightHandSides(
-        sums.sum(0, keepdim=True) / len(rows),
-        sums[:0] if groups is None else sums / counts[:, None].to(sums),
-        passes.collect(own or [sums[:0]]),
-    )
+    means = [sums.sum(0, keepdim=True) / len(rows), sums[:0] if groups is None else sums / counts[:, None].to(sums)]
+    return RightHandSides(torch.cat([*means, passes.collect(own or [sums[:0]])]), len(means[1]))
