@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from curate.engine.arrays import ArrayInputs
+from curate.engine.curvature.ekfac import EKFAC
 from curate.engine.curvature.objective import Objective, choose_parameters
 from curate.errors import ModelError
 from curate.models.keywords import CalledByKeyword, Layout, attention_of, called_as, trim_padding
@@ -216,3 +219,23 @@ def test_padding_is_left_out_if_it_changes_nothing(minds: bool) -> None:
     torch.testing.assert_close(wrapped(rows[:1]), whole[:1])
     assert network.seen == ([32, 8] if minds else [40, 40])
     assert attention_of(wrapped, rows[:1]).shape[1] == network.seen[-1]
+
+
+def test_rows_of_like_length_go_together_and_answers_keep_the_order_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.engine.curvature.ekfac.PASS_ROWS", 4)
+    lengths = torch.tensor([30, 3, 12, 7, 25, 2, 9, 31, 4, 18])
+    mask = (torch.arange(40) < lengths[:, None]).long()
+    network, layout = Masked(minds=True).eval(), Layout("net.py:make")
+    rows = packed({"input_ids": torch.randint(1, 9, (10, 40)) * mask, "attention_mask": mask}, layout)
+    wrapped = CalledByKeyword(network, layout)
+    trim_padding(wrapped, rows)
+    objective = Objective(wrapped, choose_parameters(wrapped, "all"), lambda output: output)
+    inputs, labels = ArrayInputs(rows, torch.device("cpu")), torch.arange(10) % 3
+    assert lengths[objective.in_order(inputs)].tolist() == sorted(lengths.tolist())
+    ekfac = EKFAC.fit_labels(objective, inputs, F.one_hot(labels, 3).float())
+    weights, directions = torch.randn(10, 3), torch.randn(2, objective.p)
+    ekfac._kept = None
+    network.seen.clear()
+    found = ekfac.products(ekfac.own(inputs, weights), directions)
+    assert network.seen == [8, 32, 32]  # of 2, 3, 4, 7; 9, 12, 18, 25; 30 and 31
+    torch.testing.assert_close(found, objective.row_gradients(rows, weights) @ directions.T)

@@ -133,6 +133,11 @@ def trim_padding(module: nn.Module, sample: Tensor) -> None:
         layout.trims = False
 
 
+def trims(module: nn.Module) -> bool:
+    """Whether `trim_padding` has found that padding may be left out."""
+    return isinstance(module, CalledByKeyword) and module.__dict__["_called"][1].trims
+
+
 def attention_of(module: nn.Module, rows: Tensor) -> Tensor | None:
     """``[b t]``, 1 where a token is text and 0 where it is padding; None where the model is not told."""
     if not isinstance(module, CalledByKeyword):

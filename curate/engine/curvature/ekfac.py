@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curate.engine.curvature.blocks import (
@@ -202,6 +202,8 @@ class EKFAC:
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self._kept: list[list[Uses]] | None = None
+        self._order: Int[Tensor, " n"] | None = None
+        """In which `own` goes through the rows; None: as they are."""
 
     @classmethod
     def fit(cls, operator: OverRows, seed: int = 0, advance: Callable[[int], None] = unwatched) -> "EKFAC":
@@ -333,7 +335,10 @@ class EKFAC:
     def _of_all(self, parts: list[Tensor]) -> Tensor:
         """What was made of the rows of `own`, for all rows: what is kept each process has of all of them."""
         passes = self.layers.objective.passes
-        return (passes if self._kept is None else passes.alone).collect(parts)
+        if self._order is None:
+            return passes.alone.collect(parts)
+        found = passes.collect(parts)
+        return torch.empty_like(found).index_copy_(0, self._order, found)
 
     def own(
         self, inputs: RowInputs, weights: Float[Tensor, "n C"], advance: Callable[[int], None] = unwatched
@@ -343,8 +348,9 @@ class EKFAC:
         if self._kept is not None:
             yield from self._kept
             return
-        passes = self.layers.objective.passes
-        for part in passes.parts(len(weights), self.layers.objective.rows_at_once(inputs, PASS_ROWS), weights.device):
+        objective = self.layers.objective
+        self._order = objective.in_order(inputs)
+        for part in objective.passes.of(self._order, objective.rows_at_once(inputs, PASS_ROWS)):
             yield self.layers.run(inputs.batch(part), lambda logits, part=part: [weights[part]]).pulls[0]  # type: ignore[misc]
             advance(len(part))
 

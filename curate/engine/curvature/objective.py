@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,10 +23,13 @@ from curate.engine.loss import SOFTMAX, Loss
 from curate.engine.passes import ALONE, NETWORK_ROWS, Passes, pieces
 from curate.engine.rows import RowInputs
 from curate.errors import UsageError
+from curate.models.keywords import attention_of, trims
 from curate.models.outputs import failed
 
 DIRECTION_FLOATS = 2**24
 """Size of the copies that a map over several directions may make: 64 MiB."""
+SORTED_ROWS = 4096
+"""Rows whose lengths are read at a time."""
 SEEN_ROWS, FEWEST_AT_ONCE = 32, 16
 """Rows that tell how large a layer's outputs are; what is not worth a pass of its own."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -235,6 +238,17 @@ class Objective:
         budget = self.passes.budget
         most = usual if inputs.device.type != "cpu" else max(FEWEST_AT_ONCE, int(budget.chunk / 4 / self._outputs))
         return min(most, budget.share(usual))
+
+    def in_order(self, inputs: RowInputs) -> Int[Tensor, " n"]:
+        """Numbers of the rows, the shortest first if the network leaves a batch's padding out: together they have none.
+
+        Several processes, which share them by runs, take them as they come.
+        """
+        rows = torch.arange(len(inputs), device=inputs.device)
+        if not trims(self.module) or self.passes.count > 1:
+            return rows
+        masks = (attention_of(self.module, inputs.batch(part)) for part in pieces(rows, SORTED_ROWS))
+        return torch.cat([mask.sum(1) for mask in masks if mask is not None]).argsort(stable=True)
 
     def _differentiable(self) -> dict[str, Tensor]:
         return {name: value.detach().requires_grad_() for name, value in self._values.items()}

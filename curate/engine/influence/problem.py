@@ -54,7 +54,8 @@ class Problem:
     def gradient(self) -> Gradient:
         """ḡ, by one backward pass over the rows."""
         total = torch.zeros(1, self.objective.p, device=self.residuals.device)
-        for part in self.parts():
+        objective, inputs = self.objective, self.rows.inputs
+        for part in objective.passes.of(objective.in_order(inputs), objective.rows_at_once(inputs)):
             total += self.objective.cotangents(self.rows.inputs.batch(part), self.residuals[part][None])
         return Gradient.of(self.objective.passes.sum(total)[0] / len(self.rows), self.objective.flat)
 
