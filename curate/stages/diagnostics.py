@@ -159,13 +159,14 @@ def _through_network(found: Diagnostics, problem: Problem, seed: int) -> Diagnos
 def _gained(objective: Objective, train: Rows, step: Float[Tensor, " p"], penalty: float, seed: int) -> float:
     """The best of a few lengths, on some of the rows: far from a minimum the whole step may lead anywhere."""
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:GAIN_ROWS]
-    passes = objective.passes
+    passes, order = objective.passes, objective.in_order(train.inputs).cpu()
+    some = order[torch.isin(order, some)]
 
     def loss(theta: Float[Tensor, " p"]) -> float:
         values = objective.unflatten(theta)
 
         total = torch.zeros((), dtype=torch.float64)
-        for part in passes.of(some, passes.budget.share(256)):
+        for part in passes.of(some, objective.rows_at_once(train.inputs)):
             logits = objective.logits(values, train.inputs.batch(part.to(step.device)))
             total += objective.loss.losses(logits, train.labels[part].to(logits.device)).sum().double().cpu()
         return float(passes.sum(total)) / len(some) + 0.5 * penalty * float(theta @ theta)
