@@ -39,14 +39,13 @@ class Written:
     """That of the first pull's output gradients, ``[G o o]``."""
 
     def tensors(self) -> list[Tensor]:
+        """All that is held."""
         return [self.gradients, self.inputs, self.outputs]
 
 
 Uses = list[Pair] | Written
 """What is known of a layer's uses by a chunk of rows."""
 
-MOST_FULL = 512
-"""Parameters up to which a block without Kronecker factors is diagonalised whole; beyond, it is taken as diagonal."""
 COVARIANCE_SAMPLES = 2**17
 """Positions that a covariance is taken over: more of them add nothing to a matrix of a few hundred columns."""
 STRIP = 256
@@ -168,25 +167,25 @@ class Kronecker(Block):
         return [Written(gradients, of_inputs, of_outputs) for gradients in self._gradients(pulls)]
 
     def fit(self, chunks: Chunks) -> None:
-        rows = int(chunks.added(lambda _, uses: torch.tensor(len(_rows_of(uses)))))
-        self.of_inputs = _eigenvectors(
+        rows = int(chunks.added(lambda _, uses: torch.tensor(len(rows_of(uses)))))
+        self.of_inputs = eigenvectors(
             chunks.added(lambda _, uses: self._covariance_of_inputs(uses, self._every(uses, rows)))
         )
         if chunks.logits and self.loss.label_free and self._gives(chunks.drawn[0], chunks.logits[0]):
             self._fit_known(chunks)
             return
-        self.of_outputs = _eigenvectors(reduce(torch.add, map(self._covariance_of_outputs, chunks.drawn)))
+        self.of_outputs = eigenvectors(reduce(torch.add, map(self._covariance_of_outputs, chunks.drawn)))
         total, count = self.of_outputs.new_zeros(()), 0
-        rows = sum(len(_rows_of(uses)) for uses in chunks.drawn)
+        rows = sum(len(rows_of(uses)) for uses in chunks.drawn)
         some = max(1, rows // SQUARED_ROWS) if self._spread(chunks.drawn[0]) else 1
         for uses in chunks.drawn:
             total = total + self._sum_of_squares(uses, some)
-            count += len(_rows_of(uses)[::some])
+            count += len(rows_of(uses)[::some])
         self.eigenvalues = total / count
 
     def _every(self, uses: Uses, rows: int) -> int:
         """Every how many rows the inputs' covariance is taken, of ``rows`` in all."""
-        if isinstance(uses, Written) or not len(_rows_of(uses)):
+        if isinstance(uses, Written) or not len(rows_of(uses)):
             return 1
         positions = sum(g[0].numel() for _, g in uses) // self.layer.weight.shape[0]
         return max(1, positions * rows // COVARIANCE_SAMPLES)
@@ -194,14 +193,14 @@ class Kronecker(Block):
     def _covariance_of_inputs(self, uses: Uses, every: int) -> Float[Tensor, "G i i"]:
         if isinstance(uses, Written):
             return uses.inputs
-        return _covariance(self._with_one(self.inputs([(x[::every], g) for x, g in uses])))
+        return covariance(self._with_one(self.inputs([(x[::every], g) for x, g in uses])))
 
     def _covariance_of_outputs(self, uses: Uses) -> Float[Tensor, "G o o"]:
         if isinstance(uses, Written):
             return uses.outputs
         g = self.outputs_of(uses)
         if g.shape[1] < g.shape[3]:
-            return _covariance(g)
+            return covariance(g)
         g = g.permute(0, 2, 3, 1)  # as a convolution has it, without a copy
         return (g @ g.transpose(2, 3)).sum(0)
 
@@ -305,12 +304,12 @@ class Kronecker(Block):
         return torch.cat([parts, rows[:, weight:].reshape(len(rows), self.groups, self.outputs, 1)], dim=3)
 
 
-def _rows_of(uses: Uses) -> Tensor:
+def rows_of(uses: Uses) -> Tensor:
     """Something with an entry for each row."""
     return uses.gradients if isinstance(uses, Written) else uses[0][1]
 
 
-def _covariance(part: Float[Tensor, "b T G d"]) -> Float[Tensor, "G d d"]:
+def covariance(part: Float[Tensor, "b T G d"]) -> Float[Tensor, "G d d"]:
     """Of each group, summed over rows and positions: strip by strip, of each only what is not left of the diagonal."""
     flat = part.flatten(0, 1).permute(1, 0, 2)
     total = flat.new_empty(len(flat), flat.shape[2], flat.shape[2])
@@ -320,7 +319,7 @@ def _covariance(part: Float[Tensor, "b T G d"]) -> Float[Tensor, "G d d"]:
     return total
 
 
-def _eigenvectors(total: Float[Tensor, "G d d"]) -> Float[Tensor, "G d d"]:
+def eigenvectors(total: Float[Tensor, "G d d"]) -> Float[Tensor, "G d d"]:
     """Of the covariance of each group, which inputs of any size may have."""
     refuse_not_finite(total)
     largest = total.abs().amax().clamp_min(torch.finfo(total.dtype).tiny)
@@ -358,21 +357,21 @@ class Embedding(Block):
 
     def fit(self, chunks: Chunks) -> None:
         found = [self.rows(uses) for uses in chunks.drawn]
-        self.of_outputs = _eigenvectors(reduce(torch.add, (_covariance(s[:, None, None]) for _, _, s in found)))[0]
+        self.of_outputs = eigenvectors(reduce(torch.add, (covariance(s[:, None, None]) for _, _, s in found)))[0]
         self.eigenvalues = self.of_outputs.new_zeros(self.layer.num_embeddings, self.layer.embedding_dim)
         for _, tokens, sums in found:
             self.eigenvalues.index_add_(0, tokens, (sums @ self.of_outputs).square())
-        self.eigenvalues /= sum(len(_rows_of(uses)) for uses in chunks.drawn)
+        self.eigenvalues /= sum(len(rows_of(uses)) for uses in chunks.drawn)
 
     def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
         rows, tokens, sums = self.rows(uses)
         each = ((sums @ self.of_outputs).square() / (self.eigenvalues[tokens] + damping)).sum(1)
-        return each.new_zeros(len(_rows_of(uses))).index_add_(0, rows, each)
+        return each.new_zeros(len(rows_of(uses))).index_add_(0, rows, each)
 
     def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
         rows, tokens, sums = self.rows(uses)
         u = directions.reshape(len(directions), *self.layer.weight.shape)
-        out = sums.new_zeros(len(_rows_of(uses)), len(directions))
+        out = sums.new_zeros(len(rows_of(uses)), len(directions))
         order = tokens.argsort(stable=True)
         present, counts = tokens[order].unique_consecutive(return_counts=True)
         for token, some in zip(present.tolist(), order.split_with_sizes(counts.tolist()), strict=True):
@@ -382,93 +381,3 @@ class Embedding(Block):
     def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
         turned = rows.reshape(len(rows), *self.layer.weight.shape) @ self.of_outputs
         return (scaled(turned, self.eigenvalues, power, damping) @ self.of_outputs.T).flatten(1)
-
-
-class Whole(Block):
-    """A block without Kronecker factors: the curvature of its few parameters as it is, or only its diagonal."""
-
-    def __init__(self, places: list[Place]) -> None:
-        self.places = places
-        self.size = sum(end - start for start, end in places)
-        self.approximation = "whole block" if self.size <= MOST_FULL else "diagonal"
-
-    def gradients(self, uses: Uses) -> Float[Tensor, "b q"]:
-        """Of layers without a formula the one pair is (nothing, the rows' gradients), taken elsewhere."""
-        return _rows_of(uses)
-
-    def fit(self, chunks: Chunks) -> None:
-        rows = torch.cat([self.gradients(uses) for uses in chunks.drawn])
-        full = self.size <= MOST_FULL
-        self.basis = _eigenvectors(_covariance(rows[:, None, None]))[0] if full else None
-        self.eigenvalues = self._turn(rows).square().mean(0)
-
-    def _turn(self, rows: Float[Tensor, "b q"]) -> Float[Tensor, "b q"]:
-        return rows if self.basis is None else rows @ self.basis
-
-    def squares(self, uses: Uses, damping: float) -> Float[Tensor, " b"]:
-        return (self._turn(self.gradients(uses)).square() / (self.eigenvalues + damping)).sum(1)
-
-    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "b k"]:
-        return self.gradients(uses) @ directions.T
-
-    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
-        turned = scaled(self._turn(rows), self.eigenvalues, power, damping)
-        return turned if self.basis is None else turned @ self.basis.T
-
-
-class Unused(Block):
-    """Of a layer that the forward pass never calls, as an auxiliary head in eval mode: it has no curvature."""
-
-    approximation = "unused"
-
-    def __init__(self, places: list[Place]) -> None:
-        self.places, self.eigenvalues = places, torch.zeros(1)
-
-    def fit(self, chunks: Chunks) -> None:
-        """Nothing to know."""
-
-    def squares(self, uses: Uses, damping: float) -> Float[Tensor, ""]:
-        return torch.zeros(())  # a number goes with tensors of any device
-
-    def products(self, uses: Uses, directions: Float[Tensor, "k q"]) -> Float[Tensor, "1 k"]:
-        return directions.new_zeros(1, len(directions))
-
-    def scale(self, rows: Float[Tensor, "k q"], power: int, damping: float) -> Float[Tensor, "k q"]:
-        return rows * damping if power == 1 else rows / damping
-
-
-class Norm(Whole):
-    """The affine part of a normalisation layer: weight times the normalised input, plus bias."""
-
-    def __init__(self, layer: nn.Module, names: list[str], places: list[Place]) -> None:
-        super().__init__(places)
-        self.layer, self.names = layer, names
-
-    def kept(self, pulls: list[list[Pair]], rows: int) -> list[Uses]:
-        nothing = torch.empty(0)
-        return [Written(self.gradients(uses), nothing, nothing) if uses else uses for uses in pulls]
-
-    def gradients(self, uses: Uses) -> Float[Tensor, "b q"]:
-        if isinstance(uses, Written):
-            return uses.gradients
-        total = torch.zeros(())
-        for x, g in uses:
-            parts = [self._sum(g * normalised(self.layer, x) if name == "weight" else g) for name in self.names]
-            total = total + torch.cat(parts, dim=1)
-        return total
-
-    def _sum(self, g: Tensor) -> Float[Tensor, "b d"]:
-        """Over positions: what a weight does not tell apart."""
-        if isinstance(self.layer, nn.LayerNorm):
-            return g.reshape(len(g), -1, self.layer.get_parameter(self.names[0]).numel()).sum(1)
-        return g.reshape(*g.shape[:2], -1).sum(2)
-
-
-def normalised(layer: nn.Module, x: Tensor) -> Tensor:
-    """What the layer multiplies its weight with; batch norms are in eval mode."""
-    if isinstance(layer, nn.LayerNorm):
-        return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
-    if isinstance(layer, nn.GroupNorm):
-        return F.group_norm(x, layer.num_groups, eps=layer.eps)
-    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    return F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)

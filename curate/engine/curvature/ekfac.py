@@ -14,23 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curate.engine.curvature.blocks import (
-    Block,
-    Chunks,
-    Embedding,
-    Kronecker,
-    Norm,
-    Pair,
-    Place,
-    Unused,
-    Uses,
-    Whole,
-    Written,
-)
+from curate.engine.curvature.blocks import Block, Chunks, Embedding, Kronecker, Pair, Place, Uses, Written
 from curate.engine.curvature.gauss_newton import GaussNewton
 from curate.engine.curvature.objective import Objective
 from curate.engine.curvature.over_rows import OverRows
 from curate.engine.curvature.row_gradients import capture, owners_of
+from curate.engine.curvature.whole_blocks import Norm, Unused, Whole
 from curate.engine.loss import Loss
 from curate.engine.passes import pieces
 from curate.engine.rows import RowInputs
