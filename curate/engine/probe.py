@@ -6,13 +6,14 @@ length-normalised features brings them back. Newton's method with conjugate grad
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.engine.curvature.head import HeadCurvature
+from curate.engine.curvature.mean_row import Directions, MeanRow
 from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX
 from curate.engine.passes import ALONE, EACH_ROWS, Passes, pieces, slices, summed
@@ -121,8 +122,8 @@ class ProbeAt:
     gradient: Float[Tensor, "C D"]
     p: Float[Tensor, "m C"]
     """Probabilities of the rows that are held here."""
-    weight: float
-    """The mean p (1 - p) of all rows and classes."""
+    spreads: Float[Tensor, " C"]
+    """The mean p (1 - p) of all rows, float64."""
 
 
 class SoftmaxProblem:
@@ -149,7 +150,6 @@ class SoftmaxProblem:
         own = passes.own(self.n)
         rows = own if kept is None else kept[own]
         self.x, self.labels = x[rows], labels[rows].to(x.device)
-        self.targets = F.one_hot(self.labels, classes).to(x)
         self._moments = second_moments(x, passes, kept) if moments is None else moments
 
     def _summed(self, term: Callable[[slice], Tensor]) -> Tensor:
@@ -158,39 +158,46 @@ class SoftmaxProblem:
 
     def gradient_at_zero(self) -> Float[Tensor, "C D"]:
         """Of the loss, without weights."""
-        even = 1 / self.classes
-        total = self.passes.sum(self._summed(lambda rows: (even - self.targets[rows]).T @ self.x[rows]))
-        return (total / self.n).to(self.x)
+        empty = self.x.new_zeros(self.classes, self.x.shape[1])
+        total = self.passes.sum(self._summed(lambda rows: empty.index_add(0, self.labels[rows], self.x[rows])))
+        return ((total.mean(0) - total) / self.n).to(self.x)
 
     def at(self, weights: Float[Tensor, "C D"]) -> ProbeAt:
         """The loss and its derivatives at these weights: all processes meet once."""
-        logits = self.x @ weights.T
-        p = logits.softmax(1)
-        gaps = p - self.targets
-        losses = F.cross_entropy(logits, self.labels, reduction="none")
-        own = [losses.sum(dtype=torch.float64), (p * (1 - p)).sum(dtype=torch.float64)]
-        own.append(self._summed(lambda rows: gaps[rows].T @ self.x[rows]))
-        loss, weight, gradient = (total / self.n for total in self.passes.sums(own))
+        p = self.x.new_empty(len(self.x), self.classes)
+
+        def gaps(rows: slice) -> Tensor:
+            """p - y of some rows; what they add to the loss and to the mean row is kept on the way."""
+            logits, labels = self.x[rows] @ weights.T, self.labels[rows, None]
+            torch.softmax(logits, 1, out=p[rows])
+            losses.append((logits.logsumexp(1) - logits.gather(1, labels)[:, 0]).sum(dtype=torch.float64))
+            spread.append((p[rows] * (1 - p[rows])).sum(0, dtype=torch.float64))
+            return logits.copy_(p[rows]).scatter_add_(1, labels, logits.new_full((len(logits), 1), -1.0))
+
+        losses: list[Tensor] = []
+        spread: list[Tensor] = []
+        total = self._summed(lambda rows: gaps(rows).T @ self.x[rows])
+        own = [torch.stack(losses).sum(), torch.stack(spread).sum(0), total]
+        loss, spreads, gradient = (of_all / self.n for of_all in self.passes.sums(own))
         loss = loss + 0.5 * (self.penalty * weights * weights).sum(dtype=torch.float64)
         gradient = gradient.to(self.x) + self.penalty * weights
         # All classes moved together change nothing if there is no penalty: rounding must not build up there.
         gradient = torch.where(self.penalty == 0, gradient - gradient.mean(0), gradient)
-        return ProbeAt(weights, float(loss), gradient, p, float(weight / p.shape[1]))
+        return ProbeAt(weights, float(loss), gradient, p, spreads)
 
-    def newton(self, at: ProbeAt, tolerance: float) -> Float[Tensor, "C D"]:
-        """H⁻¹ of the gradient there to ``tolerance`` of its size, by preconditioned conjugate gradients.
-
-        The preconditioner takes every class for the mean one: mean p (1 - p) times the features' second moments,
-        one Cholesky factor for all classes.
-        """
-        gradient, p = at.gradient, at.p
-        ridge = torch.diag(self.penalty.double().clamp_min(1e-4))
+    @cached_property
+    def _directions(self) -> Directions:
         try:
-            factor = torch.linalg.cholesky(at.weight * self._moments + ridge).to(gradient)
+            return Directions.of(self._moments, self.penalty)
         except RuntimeError as error:  # torch.linalg.LinAlgError is one
             raise NumericalError(
                 "The probe's features have no finite second moments", "Are the inputs on the scale of training?"
             ) from error
+
+    def newton(self, at: ProbeAt, tolerance: float) -> Float[Tensor, "C D"]:
+        """H⁻¹ of the gradient there to ``tolerance`` of its size: conjugate gradients that `MeanRow` preconditions."""
+        gradient, p = at.gradient, at.p
+        near = MeanRow(self._directions, at.spreads, gradient)
 
         def product(direction: Tensor) -> Tensor:
             def moved(rows: slice) -> Tensor:
@@ -199,7 +206,7 @@ class SoftmaxProblem:
             return self.passes.sum(self._summed(moved)).to(self.x) / self.n + direction * self.penalty
 
         solved, left = torch.zeros_like(gradient), gradient
-        towards = precise = torch.cholesky_solve(left.T, factor).T
+        towards = precise = near(left)
         bound, size = tolerance * float(left.norm()), (left * precise).sum()
         for _ in range(PRODUCTS):
             image = product(towards)
@@ -210,7 +217,7 @@ class SoftmaxProblem:
             left = left - size / curved * image
             if float(left.norm()) <= bound:
                 break
-            precise = torch.cholesky_solve(left.T, factor).T
+            precise = near(left)
             before, size = size, (left * precise).sum()
             towards = precise + size / before * towards
         return solved

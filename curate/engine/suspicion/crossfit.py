@@ -216,25 +216,28 @@ class _Probes:
     def folds(self) -> Int[Tensor, " n"]:
         return self.copies.folds(self.labels)
 
-    def rung(self, rungs: tuple[float, ...]) -> tuple[float, Float[Tensor, "C D"] | None]:
-        """The penalty under which one fold is likeliest, predicted from the others, and the weights that they gave."""
+    def rung(self, rungs: tuple[float, ...]) -> tuple[float, SoftmaxHead | None]:
+        """The penalty under which the first fold is likeliest, predicted from the others, and their probe."""
         if len(rungs) == 1:
             return rungs[0], None
         held = self.folds % FOLDS == 0
-        best, start, found = -torch.inf, None, rungs[0]
+        best, found, of_best = -torch.inf, rungs[0], None
         for rung in rungs:
-            head = self.fit(rung, ~held, start, 1e-3)
+            head = self.fit(rung, ~held, None if of_best is None else of_best.weights, 1e-3)
             value = likelihood(head.logits(self.x[held]).softmax(1), self.labels[held])
             if value <= best:
                 break
-            best, start, found = value, head.weights, rung
-        return found, start
+            best, found, of_best = value, rung, head
+        return found, of_best
 
-    def by_folds(self, penalty: float, near: Float[Tensor, "C D"] | None = None) -> LeftOut:
-        """Each fold predicted from the others; ``near`` are weights not far from those of all."""
-        whole = self.fit(penalty, start=near, tolerance=1e-4)
+    def by_folds(self, penalty: float, near: SoftmaxHead | None = None) -> LeftOut:
+        """Each fold predicted from the others; ``near`` is the probe of `rung`, left out of which is the first fold."""
+        whole = self.fit(penalty, start=None if near is None else near.weights, tolerance=1e-4)
         folds = self.folds
-        heads = {int(fold): self.fit(penalty, folds != fold, whole.weights, 1e-3) for fold in folds.unique()}
+        heads = {} if near is None or int(folds.max()) >= FOLDS else {0: near}
+        for fold in folds.unique().tolist():
+            if fold not in heads:
+                heads[fold] = self.fit(penalty, folds != fold, whole.weights, 1e-3)
 
         def said(rows: slice) -> Tensor:
             x, fold = self.x[rows], folds[rows].to(self.x.device)
