@@ -19,6 +19,7 @@ CHANCES = 2.0
 
 class ClassBlocks:
     """H's diagonal blocks Σ w_ic xᵢ xᵢᵀ / n + Λ, w_ic being the diagonal of Sᵢ, inverted: ``inverses [C D D]``.
+    ``moments`` is the mean of xᵢ xᵢᵀ, float64.
 
     Raises `torch.linalg.LinAlgError` if a block is singular.
     """
@@ -33,11 +34,11 @@ class ClassBlocks:
     ) -> None:
         self.classes = loss.classes(means)
         self.few = CHANCES / self.classes
-        self._gram = gram(x, x.new_full((len(x),), 1 / len(x)), passes)
+        self.moments = gram(x, x.new_full((len(x),), 1 / len(x)), passes)
         self.inverses = x.new_empty(self.classes, x.shape[1], x.shape[1])
         ridge = torch.diag(penalty.double())
         diagonal = (loss.entry(means, c, c) for c in range(self.classes))
-        blocks = grams_of_few(x, ((weight, weight > self.few) for weight in diagonal), self._gram, passes)
+        blocks = grams_of_few(x, ((weight, weight > self.few) for weight in diagonal), self.moments, passes)
         for c, block in enumerate(blocks):
             self.inverses[c] = torch.cholesky_inverse(torch.linalg.cholesky(block + ridge)).to(x)
 
@@ -51,7 +52,7 @@ class ClassBlocks:
         """The diagonals of Mᵢ: (1/n) xᵢᵀ H_c⁻¹ xᵢ, the mean over all rows where the residual is small."""
         m = torch.empty_like(residuals)
         for c, inverse in enumerate(self.inverses):
-            m[:, c] = (inverse.double() * self._gram).sum() / len(x)
+            m[:, c] = (inverse.double() * self.moments).sum() / len(x)
             rows = (residuals[:, c].abs() > self.few).nonzero()[:, 0]
             m[rows, c] = ((x[rows] @ inverse) * x[rows]).sum(1) / len(x)
         return m

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from curate.engine.curvature.class_blocks import ClassBlocks
 from curate.engine.curvature.leverage import Leverage, bound_of, gram, grams, grams_of_few
+from curate.engine.curvature.mean_row import Directions, MeanRow
 from curate.engine.curvature.operator import Operator
 from curate.engine.curvature.row_space import RowSpace
 from curate.engine.loss import SOFTMAX, Loss
@@ -275,6 +276,19 @@ class FactorisedHead:
             return (rows.to(self.inverse) @ self.inverse).to(rows)
         assert self._blocks is not None
         return self._blocks.solve(rows)
+
+    def near(self, factor: float) -> Callable[[Float[Tensor, "k p"]], Float[Tensor, "k p"]]:
+        """About (H + (f - 1) Λ)⁻¹ of each row if H is not inverted whole: that of the mean row of data."""
+        assert self._blocks is not None
+        head = self.curvature.inner
+        weights = head.loss.diagonal(head.probabilities).mean(0, dtype=torch.float64)
+        directions = Directions.of(self._blocks.moments, head.penalty * factor)
+        mean = MeanRow(directions, weights, head.x, head.loss.shift_free)
+
+        def inner(rows: Float[Tensor, "k q"]) -> Float[Tensor, "k q"]:
+            return mean(rows.to(head.x).view(len(rows), head.classes, head.width)).flatten(1).to(rows)
+
+        return lambda rows: self.within(inner, rows, factor)
 
     def scores(
         self,

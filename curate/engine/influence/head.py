@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.curvature.head import FactorisedHead, HeadCurvature, HeadScores
+from curate.engine.curvature.head import FactorisedHead, HeadScores
 from curate.engine.influence.harmful import HarmByGroup
 from curate.engine.influence.pairs import Pairs, StrongestPairs
 from curate.engine.influence.screen import CANDIDATES, LEAST_RECALL, LEAST_WORK, MEASURED, screen_of
@@ -62,7 +62,7 @@ class HeadInfluence:
             gap = (right - curvature @ solved[few]).norm(dim=1) / right.norm(dim=1).clamp_min(1e-30)
             # Biases without a penalty have a direction that changes nothing: its share of the gap is rounding.
             return solved, float(gap.max()), 1
-        solution = self._by_steps(curvature, gradients)
+        solution = self._by_steps(gradients)
         return solution.rows, float(solution.residual.max()), solution.steps
 
     def _by_factor(self, gradients: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
@@ -89,16 +89,18 @@ class HeadInfluence:
                 break
         return solved, largest, number + 1
 
-    def _by_steps(self, curvature: HeadCurvature, rights: Float[Tensor, "k p"]) -> Solution:
-        """Steps in float32 if Λ allows it; the gaps they leave are measured in float64, and solved for again.
+    def _by_steps(self, rights: Float[Tensor, "k p"], factor: float = 1.0) -> Solution:
+        """(H + (f - 1) Λ)⁻¹ of each row by the class blocks, or the mean row at another Λ, if that is all it takes.
 
-        Without `settled` rounding along what changes nothing would be taken for an error that no step removes.
+        Else by steps in float32 if Λ allows it: of the answer they leave more than its digits do. Without `settled`
+        rounding along what changes nothing would be taken for an error that no step removes.
         """
-        inner = curvature.of_sums()
+        inverse = self.head.solve if factor == 1 else self.head.near(factor)
+        inner = self.head.curvature.times_penalty(factor).of_sums()
         quick = inner.dtype != torch.float64
 
         def near(rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
-            return inner.settled(self.head.solve(inner.settled(rows)))
+            return inner.settled(inverse(inner.settled(rows)))
 
         solver = ConjugateGradients(STEPS_END, steps=200, preconditioner=near, quick=quick, near_inverse=True)
         return solver.prepare(inner, 0.0).solve(inner.settled(rights))
@@ -170,8 +172,7 @@ class HeadInfluence:
         if self.head.exact:
             solved = torch.cat([solved_at(self.head, mean, factor) for factor in FACTORS])
         else:
-            curvatures = [self.head.curvature.times_penalty(factor) for factor in FACTORS]
-            solved = torch.cat([self._by_steps(curvature, mean).rows for curvature in curvatures])
+            solved = torch.cat([self._by_steps(mean, factor).rows for factor in FACTORS])
         return rank_stability(-self.on_everyone(solved))
 
     def harm_by_group(
