@@ -130,4 +130,4 @@ def receipts_of(data: Data, heads: Heads, judged: Judged, influence: Influence) 
 def _judge(judge: Judge) -> dict[str, object]:
     fusion = judge.fusion
     noise = {"alike": round(fusion.alike.noise.rate, 4), "by_class": round(fusion.by_class.noise.rate, 4)}
-    return {"depths": judge.depths, "noise": noise, "evidence": round(fusion.evidence, 2)}
+    return {"depths": judge.depths, "noise": noise, "evidence": round(fusion.evidence, 2), "fitted_rows": fusion.rows}

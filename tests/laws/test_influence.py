@@ -328,6 +328,32 @@ def test_of_many_classes_the_few_that_a_row_moves_are_enough(monkeypatch: pytest
     assert float((short.corrected - full.corrected).norm() / full.corrected.norm()) < 0.01
 
 
+@pytest.mark.parametrize(("classes", "width", "sure", "penalty"), [(600, 3, 0.01, 100), (40, 12, 2.0, 1)])
+def test_a_near_inverse_that_is_enough_takes_no_steps(
+    classes: int, width: int, sure: float, penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of many classes are, of rows that are sure of nothing, and else not; both ways H⁻¹ is solved for."""
+    monkeypatch.setattr(curate.engine.curvature.head, "MOST_EXACT", 100)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(classes, (600,), generator=generator)
+    features = 3 * torch.randn(classes, width, generator=generator)[labels]
+    head, x = fit_probe(features + torch.randn(600, width, generator=generator), labels, classes)
+    logits = head.logits(x) * sure
+    curvature = HeadCurvature(x, logits.softmax(1), penalty * head.penalty)
+    blocks = curvature.factorise()
+    influence = HeadInfluence(blocks, labels, blocks.scores(logits, labels))
+    rests = SOFTMAX.residuals(logits, labels)
+    means = influence.group_means(x, rests, torch.arange(600) % 8)
+    rights = torch.cat([influence.gradients(x[:8], rests[:8]), means])
+    found, residual, steps = influence.solve(rights)
+    assert (steps == 1) == (sure < 1)
+    assert residual < 1e-2
+    units = torch.eye(curvature.p).to(x)
+    matrix = curvature @ units + (units - curvature.settled(units)) / classes  # regular along what changes nothing
+    true = torch.linalg.solve(matrix, curvature.settled(rights).T).T
+    assert float(((curvature.settled(found) - true).norm(dim=1) / true.norm(dim=1)).max()) < 4e-3
+
+
 def test_what_changes_nothing_is_no_error_that_more_steps_are_taken_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Biases without a penalty, moved alike in all classes: in float32 their rounding kept steps going to the last."""
     generator = torch.Generator().manual_seed(0)

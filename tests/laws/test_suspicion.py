@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
+import curate.engine.suspicion.fusion
 from curate.engine.suspicion import Signals, at_least, cut_for, judged, least_of_copies
 from curate.engine.suspicion.detectors import spoken
 from curate.engine.suspicion.fusion import Fusion, _cost, _logs, fit_fusion, logarithmic_mean
@@ -59,6 +61,17 @@ def test_em_never_loses_likelihood() -> None:
 
     values = [objective(fit_noise_model(q, given, steps=steps, tolerance=0.0)) for steps in range(1, 12)]
     assert np.all(np.diff(values) > -1e-9)
+
+
+def test_a_step_of_em_counts_posteriors_by_given_label() -> None:
+    q, _, given = world(300, 0.2, "uniform", 2)
+    given[given == 3] = 1  # a class that no row is given
+    counts = np.full((CLASSES, CLASSES), 1 / (CLASSES - 1))
+    np.fill_diagonal(counts, 9.0)
+    posterior = NoiseModel(counts / counts.sum(1, keepdims=True)).posterior(q, given)
+    np.add.at(counts.T, given, posterior)
+    found = fit_noise_model(q, given, steps=1).transition
+    np.testing.assert_allclose(found, counts / counts.sum(1, keepdims=True), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "lookalike"])
@@ -120,6 +133,30 @@ def test_slope_and_curvature_of_what_labels_cost_are_those_of_its_differences() 
     for found, of in ((slope, lambda cost: cost[0]), (curvature, lambda cost: cost[1]), (across, lambda c: c[3].sum())):
         differences = [(of(one) - of(other)) / (2 * small) for one, other in zip(ahead, behind, strict=True)]
         np.testing.assert_allclose(found, differences, rtol=1e-5, atol=1e-5)
+
+
+def test_what_labels_cost_does_not_depend_on_how_many_rows_are_gone_through_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    q, _, given = world(200, 0.1, "uniform", 5)
+    logs, at, noise = _logs(blurred(q, 5, 3)), np.array([0.4, -0.8, 0.1, 0.5]), changes_alike(CLASSES, 0.1)
+    whole = _cost(at, logs, given, noise)
+    monkeypatch.setattr(curate.engine.suspicion.fusion, "BLOCK", 7 * CLASSES)
+    for found, expected in zip(_cost(at, logs, given, noise), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_of_many_classes_a_sample_of_the_rows_tells_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, true, given = world(6_000, 0.1, "uniform", 4, 1.0)
+    experts = blurred(q, 4, 3)
+    whole = fit_fusion(experts, given)
+    monkeypatch.setattr(curate.engine.suspicion.fusion, "MOST_NUMBERS", 2_500 * CLASSES)
+    some = fit_fusion(experts, given)
+    assert (whole.rows, some.rows) == (6_000, 2_500)
+    one, other = suspicion(whole, experts, given), suspicion(some, experts, given)
+    wrong = true != given
+    assert average_precision_score(wrong, other) == pytest.approx(average_precision_score(wrong, one), abs=0.01)
+    assert np.abs(one - other).mean() < 0.02
 
 
 @pytest.mark.parametrize("seed", range(1, 5))

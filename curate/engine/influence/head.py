@@ -149,9 +149,14 @@ class HeadInfluence:
         return (moves - solved @ self.mean_gradient.to(solved)) / curvature.n
 
     def blocks(self, count: int) -> list[slice]:
-        """Slices of this process's rows whose gradients, and whose influence on ``count`` rows, fit a block."""
-        size = self._passes.budget.rows(max(count, self.head.curvature.p))
-        return self._passes.slices(self.head.curvature.n, size)
+        """Slices of this process's rows of which what `on` makes for ``count`` rows fits a block."""
+        return self._passes.slices(self.head.curvature.n, self._block(count))
+
+    def _block(self, count: int) -> int:
+        """Rows of a block: of their gradients, or of what few directions make of each class."""
+        curvature = self.head.curvature
+        each = max(count * curvature.classes, curvature.width) if count < curvature.width else max(count, curvature.p)
+        return self._passes.budget.rows(each)
 
     def on_everyone(self, solved: Float[Tensor, "T p"]) -> Float[Tensor, "n T"]:
         """`on` of all training rows, on the CPU."""
@@ -184,7 +189,7 @@ class HeadInfluence:
     ) -> HarmByGroup:
         """The harm of training rows ``rows`` on the mean loss of each group of evaluation rows."""
         solved = self.solve(self.group_means(x, residuals, groups))[0]
-        parts = self._passes.of(rows, self._passes.budget.rows(max(len(solved), self.head.curvature.p)))
+        parts = self._passes.of(rows, self._block(len(solved)))
         return HarmByGroup(rows, -self._passes.collect([self.on(solved, part).cpu() for part in parts]))
 
     def shifts(self, rows: Int[Tensor, " m"]) -> Float[Tensor, "m p"]:

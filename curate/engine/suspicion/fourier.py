@@ -24,7 +24,8 @@ PENALTIES = (1e-3, 1e-2, 1e-1)
 """In mean eigenvalues of the features' second moments."""
 TEMPERATURES = (2.0, 4.0, 8.0, 16.0)
 """A regression's outputs are no probabilities: the softmax of a multiple of them is."""
-CHOICE_ROWS = 10_000
+CHOICE_ROWS, CHOICE_NUMBERS = 10_000, 2**22
+"""Rows that width, penalty and temperature are chosen on, and outputs there."""
 PAIRS = 2_000
 CHUNK = 4_096
 FLOAT64_NUMBERS = 2**22
@@ -134,8 +135,8 @@ def fit_ridge(
     """The regression, and the probabilities of its rows left out, ``[n C]`` float64."""
     draw = torch.Generator().manual_seed(seed)
     some = torch.arange(len(rows))
-    if len(rows) > CHOICE_ROWS:
-        some = torch.randperm(len(rows), generator=draw)[:CHOICE_ROWS].sort().values
+    if len(rows) > (most := min(CHOICE_ROWS, CHOICE_NUMBERS // classes)):
+        some = torch.randperm(len(rows), generator=draw)[:most].sort().values
     first, second = torch.randint(0, len(rows), (2, PAIRS), generator=draw)
     median = float((rows[first].double() - rows[second].double()).norm(dim=1).median()) + 1e-9
     unscaled = torch.randn(rows.shape[1], FEATURES // 2, generator=draw, dtype=torch.float64)

@@ -17,13 +17,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from curate.engine.passes import slices
 from curate.engine.suspicion.detectors import EPSILON, of_given
 from curate.engine.suspicion.noise_model import PRIOR_RIGHT, NoiseModel, changes_alike, fit_noise_model
 
 SMALLEST = 1e-6
 """Probabilities below are taken as this: one expert alone cannot rule a class out."""
-MOST_ROWS = 10_000
-"""Rows that weights and noise models are fitted on; beyond, a random sample."""
+MOST_ROWS, MOST_NUMBERS, LEAST_ROWS = 10_000, 2**22, 2_000
+"""Rows that weights and noise models are fitted on, and probabilities of each expert there; beyond, a random sample, of
+many classes no smaller than the last. Trial, 5,000 and 10,000 rows of 1,000 classes: average precision .0886 for .0886
+and .1220 for .1220; with half as many probabilities .0882 and .1212."""
+BLOCK = 2**14
+"""Probabilities of an expert that are gone through at a time: few enough to stay near the processor."""
 CHECKED_ROWS, CHECKED_FOLDS = 2_000, 5
 """Rows that the pool is held against its best expert on, and in how many parts they are left out."""
 SHARE_SPREAD, TEMPERATURE_SPREAD = 3.0, 1.0
@@ -71,7 +76,9 @@ class Fusion:
     alike: Account
     by_class: Account
     evidence: float = 0.0
-    """By how many nats ``alike`` explains all given labels better than an account in which none is wrong."""
+    """By how many nats ``alike`` explains `MOST_ROWS` given labels better than an account in which none is wrong."""
+    rows: int = 0
+    """That it was fitted on."""
 
     @property
     def weights(self) -> Float[np.ndarray, " K"]:
@@ -81,7 +88,7 @@ class Fusion:
 
     def alone(self) -> "Fusion":
         """The account in which labels change alike, alone."""
-        return Fusion(self.alike, self.alike, self.evidence)
+        return Fusion(self.alike, self.alike, self.evidence, self.rows)
 
     def pooled(self, experts: list[Probabilities]) -> Probabilities:
         """q of any rows, ``[n C]``, in the account whose temperature overlapping classes do not raise."""
@@ -95,14 +102,16 @@ class Fusion:
 
 
 def fit_fusion(experts: list[Probabilities], given: Int[np.ndarray, " n"], seed: int = 0) -> Fusion:
-    """Deterministic; independent of the order of the experts, and of the rows up to the sample of `MOST_ROWS`.
+    """Deterministic; independent of the order of the experts, and of the rows up to the sample.
 
     If one expert alone explains labels that nothing was fitted to better than the pool does, it speaks alone.
     """
     # A stream of its own: labels that somebody changed by the same seed must not all fall into one half.
     draw = np.random.default_rng([seed, STREAM])
-    if len(given) > MOST_ROWS:
-        rows = np.sort(draw.choice(len(given), MOST_ROWS, replace=False))
+    known = min(len(given), MOST_ROWS)
+    most = sample_size(known, experts[0].shape[1])
+    if len(given) > most:
+        rows = np.sort(draw.choice(len(given), most, replace=False))
         experts, given = [expert[rows] for expert in experts], given[rows]
     logs = _logs(experts)
     kept = np.arange(len(experts))
@@ -114,8 +123,14 @@ def fit_fusion(experts: list[Probabilities], given: Int[np.ndarray, " n"], seed:
     by_class = _fit_by_class(logs, given, end)
     unchanged = changes_alike(logs.shape[2], UNCHANGED)
     none = _account(_fit_weights(logs, given, end[0], unchanged), logs, given, unchanged)
-    evidence = len(given) * (alike.likelihood - none.likelihood)
-    return Fusion(_spread(alike, kept, len(experts)), _spread(by_class, kept, len(experts)), evidence)
+    evidence = known * (alike.likelihood - none.likelihood)
+    alike, by_class = (_spread(account, kept, len(experts)) for account in (alike, by_class))
+    return Fusion(alike, by_class, evidence, len(given))
+
+
+def sample_size(rows: int, classes: int) -> int:
+    """How many rows of such a table weights and noise models are fitted on."""
+    return min(rows, MOST_ROWS, max(LEAST_ROWS, MOST_NUMBERS // classes))
 
 
 def logarithmic_mean(posteriors: list[Probabilities]) -> Probabilities:
@@ -242,14 +257,10 @@ def _cost(
     """What the given labels cost under these weights, nats, with the prior; its slope and curvature; the posterior of
     each given label; and the slope ``[K1]`` of their sum."""
     shares, temperature = _weights(at)
-    q = _pool(logs, temperature * shares)
-    posterior, likelihood = noise.explain(q, given)
-    # d log p / d weight = Σ_y (posterior - q) log expert; its slope are the covariances of these logarithms.
-    surprise, flat = q - posterior, logs.reshape(len(logs), -1)
-    means, before = np.einsum("knc,nc->kn", logs, posterior), np.einsum("knc,nc->kn", logs, q)
-    by_weights = np.stack([flat @ (expert * surprise).ravel() for expert in logs])
-    by_weights += means @ means.T - before @ before.T
-    towards = flat @ surprise.ravel()
+    blocks = slices(len(given), BLOCK // logs.shape[2])
+    parts = [_of_rows(temperature * shares, logs[:, rows], given[rows], noise) for rows in blocks]
+    logarithm, towards, by_weights = (sum(part[term] for part in parts) for term in range(3))
+    kept = np.concatenate([part[3] for part in parts])
     mean = float(shares @ towards)
     off = shares * (towards - mean)
     slope = temperature * np.append(off, mean)
@@ -258,10 +269,26 @@ def _cost(
     curvature = moved.T @ by_weights @ moved
     curvature[:-1, :-1] += temperature * (np.diag(off) - np.outer(shares, off) - np.outer(off, shares))
     curvature[-1], curvature[:-1, -1] = curvature[-1] + slope, curvature[:-1, -1] + slope[:-1]
-    kept = of_given(posterior, given)
-    across = moved.T @ ((logs[:, np.arange(len(given)), given] - means) @ kept)
+    across = moved.T @ sum(part[4] for part in parts)
     prior, pulled, bent = _prior(at)
-    return prior - len(given) * likelihood, slope + pulled, curvature + bent, kept, across
+    return prior - logarithm, slope + pulled, curvature + bent, kept, across
+
+
+def _of_rows(
+    weights: Float[np.ndarray, " K"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel
+) -> tuple[Any, ...]:
+    """Of some rows: the log-likelihood of their labels, minus its slope ``[K]`` and curvature ``[K K]`` in the weights,
+    the posterior of each given label, and the slope of their sum."""
+    logs = np.ascontiguousarray(logs)
+    q = _pool(logs, weights)
+    posterior, likelihood = noise.explain(q, given)
+    # d log p / d weight = Σ_y (posterior - q) log expert; its slope are the covariances of these logarithms.
+    surprise, flat = q - posterior, logs.reshape(len(logs), -1)
+    means, before = np.einsum("knc,nc->kn", logs, posterior), np.einsum("knc,nc->kn", logs, q)
+    by_weights = flat @ (logs * surprise).reshape(len(logs), -1).T + means @ means.T - before @ before.T
+    kept = of_given(posterior, given)
+    across = (logs[:, np.arange(len(given)), given] - means) @ kept
+    return len(given) * likelihood, flat @ surprise.ravel(), by_weights, kept, across
 
 
 def _account(at: Float[np.ndarray, " K1"], logs: Logs, given: Int[np.ndarray, " n"], noise: NoiseModel) -> Account:

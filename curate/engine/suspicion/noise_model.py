@@ -10,6 +10,7 @@ only the second ranks the labels that are plainly wrong before those that nobody
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,6 +30,11 @@ class NoiseModel:
         """Mean share of a class's rows that get another label."""
         return float(1 - np.diag(self.transition).mean())
 
+    @cached_property
+    def _of_given(self) -> Float[np.ndarray, "C C"]:
+        """``[given, true]``, row by row in memory."""
+        return np.ascontiguousarray(self.transition.T)
+
     def posterior(self, q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
         """Probability of each true class, ``[n C]``."""
         return self.explain(q, given)[0]
@@ -37,9 +43,11 @@ class NoiseModel:
         self, q: Float[np.ndarray, "n C"], given: Int[np.ndarray, " n"]
     ) -> tuple[Float[np.ndarray, "n C"], float]:
         """The posterior, and the mean log-likelihood of the given labels, nats."""
-        joint = q * self.transition[:, given].T
+        joint = self._of_given[given]
+        joint *= q
         total = joint.sum(1, keepdims=True)
-        return joint / total, float(np.log(total).mean())
+        joint /= total
+        return joint, float(np.log(total).mean())
 
 
 def changes_alike(classes: int, rate: float) -> NoiseModel:
@@ -62,11 +70,15 @@ def fit_noise_model(
     prior = np.full((classes, classes), 1 / max(1, classes - 1))
     np.fill_diagonal(prior, PRIOR_RIGHT)
     model = start or NoiseModel(prior / prior.sum(1, keepdims=True))
-    order = np.argsort(given, kind="stable")
-    present, first = np.unique(given[order], return_index=True)
+    present, first = np.unique(np.sort(given), return_index=True)
+    ordered = q[np.argsort(given, kind="stable")]
+    of_class = [ordered[start:end] for start, end in zip(first, [*first[1:], len(q)], strict=True)]
     for _ in range(steps):
         counts = prior.copy()
-        counts[:, present] += np.add.reduceat(model.posterior(q, given)[order], first, axis=0).T
+        for label, rows in zip(present, of_class, strict=True):
+            # The posteriors of rows with one label, summed: no table of all rows is written down.
+            column = model.transition[:, label]
+            counts[:, label] += column * ((1 / (rows @ column)) @ rows)
         if alike:
             # One rate for all: the prior counts for one class.
             changed, prior_changed = counts.sum() - np.trace(counts), float(classes)
