@@ -35,10 +35,13 @@ HESSIAN_PASSES = 4.0
 """The same of one product with a Hessian."""
 FACTORISED = 8_000
 """Parameters of a head up to which its curvature is factorised; beyond, products with the rows answer."""
-SOLVED = 2e4
-"""Products and sums of the solves of influence at a larger head, a row and parameter: conjugate gradients for some
-hundred directions. Within a factor of 2.2 of three scans: 94 s for 3,000 rows of clinc150 with 38,550 parameters, 9.8 s
-for 1,500 of them, 8.8 s for 2,500 rows of banking77 with 19,789."""
+SOLVED = 2.5e5
+"""Products and sums of the solves of influence at a larger head, a row and parameter and over the classes, whose blocks
+are nearer to the whole the more there are: steps for some hundred directions. Within a factor of 2.2 of three scans:
+4.3 s for 5,000 rows of banking77 with 19,789 parameters, 7.3 s for as many of clinc150 with 38,800, 16 s for 20,000
+rows of 1,000 classes with 513,000."""
+MANY_PARAMETERS = 20_000
+"""Of a probe, beyond which more of them cost a sixth: products with rows, and little else."""
 
 BLOCKS = 2**29
 """Bytes of products of rows with one another, block by block."""
@@ -159,8 +162,8 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
     head = size.classes * (size.features + 1)
     widths = [min(size.features, LAST_WIDTH), *[EARLY_WIDTH] * (size.depths - 1)]
     experts = sum(_experts(n, size.classes * (width + 1)) for width in widths)
-    heads = (_inverse(head) + _scores(n, head)) if head <= FACTORISED else 6e-9 * n * head
-    solved = 0.0 if head <= FACTORISED else SOLVED * n * head / USUAL_SPEED
+    heads = (_inverse(head) + _scores(n, head)) if head <= FACTORISED else _by_class(n, size)
+    solved = 0.0 if head <= FACTORISED else SOLVED / size.classes * n * head / USUAL_SPEED
     solved += _pairs(n, size.evaluation, head)
     seconds = {
         "reading": sets * reading,
@@ -178,12 +181,19 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
 def _experts(n: int, p: int) -> float:
     """Experts that read one depth, each with p parameters: fits with several weights, votes, a cross-fit."""
     votes = 7e-9 * n * (n if n * n <= MOST_PAIRS else PROBED_ROWS)
-    return 2.6e-4 * n + 7e-8 * min(n, MOST_ROWS) * p + votes + (2 * _one_by_one(n, p) if small(n, p) else 0.0)
+    fits = min(n, MOST_ROWS) * (6e-8 * min(p, MANY_PARAMETERS) + 1e-8 * p)
+    return 2.6e-4 * n + fits + votes + (2 * _one_by_one(n, p) if small(n, p) else 0.0)
 
 
 def _one_by_one(n: int, p: int) -> float:
     """A probe whose rows are left out in closed form, in float64."""
     return 2 * _inverse(p) + 3.5e-11 * n * p**2
+
+
+def _by_class(n: int, size: Size) -> float:
+    """A head whose curvature is inverted class by class, and its fit."""
+    width = size.features + 1
+    return 1e-9 * n * size.classes * width + 6.0 * size.classes * width**3 / USUAL_SPEED
 
 
 def _inverse(p: int) -> float:
