@@ -26,7 +26,7 @@ SMALLEST = 1e-6
 MOST_ROWS, MOST_NUMBERS, LEAST_ROWS = 10_000, 2**22, 2_000
 """Rows that noise models are fitted on, beyond which a random sample is; and probabilities of each expert that weights
 are, which of many classes are those of fewer rows, never under the last. Trial, 10,000 rows of 1,000 and 500 classes,
-all rows and 4,194 and 5,000: average precision .1220 and .1220, .8996 and .9001; with noise models of these too .8957."""
+all rows and 4,194 and 5,000: average precision .1220 and .1220, .8996 and .9001; noise models of these alone .8957."""
 BLOCK = 2**14
 """Probabilities of an expert that are gone through at a time: few enough to stay near the processor."""
 CHECKED_ROWS, CHECKED_FOLDS = 2_000, 5
