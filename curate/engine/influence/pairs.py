@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curate.engine.passes import ALONE, Passes
+from curate.engine.passes import ALONE, Passes, slices
 
 TOGETHER = 10_000
 """Pairs that are numbers of Python at a time."""
@@ -32,8 +32,8 @@ class Pairs:
 
     def __iter__(self) -> Iterator[tuple[int, int, float, int]]:
         """Evaluation row, training row, influence and rank of each."""
-        for part in zip(*(column.split(TOGETHER) for column in self.columns()), strict=True):
-            yield from zip(*(values.tolist() for values in part), strict=True)
+        for part in slices(len(self.train), TOGETHER):
+            yield from zip(*(column[part].tolist() for column in self.columns()), strict=True)
 
     def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluation row, training row, influence and rank, ``[m]`` each."""
