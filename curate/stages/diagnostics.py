@@ -68,10 +68,12 @@ class Diagnostics:
     to_gain: float | None = None
     """What one Newton step takes off the training loss (with that penalty), as a share of it: at a minimum nothing."""
     largest_eigenvalue: float | None = None
-    """Of the Hessian of the mean loss, on up to `HESSIAN_ROWS` rows, as the smallest."""
+    """Of the Hessian of the mean loss on `hessian_rows` of the rows, as the smallest."""
     smallest_eigenvalue: float | None = None
     negative_share: float | None = None
     """Share of the Hessian's eigenvalues, by their size, that are negative: by one random vector of Lanczos."""
+    hessian_rows: int | None = None
+    """At most `HESSIAN_ROWS`; fewer of a network whose graphs of so many do not fit."""
     depth: int | None = None
     """Layers with weights."""
     width: int | None = None
@@ -150,6 +152,7 @@ def _through_network(found: Diagnostics, problem: Problem, seed: int) -> Diagnos
         largest_eigenvalue=float(values[-1]),
         smallest_eigenvalue=float(values[0]),
         negative_share=float(sizes[values.cpu() < 0].sum() / sizes.sum()),
+        hessian_rows=len(some),
         depth=len(outputs),
         width=max(outputs[:-1], default=0),
     )
