@@ -168,8 +168,8 @@ def cost_of(size: Size, speed: Speed, reading: float) -> Cost:
     solved += _pairs(n, size.evaluation, head)
     seconds = {
         "reading": sets * reading,
-        "suspicion": slower * (0.7 + experts + heads * min(2, size.depths)),
-        "influence": slower * (0.1 + 1.2e-4 * n + 4.5e-4 * min(head, FACTORISED) + solved)
+        "suspicion": slower * (1.2 + experts + heads * min(2, size.depths)),
+        "influence": slower * (0.1 + 1.2e-4 * n + 6e-4 * min(head, FACTORISED) + solved)
         + _through_network(size, speed),
         "checks": _checks(size, speed),
         "storing": slower * (0.05 + (7e-5 + COPIES * size.copies) * sets),
@@ -199,7 +199,7 @@ def _by_class(n: int, size: Size) -> float:
 
 def _inverse(p: int) -> float:
     """Of p x p numbers, float32."""
-    return 2.1 * p**3 / USUAL_SPEED
+    return 2.8 * p**3 / USUAL_SPEED
 
 
 def _scores(n: int, head: int) -> float:
