@@ -373,6 +373,23 @@ class TestManyFiles:
             open_source("d.tar.gz")
         assert not list(Path("..").rglob("out.png"))
 
+    @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+    def test_a_link_in_an_archive_is_what_it_leads_to_there(self, kind: bytes) -> None:
+        pictures("d/cat")
+        for name, where in (("in.tar", "d/cat/0.png"), ("out.tar", "/etc/passwd")):
+            link = tarfile.TarInfo("d/dog/0.png")
+            link.type = kind
+            link.linkname = f"../cat/{Path(where).name}" if kind == tarfile.SYMTYPE and name == "in.tar" else where
+            with tarfile.open(name, "w") as packed:
+                packed.add("d")
+                packed.addfile(link)
+        train, _ = open_source("in.tar")
+        assert train.classes == ["cat", "dog"]
+        link, original = (train.keys.index(f"d/{label}/0.png") for label in ("dog", "cat"))
+        assert train.read(link).content_sha256 == train.read(original).content_sha256
+        with pytest.raises(DataError, match="link to what is not there"):
+            open_source("out.tar")
+
     @pytest.mark.parametrize("name", ["d.zip", "d.tar.gz"])
     def test_a_broken_archive_is_told(self, name: str) -> None:
         Path(name).write_bytes(b"nothing of this kind")

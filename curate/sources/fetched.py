@@ -122,11 +122,32 @@ def _unpack(path: Path, to: Path) -> None:
         else:
             with tarfile.open(path) as archive:
                 _refuse_size(path, sum(member.size for member in archive), to)
-                archive.extractall(to, filter="data")
+                _extract(archive, to)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as error:
         raise DataError(f"{path.as_posix()} is no archive, or was cut short ({error}).", "Copy it again.") from error
     except OSError as error:
         raise DataError(f"{path.as_posix()} cannot be unpacked: {error.strerror or error}.") from error
+
+
+def _extract(archive: tarfile.TarFile, to: Path) -> None:
+    """Files and folders, none outside of ``to``; of a link what it leads to within the archive. Pythons before 3.11.4
+    have no filter that does so."""
+    inside = to.resolve()
+    for member in archive:
+        target = (to / member.name).resolve()
+        if not target.is_relative_to(inside):
+            raise tarfile.TarError(f"{member.name!r} would be outside the destination")
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        try:
+            content = archive.extractfile(member)
+        except KeyError as error:
+            raise tarfile.TarError(f"{member.name!r} is a link to what is not there") from error
+        if content is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
 
 
 def _refuse_size(path: Path, size: int, to: Path) -> None:
