@@ -137,14 +137,16 @@ def curate_nystrom():
 
 @peer
 def curate_scan():
-    """A whole scan, without an evaluation set: suspicion of every row (T1)."""
+    """A whole scan, without an evaluation set: suspicion of every row (T1). ``settings`` are JSON."""
     import curate
+
+    settings = json.loads(opt("settings", "{}"))
 
     numbered = list(zip(xtr.numpy(), ytr.tolist(), map(str, range(n)), strict=True))
 
     def go():
         with tempfile.TemporaryDirectory() as folder:
-            run = curate.scan(numbered, model=model, db=f"{folder}/curate.db", **opt("settings", {}))
+            run = curate.scan(numbered, model=model, db=f"{folder}/curate.db", **settings)
             scores = {row["key"]: row["suspicion"] for row in run.scores}
         return np.array([scores[str(row)] for row in range(n)])
 
