@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from browser import chromium, complaints, find, look, shown
@@ -16,12 +17,14 @@ from stored import HOSTILE, begin, fill, finish
 import curate
 from curate.cli import main
 from curate.errors import CurateError
+from curate.pipeline import record
 from curate.reports import Report
 from curate.reports.gallery import Confusion, Distribution, Gallery
 from curate.reports.html import HtmlReport, charts, sentences
 from curate.reports.report import Looks
 from curate.reports.terminal import TextReport
 from curate.reports.words import clean
+from curate.rules.finders.found import Found
 from curate.store import ExampleRecord, FindingRecord, Store
 from curate.store.rows import Near
 
@@ -435,3 +438,15 @@ def test_harmful_rows_of_one_cause_are_one_card_with_members(tmp_path: Path):
 def test_labels_of_the_nearest_rows_are_counted():
     nearest = [Near("a", "dog"), Near("b", None), Near("c", "dog"), Near("d", "\x1bcat")]
     assert sentences.tally(nearest) == [("dog", 2), ("(none)", 1), (r"\x1bcat", 1)]
+
+
+def test_rows_most_like_the_gravest_are_pictured_whatever_else_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand near copies name no rows, and have the highest scores."""
+    monkeypatch.setattr(record, "CARDS_WITH_NEAREST", 2)
+    copies = [Found("train", row, "near_duplicate", "note", 1.0, "") for row in range(3)]
+    wrong = [
+        Found("train", row, "mislabeled", "error", score, "", {"nearest": [{"key": f"near {row}"}]})
+        for row, score in enumerate((0.5, 0.9, 0.8))
+    ]
+    rows = SimpleNamespace(keys=["far", "near 0", "near 1", "near 2"])
+    assert record._nearest(rows, [*copies, *wrong]) == [2, 3]  # type: ignore[arg-type]

@@ -359,9 +359,10 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
 
 
 def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
-    """Training rows that are named as the nearest ones of the gravest findings."""
-    first = sorted(found, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
-    keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence.get("nearest") or [])}
+    """Training rows that are named as the nearest ones of the gravest findings, of those that name any."""
+    naming = (each for each in found if each.evidence.get("nearest"))
+    first = sorted(naming, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
+    keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence["nearest"])}
     return [place for place, key in enumerate(rows.keys) if key in keys]
 
 
