@@ -449,4 +449,4 @@ def test_rows_most_like_the_gravest_are_pictured_whatever_else_was_found(monkeyp
         for row, score in enumerate((0.5, 0.9, 0.8))
     ]
     rows = SimpleNamespace(keys=["far", "near 0", "near 1", "near 2"])
-    assert record._nearest(rows, [*copies, *wrong]) == [2, 3]  # type: ignore[arg-type]
+    assert record._nearest(rows, [*copies, *wrong]) == {2: 0.9, 3: 0.8}  # type: ignore[arg-type]

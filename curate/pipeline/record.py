@@ -292,7 +292,7 @@ class OpenRun:
                 if each.split == split and each.row is not None and each.row < len(rows):
                     score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
             if split == "train":
-                score |= {row: -1.0 for row in _nearest(rows, found) if row not in score}
+                score = _nearest(rows, found) | score
             self._thumbnails(rows, ids[split], score)
 
 
@@ -358,12 +358,17 @@ def refuse_not_finite(heads: Heads, judged: Judged, influence: Influence) -> Non
             )
 
 
-def _nearest(rows: Forward, found: Sequence[Found]) -> list[int]:
-    """Training rows that are named as the nearest ones of the gravest findings, of those that name any."""
+def _nearest(rows: Forward, found: Sequence[Found]) -> dict[int, float]:
+    """Training rows that are named as the nearest ones of the gravest findings, of those that name any, and the highest
+    score of these."""
     naming = (each for each in found if each.evidence.get("nearest"))
-    first = sorted(naming, key=lambda each: -(each.score or 0.0))[:CARDS_WITH_NEAREST]
-    keys = {near["key"] for each in first for near in cast(list[dict[str, str]], each.evidence["nearest"])}
-    return [place for place, key in enumerate(rows.keys) if key in keys]
+    first = sorted(naming, key=lambda each: each.score or 0.0)[-CARDS_WITH_NEAREST:]
+    score = {
+        near["key"]: each.score or 0.0
+        for each in first
+        for near in cast(list[dict[str, str]], each.evidence["nearest"])
+    }
+    return {place: score[key] for place, key in enumerate(rows.keys) if key in score}
 
 
 def _harm_facts(influence: Influence) -> dict[str, object]:

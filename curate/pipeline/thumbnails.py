@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it brings torch along
 SIDE = 96
 """Pixels of the longer side."""
 MOST = 2000
-"""Rows that get one, the most suspect first, then those nearest to them: each is decoded once more."""
+"""Rows that get one, the most suspect first, the rows nearest to one right behind it: each is decoded once more."""
 
 
 def thumbnails(
