@@ -292,7 +292,8 @@ class OpenRun:
                 if each.split == split and each.row is not None and each.row < len(rows):
                     score[each.row] = max(score.get(each.row, 0.0), each.score or 0.0)
             if split == "train":
-                score = _nearest(rows, found) | score
+                for row, named in _nearest(rows, found).items():
+                    score[row] = max(score.get(row, 0.0), named)
             self._thumbnails(rows, ids[split], score)
 
 
