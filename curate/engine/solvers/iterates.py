@@ -62,15 +62,15 @@ class OnAllRows(Iterate):
     ) -> None:
         self.damped, self.rows, self.inverse = damped, rows, inverse
         self.middle, self.half = (most + least) / 2, (most - least) / 2
-        self.u, self.times = torch.zeros_like(rows), 0
+        self.u, self.times, self.begun = torch.zeros_like(rows), 0, False
         self.change, self.ratio = inverse(rows) / self.middle, self.half / self.middle
 
     def step(self) -> None:
-        if bool(self.u.any()):
+        if self.begun:
             ratio = 1 / (2 * self.middle / self.half - self.ratio)
             gap = self.inverse(self.rows - self.damped @ self.u)
             self.change, self.ratio = ratio * self.ratio * self.change + 2 * ratio / self.half * gap, ratio
-        self.u = self.u + self.change
+        self.u, self.begun = self.u + self.change, True
 
     def keep(self) -> None:
         self.times += 1
